@@ -1,0 +1,252 @@
+//! Factories and the registry: the list of component types that a binary has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::{ClientAuth, Consumer, Exporter, Extension, Processor, Receiver, ServerAuth};
+use crate::batch::Signal;
+use crate::clock::Clock;
+use crate::config::{ComponentId, Diagnostics, Node, Validate};
+use crate::telemetry::{Ledger, Telemetry};
+
+/// How settled a component's behaviour and keys are, in the Collector's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stability {
+    /// Keys may change.
+    Alpha,
+    /// Keys may change with notice.
+    Beta,
+    /// Keys stay.
+    Stable,
+}
+
+/// What a factory says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Info {
+    /// The type, as in YAML.
+    pub name: &'static str,
+    /// Other spellings that are accepted for ever.
+    pub aliases: &'static [&'static str],
+    /// Which signals it handles.
+    pub signals: &'static [Signal],
+    /// How settled it is.
+    pub stability: Stability,
+}
+
+/// A component cannot be built from its configuration (which was valid on its own).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BuildError {
+    /// Where, below the component's own section: `["auth", "authenticator"]`.
+    pub path: Vec<String>,
+    /// What, and what to do.
+    pub message: String,
+}
+
+impl BuildError {
+    /// An error at `path` below the component's section.
+    pub fn new(path: &[&str], message: impl Into<String>) -> Self {
+        Self { path: path.iter().map(ToString::to_string).collect(), message: message.into() }
+    }
+}
+
+/// The extensions that are there, for components that refer to them.
+#[derive(Default, Clone)]
+pub struct Extensions {
+    built: HashMap<String, Arc<dyn Extension>>,
+}
+
+impl Extensions {
+    /// Adds one under its id.
+    pub fn insert(&mut self, id: &ComponentId, extension: Arc<dyn Extension>) {
+        self.built.insert(id.to_string(), extension);
+    }
+
+    /// The extension `id` as an authenticator of outgoing requests.
+    ///
+    /// # Errors
+    /// If it is not enabled, or is no such authenticator.
+    pub fn client_auth(&self, id: &str) -> Result<Arc<dyn ClientAuth>, String> {
+        self.get(id)?.client_auth().ok_or_else(|| format!("extension {id:?} cannot authenticate outgoing requests"))
+    }
+
+    /// The extension `id` as an authenticator of incoming requests.
+    ///
+    /// # Errors
+    /// If it is not enabled, or is no such authenticator.
+    pub fn server_auth(&self, id: &str) -> Result<Arc<dyn ServerAuth>, String> {
+        self.get(id)?.server_auth().ok_or_else(|| format!("extension {id:?} cannot authenticate incoming requests"))
+    }
+
+    fn get(&self, id: &str) -> Result<&Arc<dyn Extension>, String> {
+        self.built.get(id).ok_or_else(|| format!("extension {id:?} is not in service.extensions"))
+    }
+}
+
+/// The stages that a receiver feeds: one for each signal that a pipeline takes from it.
+#[derive(Default, Clone)]
+pub struct Outputs {
+    by_signal: [Option<Arc<dyn Consumer>>; 3],
+}
+
+impl Outputs {
+    /// Sets the stage that takes `signal`.
+    pub fn set(&mut self, signal: Signal, next: Arc<dyn Consumer>) {
+        self.by_signal[signal as usize] = Some(next);
+    }
+
+    /// The stage that takes `signal`; `None` if no pipeline does.
+    #[must_use]
+    pub fn get(&self, signal: Signal) -> Option<&Arc<dyn Consumer>> {
+        self.by_signal[signal as usize].as_ref()
+    }
+}
+
+/// What a receiver is built with.
+pub struct ReceiverContext<'a> {
+    /// Its id.
+    pub id: ComponentId,
+    /// Where its data goes.
+    pub outputs: Outputs,
+    /// The enabled extensions.
+    pub extensions: &'a Extensions,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a processor is built with: one instance for each pipeline that lists it.
+pub struct ProcessorContext<'a> {
+    /// Its id.
+    pub id: ComponentId,
+    /// The pipeline's id: `traces` or `traces/name`.
+    pub pipeline: ComponentId,
+    /// The pipeline's signal.
+    pub signal: Signal,
+    /// The next stage.
+    pub next: Arc<dyn Consumer>,
+    /// The pipeline's ledger.
+    pub ledger: Ledger,
+    /// The enabled extensions.
+    pub extensions: &'a Extensions,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What an exporter is built with: one instance for each signal it is used for.
+pub struct ExporterContext<'a> {
+    /// Its id.
+    pub id: ComponentId,
+    /// Its signal.
+    pub signal: Signal,
+    /// Its ledger.
+    pub ledger: Ledger,
+    /// The batching that the `batch` processors in front of it ask for, if any.
+    pub batching: Option<crate::delivery::BatchConfig>,
+    /// The enabled extensions.
+    pub extensions: &'a Extensions,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What an extension is built with.
+pub struct ExtensionContext {
+    /// Its id.
+    pub id: ComponentId,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A receiver's ready configuration.
+pub trait ReceiverConfig: Send + Sync {
+    /// Makes the receiver; no side effects.
+    ///
+    /// # Errors
+    /// If what it refers to is not there.
+    fn build(&self, context: ReceiverContext<'_>) -> Result<Arc<dyn Receiver>, BuildError>;
+}
+
+/// A processor's ready configuration.
+pub trait ProcessorConfig: Send + Sync {
+    /// Makes the processor; no side effects.
+    ///
+    /// # Errors
+    /// If what it refers to is not there.
+    fn build(&self, context: ProcessorContext<'_>) -> Result<Arc<dyn Processor>, BuildError>;
+
+    /// The batching it asks of the exporters that its pipeline leads to: the `batch` processor.
+    fn batching(&self) -> Option<crate::delivery::BatchConfig> {
+        None
+    }
+}
+
+/// An exporter's ready configuration.
+pub trait ExporterConfig: Send + Sync {
+    /// Makes the exporter; no side effects.
+    ///
+    /// # Errors
+    /// If what it refers to is not there.
+    fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError>;
+}
+
+/// An extension's ready configuration.
+pub trait ExtensionConfig: Send + Sync {
+    /// Makes the extension; no side effects.
+    ///
+    /// # Errors
+    /// If what it refers to is not there.
+    fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError>;
+}
+
+/// Reads a component's section. Problems go to the diagnostics, located; `None` if there were
+/// errors.
+pub type Parse<C> = fn(&Node, &mut Diagnostics) -> Option<Box<C>>;
+
+macro_rules! factory {
+    ($factory:ident, $config:ident, $make:ident, $what:literal) => {
+        #[doc = concat!("A type of ", $what, ".")]
+        #[derive(Clone, Copy)]
+        pub struct $factory {
+            /// What it is.
+            pub info: Info,
+            /// Reads its configuration.
+            pub parse: Parse<dyn $config>,
+        }
+
+        #[doc = concat!("The factory of the ", $what, " type whose configuration is `C`.")]
+        #[must_use]
+        pub fn $make<C>(info: Info) -> $factory
+        where
+            C: $config + DeserializeOwned + Validate + 'static,
+        {
+            $factory { info, parse: |node, diagnostics| Some(Box::new(crate::config::decode::<C>(node, diagnostics)?)) }
+        }
+    };
+}
+
+factory!(ReceiverFactory, ReceiverConfig, receiver, "receiver");
+factory!(ProcessorFactory, ProcessorConfig, processor, "processor");
+factory!(ExporterFactory, ExporterConfig, exporter, "exporter");
+factory!(ExtensionFactory, ExtensionConfig, extension, "extension");
+
+/// The component types that a binary has. A plugin is a `push`.
+#[derive(Clone, Default)]
+pub struct Registry {
+    /// Receivers.
+    pub receivers: Vec<ReceiverFactory>,
+    /// Processors.
+    pub processors: Vec<ProcessorFactory>,
+    /// Exporters.
+    pub exporters: Vec<ExporterFactory>,
+    /// Extensions.
+    pub extensions: Vec<ExtensionFactory>,
+}

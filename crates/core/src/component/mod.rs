@@ -1,0 +1,122 @@
+//! The contracts of components, and how they are registered.
+//!
+//! Life of a component: its factory parses a configuration, `build` makes the component without
+//! any side effect (no socket, no task, no file), [`Component::start`] spawns,
+//! [`Component::shutdown`] stops intake, flushes to the next stage and returns.
+
+mod factory;
+mod stateless;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+pub use factory::{
+    BuildError, ExporterConfig, ExporterContext, ExporterFactory, ExtensionConfig, ExtensionContext, ExtensionFactory,
+    Extensions, Info, Outputs, ProcessorConfig, ProcessorContext, ProcessorFactory, ReceiverConfig, ReceiverContext,
+    ReceiverFactory, Registry, Stability, exporter, extension, processor, receiver,
+};
+pub use stateless::{BatchProcessor, Stateless};
+
+use crate::batch::{Batch, Permits, Refusal};
+use crate::clock::Clock;
+use crate::runtime::Runtimes;
+use crate::telemetry::Telemetry;
+
+/// A stage that takes batches: the only data interface there is.
+#[async_trait]
+pub trait Consumer: Send + Sync {
+    /// Takes a batch. `Ok` moves the responsibility for it to this stage; a refusal leaves it
+    /// with the caller. Back-pressure is the call that has not returned.
+    ///
+    /// Called concurrently. The caller runs it to completion: it is not cancelled when a client
+    /// goes away.
+    async fn consume(&self, batch: Batch) -> Result<(), Refusal>;
+
+    /// Sets room aside for `batch`, which a fan-out is about to offer to several stages.
+    ///
+    /// A stage with bounded room adds a permit to `permits`, which then travel with the batch
+    /// ([`Batch::permits_mut`]); a stage that passes batches on asks the next one. Dropped
+    /// permits give their room back. A stage without bounds has nothing to do.
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+        let _ = (batch, permits);
+        Ok(())
+    }
+}
+
+/// What a running component may use.
+#[derive(Clone)]
+pub struct Host {
+    /// Where tasks run.
+    pub runtimes: Arc<Runtimes>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Asks the process to shut down, with the reason: for faults that no retry mends.
+    pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+/// A component could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// What all components have in common.
+#[async_trait]
+pub trait Component: Send + Sync {
+    /// Opens sockets and spawns tasks. Called once, after everything downstream has started.
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let _ = host;
+        Ok(())
+    }
+
+    /// Stops intake, flushes what it holds to the next stage by `deadline`, ends its tasks.
+    /// Called once, after everything upstream has shut down.
+    async fn shutdown(&self, deadline: Instant) {
+        let _ = deadline;
+    }
+}
+
+/// Brings telemetry in.
+pub trait Receiver: Component {}
+
+/// Works on what passes; built with the stage that comes next.
+pub trait Processor: Component + Consumer {}
+impl<T: Component + Consumer + ?Sized> Processor for T {}
+
+/// Takes telemetry out.
+pub trait Exporter: Component + Consumer {}
+impl<T: Component + Consumer + ?Sized> Exporter for T {}
+
+/// Something beside the pipelines.
+pub trait Extension: Component {
+    /// The extension as an authenticator of outgoing requests.
+    fn client_auth(&self) -> Option<Arc<dyn ClientAuth>> {
+        None
+    }
+
+    /// The extension as an authenticator of incoming requests.
+    fn server_auth(&self) -> Option<Arc<dyn ServerAuth>> {
+        None
+    }
+
+    /// All pipelines have started.
+    fn ready(&self) {}
+
+    /// Shutdown has begun; pipelines still drain.
+    fn not_ready(&self) {}
+}
+
+/// Adds credentials to outgoing requests.
+pub trait ClientAuth: Send + Sync {
+    /// Adds its headers. Called for every request, so that a re-read token is used at once.
+    fn apply(&self, headers: &mut http::HeaderMap);
+}
+
+/// Decides whether a request may come in.
+pub trait ServerAuth: Send + Sync {
+    /// `Err` with the message for a 401 / UNAUTHENTICATED answer.
+    fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), String>;
+}

@@ -1,0 +1,1 @@
+//! The graph of components: building, fan-out, start and drain order.

@@ -1,0 +1,119 @@
+//! The gateway's own metrics, ledger and logs.
+
+mod ledger;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+pub use ledger::{Entry, Ledger};
+pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};
+
+/// The metrics of one process. Families are registered on first use; asking twice for the same
+/// name and labels gives the same series.
+#[derive(Default)]
+pub struct Telemetry {
+    registry: Registry,
+    counters: Mutex<HashMap<String, IntCounterVec>>,
+    gauges: Mutex<HashMap<String, IntGaugeVec>>,
+    floats: Mutex<HashMap<String, GaugeVec>>,
+    histograms: Mutex<HashMap<String, HistogramVec>>,
+}
+
+/// Label names and values.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Telemetry {
+    /// An empty set of metrics.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// A counter. All series of a name have the same label names.
+    pub fn counter(&self, name: &str, help: &str, labels: Labels<'_>) -> IntCounter {
+        let mut families = self.counters.lock();
+        let family = families.entry(name.to_owned()).or_insert_with(|| {
+            let family = IntCounterVec::new(Opts::new(name, help), &names(labels)).unwrap_or_else(|_| invalid());
+            self.register(name, Box::new(family.clone()));
+            family
+        });
+        family.get_metric_with(&labels.iter().copied().collect::<HashMap<_, _>>()).unwrap_or_else(|error| {
+            tracing::error!(name, %error, "a metric was asked for with other labels than before");
+            IntCounter::new("detached", "detached").unwrap_or_else(|_| invalid())
+        })
+    }
+
+    /// A gauge that counts whole things.
+    pub fn gauge(&self, name: &str, help: &str, labels: Labels<'_>) -> IntGauge {
+        let mut families = self.gauges.lock();
+        let family = families.entry(name.to_owned()).or_insert_with(|| {
+            let family = IntGaugeVec::new(Opts::new(name, help), &names(labels)).unwrap_or_else(|_| invalid());
+            self.register(name, Box::new(family.clone()));
+            family
+        });
+        family.get_metric_with(&labels.iter().copied().collect::<HashMap<_, _>>()).unwrap_or_else(|error| {
+            tracing::error!(name, %error, "a metric was asked for with other labels than before");
+            IntGauge::new("detached", "detached").unwrap_or_else(|_| invalid())
+        })
+    }
+
+    /// A gauge of a measured value.
+    pub fn float_gauge(&self, name: &str, help: &str, labels: Labels<'_>) -> Gauge {
+        let mut families = self.floats.lock();
+        let family = families.entry(name.to_owned()).or_insert_with(|| {
+            let family = GaugeVec::new(Opts::new(name, help), &names(labels)).unwrap_or_else(|_| invalid());
+            self.register(name, Box::new(family.clone()));
+            family
+        });
+        family.get_metric_with(&labels.iter().copied().collect::<HashMap<_, _>>()).unwrap_or_else(|error| {
+            tracing::error!(name, %error, "a metric was asked for with other labels than before");
+            Gauge::new("detached", "detached").unwrap_or_else(|_| invalid())
+        })
+    }
+
+    /// A histogram with the upper bounds `buckets`.
+    pub fn histogram(&self, name: &str, help: &str, buckets: &[f64], labels: Labels<'_>) -> Histogram {
+        let mut families = self.histograms.lock();
+        let family = families.entry(name.to_owned()).or_insert_with(|| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let family = HistogramVec::new(options, &names(labels)).unwrap_or_else(|_| invalid());
+            self.register(name, Box::new(family.clone()));
+            family
+        });
+        family.get_metric_with(&labels.iter().copied().collect::<HashMap<_, _>>()).unwrap_or_else(|error| {
+            tracing::error!(name, %error, "a metric was asked for with other labels than before");
+            Histogram::with_opts(HistogramOpts::new("detached", "detached")).unwrap_or_else(|_| invalid())
+        })
+    }
+
+    /// Everything in the Prometheus text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "cannot encode own metrics");
+        }
+        text
+    }
+
+    fn register(&self, name: &str, family: Box<dyn prometheus::core::Collector>) {
+        if let Err(error) = self.registry.register(family) {
+            tracing::error!(name, %error, "cannot register a metric");
+        }
+    }
+}
+
+fn names<'a>(labels: Labels<'a>) -> Vec<&'a str> {
+    labels.iter().map(|(name, _)| *name).collect()
+}
+
+/// Metric and label names are literals in the code, so an invalid one is a bug that the first
+/// test of the component meets.
+fn invalid() -> ! {
+    unreachable!("a metric or label name in the code is not valid")
+}

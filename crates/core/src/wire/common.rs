@@ -1,0 +1,120 @@
+//! `opentelemetry.proto.common.v1`: values and attributes.
+
+use super::cursor::{Field, Fields, Value};
+
+/// A view of an `AnyValue`. Where the encoding holds several, the last one wins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AnyValue<'a> {
+    /// No value is set.
+    Empty,
+    /// `string_value` (1). Not checked for UTF-8 here: the ingress check did.
+    String(&'a [u8]),
+    /// `bool_value` (2).
+    Bool(bool),
+    /// `int_value` (3).
+    Int(i64),
+    /// `double_value` (4).
+    Double(f64),
+    /// `array_value` (5): the bytes of an `ArrayValue`.
+    Array(&'a [u8]),
+    /// `kvlist_value` (6): the bytes of a `KeyValueList`.
+    KvList(&'a [u8]),
+    /// `bytes_value` (7).
+    Bytes(&'a [u8]),
+}
+
+impl<'a> AnyValue<'a> {
+    /// Reads the `AnyValue` message in `bytes`.
+    #[must_use]
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut found = Self::Empty;
+        for Field { number, value } in Fields::new(bytes) {
+            found = match (number, value) {
+                (1, Value::Len(text)) => Self::String(text),
+                (2, Value::Varint(flag)) => Self::Bool(flag != 0),
+                (3, Value::Varint(number)) => Self::Int(number as i64),
+                (4, Value::Fixed64(bits)) => Self::Double(f64::from_bits(bits)),
+                (5, Value::Len(array)) => Self::Array(array),
+                (6, Value::Len(list)) => Self::KvList(list),
+                (7, Value::Len(bytes)) => Self::Bytes(bytes),
+                _ => found,
+            };
+        }
+        found
+    }
+}
+
+/// A view of a `KeyValue`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeyValue<'a> {
+    /// The key, as UTF-8 bytes.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: AnyValue<'a>,
+}
+
+impl<'a> KeyValue<'a> {
+    /// Reads the `KeyValue` message in `bytes`.
+    #[must_use]
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut key: &[u8] = &[];
+        let mut value = AnyValue::Empty;
+        for Field { number, value: field } in Fields::new(bytes) {
+            match (number, field) {
+                (1, Value::Len(bytes)) => key = bytes,
+                (2, Value::Len(bytes)) => match AnyValue::new(bytes) {
+                    AnyValue::Empty => {}
+                    set => value = set,
+                },
+                _ => {}
+            }
+        }
+        Self { key, value }
+    }
+}
+
+/// The attributes of a message: each field `number` of `message` is a `KeyValue`.
+#[derive(Debug, Clone)]
+pub struct Attributes<'a> {
+    fields: Fields<'a>,
+    number: u32,
+}
+
+impl<'a> Attributes<'a> {
+    /// The attributes in field `number` of `message`.
+    #[must_use]
+    pub fn new(message: &'a [u8], number: u32) -> Self {
+        Self { fields: Fields::new(message), number }
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = KeyValue<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<KeyValue<'a>> {
+        loop {
+            match self.fields.next()? {
+                Field { number, value: Value::Len(bytes) } if number == self.number => {
+                    return Some(KeyValue::new(bytes));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The length-delimited fields `number` of `message`, in order.
+pub(super) fn len_fields(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::new(message).filter_map(move |field| match field.value {
+        Value::Len(bytes) if field.number == number => Some(bytes),
+        _ => None,
+    })
+}
+
+/// The last length-delimited field `number` of `message`, or nothing.
+pub(super) fn last_len(message: &[u8], number: u32) -> &[u8] {
+    len_fields(message, number).last().unwrap_or_default()
+}

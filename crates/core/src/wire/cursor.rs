@@ -1,0 +1,217 @@
+//! Walking the fields of one protobuf message in place.
+//!
+//! Encoding: <https://protobuf.dev/programming-guides/encoding/>.
+
+/// The bytes are not a protobuf message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The message ends inside a field.
+    #[error("message ends inside a field")]
+    Truncated,
+    /// A varint of more than ten bytes, or one that overflows 64 bits.
+    #[error("invalid varint")]
+    Varint,
+    /// A field number of zero or above 2^29 - 1, or an unknown wire type.
+    #[error("invalid field key")]
+    Key,
+    /// A group that ends without having begun, or nested too deep.
+    #[error("invalid group")]
+    Group,
+}
+
+/// The value of a field, as the wire type tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Wire type 0: integers, booleans, enums.
+    Varint(u64),
+    /// Wire type 1: fixed64, sfixed64, double.
+    Fixed64(u64),
+    /// Wire type 2: strings, bytes, sub-messages, packed arrays.
+    Len(&'a [u8]),
+    /// Wire type 3: a group, only ever met as an unknown field; its content is skipped.
+    Group,
+    /// Wire type 5: fixed32, sfixed32, float.
+    Fixed32(u32),
+}
+
+/// One field of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// The field number, 1 to 2^29 - 1.
+    pub number: u32,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
+/// The fields of one message, in the order in which they were written.
+///
+/// As an iterator it ends at the first malformed field; [`Fields::next_field`] tells the two
+/// ends apart.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+const MAX_GROUP_DEPTH: u32 = 32;
+
+impl<'a> Fields<'a> {
+    /// The fields of the message in `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    /// How many bytes have been read: the offset of the next field.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The next field, or `None` at the end of the message.
+    ///
+    /// # Errors
+    /// If the bytes at this position are not a field.
+    #[inline]
+    pub fn next_field(&mut self) -> Result<Option<Field<'a>>, Malformed> {
+        if self.position >= self.bytes.len() {
+            return Ok(None);
+        }
+        let (number, wire_type) = self.key()?;
+        let value = match wire_type {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.fixed()?)),
+            2 => Value::Len(self.len_delimited()?),
+            3 => {
+                self.skip_group(number, 0)?;
+                Value::Group
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.fixed()?)),
+            4 => return Err(Malformed::Group),
+            _ => return Err(Malformed::Key),
+        };
+        Ok(Some(Field { number, value }))
+    }
+
+    #[inline]
+    fn key(&mut self) -> Result<(u32, u8), Malformed> {
+        let key = self.varint()?;
+        let key = u32::try_from(key).map_err(|_| Malformed::Key)?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(Malformed::Key);
+        }
+        Ok((number, (key & 7) as u8))
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let first = *self.bytes.get(self.position).ok_or(Malformed::Truncated)?;
+        if first < 0x80 {
+            self.position += 1;
+            return Ok(u64::from(first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for index in 0..10 {
+            let byte = *self.bytes.get(self.position + index).ok_or(Malformed::Truncated)?;
+            if index == 9 && byte > 1 {
+                return Err(Malformed::Varint);
+            }
+            value |= u64::from(byte & 0x7f) << (index * 7);
+            if byte < 0x80 {
+                self.position += index + 1;
+                return Ok(value);
+            }
+        }
+        Err(Malformed::Varint)
+    }
+
+    #[inline]
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let rest = self.bytes.get(self.position..).ok_or(Malformed::Truncated)?;
+        let value = rest.first_chunk::<N>().ok_or(Malformed::Truncated)?;
+        self.position += N;
+        Ok(*value)
+    }
+
+    #[inline]
+    fn len_delimited(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
+        let end = self.position.checked_add(len).ok_or(Malformed::Truncated)?;
+        let value = self.bytes.get(self.position..end).ok_or(Malformed::Truncated)?;
+        self.position = end;
+        Ok(value)
+    }
+
+    #[cold]
+    fn skip_group(&mut self, group: u32, depth: u32) -> Result<(), Malformed> {
+        if depth >= MAX_GROUP_DEPTH {
+            return Err(Malformed::Group);
+        }
+        loop {
+            let (number, wire_type) = self.key()?;
+            match wire_type {
+                0 => {
+                    self.varint()?;
+                }
+                1 => {
+                    self.fixed::<8>()?;
+                }
+                2 => {
+                    self.len_delimited()?;
+                }
+                3 => self.skip_group(number, depth + 1)?,
+                4 if number == group => return Ok(()),
+                5 => {
+                    self.fixed::<4>()?;
+                }
+                4 => return Err(Malformed::Group),
+                _ => return Err(Malformed::Key),
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Field<'a>> {
+        self.next_field().ok().flatten()
+    }
+}
+
+/// How many bytes `value` takes as a varint: 1 to 10.
+#[must_use]
+#[inline]
+pub fn varint_len(value: u64) -> usize {
+    ((64 - (value | 1).leading_zeros() as usize) * 9 + 64) / 64
+}
+
+/// Appends `value` as a varint.
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8 & 0x7f) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends the key of field `number` with `wire_type`.
+#[inline]
+pub fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
+    put_varint(out, u64::from(number) << 3 | u64::from(wire_type));
+}
+
+/// Appends a length-delimited field.
+#[inline]
+pub fn put_len_field(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_tag(out, number, 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}

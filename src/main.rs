@@ -1,0 +1,2 @@
+//! The `nyquist` binary.
+fn main() {}
