@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 pub use factory::{
     BuildError, ExporterConfig, ExporterContext, ExporterFactory, ExtensionConfig, ExtensionContext, ExtensionFactory,
-    Extensions, Info, Outputs, ProcessorConfig, ProcessorContext, ProcessorFactory, ReceiverConfig, ReceiverContext,
-    ReceiverFactory, Registry, Stability, exporter, extension, processor, receiver,
+    Extensions, Info, Outputs, Parse, ProcessorConfig, ProcessorContext, ProcessorFactory, ReceiverConfig,
+    ReceiverContext, ReceiverFactory, Registry, Stability, exporter, extension, processor, receiver,
 };
 pub use stateless::{BatchProcessor, Stateless};
 
