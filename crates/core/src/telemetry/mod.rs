@@ -1,6 +1,8 @@
 //! The gateway's own metrics, ledger and logs.
 
 mod ledger;
+mod process;
+mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use prometheus::{
 };
 
 pub use ledger::{Entry, Ledger};
+pub use process::{ProcessMetrics, resident_bytes};
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};
+pub use server::MetricsPage;
 
 /// The metrics of one process. Families are registered on first use; asking twice for the same
 /// name and labels gives the same series.
