@@ -1,3 +1,8 @@
 //! gRPC and HTTP servers and clients, TLS, compression with caps.
 
+pub mod admission;
+pub mod body;
+pub mod compression;
+pub mod grpc;
 pub mod page;
+pub mod server;
