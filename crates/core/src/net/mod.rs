@@ -2,7 +2,9 @@
 
 pub mod admission;
 pub mod body;
+pub mod client;
 pub mod compression;
 pub mod grpc;
 pub mod page;
 pub mod server;
+pub mod tls;

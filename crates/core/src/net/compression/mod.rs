@@ -1,7 +1,7 @@
-//! Compression: what comes in is decoded with a cap on its size, what goes out is encoded at a
-//! chosen level.
+//! Compression of what comes in, with caps, and of what goes out.
 
 pub mod decode;
+pub mod encode;
 
 #[cfg(test)]
 mod decode_tests;
