@@ -1,1 +1,7 @@
 //! gRPC and HTTP servers and clients, TLS, compression with caps.
+
+pub mod admission;
+pub mod body;
+pub mod compression;
+pub mod grpc;
+pub mod server;
