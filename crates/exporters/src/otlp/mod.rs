@@ -1,6 +1,8 @@
 //! OTLP over gRPC.
 
 mod attempt;
+#[cfg(test)]
+pub(crate) mod backend;
 mod config;
 mod reply;
 #[cfg(test)]
