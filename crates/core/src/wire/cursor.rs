@@ -53,7 +53,8 @@ pub struct Fields<'a> {
     position: usize,
 }
 
-const MAX_GROUP_DEPTH: u32 = 32;
+/// What prost allows at the most; the ingress check knows how deep the message itself lies.
+const MAX_GROUP_DEPTH: u32 = 100;
 
 impl<'a> Fields<'a> {
     /// The fields of the message in `bytes`.
@@ -91,6 +92,14 @@ impl<'a> Fields<'a> {
             _ => return Err(Malformed::Key),
         };
         Ok(Some(Field { number, value }))
+    }
+
+    /// The next number of a packed array of varints.
+    pub(super) fn next_packed_varint(&mut self) -> Option<u64> {
+        if self.position >= self.bytes.len() {
+            return None;
+        }
+        self.varint().ok()
     }
 
     #[inline]
@@ -181,7 +190,10 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        self.next_field().ok().flatten()
+        self.next_field().unwrap_or_else(|_| {
+            self.position = self.bytes.len();
+            None
+        })
     }
 }
 

@@ -10,8 +10,18 @@
 
 mod common;
 mod cursor;
+mod envelope;
+mod logs;
+mod metrics;
 mod traces;
 
 pub use common::{AnyValue, Attributes, KeyValue};
 pub use cursor::{Field, Fields, Malformed, Value, put_len_field, put_tag, put_varint, varint_len};
-pub use traces::{ResourceSpansView, ScopeSpansView, SpanView, TracesView};
+pub use logs::{LogRecordFields, LogRecordView, LogsView, ResourceLogsView, ScopeLogsView};
+pub use metrics::{
+    BucketsView, DataPoint, Doubles, ExemplarFields, ExemplarView, ExponentialHistogramDataPointView,
+    ExponentialHistogramFields, Fixed64s, HistogramDataPointView, HistogramFields, MetricFields, MetricKind,
+    MetricView, MetricsView, Number, NumberDataPointView, NumberFields, PointBytes, ResourceMetricsView,
+    ScopeMetricsView, SummaryDataPointView, SummaryFields, Temporality, ValueAtQuantile, Varints,
+};
+pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView};
