@@ -53,8 +53,8 @@ pub struct Fields<'a> {
     position: usize,
 }
 
-/// What prost allows at the most; the ingress check knows how deep the message itself lies.
-const MAX_GROUP_DEPTH: u32 = 100;
+/// How many messages and groups prost lets nest in a request.
+pub(super) const MAX_DEPTH: u32 = 100;
 
 impl<'a> Fields<'a> {
     /// The fields of the message in `bytes`.
@@ -79,19 +79,25 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         let (number, wire_type) = self.key()?;
-        let value = match wire_type {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.fixed()?)),
-            2 => Value::Len(self.len_delimited()?),
-            3 => {
-                self.skip_group(number, 0)?;
-                Value::Group
-            }
-            5 => Value::Fixed32(u32::from_le_bytes(self.fixed()?)),
-            4 => return Err(Malformed::Group),
-            _ => return Err(Malformed::Key),
-        };
+        let value = self.value(number, wire_type, MAX_DEPTH)?;
         Ok(Some(Field { number, value }))
+    }
+
+    /// The value of a field whose key was just read. `depth` is how many groups may nest in it.
+    #[inline]
+    pub(super) fn value(&mut self, number: u32, wire_type: u8, depth: u32) -> Result<Value<'a>, Malformed> {
+        match wire_type {
+            0 => Ok(Value::Varint(self.varint()?)),
+            1 => Ok(Value::Fixed64(u64::from_le_bytes(self.fixed()?))),
+            2 => Ok(Value::Len(self.len_delimited()?)),
+            3 => {
+                self.skip_group(number, depth)?;
+                Ok(Value::Group)
+            }
+            5 => Ok(Value::Fixed32(u32::from_le_bytes(self.fixed()?))),
+            4 => Err(Malformed::Group),
+            _ => Err(Malformed::Key),
+        }
     }
 
     /// The next number of a packed array of varints.
@@ -114,7 +120,7 @@ impl<'a> Fields<'a> {
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
         let first = *self.bytes.get(self.position).ok_or(Malformed::Truncated)?;
         if first < 0x80 {
             self.position += 1;
@@ -156,31 +162,19 @@ impl<'a> Fields<'a> {
         Ok(value)
     }
 
+    /// Skips the rest of `group`. As in prost, a group counts as a level and so does what is in it.
     #[cold]
     fn skip_group(&mut self, group: u32, depth: u32) -> Result<(), Malformed> {
-        if depth >= MAX_GROUP_DEPTH {
-            return Err(Malformed::Group);
-        }
+        let depth = depth.checked_sub(1).ok_or(Malformed::Group)?;
         loop {
             let (number, wire_type) = self.key()?;
-            match wire_type {
-                0 => {
-                    self.varint()?;
-                }
-                1 => {
-                    self.fixed::<8>()?;
-                }
-                2 => {
-                    self.len_delimited()?;
-                }
-                3 => self.skip_group(number, depth + 1)?,
-                4 if number == group => return Ok(()),
-                5 => {
-                    self.fixed::<4>()?;
-                }
-                4 => return Err(Malformed::Group),
-                _ => return Err(Malformed::Key),
+            if wire_type == 4 {
+                return if number == group { Ok(()) } else { Err(Malformed::Group) };
             }
+            if depth == 0 {
+                return Err(Malformed::Group);
+            }
+            self.value(number, wire_type, depth)?;
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Field order, repetition and unknown fields are never assumed: the Go Collector writes fields
 //! last to first, and protobuf allows a sub-message to come in several pieces (which merge).
 
+mod check;
 mod common;
 mod cursor;
 mod envelope;
@@ -15,6 +16,7 @@ mod logs;
 mod metrics;
 mod traces;
 
+pub use check::{CheckError, Checked, MAX_VALUE_DEPTH, check};
 pub use common::{AnyValue, Attributes, KeyValue};
 pub use cursor::{Field, Fields, Malformed, Value, put_len_field, put_tag, put_varint, varint_len};
 pub use logs::{LogRecordFields, LogRecordView, LogsView, ResourceLogsView, ScopeLogsView};

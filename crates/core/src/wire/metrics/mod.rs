@@ -222,7 +222,7 @@ impl<'a> Iterator for PointBytes<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            while let Some(field) = self.points.next() {
+            for field in self.points.by_ref() {
                 if let Field { number: 1, value: Value::Len(point) } = field {
                     return Some(point);
                 }
