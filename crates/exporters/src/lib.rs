@@ -1,1 +1,3 @@
 //! nyquist-exporters
+
+pub mod prometheus_mapping;
