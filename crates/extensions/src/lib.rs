@@ -1,1 +1,3 @@
-//! nyquist-extensions
+//! Nyquist's extensions: what stands beside the pipelines. One folder each, named as in YAML.
+
+pub mod health_check;

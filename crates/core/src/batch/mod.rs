@@ -77,26 +77,14 @@ enum Payload {
 /// Reading goes through the views of [`crate::wire`] over [`Batch::wire`]. Editing in full is
 /// [`Batch::traces_mut`] and its siblings, which decode once; the next [`Batch::wire`] encodes.
 ///
-/// A clone shares the bytes (a model is copied) and holds no permits.
-#[derive(Debug)]
+/// A clone shares the bytes (a model is copied) and the permits.
+#[derive(Debug, Clone)]
 pub struct Batch {
     signal: Signal,
     payload: Payload,
     items: usize,
     metadata: Arc<Metadata>,
     permits: Permits,
-}
-
-impl Clone for Batch {
-    fn clone(&self) -> Self {
-        Self {
-            signal: self.signal,
-            payload: self.payload.clone(),
-            items: self.items,
-            metadata: Arc::clone(&self.metadata),
-            permits: Permits::default(),
-        }
-    }
 }
 
 impl Batch {

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
 /// The room of one bounded stage.
 #[derive(Debug)]
 pub struct Room {
@@ -99,25 +101,34 @@ impl Drop for Permit {
     }
 }
 
-/// The permits that travel with a batch.
-#[derive(Debug, Default)]
-pub struct Permits(Vec<Permit>);
+/// The permits that travel with a batch. Clones share them: of the copies that a fan-out makes,
+/// each stage takes its own permit, whichever copy reaches it.
+#[derive(Debug, Default, Clone)]
+pub struct Permits(Option<Arc<Mutex<Vec<Permit>>>>);
 
 impl Permits {
+    /// Permits for a batch whose way ahead is about to be reserved.
+    #[must_use]
+    pub fn reserving() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Has the way ahead been reserved already?
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Adds a permit.
     pub fn push(&mut self, permit: Permit) {
-        self.0.push(permit);
+        self.0.get_or_insert_default().lock().push(permit);
     }
 
     /// Takes out the permit of `room`, if there is one.
     #[must_use]
     pub fn take(&mut self, room: &Arc<Room>) -> Option<Permit> {
-        let index = self.0.iter().position(|permit| Arc::ptr_eq(&permit.room, room))?;
-        Some(self.0.swap_remove(index))
-    }
-
-    /// Moves all permits of `other` here.
-    pub fn append(&mut self, other: &mut Self) {
-        self.0.append(&mut other.0);
+        let mut permits = self.0.as_ref()?.lock();
+        let index = permits.iter().position(|permit| Arc::ptr_eq(&permit.room, room))?;
+        Some(permits.swap_remove(index))
     }
 }

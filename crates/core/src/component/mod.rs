@@ -77,6 +77,11 @@ pub trait Component: Send + Sync {
     async fn shutdown(&self, deadline: Instant) {
         let _ = deadline;
     }
+
+    /// How it is doing, for health checks; `None` if it has nothing to say.
+    fn status(&self) -> Option<crate::delivery::Status> {
+        None
+    }
 }
 
 /// Brings telemetry in.

@@ -1,23 +1,37 @@
 //! What every exporter shares: queue, batching, retry, timeout.
+//!
+//! An exporter implements one [`Attempt`] and says what came of it. [`Delivery`] makes a pipeline
+//! stage of that:
+//!
+//! ```text
+//! consume -> room (requests | items | bytes, and always bytes) -> ack
+//!            gather (merge by size or time) -> ready -> consumer: attempt, wait, attempt, ...
+//! ```
+//!
+//! - The ack comes when the batch has room; merging happens behind it.
+//! - A batch keeps its room until its outcome is known, in flight and between retries too.
+//! - `sending_queue.num_consumers` requests are on their way at once. A consumer is a task that
+//!   lives while there is work; it starts on the worker that brought the work, unless another one
+//!   has clearly less to do.
+//! - Every item ends in exactly one place of the exporter's ledger: exported or dropped{reason}.
+//!
+//! The memory queue survives nothing: what it holds when the process is killed is lost, what it
+//! holds at a shutdown gets one attempt each.
 
-use serde::Deserialize;
+mod admission;
+mod config;
+mod gather;
+mod metrics;
+mod request;
+mod retry;
+mod stage;
+mod status;
+#[cfg(test)]
+mod tests;
+mod ticket;
 
-use crate::config::Duration;
-
-/// How queued requests are merged before they are sent (`sending_queue.batch`).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct BatchConfig {
-    /// Send at the latest after this time.
-    pub flush_timeout: Duration,
-    /// Send as soon as this much is waiting, in units of `sizer`.
-    pub min_size: usize,
-    /// Never send more than this at once; 0 for no bound.
-    pub max_size: usize,
-}
-
-impl Default for BatchConfig {
-    fn default() -> Self {
-        Self { flush_timeout: Duration::from_millis(200), min_size: 8192, max_size: 0 }
-    }
-}
+pub use config::{BatchConfig, OnFull, Partition, QueueConfig, RetryConfig, Sizer};
+pub use request::{Attempt, Outcome, Request};
+pub use retry::Backoff;
+pub use stage::{Delivery, Settings};
+pub use status::{LogGate, Since, Status};

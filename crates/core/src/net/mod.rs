@@ -1,1 +1,3 @@
 //! gRPC and HTTP servers and clients, TLS, compression with caps.
+
+pub mod page;

@@ -1,1 +1,16 @@
 //! The graph of components: building, fan-out, start and drain order.
+//!
+//! Edges between components are [`Edge`]s, which can be pointed at another stage while data flows.
+//! A pipeline begins with a stage that books what it accepts and ends with a [`FanOut`] to its
+//! exporters; a receiver that feeds several pipelines does so through a fan-out too.
+
+mod edge;
+mod fan_out;
+mod graph;
+
+pub use edge::Edge;
+pub use fan_out::FanOut;
+pub use graph::{ComponentKind, Graph, GraphError, Pipeline, Plan};
+
+#[cfg(test)]
+mod tests;

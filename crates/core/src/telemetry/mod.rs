@@ -1,6 +1,9 @@
 //! The gateway's own metrics, ledger and logs.
 
 mod ledger;
+pub mod logs;
+mod process;
+mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +14,9 @@ use prometheus::{
 };
 
 pub use ledger::{Entry, Ledger};
+pub use process::{ProcessMetrics, resident_bytes};
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};
+pub use server::MetricsPage;
 
 /// The metrics of one process. Families are registered on first use; asking twice for the same
 /// name and labels gives the same series.
@@ -99,6 +104,20 @@ impl Telemetry {
             tracing::error!(%error, "cannot encode own metrics");
         }
         text
+    }
+
+    /// The sum over the series of a counter whose labels include all of `labels`.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: Labels<'_>) -> u64 {
+        let families = self.registry.gather();
+        let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let wanted = series.filter(|series| {
+            let has = |(key, value): &(&str, &str)| {
+                series.get_label().iter().any(|label| label.name() == *key && label.value() == *value)
+            };
+            labels.iter().all(has)
+        });
+        wanted.map(|series| series.get_counter().get_value() as u64).sum()
     }
 
     fn register(&self, name: &str, family: Box<dyn prometheus::core::Collector>) {

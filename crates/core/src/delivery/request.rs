@@ -1,0 +1,144 @@
+//! What an exporter sends, and what may come of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use crate::batch::{Batch, Code, Metadata, Signal};
+use crate::component::{Host, StartError};
+
+/// One OTLP export request: one or more batches of one signal, merged.
+///
+/// The message is the concatenation of its parts (repeated fields of concatenated protobuf
+/// messages append), so merging copies nothing.
+#[derive(Debug, Clone)]
+pub struct Request {
+    signal: Signal,
+    parts: Vec<Bytes>,
+    items: usize,
+    size: usize,
+    metadata: Arc<Metadata>,
+}
+
+impl Request {
+    /// The message in `bytes`, which holds `items` items.
+    #[must_use]
+    pub fn new(signal: Signal, bytes: Bytes, items: usize) -> Self {
+        let size = bytes.len();
+        Self { signal, parts: vec![bytes], items, size, metadata: Arc::default() }
+    }
+
+    pub(super) fn from_batch(batch: Batch) -> Self {
+        let (signal, items, metadata) = (batch.signal(), batch.items(), Arc::clone(batch.metadata()));
+        Self { metadata, ..Self::new(signal, batch.into_wire(), items) }
+    }
+
+    /// Which kind of telemetry it is.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// How many spans, data points or log records it holds.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The message's length in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The message, in pieces to be read one after the other.
+    #[must_use]
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// The message in one piece; copies if it was merged.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        if let [only] = self.parts.as_slice() {
+            return only.clone();
+        }
+        let mut whole = BytesMut::with_capacity(self.size);
+        for part in &self.parts {
+            whole.extend_from_slice(part);
+        }
+        whole.freeze()
+    }
+
+    /// What is known of the client; of a merged request, of the first one.
+    #[must_use]
+    pub fn metadata(&self) -> &Arc<Metadata> {
+        &self.metadata
+    }
+
+    pub(super) fn merge(&mut self, mut other: Self) {
+        self.parts.append(&mut other.parts);
+        self.items += other.items;
+        self.size += other.size;
+    }
+}
+
+/// What came of one attempt to deliver a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The backend has it all.
+    Delivered,
+    /// The backend has it, except `rejected` items, which it will never take.
+    Partly {
+        /// How many items it did not take; may be 0 with a message that is only a warning.
+        rejected: usize,
+        /// Why, in the backend's words.
+        message: String,
+    },
+    /// Not delivered; worth another attempt.
+    Retry {
+        /// The backend's status; `UNAVAILABLE` if it could not be reached.
+        code: Code,
+        /// How long the backend asks to be left alone.
+        after: Option<Duration>,
+        /// What happened.
+        message: String,
+    },
+    /// Refused for good.
+    Refused {
+        /// The backend's status.
+        code: Code,
+        /// What happened.
+        message: String,
+    },
+    /// Refused because of its size: smaller pieces may pass.
+    TooLarge {
+        /// What happened.
+        message: String,
+    },
+}
+
+/// What an exporter implements; [`super::Delivery`] does the rest.
+#[async_trait]
+pub trait Attempt: Send + Sync + 'static {
+    /// A request as it goes over the wire.
+    type Encoded: Send + Sync;
+
+    /// Called once, before anything is sent: loads certificates, for example.
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let _ = host;
+        Ok(())
+    }
+
+    /// Compresses, frames, translates; once for all attempts at `request`. Runs on a worker: must
+    /// not block.
+    ///
+    /// # Errors
+    /// The outcome, if there is nothing that could be sent.
+    fn encode(&self, request: &Request) -> Result<Self::Encoded, Outcome>;
+
+    /// Sends it once. Dropped when `timeout` passes.
+    async fn attempt(&self, encoded: &Self::Encoded) -> Outcome;
+}

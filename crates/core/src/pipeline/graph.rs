@@ -1,0 +1,347 @@
+//! Building the graph, starting it and shutting it down.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::edge::{Edge, Head};
+use super::fan_out::{Branch, FanOut};
+use crate::batch::Signal;
+use crate::clock::Clock;
+use crate::component::{
+    BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, Extension, ExtensionConfig,
+    ExtensionContext, Extensions, Host, Outputs, Processor, ProcessorConfig, ProcessorContext, Receiver,
+    ReceiverConfig, ReceiverContext, StartError,
+};
+use crate::config::ComponentId;
+use crate::delivery::BatchConfig;
+use crate::telemetry::{Ledger, Telemetry};
+
+/// A pipeline as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pipeline {
+    /// `traces` or `traces/name`.
+    pub id: ComponentId,
+    /// Its signal.
+    pub signal: Signal,
+    /// Where its data comes from.
+    pub receivers: Vec<ComponentId>,
+    /// What works on it, in order.
+    pub processors: Vec<ComponentId>,
+    /// Where it goes.
+    pub exporters: Vec<ComponentId>,
+}
+
+/// What a graph is built from: ready configurations by id, and how they are connected.
+#[derive(Default)]
+pub struct Plan {
+    /// The enabled extensions, in start order.
+    pub extensions: Vec<(ComponentId, Box<dyn ExtensionConfig>)>,
+    /// Receivers.
+    pub receivers: HashMap<ComponentId, Box<dyn ReceiverConfig>>,
+    /// Processors.
+    pub processors: HashMap<ComponentId, Box<dyn ProcessorConfig>>,
+    /// Exporters.
+    pub exporters: HashMap<ComponentId, Box<dyn ExporterConfig>>,
+    /// The pipelines.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// The four kinds of component, as the sections of a configuration file name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComponentKind {
+    /// `receivers`
+    Receiver,
+    /// `processors`
+    Processor,
+    /// `exporters`
+    Exporter,
+    /// `extensions`
+    Extension,
+}
+
+impl ComponentKind {
+    /// The section of the configuration: `receivers`.
+    #[must_use]
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Receiver => "receivers",
+            Self::Processor => "processors",
+            Self::Exporter => "exporters",
+            Self::Extension => "extensions",
+        }
+    }
+}
+
+/// A component of the plan cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("{}.{id}: {source}", kind.section())]
+pub struct GraphError {
+    /// Which section it stands in.
+    pub kind: ComponentKind,
+    /// Its id.
+    pub id: ComponentId,
+    /// What is wrong, and where in its section.
+    pub source: BuildError,
+}
+
+/// The built components. Nothing runs before [`Graph::start`].
+pub struct Graph {
+    extensions: Vec<(ComponentId, Arc<dyn Extension>)>,
+    receivers: Vec<(ComponentId, Arc<dyn Receiver>)>,
+    /// Each pipeline's processors, in order.
+    processors: Vec<Vec<(ComponentId, Arc<dyn Processor>)>>,
+    exporters: Vec<(ComponentId, Arc<dyn Exporter>)>,
+}
+
+/// What all components of one build share.
+struct Builder<'a> {
+    plan: &'a Plan,
+    telemetry: &'a Arc<Telemetry>,
+    clock: &'a Arc<dyn Clock>,
+    extensions: Extensions,
+    errors: Vec<GraphError>,
+}
+
+impl Graph {
+    /// Builds every component that a pipeline uses, and connects them.
+    ///
+    /// # Errors
+    /// All components that cannot be built.
+    pub fn build(plan: &Plan, telemetry: &Arc<Telemetry>, clock: &Arc<dyn Clock>) -> Result<Self, Vec<GraphError>> {
+        let mut builder = Builder { plan, telemetry, clock, extensions: Extensions::default(), errors: Vec::new() };
+        let extensions = builder.extensions();
+        let exporters = builder.exporters();
+        let mut heads: HashMap<(ComponentId, Signal), Vec<Branch>> = HashMap::new();
+        let mut processors = Vec::new();
+        for pipeline in &plan.pipelines {
+            let ledger = Ledger::new(telemetry, &format!("pipeline/{}", pipeline.id), pipeline.signal);
+            let branches = pipeline.exporters.iter().filter_map(|id| exporters.get(&(id.clone(), pipeline.signal)));
+            let branches = branches.map(BuiltExporter::branch).collect();
+            let exit: Arc<dyn Consumer> = Arc::new(FanOut::new(branches, Some(ledger.clone())));
+            let (first, chain) = builder.chain(pipeline, exit, &ledger);
+            let head = Edge::new(Arc::new(Head { next: first, ledger: ledger.clone() }));
+            for receiver in &pipeline.receivers {
+                let branch = Branch { stage: Arc::clone(&head) as Arc<dyn Consumer>, ledger: ledger.clone() };
+                heads.entry((receiver.clone(), pipeline.signal)).or_default().push(branch);
+            }
+            processors.push(chain);
+        }
+        let receivers = builder.receivers(heads);
+        if !builder.errors.is_empty() {
+            return Err(builder.errors);
+        }
+        let mut exporters: Vec<_> = exporters.into_iter().map(|((id, _), built)| (id, built.exporter)).collect();
+        exporters.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(Self { extensions, receivers, processors, exporters })
+    }
+
+    /// Starts extensions, then exporters, then processors from last to first, then receivers.
+    ///
+    /// # Errors
+    /// The first component that does not start; what had started is shut down again.
+    pub async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let outcome = self.start_all(host).await;
+        if outcome.is_err() {
+            self.shutdown(Instant::now()).await;
+        }
+        outcome
+    }
+
+    async fn start_all(&self, host: &Host) -> Result<(), StartError> {
+        for (id, extension) in &self.extensions {
+            start_one("extension", id, extension.as_ref(), host).await?;
+        }
+        for (id, exporter) in &self.exporters {
+            start_one("exporter", id, exporter.as_ref(), host).await?;
+        }
+        for chain in &self.processors {
+            for (id, processor) in chain.iter().rev() {
+                start_one("processor", id, processor.as_ref(), host).await?;
+            }
+        }
+        for (id, receiver) in &self.receivers {
+            start_one("receiver", id, receiver.as_ref(), host).await?;
+        }
+        for (_, extension) in &self.extensions {
+            extension.ready();
+        }
+        Ok(())
+    }
+
+    /// Shuts down in the order in which data flows, each stage flushing to the next: receivers,
+    /// processors, exporters, and extensions last. All share one `deadline`.
+    pub async fn shutdown(&self, deadline: Instant) {
+        for (_, extension) in &self.extensions {
+            extension.not_ready();
+        }
+        join_all(self.receivers.iter().map(|(_, receiver)| receiver.shutdown(deadline))).await;
+        join_all(self.processors.iter().map(|chain| async move {
+            for (_, processor) in chain {
+                processor.shutdown(deadline).await;
+            }
+        }))
+        .await;
+        join_all(self.exporters.iter().map(|(_, exporter)| exporter.shutdown(deadline))).await;
+        for (_, extension) in self.extensions.iter().rev() {
+            extension.shutdown(deadline).await;
+        }
+    }
+}
+
+async fn start_one<C: Component + ?Sized>(
+    kind: &str,
+    id: &ComponentId,
+    component: &C,
+    host: &Host,
+) -> Result<(), StartError> {
+    let outcome = component.start(host).await;
+    outcome.map_err(|error| StartError(format!("failed to start {kind} \"{id}\": {error}")))
+}
+
+/// An exporter for one signal, and its account.
+struct BuiltExporter {
+    exporter: Arc<dyn Exporter>,
+    edge: Arc<Edge>,
+    ledger: Ledger,
+}
+
+impl BuiltExporter {
+    fn branch(&self) -> Branch {
+        Branch { stage: Arc::clone(&self.edge) as Arc<dyn Consumer>, ledger: self.ledger.clone() }
+    }
+}
+
+impl Builder<'_> {
+    fn error(&mut self, kind: ComponentKind, id: &ComponentId, source: BuildError) {
+        self.errors.push(GraphError { kind, id: id.clone(), source });
+    }
+
+    fn extensions(&mut self) -> Vec<(ComponentId, Arc<dyn Extension>)> {
+        let mut built = Vec::new();
+        for (id, config) in &self.plan.extensions {
+            let context = ExtensionContext {
+                id: id.clone(),
+                telemetry: Arc::clone(self.telemetry),
+                clock: Arc::clone(self.clock),
+            };
+            match config.build(context) {
+                Ok(extension) => {
+                    self.extensions.insert(id, Arc::clone(&extension));
+                    built.push((id.clone(), extension));
+                }
+                Err(error) => self.error(ComponentKind::Extension, id, error),
+            }
+        }
+        built
+    }
+
+    fn exporters(&mut self) -> HashMap<(ComponentId, Signal), BuiltExporter> {
+        let mut built = HashMap::new();
+        for pipeline in &self.plan.pipelines {
+            for id in &pipeline.exporters {
+                let key = (id.clone(), pipeline.signal);
+                let Some(config) = self.plan.exporters.get(id).filter(|_| !built.contains_key(&key)) else {
+                    continue;
+                };
+                let ledger = Ledger::new(self.telemetry, &format!("exporter/{id}"), pipeline.signal);
+                let context = ExporterContext {
+                    id: id.clone(),
+                    signal: pipeline.signal,
+                    ledger: ledger.clone(),
+                    batching: self.batching_for(id, pipeline.signal),
+                    extensions: &self.extensions,
+                    telemetry: Arc::clone(self.telemetry),
+                    clock: Arc::clone(self.clock),
+                };
+                match config.build(context) {
+                    Ok(exporter) => {
+                        let edge = Edge::new(Arc::clone(&exporter) as Arc<dyn Consumer>);
+                        built.insert(key, BuiltExporter { exporter, edge, ledger });
+                    }
+                    Err(error) => {
+                        self.errors.push(GraphError { kind: ComponentKind::Exporter, id: id.clone(), source: error });
+                    }
+                }
+            }
+        }
+        built
+    }
+
+    /// The `batch` processor in front of an exporter sets its batching. Where pipelines differ,
+    /// the first one with such a processor decides.
+    fn batching_for(&self, exporter: &ComponentId, signal: Signal) -> Option<BatchConfig> {
+        self.plan
+            .pipelines
+            .iter()
+            .filter(|pipeline| pipeline.signal == signal && pipeline.exporters.contains(exporter))
+            .flat_map(|pipeline| pipeline.processors.iter().rev())
+            .find_map(|id| self.plan.processors.get(id)?.batching())
+    }
+
+    /// Builds a pipeline's processors from last to first. Returns the first stage and the chain.
+    fn chain(
+        &mut self,
+        pipeline: &Pipeline,
+        exit: Arc<dyn Consumer>,
+        ledger: &Ledger,
+    ) -> (Arc<dyn Consumer>, Vec<(ComponentId, Arc<dyn Processor>)>) {
+        let mut next = exit;
+        let mut chain = Vec::new();
+        for id in pipeline.processors.iter().rev() {
+            let Some(config) = self.plan.processors.get(id) else { continue };
+            let context = ProcessorContext {
+                id: id.clone(),
+                pipeline: pipeline.id.clone(),
+                signal: pipeline.signal,
+                next: Edge::new(Arc::clone(&next)),
+                ledger: ledger.clone(),
+                extensions: &self.extensions,
+                telemetry: Arc::clone(self.telemetry),
+                clock: Arc::clone(self.clock),
+            };
+            match config.build(context) {
+                Ok(processor) => {
+                    chain.push((id.clone(), Arc::clone(&processor)));
+                    next = processor;
+                }
+                Err(error) => self.error(ComponentKind::Processor, id, error),
+            }
+        }
+        chain.reverse();
+        (next, chain)
+    }
+
+    fn receivers(
+        &mut self,
+        mut heads: HashMap<(ComponentId, Signal), Vec<Branch>>,
+    ) -> Vec<(ComponentId, Arc<dyn Receiver>)> {
+        let mut built = Vec::new();
+        let mut ids: Vec<ComponentId> = heads.keys().map(|(id, _)| id.clone()).collect();
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let Some(config) = self.plan.receivers.get(&id) else { continue };
+            let mut outputs = Outputs::default();
+            for signal in Signal::ALL {
+                if let Some(branches) = heads.remove(&(id.clone(), signal)) {
+                    outputs.set(signal, Edge::new(Arc::new(FanOut::new(branches, None))));
+                }
+            }
+            let context = ReceiverContext {
+                id: id.clone(),
+                outputs,
+                extensions: &self.extensions,
+                telemetry: Arc::clone(self.telemetry),
+                clock: Arc::clone(self.clock),
+            };
+            match config.build(context) {
+                Ok(receiver) => built.push((id, receiver)),
+                Err(error) => self.error(ComponentKind::Receiver, &id, error),
+            }
+        }
+        built
+    }
+}

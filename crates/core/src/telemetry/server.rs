@@ -1,0 +1,40 @@
+//! The scrape page of the gateway's own metrics.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::{ProcessMetrics, Telemetry};
+use crate::clock::Clock;
+use crate::net::page::{Page, text};
+
+/// `GET /metrics` in the Prometheus text format.
+pub struct MetricsPage {
+    telemetry: Arc<Telemetry>,
+    clock: Arc<dyn Clock>,
+    process: ProcessMetrics,
+}
+
+impl MetricsPage {
+    /// The page of `telemetry`.
+    #[must_use]
+    pub fn new(telemetry: Arc<Telemetry>, clock: Arc<dyn Clock>) -> Self {
+        let process = ProcessMetrics::new(&telemetry);
+        Self { telemetry, clock, process }
+    }
+}
+
+impl Page for MetricsPage {
+    fn respond(&self, request: &Request<Incoming>) -> Response<Bytes> {
+        if request.uri().path() != "/metrics" {
+            return text(StatusCode::NOT_FOUND, "the metrics are at /metrics\n");
+        }
+        self.process.update(self.clock.now());
+        let mut response = text(StatusCode::OK, self.telemetry.render());
+        let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        response
+    }
+}

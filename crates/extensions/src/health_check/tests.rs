@@ -1,0 +1,57 @@
+//! The health page over a real socket.
+
+use nyquist_core::clock::ManualClock;
+use nyquist_core::component::ExtensionContext;
+use nyquist_core::config::ComponentId;
+use nyquist_core::runtime::Runtimes;
+use nyquist_core::telemetry::Telemetry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Scenario: start, ready, draining. Guarantee: 503, 200, 503, with the Collector's documents.
+#[tokio::test]
+async fn follows_the_life_of_the_pipelines() {
+    let clock = ManualClock::new(1_700_000_000_000_000_000);
+    let telemetry = Telemetry::new();
+    let config = HealthCheckConfig { endpoint: "127.0.0.1:0".into(), ..HealthCheckConfig::default() };
+    let page = HealthPage { config, clock, ready: AtomicBool::default(), ready_since: AtomicU64::default() };
+    let extension = HealthCheck { page: Arc::new(page), server: Mutex::default() };
+    let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
+    let clock = Arc::clone(&extension.page.clock);
+    extension.start(&Host { runtimes: Runtimes::current(), clock, telemetry, fatal }).await.unwrap();
+    let address = extension.server.lock().as_ref().unwrap().address();
+
+    let before = get(address, "/").await;
+    assert!(before.starts_with("HTTP/1.1 503"), "{before}");
+    assert!(before.ends_with(r#"{"status":"Server not available","upSince":"0001-01-01T00:00:00Z","uptime":""}"#));
+
+    extension.ready();
+    let during = get(address, "/").await;
+    assert!(during.starts_with("HTTP/1.1 200"), "{during}");
+    assert!(during.contains(r#""status":"Server available""#), "{during}");
+    assert!(during.contains(r#""upSince":"2023-11-14T22:13:20.000000000Z""#), "{during}");
+    assert!(get(address, "/other").await.starts_with("HTTP/1.1 404"));
+
+    extension.not_ready();
+    assert!(get(address, "/").await.starts_with("HTTP/1.1 503"));
+}
+
+#[test]
+fn builds_from_its_defaults() {
+    let context = ExtensionContext {
+        id: ComponentId::of("health_check"),
+        telemetry: Telemetry::new(),
+        clock: ManualClock::new(0),
+    };
+    assert!(HealthCheckConfig::default().build(context).is_ok());
+}

@@ -1,0 +1,89 @@
+//! Running a gateway from start to drain.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nyquist_core::batch::DropReason;
+use nyquist_core::clock::{Clock, SystemClock};
+use nyquist_core::component::Host;
+use nyquist_core::net::page::PageServer;
+use nyquist_core::pipeline::{Graph, Plan};
+use nyquist_core::runtime::Runtimes;
+use nyquist_core::telemetry::{MetricsPage, Telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// What a run needs beside the components.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the gateway's own metrics are served, `host:port`; `None` for nowhere.
+    pub metrics_endpoint: Option<String>,
+    /// How long a shutdown may take to deliver what is held.
+    pub drain_timeout: Duration,
+}
+
+/// Builds and starts the components of `plan`, waits for SIGTERM, SIGINT or a fatal fault, then
+/// drains.
+///
+/// # Errors
+/// What kept the gateway from starting, for people.
+pub fn run(plan: &Plan, settings: &Settings) -> Result<ExitCode, String> {
+    let telemetry = Telemetry::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let graph = Graph::build(plan, &telemetry, &clock).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })?;
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtimes = Runtimes::start(workers).map_err(|error| format!("cannot start worker threads: {error}"))?;
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let control = control.map_err(|error| format!("cannot start the control runtime: {error}"))?;
+    let (fatal, faults) = mpsc::unbounded_channel();
+    let host = Host { runtimes: Arc::clone(&runtimes), clock, telemetry, fatal };
+    let outcome = control.block_on(run_until_told(&graph, &host, settings, faults));
+    runtimes.stop();
+    outcome
+}
+
+async fn run_until_told(
+    graph: &Graph,
+    host: &Host,
+    settings: &Settings,
+    mut faults: mpsc::UnboundedReceiver<String>,
+) -> Result<ExitCode, String> {
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let _metrics = serve_metrics(host, settings).await?;
+    graph.start(host).await.map_err(|error| format!("cannot start pipelines: {error}"))?;
+    tracing::info!(workers = host.runtimes.workers(), "everything is ready; processing data");
+
+    let fault = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        fault = faults.recv() => fault,
+    };
+    match &fault {
+        Some(fault) => tracing::error!(%fault, "shutting down after a fault that no retry mends"),
+        None => tracing::info!(drain_timeout = ?settings.drain_timeout, "shutting down"),
+    }
+    graph.shutdown(Instant::now() + settings.drain_timeout).await;
+
+    let left = host.telemetry.sum("nyquist_ledger_dropped_items", &[("reason", DropReason::Shutdown.name())]);
+    if left > 0 {
+        tracing::error!(items = left, "shutdown complete, but the drain deadline passed before these were delivered");
+    } else {
+        tracing::info!("shutdown complete; nothing was left behind");
+    }
+    Ok(if fault.is_some() || left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn serve_metrics(host: &Host, settings: &Settings) -> Result<Option<PageServer>, String> {
+    let Some(endpoint) = &settings.metrics_endpoint else { return Ok(None) };
+    let page = MetricsPage::new(Arc::clone(&host.telemetry), Arc::clone(&host.clock));
+    let server = PageServer::start(&host.runtimes, endpoint, Arc::new(page)).await;
+    let server = server.map_err(|error| format!("service.telemetry.metrics: {error}"))?;
+    tracing::info!(component = "telemetry", endpoint = %server.address(), "listening");
+    Ok(Some(server))
+}
