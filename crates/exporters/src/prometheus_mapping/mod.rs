@@ -29,7 +29,8 @@ pub use names::{Kind, NoName, Strategy, escape_namespace, metric_name, unit_name
 pub use native::{NativeHistogram, Spans};
 pub use points::{Histogram, Summary};
 pub use settings::{ResourceLabels, Settings, glob};
-pub use translate::Translator;
+pub use target_info::TargetInfo;
+pub use translate::{HashSeed, Translator};
 pub use values::put_decimal;
 
 use std::sync::Arc;
@@ -147,6 +148,19 @@ pub struct Point<'a> {
     pub exemplars: &'a Exemplars,
 }
 
+/// A resource that is worth a `target_info`.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// A hash of `job` and `instance`.
+    pub id: u64,
+    /// Its labels.
+    pub labels: &'a PointLabels,
+    /// Their hash.
+    pub hash: u64,
+    /// Time of its newest point, in milliseconds since the epoch.
+    pub newest: i64,
+}
+
 /// Takes what a [`Translator`] finds.
 pub trait Sink {
     /// The points of a metric follow.
@@ -159,6 +173,11 @@ pub trait Sink {
 
     /// `points` of `metric` could not be translated.
     fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize);
+
+    /// A resource whose points have been handed out.
+    fn target(&mut self, target: &Target<'_>) {
+        let _ = target;
+    }
 
     /// Labels of a point were left out because nothing is left of their names, or were overwritten
     /// by labels of ours.

@@ -6,11 +6,17 @@
 //! the old series ends with a stale marker. Where several resources share a target, their series
 //! alternate without being ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
 
+use super::exemplars::Exemplars;
+use super::family::Family;
 use super::labels::PointLabels;
+use super::names::Kind;
+use super::translate::HashSeed;
+use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 
 /// Time between samples of unchanged labels, in milliseconds of the data's time.
 const INTERVAL: i64 = 60_000;
@@ -25,6 +31,7 @@ const MAX_BYTES: usize = 16 << 20;
 const ENTRY_BYTES: usize = 200;
 
 struct Series {
+    hash: u64,
     labels: PointLabels,
     target: u64,
     last_sample: Option<i64>,
@@ -32,9 +39,39 @@ struct Series {
     seen: Duration,
 }
 
-struct Target {
+struct Current {
     series: u64,
     is_shared: bool,
+}
+
+/// A sample that is due.
+struct Due<'a> {
+    hash: u64,
+    labels: &'a PointLabels,
+    /// In milliseconds since the epoch.
+    time: i64,
+    is_stale: bool,
+}
+
+impl<'a> Due<'a> {
+    fn point(&self, family: &'a Arc<Family>, exemplars: &'a Exemplars) -> Point<'a>
+    where
+        Self: 'a,
+    {
+        let value = if self.is_stale { f64::from_bits(STALE_NAN_BITS) } else { 1.0 };
+        Point {
+            family,
+            labels: self.labels,
+            hash: family.hash() ^ self.hash,
+            time: self.time,
+            start: 0,
+            is_delta: false,
+            is_stale: self.is_stale,
+            items: 0,
+            value: PointValue::Number(value),
+            exemplars,
+        }
+    }
 }
 
 struct Seen {
@@ -42,49 +79,62 @@ struct Seen {
     newest: i64,
 }
 
-/// A sample that is due.
-pub(super) struct Due<'a> {
-    pub(super) labels: &'a PointLabels,
-    /// In milliseconds since the epoch.
-    pub(super) time: i64,
-    pub(super) is_stale: bool,
-}
-
 /// What is known of the targets.
-pub(super) struct TargetInfo {
+pub struct TargetInfo {
+    family: Arc<Family>,
     series: LruCache<u64, Series>,
-    targets: LruCache<u64, Target>,
+    targets: LruCache<u64, Current>,
     bytes: usize,
     seen: Vec<Seen>,
     last_sweep: Duration,
+    no_exemplars: Exemplars,
 }
 
 impl TargetInfo {
-    pub(super) fn new() -> Self {
+    /// `target_info` under `namespace` (empty for none).
+    #[must_use]
+    pub fn new(namespace: &str, seed: &HashSeed) -> Self {
+        let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
         Self {
+            family: Arc::new(Family::new(name, String::new(), Kind::Gauge, &seed.0)),
             series: LruCache::unbounded(),
             targets: LruCache::unbounded(),
             bytes: 0,
             seen: Vec::new(),
             last_sweep: Duration::ZERO,
+            no_exemplars: Exemplars::default(),
         }
     }
 
-    /// Notes that a push holds a resource: `target` and `series` are hashes of its identity and of
-    /// all its labels, `newest` is the time of its newest point.
-    pub(super) fn note(&mut self, target: u64, series: u64, labels: &PointLabels, newest: i64, now: Duration) {
-        if let Some(known) = self.series.get_mut(&series) {
+    /// Notes a target that a push holds. `now` is the clock's.
+    pub fn note(&mut self, target: &Target<'_>, now: Duration) {
+        if let Some(known) = self.series.get_mut(&target.hash) {
             known.seen = now;
         } else {
-            self.bytes += labels.encoded().len() + ENTRY_BYTES;
-            let new = Series { labels: labels.clone(), target, last_sample: None, is_stale: false, seen: now };
-            self.series.put(series, new);
+            self.bytes += target.labels.encoded().len() + ENTRY_BYTES;
+            let labels = target.labels.clone();
+            let new = Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
+            self.series.put(target.hash, new);
             self.make_room();
         }
-        match self.seen.iter_mut().find(|seen| seen.series == series) {
-            Some(seen) => seen.newest = seen.newest.max(newest),
-            None => self.seen.push(Seen { series, newest }),
+        match self.seen.iter_mut().find(|seen| seen.series == target.hash) {
+            Some(seen) => seen.newest = seen.newest.max(target.newest),
+            None => self.seen.push(Seen { series: target.hash, newest: target.newest }),
         }
+    }
+
+    /// At the end of a push: hands what is due to `sink`. `now` and `unix_millis` are the clock's.
+    pub fn emit<S: Sink>(&mut self, now: Duration, unix_millis: i64, sink: &mut S) {
+        let family = Arc::clone(&self.family);
+        let exemplars = std::mem::take(&mut self.no_exemplars);
+        let mut is_first = true;
+        self.emit_due(now, unix_millis, |due| {
+            if std::mem::take(&mut is_first) {
+                sink.metric(&family, b"Target metadata");
+            }
+            sink.point(&due.point(&family, &exemplars));
+        });
+        self.no_exemplars = exemplars;
     }
 
     fn make_room(&mut self) {
@@ -101,8 +151,7 @@ impl TargetInfo {
         }
     }
 
-    /// At the end of a push: hands out what is due. `unix_millis` is the wall-clock time.
-    pub(super) fn emit(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
+    fn emit_due(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
         let mut seen = std::mem::take(&mut self.seen);
         for &Seen { series: hash, newest } in &seen {
             let ended = self.claim_target(hash, &seen);
@@ -118,7 +167,7 @@ impl TargetInfo {
             if is_due {
                 series.last_sample = Some(newest);
                 series.is_stale = false;
-                due(Due { labels: &series.labels, time: newest, is_stale: false });
+                due(Due { hash: series.hash, labels: &series.labels, time: newest, is_stale: false });
             }
         }
         seen.clear();
@@ -134,7 +183,7 @@ impl TargetInfo {
         let series = self.series.peek(&hash)?;
         let has_come_back = series.is_stale;
         let Some(target) = self.targets.get_mut(&series.target) else {
-            self.targets.put(series.target, Target { series: hash, is_shared: false });
+            self.targets.put(series.target, Current { series: hash, is_shared: false });
             return None;
         };
         if target.series == hash {
@@ -166,5 +215,5 @@ fn end(series: &mut Series, at: i64, due: &mut impl FnMut(Due<'_>)) {
     let time = at.max(last.saturating_add(1));
     series.last_sample = Some(time);
     series.is_stale = true;
-    due(Due { labels: &series.labels, time, is_stale: true });
+    due(Due { hash: series.hash, labels: &series.labels, time, is_stale: true });
 }

@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use nyquist_core::wire::{AnyValue, Attributes, Field, Fields, KeyValue, Value};
@@ -14,8 +13,7 @@ use super::names::Kind;
 use super::native::NativeHistogram;
 use super::points::{self, Arrays, Head, Number};
 use super::settings::{Settings, is_identity};
-use super::target_info::TargetInfo;
-use super::{Point, PointValue, STALE_NAN_BITS, Sink, Untranslatable};
+use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
 const GAUGE: u32 = 5;
@@ -33,8 +31,6 @@ pub struct Translator {
     rules: LabelRules,
     hasher: RandomState,
     families: Families,
-    target_info_family: Arc<Family>,
-    target_info: TargetInfo,
     scratch: Scratch,
 }
 
@@ -98,38 +94,22 @@ fn len_fields(fields: Fields<'_>, number: u32) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Translator {
-    /// A translator for `settings`.
+    /// A translator for `settings`. Translators with equal seeds give equal hashes.
     #[must_use]
-    pub fn new(settings: Arc<Settings>) -> Self {
-        let hasher = RandomState::default();
+    pub fn new(settings: Arc<Settings>, seed: HashSeed) -> Self {
+        let HashSeed(hasher) = seed;
         let families = Families::new(settings.strategy, settings.namespace.clone());
-        let target_info = match settings.namespace.as_str() {
-            "" => "target_info".to_owned(),
-            namespace => format!("{namespace}_target_info"),
-        };
-        Self {
-            rules: settings.label_rules(),
-            families,
-            target_info_family: Arc::new(Family::new(target_info, String::new(), Kind::Gauge, &hasher)),
-            target_info: TargetInfo::new(),
-            scratch: Scratch::default(),
-            settings,
-            hasher,
-        }
+        Self { rules: settings.label_rules(), families, scratch: Scratch::default(), settings, hasher }
     }
 
-    /// Hands all points of the OTLP message in `bytes` to `sink`, and then the `target_info` that
-    /// is due. `now` and `unix_millis` are the clock's.
-    pub fn translate<S: Sink>(&mut self, bytes: &[u8], now: Duration, unix_millis: i64, sink: &mut S) {
+    /// Hands all points of the OTLP message in `bytes` to `sink`.
+    pub fn translate<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
         for resource_metrics in len_fields(Fields::new(bytes), 1) {
-            self.resource(resource_metrics, now, sink);
-        }
-        if self.settings.target_info {
-            self.emit_target_info(now, unix_millis, sink);
+            self.resource(resource_metrics, sink);
         }
     }
 
-    fn resource<S: Sink>(&mut self, resource_metrics: &[u8], now: Duration, sink: &mut S) {
+    fn resource<S: Sink>(&mut self, resource_metrics: &[u8], sink: &mut S) {
         self.scratch.newest = 0;
         self.scratch.read_identity(resource_metrics);
         for scope_metrics in len_fields(Fields::new(resource_metrics), 2) {
@@ -139,7 +119,7 @@ impl Translator {
             }
         }
         if self.settings.target_info && self.scratch.newest != 0 {
-            self.note_target(resource_metrics, now);
+            self.target(resource_metrics, sink);
         }
     }
 
@@ -295,8 +275,8 @@ impl Translator {
         }
     }
 
-    /// Notes the resource's `target_info`, if it has any attribute worth one.
-    fn note_target(&mut self, resource_metrics: &[u8], now: Duration) {
+    /// Hands out the labels of the resource's `target_info`, if it has any worth one.
+    fn target<S: Sink>(&mut self, resource_metrics: &[u8], sink: &mut S) {
         let Scratch { base, own, labels, job, instance, newest, .. } = &mut self.scratch;
         if job.is_empty() && instance.is_empty() {
             return;
@@ -314,35 +294,15 @@ impl Translator {
         }
         own.sort_and_join();
         labels.merge(base, own, b"");
-        let target = self.hasher.hash_one((&job, &instance));
-        let series = self.hasher.hash_one(labels.encoded());
-        self.target_info.note(target, series, labels, *newest, now);
-    }
-
-    fn emit_target_info<S: Sink>(&mut self, now: Duration, unix_millis: i64, sink: &mut S) {
-        let Self { target_info, target_info_family: family, hasher, scratch, .. } = self;
-        scratch.exemplars.clear();
-        let mut is_first = true;
-        target_info.emit(now, unix_millis, |due| {
-            if std::mem::take(&mut is_first) {
-                sink.metric(family, b"Target metadata");
-            }
-            let value = if due.is_stale { f64::from_bits(STALE_NAN_BITS) } else { 1.0 };
-            sink.point(&Point {
-                family,
-                labels: due.labels,
-                hash: series_hash(hasher, family, due.labels),
-                time: due.time,
-                start: 0,
-                is_delta: false,
-                is_stale: due.is_stale,
-                items: 0,
-                value: PointValue::Number(value),
-                exemplars: &scratch.exemplars,
-            });
-        });
+        let id = self.hasher.hash_one((&job, &instance));
+        sink.target(&Target { id, labels, hash: self.hasher.hash_one(labels.encoded()), newest: *newest });
     }
 }
+
+/// What the hashes of translators are seeded with: drawn once a process, so that nobody outside
+/// can make series collide.
+#[derive(Clone, Default)]
+pub struct HashSeed(pub(super) RandomState);
 
 /// Collects a point's attributes as labels.
 struct PointAttributes<'s> {
