@@ -1,0 +1,201 @@
+//! Making a connection.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::net::tls::ClientTls;
+
+/// How long one address may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long sent bytes may stay unacknowledged before the connection counts as dead: without it a
+/// peer that vanished is noticed after a quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// When an idle connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Connects to one backend, whatever the URI of a request says.
+#[derive(Clone)]
+pub struct Connector(Arc<Backend>);
+
+struct Backend {
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientTls>>,
+    next: AtomicUsize,
+}
+
+impl Connector {
+    /// A connector to `host` (IPv6 addresses in brackets) and `port`; plaintext without `tls`.
+    #[must_use]
+    pub fn new(host: &str, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Self(Arc::new(Backend { host, port, tls, next: AtomicUsize::new(0) }))
+    }
+
+    /// Resolves, connects, shakes hands.
+    ///
+    /// # Errors
+    /// What failed, naming the backend.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        let tcp = self.connect_tcp().await?;
+        let Some(tls) = &self.0.tls else { return Ok(Stream::Plain(tcp)) };
+        let name = tls.server_name(&self.0.host).map_err(|error| io::Error::other(error.0))?;
+        let handshake = TlsConnector::from(tls.current()).connect(name, tcp);
+        let stream = timeout(CONNECT_TIMEOUT, handshake)
+            .await
+            .map_err(|_| self.failed("TLS handshake with", &"no answer"))?
+            .map_err(|error| self.failed("TLS handshake with", &explain(&error)))?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    async fn connect_tcp(&self) -> io::Result<TcpStream> {
+        let backend = &self.0;
+        let found = lookup_host((backend.host.as_str(), backend.port))
+            .await
+            .map_err(|error| self.failed("cannot resolve", &error))?;
+        let addresses: Vec<SocketAddr> = found.collect();
+        let first = backend.next.fetch_add(1, Ordering::Relaxed);
+        let mut last_error = self.failed("cannot resolve", &"the name has no address");
+        for index in 0..addresses.len() {
+            let address = addresses[(first + index) % addresses.len()];
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    configure(&stream)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last_error = self.failed("cannot connect to", &error),
+                Err(_) => last_error = self.failed("cannot connect to", &format_args!("no answer from {address}")),
+            }
+        }
+        Err(last_error)
+    }
+
+    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> io::Error {
+        io::Error::other(format!("{what} {}:{}: {error}", self.0.host, self.0.port))
+    }
+}
+
+/// The commonest causes of a failed handshake, said plainly.
+fn explain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let hint = if text.contains("InvalidContentType") || text.contains("corrupt message") || text.contains("eof") {
+        "; if the backend speaks plaintext, set tls.insecure: true"
+    } else if text.contains("UnknownIssuer") {
+        "; set tls.ca_file to the certificate that signed the backend's"
+    } else if text.contains("NotValidForName") {
+        "; set tls.server_name_override to a name in the backend's certificate"
+    } else {
+        ""
+    };
+    format!("{text}{hint}")
+}
+
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
+/// For hyper-util's client.
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect().await.map(TokioIo::new) })
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plaintext.
+    Plain(TcpStream),
+    /// TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        match self {
+            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
+            _ => connected,
+        }
+    }
+}
+
+macro_rules! delegate {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_shutdown(context))
+    }
+}

@@ -1,0 +1,3 @@
+//! Compression of what comes in, with caps, and of what goes out.
+
+pub mod encode;
