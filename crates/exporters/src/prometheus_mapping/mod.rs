@@ -8,6 +8,7 @@
 //! where they leave room, what the Collector's exporter does. `README.md` of
 //! `prometheus_remote_write` lists the deviations.
 
+pub(crate) mod config;
 mod exemplars;
 mod family;
 mod labels;

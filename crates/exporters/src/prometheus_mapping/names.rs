@@ -4,10 +4,9 @@
 //! Prometheus' own OTLP endpoint use, with one deliberate deviation: a suffix is only taken off
 //! together with a delimiter that is `_` or `.`, so that `subtotal` does not become `su_total`.
 
-use serde::Deserialize;
 
 /// How names are translated (`translation_strategy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
     /// Invalid characters become `_`; unit and type suffixes are appended.
     #[default]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
+use http::HeaderMap;
 
 use super::encode::{Chunk, Segment};
 use super::pending::Pending;
@@ -16,12 +17,14 @@ pub(super) struct Waiting {
     chunks: Vec<Chunk>,
     /// The first chunk that has not been taken.
     next: usize,
+    /// To be sent with it.
+    headers: Arc<HeaderMap>,
     pending: Arc<Pending>,
 }
 
 impl Waiting {
-    pub(super) fn new(segment: Segment, pending: Arc<Pending>) -> Self {
-        Self { bytes: segment.bytes.into(), chunks: segment.chunks, next: 0, pending }
+    pub(super) fn new(segment: Segment, headers: Arc<HeaderMap>, pending: Arc<Pending>) -> Self {
+        Self { bytes: segment.bytes.into(), chunks: segment.chunks, next: 0, headers, pending }
     }
 
     fn start_of(&self, chunk: usize) -> usize {
@@ -49,6 +52,7 @@ struct Part {
 pub(super) struct Outgoing {
     parts: Vec<Part>,
     bytes: usize,
+    headers: Arc<HeaderMap>,
 }
 
 impl Outgoing {
@@ -57,13 +61,19 @@ impl Outgoing {
         let mut outgoing = Self::default();
         let mut samples = 0usize;
         while let Some(segment) = waiting.front_mut() {
+            if outgoing.is_empty() {
+                outgoing.headers = Arc::clone(&segment.headers);
+            } else if outgoing.headers != segment.headers {
+                break;
+            }
             let begin = segment.next;
             let start = segment.start_of(begin);
             let mut end = start;
             for chunk in segment.chunks.iter().skip(begin) {
-                let bytes = outgoing.bytes + chunk.end - start;
-                let is_over = bytes > limits.bytes || samples + chunk.samples as usize > limits.samples;
-                if is_over && bytes > chunk.end - end {
+                let is_first = outgoing.bytes + end == start;
+                let is_too_large = outgoing.bytes + chunk.end - start > limits.bytes;
+                let are_too_many = samples + chunk.samples as usize > limits.samples;
+                if !is_first && (is_too_large || are_too_many) {
                     break;
                 }
                 samples += chunk.samples as usize;
@@ -90,6 +100,10 @@ impl Outgoing {
             bytes: segment.bytes.slice(bytes),
             pending: Arc::clone(&segment.pending),
         });
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     pub(super) fn is_empty(&self) -> bool {
