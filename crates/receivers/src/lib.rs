@@ -1,1 +1,3 @@
-//! nyquist-receivers
+//! Nyquist's receivers.
+
+pub mod otlp;

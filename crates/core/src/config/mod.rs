@@ -1,7 +1,29 @@
 //! Configuration: YAML whose every value knows where it came from.
+//!
+//! 1. [`Sources`] are read and merged into one tree of [`Node`]s;
+//! 2. `${...}` references are expanded in its values;
+//! 3. [`load`] takes the tree apart: sections, components, pipelines;
+//! 4. [`decode`] reads each section as its component's configuration and validates it.
+//!
+//! Nothing stops at the first fault: [`Diagnostics`] collect them all, each with its place.
 
+mod de;
+mod decode;
+mod expand;
+mod location;
 mod node;
+mod problem;
+mod scalar;
+mod source;
 mod types;
+mod yaml;
 
-pub use node::{Check, Diagnostics, Location, Node, Scalar, Tree, Validate, decode};
-pub use types::{ByteSize, ComponentId, Duration, Secret};
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Check, Validate, decode, from_str};
+pub use location::{Location, Source};
+pub use node::{Node, Original, Scalar, Tree};
+pub use problem::{Diagnostics, Problem, Severity};
+pub use source::{Environment, Sources};
+pub use types::{ByteSize, ComponentId, Duration, Enabled, Secret};

@@ -1,7 +1,10 @@
 //! gRPC and HTTP servers and clients, TLS, compression with caps.
 
+pub mod admission;
+pub mod body;
 pub mod client;
 pub mod compression;
 pub mod grpc;
 pub mod page;
+pub mod server;
 pub mod tls;

@@ -5,7 +5,7 @@ use super::cursor::{Field, Fields, Value};
 /// A view of an `AnyValue`. Where the encoding holds several, the last one wins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AnyValue<'a> {
-    /// No value is set.
+    /// No value is set, or one that only profiles may use (`string_value_strindex`, 8).
     Empty,
     /// `string_value` (1). Not checked for UTF-8 here: the ingress check did.
     String(&'a [u8]),
@@ -28,7 +28,14 @@ impl<'a> AnyValue<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        let mut found = Self::Empty;
+        Self::Empty.merge(bytes)
+    }
+
+    /// This value with the further piece `bytes` of its message merged in.
+    #[must_use]
+    #[inline]
+    pub fn merge(self, bytes: &'a [u8]) -> Self {
+        let mut found = self;
         for Field { number, value } in Fields::new(bytes) {
             found = match (number, value) {
                 (1, Value::Len(text)) => Self::String(text),
@@ -38,6 +45,7 @@ impl<'a> AnyValue<'a> {
                 (5, Value::Len(array)) => Self::Array(array),
                 (6, Value::Len(list)) => Self::KvList(list),
                 (7, Value::Len(bytes)) => Self::Bytes(bytes),
+                (8, Value::Varint(_)) => Self::Empty,
                 _ => found,
             };
         }
@@ -64,10 +72,7 @@ impl<'a> KeyValue<'a> {
         for Field { number, value: field } in Fields::new(bytes) {
             match (number, field) {
                 (1, Value::Len(bytes)) => key = bytes,
-                (2, Value::Len(bytes)) => match AnyValue::new(bytes) {
-                    AnyValue::Empty => {}
-                    set => value = set,
-                },
+                (2, Value::Len(bytes)) => value = value.merge(bytes),
                 _ => {}
             }
         }

@@ -8,10 +8,22 @@
 //! Field order, repetition and unknown fields are never assumed: the Go Collector writes fields
 //! last to first, and protobuf allows a sub-message to come in several pieces (which merge).
 
+mod check;
 mod common;
 mod cursor;
+mod envelope;
+mod logs;
+mod metrics;
 mod traces;
 
+pub use check::{CheckError, Checked, MAX_VALUE_DEPTH, check};
 pub use common::{AnyValue, Attributes, KeyValue};
 pub use cursor::{Field, Fields, Malformed, Value, put_len_field, put_tag, put_varint, varint_len};
-pub use traces::{ResourceSpansView, ScopeSpansView, SpanView, TracesView};
+pub use logs::{LogRecordFields, LogRecordView, LogsView, ResourceLogsView, ScopeLogsView};
+pub use metrics::{
+    BucketsView, DataPoint, Doubles, ExemplarFields, ExemplarView, ExponentialHistogramDataPointView,
+    ExponentialHistogramFields, Fixed64s, HistogramDataPointView, HistogramFields, MetricFields, MetricKind,
+    MetricView, MetricsView, Number, NumberDataPointView, NumberFields, PointBytes, ResourceMetricsView,
+    ScopeMetricsView, SummaryDataPointView, SummaryFields, Temporality, ValueAtQuantile, Varints,
+};
+pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView};

@@ -1,90 +1,50 @@
 //! `opentelemetry.proto.trace.v1`, read in place.
 
-use super::common::{Attributes, KeyValue, last_len, len_fields};
-use super::cursor::{Fields, Value};
+use super::common::{Attributes, last_len, len_fields};
+use super::cursor::{Field, Fields, Value};
+use super::envelope::envelope_views;
 
-/// An `ExportTraceServiceRequest` (equally a `TracesData`).
-#[derive(Debug, Clone, Copy)]
-pub struct TracesView<'a>(&'a [u8]);
-
-impl<'a> TracesView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its `resource_spans` (1).
-    pub fn resource_spans(self) -> impl Iterator<Item = ResourceSpansView<'a>> {
-        len_fields(self.0, 1).map(ResourceSpansView)
-    }
+envelope_views! {
+    /// An `ExportTraceServiceRequest` (equally a `TracesData`).
+    TracesView.resource_spans,
+    /// A `ResourceSpans`.
+    ResourceSpansView.scope_spans,
+    /// A `ScopeSpans`.
+    ScopeSpansView.spans,
+    SpanView
 }
 
-/// A `ResourceSpans`.
-#[derive(Debug, Clone, Copy)]
-pub struct ResourceSpansView<'a>(&'a [u8]);
-
-impl<'a> ResourceSpansView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The whole message.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The attributes of its resource (1), over all the pieces in which it was written.
-    pub fn resource_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
-        len_fields(self.0, 1).flat_map(|resource| Attributes::new(resource, 1))
-    }
-
-    /// Its `scope_spans` (2).
-    pub fn scope_spans(self) -> impl Iterator<Item = ScopeSpansView<'a>> {
-        len_fields(self.0, 2).map(ScopeSpansView)
-    }
-
-    /// Its `schema_url` (3).
-    #[must_use]
-    pub fn schema_url(self) -> &'a [u8] {
-        last_len(self.0, 3)
-    }
-}
-
-/// A `ScopeSpans`.
-#[derive(Debug, Clone, Copy)]
-pub struct ScopeSpansView<'a>(&'a [u8]);
-
-impl<'a> ScopeSpansView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The whole message.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The attributes of its scope (1).
-    pub fn scope_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
-        len_fields(self.0, 1).flat_map(|scope| Attributes::new(scope, 3))
-    }
-
-    /// Its `spans` (2).
-    pub fn spans(self) -> impl Iterator<Item = SpanView<'a>> {
-        len_fields(self.0, 2).map(SpanView)
-    }
-}
-
-/// A `Span`. Each accessor scans the span: read what you need once.
+/// A `Span`. Each accessor scans the span: read what you need once, or all at once with
+/// [`SpanView::fields`].
 #[derive(Debug, Clone, Copy)]
 pub struct SpanView<'a>(&'a [u8]);
+
+/// The fields of a `Span` other than attributes, events and links, from one scan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpanFields<'a> {
+    /// `trace_id` (1): 16 bytes once past the ingress check.
+    pub trace_id: &'a [u8],
+    /// `span_id` (2): 8 bytes once past the ingress check.
+    pub span_id: &'a [u8],
+    /// `trace_state` (3).
+    pub trace_state: &'a [u8],
+    /// `parent_span_id` (4): empty for a root span.
+    pub parent_span_id: &'a [u8],
+    /// `name` (5).
+    pub name: &'a [u8],
+    /// `kind` (6): 0 unspecified, 1 internal, 2 server, 3 client, 4 producer, 5 consumer.
+    pub kind: i32,
+    /// `start_time_unix_nano` (7).
+    pub start_time: u64,
+    /// `end_time_unix_nano` (8).
+    pub end_time: u64,
+    /// `flags` (16).
+    pub flags: u32,
+    /// The code of `status` (15): 0 unset, 1 ok, 2 error.
+    pub status_code: i32,
+    /// The message of `status` (15).
+    pub status_message: &'a [u8],
+}
 
 impl<'a> SpanView<'a> {
     /// A view of the message in `bytes`.
@@ -97,6 +57,36 @@ impl<'a> SpanView<'a> {
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         self.0
+    }
+
+    /// Everything but attributes, events and links, in one scan.
+    #[must_use]
+    pub fn fields(self) -> SpanFields<'a> {
+        let mut found = SpanFields::default();
+        for Field { number, value } in Fields::new(self.0) {
+            match (number, value) {
+                (1, Value::Len(id)) => found.trace_id = id,
+                (2, Value::Len(id)) => found.span_id = id,
+                (3, Value::Len(state)) => found.trace_state = state,
+                (4, Value::Len(id)) => found.parent_span_id = id,
+                (5, Value::Len(name)) => found.name = name,
+                (6, Value::Varint(kind)) => found.kind = kind as i32,
+                (7, Value::Fixed64(time)) => found.start_time = time,
+                (8, Value::Fixed64(time)) => found.end_time = time,
+                (15, Value::Len(status)) => {
+                    for Field { number, value } in Fields::new(status) {
+                        match (number, value) {
+                            (2, Value::Len(message)) => found.status_message = message,
+                            (3, Value::Varint(code)) => found.status_code = code as i32,
+                            _ => {}
+                        }
+                    }
+                }
+                (16, Value::Fixed32(flags)) => found.flags = flags,
+                _ => {}
+            }
+        }
+        found
     }
 
     /// `trace_id` (1): 16 bytes once past the ingress check.
@@ -147,7 +137,7 @@ impl<'a> SpanView<'a> {
         len_fields(self.0, 15)
             .flat_map(Fields::new)
             .filter_map(|field| match (field.number, field.value) {
-                (3, Value::Varint(code)) => Some(code),
+                (3, Value::Varint(code)) => Some(u64::from(code as u32)),
                 _ => None,
             })
             .last()

@@ -1,5 +1,61 @@
 //! gRPC over hyper, by hand: unary calls, their framing and their statuses.
+//!
+//! Protocol: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. Why by hand:
+//! docs/decisions/2026-11-22-grpc-by-hand.md. Both ends use this module: servers read requests and
+//! write replies with it, clients the other way round.
 
+mod frame;
 mod status;
 
+#[cfg(test)]
+mod tests;
+
+pub use frame::{HEADER_LEN, MessageError, encode_message, header, read_message};
 pub use status::{encode_status, http_status, retry_delay, status_from_headers, with_retry};
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response};
+use tonic::{Code, Status};
+
+use super::body::Reply;
+
+/// `application/grpc`.
+pub const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// The encodings of messages that [`read_message`] decodes: `grpc-accept-encoding`.
+pub const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip,zstd,snappy");
+
+/// Is `content_type` one of gRPC's: `application/grpc`, with `+proto` or nothing behind it?
+#[must_use]
+pub fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    let Some(value) = content_type else { return false };
+    let Some(rest) = value.as_bytes().strip_prefix(b"application/grpc") else { return false };
+    rest.is_empty() || rest.starts_with(b";") || rest == b"+proto" || rest.starts_with(b"+proto;")
+}
+
+/// The reply to a call that went well: `message` is the encoded response.
+#[must_use]
+pub fn reply(message: &[u8]) -> Response<Reply> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let mut response = Response::new(Reply::with_trailers(encode_message(message), trailers));
+    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    response.headers_mut().insert("grpc-accept-encoding", ACCEPT_ENCODING);
+    response
+}
+
+/// The reply to a call that failed: headers only.
+#[must_use]
+pub fn refuse(status: &Status) -> Response<Reply> {
+    let mut response = Response::new(Reply::default());
+    let headers = response.headers_mut();
+    // A status that cannot be written as headers loses its details, not its code.
+    if status.add_header(headers).is_err() {
+        headers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+    }
+    headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    if status.code() == Code::Unimplemented {
+        headers.insert("grpc-accept-encoding", ACCEPT_ENCODING);
+    }
+    response
+}

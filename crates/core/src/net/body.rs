@@ -1,0 +1,145 @@
+//! Bodies: the replies that servers send, and reading of foreign ones within bounds.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::admission::Admitted;
+
+/// A reply that is there as a whole: at most one piece of data, then at most one set of trailers.
+#[derive(Debug, Default)]
+pub struct Reply {
+    data: Option<Bytes>,
+    trailers: Option<Box<HeaderMap>>,
+}
+
+impl Reply {
+    /// `data` and nothing else.
+    #[must_use]
+    pub fn new(data: Bytes) -> Self {
+        Self { data: (!data.is_empty()).then_some(data), trailers: None }
+    }
+
+    /// `data`, followed by `trailers`.
+    #[must_use]
+    pub fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
+        Self { data: Some(data), trailers: Some(Box::new(trailers)) }
+    }
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+/// Why a foreign body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is larger than the limit.
+    #[error("body too large")]
+    TooLarge,
+    /// There is no room for it beside the requests that are in flight.
+    #[error("too many bytes in flight")]
+    NoRoom,
+    /// The other side sent nothing for too long.
+    #[error("no data for {0:?}")]
+    Stalled(Duration),
+    /// The connection or stream broke.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// How long a body may make no progress.
+pub const STALL: Duration = Duration::from_secs(30);
+
+/// The next data of `body`, or `None` at its end; trailers are skipped.
+///
+/// # Errors
+/// If the stream breaks, or nothing comes for [`STALL`].
+pub async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, ReadError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    loop {
+        let frame = match tokio::time::timeout(STALL, body.frame()).await {
+            Err(_) => return Err(ReadError::Stalled(STALL)),
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => frame.map_err(|error| ReadError::Broken(error.to_string()))?,
+        };
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Pieces that a slice of a read buffer keeps alive are at least this large before they are kept
+/// as they are: read buffers are up to 64 KiB, and a slice must not hold twice its size.
+pub const KEEP_SLICE: usize = 32 << 10;
+
+/// Reads `body` as a whole, up to `limit` bytes, charging `room` as it comes.
+///
+/// # Errors
+/// If it is too large, finds no room, stalls or breaks.
+pub async fn read_all<B>(body: &mut B, limit: usize, room: &mut Admitted) -> Result<Bytes, ReadError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if expected > limit {
+        return Err(ReadError::TooLarge);
+    }
+    if !room.grow_to(expected) {
+        return Err(ReadError::NoRoom);
+    }
+    let Some(first) = next_data(body).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(ReadError::TooLarge);
+    }
+    if first.len() == expected && expected >= KEEP_SLICE {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(expected.max(first.len()));
+    whole.extend_from_slice(&first);
+    drop(first);
+    while let Some(data) = next_data(body).await? {
+        let total = whole.len() + data.len();
+        if total > limit {
+            return Err(ReadError::TooLarge);
+        }
+        if total > whole.capacity() && !room.grow_to(total.max(whole.capacity() * 2).min(limit)) {
+            return Err(ReadError::NoRoom);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}

@@ -1,0 +1,273 @@
+//! A listener and its connections.
+//!
+//! One task accepts; each socket goes to the worker runtime with the fewest open connections of
+//! this listener and stays there. Long-lived gRPC connections are few, so that chance would pile
+//! them up on one core. The protocol (HTTP/1.1, or HTTP/2 with prior knowledge or by ALPN) is read
+//! off the connection's first bytes.
+//!
+//! Bounds: connections, bytes and time of a request's head, streams per connection. The bodies
+//! are the handler's to bound ([`super::body`]).
+
+mod connection;
+mod container;
+mod listen;
+mod sniff;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+pub use container::in_container;
+pub use listen::{BindError, Family};
+
+use super::body::Reply;
+use crate::runtime::Runtimes;
+
+/// What answers requests. Its future may be dropped when the client goes away.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Reply>> + Send;
+}
+
+/// Gives the TLS acceptor for the next handshake: asked each time, so that certificates can be
+/// renewed while the server runs. An error refuses that handshake.
+pub type TlsSource = Arc<dyn Fn() -> Result<TlsAcceptor, String> + Send + Sync>;
+
+/// How long connections live, and how dead ones are found. `None`: for ever, or never.
+#[derive(Debug, Clone)]
+pub struct Keepalive {
+    /// A connection without requests for this long is closed.
+    pub max_idle: Option<Duration>,
+    /// A connection of this age (give or take 10 %) is closed when its requests are done.
+    pub max_age: Option<Duration>,
+    /// How long after `max_age` its requests may go on.
+    pub max_age_grace: Option<Duration>,
+    /// An HTTP/2 connection that was silent for this long is asked whether it is alive.
+    pub time: Option<Duration>,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            max_idle: None,
+            max_age: None,
+            max_age_grace: None,
+            time: Some(Duration::from_secs(2 * 60 * 60)),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What a server is made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// `host:port`; an empty host means all interfaces, port 0 a free one.
+    pub endpoint: String,
+    /// Which addresses of the host to use.
+    pub family: Family,
+    /// TLS, if it is on.
+    pub tls: Option<TlsSource>,
+    /// How many connections may be open; further ones are closed at once.
+    pub max_connections: usize,
+    /// How long a connection's first bytes, its TLS handshake and, in HTTP/1, each request's head
+    /// may take. In HTTP/1 this is also how long a connection may wait for its next request.
+    pub head_timeout: Option<Duration>,
+    /// How long a write may find no taker.
+    pub write_timeout: Option<Duration>,
+    /// How many requests one HTTP/2 connection may have open.
+    pub max_concurrent_streams: u32,
+    /// How long connections live.
+    pub keepalive: Keepalive,
+    /// May HTTP/1 connections carry more than one request?
+    pub reuse_http1: bool,
+}
+
+impl Settings {
+    /// A plain server on `endpoint`, everything else as by default.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            family: Family::Any,
+            tls: None,
+            max_connections: 8192,
+            head_timeout: Some(Duration::from_secs(90)),
+            write_timeout: None,
+            max_concurrent_streams: 1024,
+            keepalive: Keepalive::default(),
+            reuse_http1: true,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Nothing new; what is in flight goes on.
+    Draining,
+    /// The end.
+    Closed,
+}
+
+/// A running server. Dropping it closes it at once.
+pub struct Server {
+    address: SocketAddr,
+    phase: watch::Sender<Phase>,
+    /// Each task of the server holds a sender; the channel closes when the last one ends.
+    alive: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Server {
+    /// Binds the endpoint of `settings` and serves it with `handler` on `runtimes`.
+    ///
+    /// # Errors
+    /// If the endpoint cannot be resolved or bound.
+    pub async fn start<H: Handler>(
+        settings: Settings,
+        handler: Arc<H>,
+        runtimes: &Arc<Runtimes>,
+    ) -> Result<Self, BindError> {
+        let listener = listen::bind(&settings.endpoint, settings.family).await?;
+        let address = listener.local_addr().map_err(|error| BindError::new(&settings.endpoint, &error))?;
+        let (phase, watched) = watch::channel(Phase::Running);
+        let (task, alive) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            handler,
+            open: (0..runtimes.workers()).map(|_| AtomicUsize::new(0)).collect(),
+            runtimes: Arc::clone(runtimes),
+            phase: watched,
+            settings,
+        });
+        let accept = {
+            let accepting = Arc::clone(&shared);
+            async move { accepting.accept(listener, task).await }
+        };
+        shared.runtimes.spawn(accept);
+        Ok(Self { address, phase, alive: Mutex::new(Some(alive)) })
+    }
+
+    /// Where it listens: with the port that the system chose, if the endpoint said 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting and tells connections to finish (`GOAWAY`), waits for their requests until
+    /// `deadline`, then closes what is left.
+    pub async fn shutdown(&self, deadline: Instant) {
+        self.phase.send_replace(Phase::Draining);
+        let Some(mut alive) = self.alive.lock().take() else { return };
+        if tokio::time::timeout_at(deadline, alive.recv()).await.is_err() {
+            tracing::warn!(endpoint = %self.address, "requests were still open at the deadline: closing them");
+        }
+        self.phase.send_replace(Phase::Closed);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Closed);
+    }
+}
+
+/// Held by each task of a server.
+type Alive = mpsc::Sender<()>;
+
+struct Shared<H> {
+    settings: Settings,
+    handler: Arc<H>,
+    runtimes: Arc<Runtimes>,
+    /// Open connections, per worker.
+    open: Vec<AtomicUsize>,
+    phase: watch::Receiver<Phase>,
+}
+
+/// An open connection, counted at its worker until dropped.
+struct Slot<H> {
+    shared: Arc<Shared<H>>,
+    worker: usize,
+}
+
+impl<H> Drop for Slot<H> {
+    fn drop(&mut self) {
+        self.shared.open[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<H: Handler> Shared<H> {
+    async fn accept(self: Arc<Self>, listener: std::net::TcpListener, alive: Alive) {
+        let endpoint = self.settings.endpoint.clone();
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(endpoint, %error, "cannot listen"),
+        };
+        let mut phase = self.phase.clone();
+        let mut last_warning: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
+            };
+            let problem = match accepted {
+                Ok((socket, _)) => match self.slot() {
+                    Some(slot) => {
+                        self.hand_over(socket, slot, alive.clone());
+                        continue;
+                    }
+                    None => format!("all {} connections are in use", self.settings.max_connections),
+                },
+                Err(error) => {
+                    // Out of file descriptors, most likely: nothing gets better by trying at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    error.to_string()
+                }
+            };
+            if last_warning.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
+                last_warning = Some(Instant::now());
+                tracing::warn!(endpoint, problem, "cannot take a connection");
+            }
+        }
+    }
+
+    /// A place at the worker with the fewest connections; `None` if all are taken.
+    fn slot(self: &Arc<Self>) -> Option<Slot<H>> {
+        let counts = || self.open.iter().map(|open| open.load(Ordering::Relaxed));
+        if counts().sum::<usize>() >= self.settings.max_connections {
+            return None;
+        }
+        let (worker, _) = counts().enumerate().min_by_key(|(_, open)| *open)?;
+        self.open[worker].fetch_add(1, Ordering::Relaxed);
+        Some(Slot { shared: Arc::clone(self), worker })
+    }
+
+    fn hand_over(&self, socket: TcpStream, slot: Slot<H>, alive: Alive) {
+        // A socket is tied to the poller of one runtime; the worker ties it to its own.
+        let socket = match socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%error, "cannot hand a connection to its worker"),
+        };
+        let worker = slot.worker;
+        self.runtimes.spawn_on(worker, async move {
+            let _alive = alive;
+            match TcpStream::from_std(socket) {
+                Ok(socket) => connection::run(socket, &slot.shared).await,
+                Err(error) => tracing::debug!(%error, "cannot register a connection"),
+            }
+        });
+    }
+}

@@ -1,0 +1,421 @@
+//! The `otlp` receiver's section of the configuration.
+
+use std::collections::BTreeMap;
+use std::time;
+
+use http::{HeaderName, HeaderValue};
+use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
+use nyquist_core::net::compression::decode::Encoding;
+use nyquist_core::net::server::Family;
+use serde::{Deserialize, Deserializer};
+
+/// A section that is on as soon as its key is written, even with nothing behind it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Enabled<T> {
+    /// The key is absent.
+    #[default]
+    Absent,
+    /// The key is there.
+    Present(T),
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Enabled<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The key was written: nothing behind it means the defaults.
+        Ok(Self::Present(Option::<T>::deserialize(deserializer)?.unwrap_or_default()))
+    }
+}
+
+/// `receivers.otlp`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct OtlpConfig {
+    /// The protocols to serve.
+    pub protocols: Option<Protocols>,
+    /// Bytes of requests that may be in the process at once; default 64 MiB a core. More is
+    /// refused before it is read, and the client asked to come back. Not a key of the Collector.
+    pub max_in_flight: Option<ByteSize>,
+    /// Connections that each protocol may have open, default 8192. Not a key of the Collector.
+    pub max_connections: Option<usize>,
+}
+
+/// `protocols`: at least one of them.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Protocols {
+    /// OTLP/gRPC.
+    pub grpc: Enabled<GrpcConfig>,
+    /// OTLP/HTTP.
+    pub http: Enabled<HttpConfig>,
+}
+
+/// `protocols.grpc`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct GrpcConfig {
+    /// `false` turns the protocol off.
+    pub enabled: bool,
+    /// `host:port`.
+    pub endpoint: String,
+    /// `tcp`, `tcp4` or `tcp6`.
+    pub transport: String,
+    /// Largest message after decompression, in MiB; 0 for 4.
+    pub max_recv_msg_size_mib: i64,
+    /// Open requests a connection may have; 0 for 1024.
+    pub max_concurrent_streams: u32,
+    /// Accepted as the Collector does; read buffers size themselves.
+    pub read_buffer_size: i64,
+    /// Accepted as the Collector does; replies are too small to need it.
+    pub write_buffer_size: i64,
+    /// How long connections live.
+    pub keepalive: Option<Keepalive>,
+    /// Who may come in.
+    pub auth: Option<AuthConfig>,
+    /// Keep the request's headers with its data.
+    pub include_metadata: bool,
+    /// Refused unless empty: there are no middleware extensions.
+    pub middlewares: Vec<Middleware>,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: "localhost:4317".to_owned(),
+            transport: "tcp".to_owned(),
+            max_recv_msg_size_mib: 0,
+            max_concurrent_streams: 0,
+            read_buffer_size: 512 << 10,
+            write_buffer_size: 0,
+            keepalive: None,
+            auth: None,
+            include_metadata: false,
+            middlewares: Vec::new(),
+        }
+    }
+}
+
+/// `protocols.http`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct HttpConfig {
+    /// `false` turns the protocol off.
+    pub enabled: bool,
+    /// `host:port`.
+    pub endpoint: String,
+    /// `tcp`, `tcp4` or `tcp6`.
+    pub transport: String,
+    /// Largest body, in bytes, as it comes and again when decoded; 0 for 20 MiB.
+    pub max_request_body_size: i64,
+    /// The path for traces.
+    pub traces_url_path: String,
+    /// The path for metrics.
+    pub metrics_url_path: String,
+    /// The path for logs.
+    pub logs_url_path: String,
+    /// Which web pages may send.
+    pub cors: Option<CorsConfig>,
+    /// Who may come in.
+    pub auth: Option<AuthConfig>,
+    /// Keep the request's headers with its data.
+    pub include_metadata: bool,
+    /// Headers of every reply.
+    pub response_headers: BTreeMap<String, Secret>,
+    /// Which encodings are decoded; all by default. An empty list decodes none.
+    pub compression_algorithms: Option<Vec<String>>,
+    /// How long a request's body may take; 0 for ever (as long as it makes progress).
+    pub read_timeout: Duration,
+    /// How long a request's head may take, and how long an HTTP/1 connection may wait for its next
+    /// request: 90s by default (the Collector: for ever), 0 for ever.
+    pub read_header_timeout: Option<Duration>,
+    /// How long a reply may find no reader; 0 for ever.
+    pub write_timeout: Duration,
+    /// Connections without requests are closed after this time; 0 for never.
+    pub idle_timeout: Duration,
+    /// May HTTP/1 connections carry more than one request?
+    pub keep_alives_enabled: bool,
+    /// Refused unless empty: there are no middleware extensions.
+    pub middlewares: Vec<Middleware>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: "localhost:4318".to_owned(),
+            transport: "tcp".to_owned(),
+            max_request_body_size: 0,
+            traces_url_path: "/v1/traces".to_owned(),
+            metrics_url_path: "/v1/metrics".to_owned(),
+            logs_url_path: "/v1/logs".to_owned(),
+            cors: None,
+            auth: None,
+            include_metadata: false,
+            response_headers: BTreeMap::new(),
+            compression_algorithms: None,
+            read_timeout: Duration::default(),
+            read_header_timeout: None,
+            write_timeout: Duration::default(),
+            idle_timeout: Duration::default(),
+            keep_alives_enabled: true,
+            middlewares: Vec::new(),
+        }
+    }
+}
+
+/// `keepalive`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Keepalive {
+    /// What the server does.
+    pub server_parameters: Option<ServerParameters>,
+    /// Accepted as the Collector does. Clients that ping often are not disconnected: frames
+    /// without data are bounded by the HTTP/2 library instead.
+    pub enforcement_policy: Option<EnforcementPolicy>,
+}
+
+/// `keepalive.server_parameters`; zero means the default.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ServerParameters {
+    /// Close connections without requests after this time; default never.
+    pub max_connection_idle: Duration,
+    /// Close connections of this age, give or take 10 %; default never.
+    pub max_connection_age: Duration,
+    /// How long their requests may go on then; default for ever.
+    pub max_connection_age_grace: Duration,
+    /// Ask silent connections whether they are alive; default 2h.
+    pub time: Duration,
+    /// How long they may take to answer; default 20s.
+    pub timeout: Duration,
+}
+
+/// `keepalive.enforcement_policy`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct EnforcementPolicy {
+    /// How often a client may ping.
+    pub min_time: Duration,
+    /// Whether it may without open requests.
+    pub permit_without_stream: bool,
+}
+
+/// `auth`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AuthConfig {
+    /// The extension that decides.
+    pub authenticator: String,
+    /// Query parameters that it sees as if they were headers; HTTP only.
+    pub request_params: Vec<String>,
+}
+
+/// `cors`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct CorsConfig {
+    /// Origins, each with at most one `*` for any text.
+    pub allowed_origins: Vec<String>,
+    /// Headers beyond the safe ones; `*` for all.
+    pub allowed_headers: Vec<String>,
+    /// Reply headers that pages may read.
+    pub exposed_headers: Vec<String>,
+    /// How long browsers may remember the answer, in seconds; 0 for their default.
+    pub max_age: u64,
+}
+
+/// One of `middlewares`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Middleware {
+    /// The extension.
+    pub id: String,
+}
+
+impl OtlpConfig {
+    /// The gRPC protocol, if it is on.
+    #[must_use]
+    pub fn grpc(&self) -> Option<&GrpcConfig> {
+        match &self.protocols.as_ref()?.grpc {
+            Enabled::Present(grpc) if grpc.enabled => Some(grpc),
+            _ => None,
+        }
+    }
+
+    /// The HTTP protocol, if it is on.
+    #[must_use]
+    pub fn http(&self) -> Option<&HttpConfig> {
+        match &self.protocols.as_ref()?.http {
+            Enabled::Present(http) if http.enabled => Some(http),
+            _ => None,
+        }
+    }
+}
+
+/// Where messages of gRPC end: their length is a 32-bit number.
+const MAX_MESSAGE_MIB: i64 = 4095;
+
+impl Validate for OtlpConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        if self.grpc().is_none() && self.http().is_none() {
+            check.error(&["protocols"], "must specify at least one protocol when using the OTLP receiver");
+        }
+        if self.max_in_flight.is_some_and(|bytes| bytes.0 == 0) {
+            check.error(&["max_in_flight"], "nothing could come in: leave it out for 64 MiB a core");
+        }
+        if self.max_connections == Some(0) {
+            check.error(&["max_connections"], "nobody could connect: leave it out for 8192");
+        }
+        if let Some(grpc) = self.grpc() {
+            check.nested(&["protocols", "grpc"], grpc);
+        }
+        if let Some(http) = self.http() {
+            check.nested(&["protocols", "http"], http);
+        }
+    }
+}
+
+impl Validate for GrpcConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        validate_endpoint(&self.endpoint, &self.transport, check);
+        if !(0..=MAX_MESSAGE_MIB).contains(&self.max_recv_msg_size_mib) {
+            let message = format!(
+                "invalid max_recv_msg_size_mib value, must be between 1 and {MAX_MESSAGE_MIB}, or 0 for 4: {}",
+                self.max_recv_msg_size_mib
+            );
+            check.error(&["max_recv_msg_size_mib"], message);
+        }
+        for (key, value) in [("read_buffer_size", self.read_buffer_size), ("write_buffer_size", self.write_buffer_size)]
+        {
+            if value < 0 {
+                check.error(&[key], format!("invalid {key} value: {value}"));
+            }
+        }
+        validate_auth(self.auth.as_ref(), check);
+        if self.auth.as_ref().is_some_and(|auth| !auth.request_params.is_empty()) {
+            check.error(&["auth", "request_params"], "gRPC requests have no query parameters");
+        }
+        validate_middlewares(&self.middlewares, check);
+    }
+}
+
+impl Validate for HttpConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        validate_endpoint(&self.endpoint, &self.transport, check);
+        if self.max_request_body_size < 0 {
+            let message = format!("invalid max_request_body_size value: {}", self.max_request_body_size);
+            check.error(&["max_request_body_size"], message);
+        }
+        let paths = self.paths();
+        for (key, path) in ["traces_url_path", "metrics_url_path", "logs_url_path"].iter().zip(&paths) {
+            if http::uri::PathAndQuery::try_from(path.as_str()).map_or(true, |parsed| parsed.path() != path) {
+                check.error(&[key], format!("{path:?} is not a path"));
+            }
+            if paths.iter().filter(|other| *other == path).count() > 1 {
+                check.error(&[key], format!("{path:?} is the path of two signals"));
+            }
+        }
+        if let Some(cors) = &self.cors {
+            validate_cors(cors, check);
+        }
+        for (name, value) in &self.response_headers {
+            if HeaderName::try_from(name).is_err() {
+                check.error(&["response_headers", name], "is not a header name");
+            } else if HeaderValue::from_str(value.expose()).is_err() {
+                check.error(&["response_headers", name], "its value has characters that headers cannot have");
+            }
+        }
+        for algorithm in self.compression_algorithms.iter().flatten() {
+            if Encoding::from_name(algorithm).is_none() {
+                let known = "gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed";
+                check.error(&["compression_algorithms"], format!("unknown algorithm {algorithm:?}: there are {known}"));
+            }
+        }
+        validate_auth(self.auth.as_ref(), check);
+        validate_middlewares(&self.middlewares, check);
+    }
+}
+
+fn validate_endpoint(endpoint: &str, transport: &str, check: &mut Check<'_>) {
+    let is_complete = endpoint.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !is_complete {
+        check.error(&["endpoint"], format!("{endpoint:?} is not host:port; write it like 0.0.0.0:4317"));
+    }
+    if family(transport).is_none() {
+        let message = match transport {
+            "unix" | "npipe" => format!("transport {transport:?} is not supported yet; use tcp"),
+            _ => format!("unknown transport {transport:?}: there are tcp, tcp4 and tcp6"),
+        };
+        check.error(&["transport"], message);
+    }
+}
+
+fn validate_auth(auth: Option<&AuthConfig>, check: &mut Check<'_>) {
+    if auth.is_some_and(|auth| auth.authenticator.is_empty()) {
+        check.error(&["auth", "authenticator"], "name the extension that authenticates requests");
+    }
+}
+
+fn validate_middlewares(middlewares: &[Middleware], check: &mut Check<'_>) {
+    if !middlewares.is_empty() {
+        check.error(&["middlewares"], "there are no middleware extensions; remove the key");
+    }
+}
+
+fn validate_cors(cors: &CorsConfig, check: &mut Check<'_>) {
+    let has_more = !cors.allowed_headers.is_empty() || !cors.exposed_headers.is_empty() || cors.max_age > 0;
+    if cors.allowed_origins.is_empty() && has_more {
+        check.warning(&["cors"], "has no effect without allowed_origins");
+    }
+    for origin in &cors.allowed_origins {
+        if origin.matches('*').count() > 1 {
+            check.error(&["cors", "allowed_origins"], format!("{origin:?} has more than one *"));
+        }
+    }
+    for (key, names) in [("allowed_headers", &cors.allowed_headers), ("exposed_headers", &cors.exposed_headers)] {
+        for name in names.iter().filter(|name| *name != "*") {
+            if HeaderName::try_from(name).is_err() {
+                check.error(&["cors", key], format!("{name:?} is not a header name"));
+            }
+        }
+    }
+}
+
+/// Which addresses `transport` stands for; `None` if it is none of TCP's.
+pub(super) fn family(transport: &str) -> Option<Family> {
+    match transport {
+        "" | "tcp" => Some(Family::Any),
+        "tcp4" => Some(Family::V4),
+        "tcp6" => Some(Family::V6),
+        _ => None,
+    }
+}
+
+/// `duration`, where zero means none.
+pub(super) fn nonzero(duration: Duration) -> Option<time::Duration> {
+    (!duration.0.is_zero()).then_some(duration.0)
+}
+
+impl GrpcConfig {
+    /// The largest message, in bytes.
+    pub(super) fn max_message(&self) -> usize {
+        let mebibytes = usize::try_from(self.max_recv_msg_size_mib).unwrap_or_default();
+        if mebibytes == 0 { 4 << 20 } else { mebibytes << 20 }
+    }
+}
+
+impl HttpConfig {
+    /// The largest body, in bytes.
+    pub(super) fn max_body(&self) -> usize {
+        match usize::try_from(self.max_request_body_size) {
+            Ok(bytes) if bytes > 0 => bytes,
+            _ => 20 << 20,
+        }
+    }
+
+    /// The paths, in the order of `Signal::ALL`, each with its leading slash.
+    pub(super) fn paths(&self) -> [String; 3] {
+        [&self.traces_url_path, &self.metrics_url_path, &self.logs_url_path]
+            .map(|path| if path.starts_with('/') { path.clone() } else { format!("/{path}") })
+    }
+}

@@ -1,0 +1,301 @@
+//! OTLP/HTTP: protobuf and JSON, each answered in kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+use nyquist_core::batch::{Code, Signal};
+use nyquist_core::component::ServerAuth;
+use nyquist_core::net::admission::{Admission, Admitted};
+use nyquist_core::net::body::{Reply, next_data, read_all};
+use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode};
+use nyquist_core::net::grpc;
+use nyquist_core::net::server::Handler;
+
+use super::REQUEST_OVERHEAD;
+use super::cors::Cors;
+use super::intake::{Accepted, Lane, Rejection, metadata};
+use super::json;
+
+/// Answers OTLP/HTTP requests.
+pub(super) struct HttpHandler {
+    pub(super) lanes: [Option<Arc<Lane>>; 3],
+    pub(super) paths: [String; 3],
+    pub(super) admission: Arc<Admission>,
+    pub(super) auth: Option<Arc<dyn ServerAuth>>,
+    /// Query parameters that the authenticator sees as headers.
+    pub(super) auth_params: Vec<String>,
+    pub(super) max_body: usize,
+    /// Which encodings are decoded; `None` for any.
+    pub(super) encodings: Option<Vec<Encoding>>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) include_metadata: bool,
+    pub(super) cors: Option<Cors>,
+    pub(super) response_headers: HeaderMap,
+}
+
+/// How a request, and so its reply, is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Protobuf,
+    Json,
+}
+
+impl Format {
+    /// The format that the request's `Content-Type` names, parameters aside.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let name = content_type.split(';').next().unwrap_or_default().trim();
+        if name.eq_ignore_ascii_case("application/x-protobuf") {
+            Some(Self::Protobuf)
+        } else if name.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else {
+            None
+        }
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        })
+    }
+}
+
+impl Handler for HttpHandler {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
+        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&request));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => self.answer(request).await,
+        };
+        for (name, value) in &self.response_headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+}
+
+impl HttpHandler {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+        let (head, mut body) = request.into_parts();
+        let mut response = match self.check_head(&head) {
+            Ok((lane, format, encoding)) => {
+                let result = self.export(&lane, format, encoding, &head, &mut body).await;
+                match result {
+                    Ok(accepted) => success(lane.signal, format, accepted),
+                    Err(rejection) => failure(Some(format), &rejection),
+                }
+            }
+            Err(response) => response,
+        };
+        if let Some(cors) = &self.cors {
+            cors.decorate(head.headers.get(header::ORIGIN), response.headers_mut());
+        }
+        if head.version < Version::HTTP_2 && !response.status().is_success() {
+            drain(&mut body).await;
+        }
+        response
+    }
+
+    /// All that can be said before the body is read, in the Collector's order.
+    #[expect(clippy::result_large_err, reason = "made once per refused request")]
+    fn check_head(&self, head: &request::Parts) -> Result<(Arc<Lane>, Format, Encoding), Response<Reply>> {
+        let format = Format::of(&head.headers);
+        self.authenticate(head).map_err(|rejection| failure(format, &rejection))?;
+        let encoding = self.encoding(&head.headers).map_err(|rejection| failure(format, &rejection))?;
+        let signal = self.paths.iter().position(|path| path == head.uri.path());
+        let Some(lane) = signal.and_then(|index| self.lanes[index].as_ref()) else {
+            return Err(text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        };
+        if head.method != Method::POST {
+            return Err(text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed, supported: [POST]"));
+        }
+        let Some(format) = format else {
+            let message = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
+            return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        };
+        Ok((Arc::clone(lane), format, encoding))
+    }
+
+    fn authenticate(&self, head: &request::Parts) -> Result<(), Rejection> {
+        let Some(auth) = &self.auth else { return Ok(()) };
+        let outcome = match (self.auth_params.is_empty(), head.uri.query()) {
+            (false, Some(query)) => auth.authenticate(&with_params(&head.headers, query, &self.auth_params)),
+            _ => auth.authenticate(&head.headers),
+        };
+        outcome.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))
+    }
+
+    fn encoding(&self, headers: &HeaderMap) -> Result<Encoding, Rejection> {
+        let Some(name) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
+        let known = name.to_str().ok().and_then(Encoding::from_name);
+        match (&self.encodings, known) {
+            // Decoding is off altogether: the parser gets what came.
+            (Some(allowed), _) if allowed.is_empty() => Ok(Encoding::Identity),
+            (Some(allowed), Some(encoding)) if encoding == Encoding::Identity || allowed.contains(&encoding) => {
+                Ok(encoding)
+            }
+            (None, Some(encoding)) => Ok(encoding),
+            _ => {
+                let name = String::from_utf8_lossy(name.as_bytes());
+                Err(Rejection::new(Code::InvalidArgument, format!("unsupported Content-Encoding: {name}")))
+            }
+        }
+    }
+
+    async fn export(
+        &self,
+        lane: &Arc<Lane>,
+        format: Format,
+        encoding: Encoding,
+        head: &request::Parts,
+        body: &mut Incoming,
+    ) -> Result<Accepted, Rejection> {
+        let read = async {
+            let mut room = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
+            let body = self.read(body, &mut room).await?;
+            let body = decoded(encoding, body, self.max_body, &mut room)?;
+            let message = match format {
+                Format::Protobuf => body,
+                Format::Json => transcoded(lane.signal, &body, self.max_body, &mut room)?,
+            };
+            Ok((message, room))
+        };
+        let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
+        let metadata = self.include_metadata.then(|| metadata(&head.headers));
+        lane.take(message, metadata, room).await
+    }
+
+    async fn read(&self, body: &mut Incoming, room: &mut Admitted) -> Result<Bytes, Rejection> {
+        let reading = read_all(body, self.max_body, room);
+        let result = match self.read_timeout {
+            None => reading.await,
+            Some(limit) => tokio::time::timeout(limit, reading).await.map_err(|_| {
+                Rejection::new(Code::DeadlineExceeded, format!("the request took longer than read_timeout ({limit:?})"))
+            })?,
+        };
+        result.map_err(|error| Rejection::from_read(&error))
+    }
+}
+
+fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Admitted) -> Result<Bytes, Rejection> {
+    if encoding == Encoding::Identity {
+        return Ok(body);
+    }
+    let decoded = decode(encoding, &body, limit).map_err(|error| {
+        let message = match error {
+            DecodeError::TooLarge { .. } => "http: request body too large".to_owned(),
+            other => other.to_string(),
+        };
+        Rejection::new(Code::InvalidArgument, message)
+    })?;
+    if !room.grow_to(decoded.len()) {
+        return Err(Rejection::no_room());
+    }
+    Ok(decoded)
+}
+
+fn transcoded(signal: Signal, body: &[u8], limit: usize, room: &mut Admitted) -> Result<Bytes, Rejection> {
+    let message = json::to_wire(signal, body, limit)
+        .map_err(|error| Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}")))?;
+    if !room.grow_to(body.len().max(message.len())) {
+        return Err(Rejection::no_room());
+    }
+    Ok(message.into())
+}
+
+fn success(signal: Signal, format: Format, accepted: Accepted) -> Response<Reply> {
+    let body = match format {
+        Format::Protobuf => accepted.encode(signal).into(),
+        Format::Json => json::reply(signal, accepted),
+    };
+    let mut response = Response::new(Reply::new(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, format.content_type());
+    response
+}
+
+/// A refusal as a `google.rpc.Status` in the request's format; as text where that is unknown.
+fn failure(format: Option<Format>, rejection: &Rejection) -> Response<Reply> {
+    let status = grpc::http_status(rejection.code);
+    let mut response = match format {
+        None => text(status, &rejection.message),
+        Some(format) => {
+            let body = match format {
+                Format::Protobuf => grpc::encode_status(rejection.code, &rejection.message, rejection.retry),
+                Format::Json => json::status(rejection),
+            };
+            let mut response = Response::new(Reply::new(body));
+            *response.status_mut() = status;
+            response.headers_mut().insert(header::CONTENT_TYPE, format.content_type());
+            response
+        }
+    };
+    let is_temporary = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
+    if let Some(delay) = rejection.retry
+        && is_temporary
+    {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
+    }
+    response
+}
+
+fn text(status: StatusCode, message: &str) -> Response<Reply> {
+    let mut response = Response::new(Reply::new(Bytes::copy_from_slice(message.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Reads and forgets what is left of the body. An HTTP/1 client that is still writing would
+/// otherwise be cut off by a reset, and never see why.
+async fn drain(body: &mut Incoming) {
+    const MOST: usize = 32 << 20;
+    const LONGEST: Duration = Duration::from_secs(2);
+    let reading = async {
+        let mut read = 0;
+        while let Ok(Some(data)) = next_data(body).await {
+            read += data.len();
+            if read > MOST {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, reading).await;
+}
+
+/// `headers` and, as if they were headers too, those `params` that `query` has.
+fn with_params(headers: &HeaderMap, query: &str, params: &[String]) -> HeaderMap {
+    let mut all = headers.clone();
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let is_wanted = params.iter().any(|param| param == name);
+        let parsed = (HeaderName::try_from(name), HeaderValue::from_bytes(&query_decode(value)));
+        if let (true, (Ok(name), Ok(value))) = (is_wanted, parsed) {
+            all.append(name, value);
+        }
+    }
+    all
+}
+
+fn query_decode(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = if first == b'%' { after.get(..2) } else { None };
+        match digits.and_then(|digits| hex::decode(digits).ok()) {
+            Some(byte) => {
+                decoded.extend(byte);
+                rest = &after[2..];
+            }
+            None => {
+                decoded.push(if first == b'+' { b' ' } else { first });
+                rest = after;
+            }
+        }
+    }
+    decoded
+}

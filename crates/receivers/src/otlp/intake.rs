@@ -1,0 +1,234 @@
+//! What both protocols do with a message once it is there: check it, hand it on, count it.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use nyquist_core::batch::{Batch, Code, DropReason, Metadata, Refusal, Signal};
+use nyquist_core::component::{Consumer, Outputs};
+use nyquist_core::net::admission::Admitted;
+use nyquist_core::net::body::ReadError;
+use nyquist_core::net::grpc;
+use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
+
+use super::check;
+
+/// The least that a refused client is asked to wait.
+const MIN_RETRY: Duration = Duration::from_secs(1);
+
+/// A request that was not accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rejection {
+    pub(super) code: Code,
+    pub(super) message: String,
+    /// The client should come back after this time.
+    pub(super) retry: Option<Duration>,
+}
+
+impl Rejection {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry: None }
+    }
+
+    /// There is no room for the request now.
+    pub(super) fn no_room() -> Self {
+        let message = "too many bytes of requests are in flight (max_in_flight): try again";
+        Self { code: Code::Unavailable, message: message.to_owned(), retry: Some(MIN_RETRY) }
+    }
+
+    pub(super) fn from_read(error: &ReadError) -> Self {
+        let code = match error {
+            ReadError::TooLarge => return Self::new(Code::InvalidArgument, "http: request body too large"),
+            ReadError::NoRoom => return Self::no_room(),
+            ReadError::Stalled(_) => Code::DeadlineExceeded,
+            ReadError::Broken(_) => Code::Cancelled,
+        };
+        Self::new(code, format!("cannot read the request: {error}"))
+    }
+
+    /// As a gRPC status, with `RetryInfo` where the client may try again.
+    pub(super) fn status(&self) -> tonic::Status {
+        match self.retry {
+            Some(delay) => grpc::with_retry(self.code, &self.message, delay),
+            None => tonic::Status::new(self.code, &*self.message),
+        }
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        let retry = refusal.is_retryable().then(|| refusal.retry_delay().unwrap_or_default().max(MIN_RETRY));
+        Self { code: refusal.code(), message: refusal.message().to_owned(), retry }
+    }
+}
+
+/// Items of an accepted request that were left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) rejected: usize,
+}
+
+impl Accepted {
+    /// The `error_message` of the `partial_success`.
+    pub(super) fn message(self, signal: Signal) -> String {
+        let items = signal.items_name().replace('_', " ");
+        format!("{} {items} without a valid trace or span id were dropped", self.rejected)
+    }
+
+    /// The encoded `Export*ServiceResponse`: the same for all signals.
+    pub(super) fn encode(self, signal: Signal) -> Vec<u8> {
+        use nyquist_core::wire::{put_len_field, put_tag, put_varint};
+        let mut response = Vec::new();
+        if self.rejected > 0 {
+            let mut partial = Vec::new();
+            put_tag(&mut partial, 1, 0);
+            put_varint(&mut partial, self.rejected as u64);
+            put_len_field(&mut partial, 2, self.message(signal).as_bytes());
+            put_len_field(&mut response, 1, &partial);
+        }
+        response
+    }
+}
+
+/// The way of one signal over one protocol into its pipelines.
+pub(super) struct Lane {
+    pub(super) signal: Signal,
+    next: Arc<dyn Consumer>,
+    ledger: Ledger,
+    accepted: Counter,
+    refused: Counter,
+    succeeded: Counter,
+    turned_away: Counter,
+    failed: Counter,
+}
+
+impl Lane {
+    fn new(id: &str, signal: Signal, transport: &str, next: Arc<dyn Consumer>, telemetry: &Telemetry) -> Self {
+        let items = |what: &str, help: &str| {
+            let name = format!("otelcol_receiver_{what}_{}", signal.items_name());
+            telemetry.counter(&name, help, &[("receiver", id), ("transport", transport)])
+        };
+        let requests = |outcome: &str| {
+            let labels = [("receiver", id), ("transport", transport), ("outcome", outcome)];
+            telemetry.counter("otelcol_receiver_requests", "Requests by what became of them.", &labels)
+        };
+        Self {
+            signal,
+            next,
+            ledger: Ledger::new(telemetry, &format!("receiver/{id}"), signal),
+            accepted: items("accepted", "Items that were taken into a pipeline."),
+            refused: items("refused", "Items that a pipeline refused."),
+            succeeded: requests("success"),
+            turned_away: requests("refused"),
+            failed: requests("failure"),
+        }
+    }
+
+    /// The lanes of `transport`, in the order of `Signal::ALL`.
+    pub(super) fn all(id: &str, transport: &str, outputs: &Outputs, telemetry: &Telemetry) -> [Option<Arc<Self>>; 3] {
+        Signal::ALL.map(|signal| {
+            let next = Arc::clone(outputs.get(signal)?);
+            Some(Arc::new(Self::new(id, signal, transport, next, telemetry)))
+        })
+    }
+
+    /// Takes a message that has been read. `room` stays charged until the pipeline has it.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        bytes: Bytes,
+        metadata: Option<Arc<Metadata>>,
+        room: Admitted,
+    ) -> Result<Accepted, Rejection> {
+        let (bytes, items, rejected) = self.check(bytes)?;
+        if rejected > 0 {
+            self.ledger.dropped(DropReason::InvalidId, rejected);
+        }
+        if items == 0 {
+            self.succeeded.inc();
+            return Ok(Accepted { rejected });
+        }
+        let mut batch = Batch::from_wire(self.signal, bytes, items);
+        if let Some(metadata) = metadata {
+            batch = batch.with_metadata(metadata);
+        }
+        let lane = Arc::clone(self);
+        let delivery = async move {
+            let outcome = lane.next.consume(batch).await;
+            match &outcome {
+                Ok(()) => {
+                    lane.accepted.inc_by(items as u64);
+                    lane.succeeded.inc();
+                }
+                Err(_) => {
+                    lane.refused.inc_by(items as u64);
+                    lane.turned_away.inc();
+                }
+            }
+            drop(room);
+            outcome
+        };
+        match to_completion(delivery).await {
+            Some(Ok(())) => Ok(Accepted { rejected }),
+            Some(Err(refusal)) => Err(refusal.into()),
+            None => {
+                self.refused.inc_by(items as u64);
+                self.failed.inc();
+                Err(Rejection::new(Code::Internal, "internal error while the data was processed"))
+            }
+        }
+    }
+
+    /// A request that never became a batch.
+    pub(super) fn count_failure(&self) {
+        self.failed.inc();
+    }
+
+    fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
+        let checked = check::check(self.signal, &bytes).map_err(|error| {
+            self.failed.inc();
+            Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}"))
+        })?;
+        if checked.invalid_ids == 0 {
+            return Ok((bytes, checked.items, 0));
+        }
+        let kept = check::remove_invalid(&bytes);
+        Ok((kept, checked.items - checked.invalid_ids, checked.invalid_ids))
+    }
+}
+
+/// Runs `future` to its end, even if the caller's own future is dropped meanwhile. `None` if it
+/// panicked.
+///
+/// Most deliveries end without waiting, so it is first polled in place; only what has to wait
+/// gets a task of its own.
+async fn to_completion<F>(future: F) -> Option<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut future: Pin<Box<F>> = Box::pin(future);
+    let first = std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        Poll::Ready(polled)
+    })
+    .await;
+    match first {
+        Ok(Poll::Ready(output)) => Some(output),
+        Ok(Poll::Pending) => tokio::spawn(future).await.ok(),
+        Err(_) => None,
+    }
+}
+
+/// What to keep of `headers` beside the data.
+pub(super) fn metadata(headers: &HeaderMap) -> Arc<Metadata> {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    Arc::new(Metadata { headers })
+}
