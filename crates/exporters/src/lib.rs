@@ -4,3 +4,5 @@ pub mod debug;
 pub mod nop;
 pub mod otlp;
 pub mod otlp_http;
+pub mod prometheus_mapping;
+pub mod prometheus_remote_write;
