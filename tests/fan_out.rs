@@ -77,9 +77,9 @@ fn an_outage_of_one_backend_does_not_touch_the_other() {
     let gateway = start(&steady, &flaky, 1_000_000);
     let stop = AtomicBool::new(false);
     let sent: HashSet<SpanKey> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2)
-            .map(|worker| scope.spawn(|| traffic(gateway.grpc_port, worker, Duration::from_millis(20), &stop)))
-            .collect();
+        let (port, stop) = (gateway.grpc_port, &stop);
+        let send = |worker| scope.spawn(move || traffic(port, worker, Duration::from_millis(20), stop));
+        let workers = [send(0), send(1)];
         eventually("both receive", || match (steady.span_count(), flaky.span_count()) {
             (500.., 500..) => Ok(()),
             few => Err(few),
