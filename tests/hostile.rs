@@ -153,11 +153,11 @@ fn wrong_wire_types_are_invalid() {
     let in_span = |field: &[u8]| delimited(1, &delimited(2, &delimited(2, field)));
     let cases = [
         as_number(1),
-        in_span(&as_number(1)),                                   // trace_id as a number
-        in_span(&delimited(7, &[0; 8])),                          // start_time_unix_nano as bytes
-        in_span(&as_number(9)),                                   // attributes as a number
-        in_span(&delimited(9, &as_number(1))),                    // key as a number
-        in_span(&delimited(5, &[0xc3, 0x28])),                    // a name that is not UTF-8
+        in_span(&as_number(1)),                                     // trace_id as a number
+        in_span(&delimited(7, &[0; 8])),                            // start_time_unix_nano as bytes
+        in_span(&as_number(9)),                                     // attributes as a number
+        in_span(&delimited(9, &as_number(1))),                      // key as a number
+        in_span(&delimited(5, &[0xc3, 0x28])),                      // a name that is not UTF-8
         in_span(&delimited(9, &delimited(2, &[0x0b, 0x0b, 0x0b]))), // groups that never end
     ];
     for (number, case) in cases.into_iter().enumerate() {
@@ -324,7 +324,11 @@ fn protocol_abuse_is_answered_or_cut_off() {
     }
 
     for port in [victim.gateway.grpc_port, victim.gateway.http_port] {
-        for noise in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff", &[0; 64]] {
+        for noise in [
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff",
+            &[0; 64],
+        ] {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             stream.write_all(noise).unwrap();

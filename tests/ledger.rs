@@ -55,8 +55,7 @@ fn wait_until_settled(gateway: &Gateway) -> Samples {
 fn the_ledger_balances_after_refusals_and_a_restart() {
     let mut restarted = Backend::start();
     let picky = Backend::start();
-    let config =
-        CONFIG.replace("@RESTARTED@", &restarted.port.to_string()).replace("@PICKY@", &picky.port.to_string());
+    let config = CONFIG.replace("@RESTARTED@", &restarted.port.to_string()).replace("@PICKY@", &picky.port.to_string());
     let gateway = Gateway::start(&config);
     let mut client = gateway.client();
     let (mut spans, mut refusals) = (0_usize, 0_usize);
@@ -92,7 +91,8 @@ fn the_ledger_balances_after_refusals_and_a_restart() {
     let mut points = 0_usize;
     let mut metrics = gateway.client();
     for round in 1..=3 {
-        let users = (0..200).map(|user| (vec![attribute("user.id", &format!("user-{user}"))], round)).collect::<Vec<_>>();
+        let users =
+            (0..200).map(|user| (vec![attribute("user.id", &format!("user-{user}"))], round)).collect::<Vec<_>>();
         let outcome = metrics.metrics(&sum_request("ledger", "logins", start, &users));
         assert_eq!(outcome.status, OK, "{outcome:?}");
         points += users.len();

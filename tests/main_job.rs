@@ -70,14 +70,17 @@ service:
 ";
 
 /// How many traces of each class a client sends.
-const WORKLOAD: [&str; 10] =
-    ["--error", "60", "--user", "40", "--operation", "40", "--slow", "400", "--rest", "1500"];
+const WORKLOAD: [&str; 10] = ["--error", "60", "--user", "40", "--operation", "40", "--slow", "400", "--rest", "1500"];
 
 /// Waits until nothing is buffered, queued or in flight.
 fn wait_until_drained(gateway: &Gateway) {
     eventually("everything has left the gateway", || {
-        let holding: Vec<_> =
-            gateway.metrics().ledger().into_iter().filter(|account| account.held != 0.0 || account.difference() != 0.0).collect();
+        let holding: Vec<_> = gateway
+            .metrics()
+            .ledger()
+            .into_iter()
+            .filter(|account| account.held != 0.0 || account.difference() != 0.0)
+            .collect();
         if holding.is_empty() { Ok(()) } else { Err(holding) }
     });
 }

@@ -34,7 +34,13 @@ pub(crate) fn get(port: u16, path: &str) -> Result<Answer, String> {
 }
 
 /// `POST path` with `body`, its type, and its encoding unless that is empty.
-pub(crate) fn post(port: u16, path: &str, kind: &str, encoding: &str, body: impl Into<Bytes>) -> Result<Answer, String> {
+pub(crate) fn post(
+    port: u16,
+    path: &str,
+    kind: &str,
+    encoding: &str,
+    body: impl Into<Bytes>,
+) -> Result<Answer, String> {
     let mut request = Request::post(path).header(HOST, "localhost").header(CONTENT_TYPE, kind);
     if !encoding.is_empty() {
         request = request.header(CONTENT_ENCODING, encoding);
