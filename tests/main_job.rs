@@ -23,23 +23,19 @@ processors:
     decision_wait: 5s
     rules:
       - name: important users
-        when: {attribute: user.id, in: [user-vip-1, user-vip-2]}
-        rate: 100%
+        sampling_percentage: 100
+        when: {attribute: {key: user.id, values: [user-vip-1, user-vip-2]}}
       - name: important operations
-        when: {span_name: 'POST /checkout/pay'}
-        rate: 100%
+        sampling_percentage: 100
+        when: {span_name: {values: [POST /checkout/pay]}}
       - name: errors
-        when:
-          any:
-            - {status: ERROR}
-            - {exception: true}
-            - {attribute: error, truthy: true}
-        rate: 100%
+        sampling_percentage: 100
+        when: {error: true}
       - name: slow
-        when: {latency_over: 1s}
-        rate: 50%
+        sampling_percentage: 50
+        when: {latency: {threshold: 1s}}
       - name: rest
-        rate: 10%
+        sampling_percentage: 10
 exporters:
   otlp/jaeger: {endpoint: 127.0.0.1:@JAEGER@, tls: {insecure: true}}
   otlp_http/exact: {endpoint: 'http://127.0.0.1:@EXACT@'}
@@ -171,7 +167,7 @@ fn assert_fidelity(client: &str, sent: &Sent, stored: &BTreeMap<String, StoredTr
     let with_events = sent.of_class("error").filter(|(id, trace)| stored[*id][&trace.spans[3]].log_count > 0).count();
     assert!(with_events > 0, "{client}: exception events arrive");
     let recorded = sent.of_class("error").all(|(id, _)| {
-        stored[id].values().any(|span| span.tags.iter().any(|(key, value)| key.contains("sampl") && value == "errors"))
+        stored[id].values().any(|span| span.tags.iter().any(|(key, value)| key == "nyquist.sampling.rule" && value == "errors"))
     });
     assert!(recorded, "{client}: error traces say which rule kept them: {:?}", stored[id]);
 }

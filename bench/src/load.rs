@@ -48,7 +48,13 @@ pub struct Shape {
 }
 
 /// Sends `templates` in turn to `port` until `counters.stop`.
-pub async fn run(port: u16, path: &'static str, templates: Rc<Vec<Template>>, shape: Shape, counters: &'static Counters) {
+pub async fn run(
+    port: u16,
+    path: &'static str,
+    templates: Rc<Vec<Template>>,
+    shape: Shape,
+    counters: &'static Counters,
+) {
     let sequence = Rc::new(RefCell::new(0_u64));
     let lanes = shape.connections * shape.in_flight;
     let mut tasks = Vec::new();
@@ -106,9 +112,12 @@ impl Pace {
         let interval = self.interval?;
         let due = self.due;
         self.due += interval;
-        tokio::time::sleep_until(due.into()).await;
-        // The timer's own granularity of 1 ms is not the peer's latency.
-        Some(due.max(Instant::now() - Duration::from_millis(1)).max(due))
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+            // The timer's own granularity of 1 ms is not the peer's latency.
+            return Some(Instant::now().min(due + Duration::from_millis(1)));
+        }
+        Some(due)
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peer::Program;
-use scenario::{Scenario, Signal, Times};
+use scenario::{Outcome, Scenario, Signal, Times};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -117,16 +117,29 @@ fn main() {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         fail(&format!("no scenario is called {unknown}; there are {}", names.join(", ")));
     }
+    let mut one_core = Vec::new();
     for scenario in SCENARIOS {
         let wanted = options.scenarios.is_empty() || options.scenarios.iter().any(|name| name == scenario.name);
-        if wanted {
-            measure(scenario, &options);
+        if !wanted {
+            continue;
+        }
+        let outcomes = measure(scenario, &options);
+        if outcomes.is_empty() {
+            continue;
+        }
+        println!("{}", report::table(&scenario, &outcomes));
+        if scenario.cores == 1 && scenario.rate == 0 {
+            one_core.push((scenario.config, outcomes));
+        } else if scenario.cores > 1
+            && let Some((_, alone)) = one_core.iter().find(|(config, _)| *config == scenario.config)
+        {
+            println!("{}", report::scaling(alone, &outcomes, scenario.cores));
         }
     }
 }
 
 /// A B A B: what changes in the machine over time changes for both.
-fn measure(mut scenario: Scenario, options: &Options) {
+fn measure(mut scenario: Scenario, options: &Options) -> Vec<Outcome> {
     if let (Some(rate), true) = (options.rate, scenario.rate > 0) {
         scenario.rate = rate;
     }
@@ -140,9 +153,7 @@ fn measure(mut scenario: Scenario, options: &Options) {
             outcomes.push(scenario::run(&scenario, program, options.times, &options.configs, &options.work));
         }
     }
-    if !outcomes.is_empty() {
-        println!("{}", report::table(&scenario, &outcomes));
-    }
+    outcomes
 }
 
 fn options() -> Options {

@@ -100,8 +100,10 @@ fn trace_template(index: usize, classes: &[Class]) -> Template {
 
 fn span(seed: usize, position: usize, class: Class, now: u64) -> Vec<u8> {
     let is_root = position == 0;
-    let duration = if class == Class::Slow && is_root { 2_500_000_000 } else { 40_000_000 - position as u64 * 3_000_000 };
-    let user = if class == Class::Important && is_root { "vip-user-000001".to_owned() } else { format!("user-{seed:010}") };
+    let duration =
+        if class == Class::Slow && is_root { 2_500_000_000 } else { 40_000_000 - position as u64 * 3_000_000 };
+    let user =
+        if class == Class::Important && is_root { "vip-user-000001".to_owned() } else { format!("user-{seed:010}") };
     let mut span = Vec::with_capacity(420);
     span.extend(delimited(1, &[0; 16]));
     span.extend(delimited(2, &(position as u64 + 1).to_be_bytes()));

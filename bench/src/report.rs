@@ -1,6 +1,7 @@
 //! The tables.
 
 use std::fmt::Write;
+use std::process::Command;
 
 use crate::scenario::{Outcome, Scenario, bytes_per_item};
 
@@ -8,7 +9,8 @@ use crate::scenario::{Outcome, Scenario, bytes_per_item};
 pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "## {}\n", scenario.title);
-    let load = if scenario.rate == 0 { "closed loop".to_owned() } else { format!("{} {}s/s", scenario.rate, scenario.item) };
+    let load =
+        if scenario.rate == 0 { "closed loop".to_owned() } else { format!("{} {}s/s", scenario.rate, scenario.item) };
     let _ = writeln!(
         text,
         "`bench/configs/{}`, {load}, {:.0} bytes a {} with its share of the resource.\n",
@@ -44,6 +46,25 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
         text.push_str(&ratios(scenario, outcomes));
     }
     text
+}
+
+/// What more cores give. Where the load generator has no core of its own the throughput says little;
+/// the CPU time an item costs then says what the cores could do if nothing waits.
+pub fn scaling(one: &[Outcome], many: &[Outcome], cores: usize) -> String {
+    let mean = |outcomes: &[Outcome], value: &dyn Fn(&Outcome) -> f64| {
+        let values: Vec<f64> = outcomes.iter().filter(|run| run.program == "nyquist").map(value).collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    let cpu = |outcome: &Outcome| outcome.cpu_per_item.as_secs_f64();
+    let rate = |outcome: &Outcome| outcome.items_per_second;
+    let by_cost = cores as f64 * mean(one, &cpu) / mean(many, &cpu);
+    let by_rate = mean(many, &rate) / mean(one, &rate);
+    let machine = Command::new("nproc").arg("--all").output();
+    let machine = machine.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    format!(
+        "- {cores} cores over one: {by_cost:.2} by CPU time an item, {by_rate:.2} by throughput (on {machine} cores; the load \
+         generator and the backend need one of their own for the second figure to mean something)\n"
+    )
 }
 
 fn ratios(scenario: &Scenario, outcomes: &[Outcome]) -> String {

@@ -46,8 +46,12 @@ pub async fn run(listener: TcpListener, received: &'static Received) {
     }
 }
 
-async fn answer(request: Request<Incoming>, received: &'static Received) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
-    let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+async fn answer(
+    request: Request<Incoming>,
+    received: &'static Received,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    let is_grpc =
+        request.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let Ok(body) = request.into_body().collect().await else { return Ok(Response::new(Full::default().boxed())) };
     let body = body.to_bytes();
     let items = if is_grpc { spans(body.get(5..).unwrap_or_default()) } else { series(&body) };

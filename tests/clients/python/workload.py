@@ -125,7 +125,8 @@ def mark_as_error(root, served, number):
 
 
 def send_metrics(arguments):
-    resource = Resource({"service.name": arguments.service, "service.instance.id": f"{arguments.service}-1"})
+    attributes = {"service.name": arguments.service, "service.instance.id": f"{arguments.service}-1", "cloud.region": "r1"}
+    resource = Resource(attributes)
     # The SDK's own limit of 2,000 series would hide what the gateway's does.
     reader = PeriodicExportingMetricReader(
         metric_exporter(arguments.protocol, arguments.port),
