@@ -41,7 +41,10 @@ pub(super) fn check(definitions: &Definitions<'_>, pipelines: &[Pipeline], diagn
         diagnostics.push(Problem::error(message).at(definition.key, &path));
     }
     if let Some(cycle) = find_cycle(connectors.keys(), pipelines) {
-        let names: Vec<String> = cycle.iter().map(|(connector, pipeline)| format!("connector \"{connector}\" -> pipeline \"{pipeline}\"")).collect();
+        let names: Vec<String> = cycle
+            .iter()
+            .map(|(connector, pipeline)| format!("connector \"{connector}\" -> pipeline \"{pipeline}\""))
+            .collect();
         let first = &cycle[0].0;
         let message = format!("cycle detected: {} -> connector \"{first}\"", names.join(" -> "));
         if let Some(definition) = connectors.get(first) {

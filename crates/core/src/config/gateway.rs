@@ -154,9 +154,8 @@ fn find<F, C: ?Sized>(
     section: Section,
     parts: impl Fn(&F) -> (Info, Parse<C>),
 ) -> Option<(Info, Parse<C>)> {
-    let has_name = |name: &str| {
-        factories.iter().map(&parts).find(|(info, _)| info.name == name || info.aliases.contains(&name))
-    };
+    let has_name =
+        |name: &str| factories.iter().map(&parts).find(|(info, _)| info.name == name || info.aliases.contains(&name));
     let other_spellings = || known::find(section, kind)?.names.iter().find_map(|name| has_name(name));
     // The debug exporter took the place of logging, and most of its keys.
     let successor = || if kind == "logging" && section == Section::Exporters { has_name("debug") } else { None };
@@ -197,9 +196,8 @@ impl<'a> Loader<'a> {
                 self.define(section, at, node);
             } else if key != "service" {
                 let message = format!("unknown section {key:?}");
-                let hint = did_you_mean(key, keys()).unwrap_or_else(|| {
-                    format!("the sections are {}", keys().collect::<Vec<_>>().join(", "))
-                });
+                let hint = did_you_mean(key, keys())
+                    .unwrap_or_else(|| format!("the sections are {}", keys().collect::<Vec<_>>().join(", ")));
                 self.diagnostics.push(Problem::error(message).at(at, key.as_str()).suggest(hint));
             }
         }
@@ -270,10 +268,8 @@ impl<'a> Loader<'a> {
         let mut enabled: Vec<ComponentId> = Vec::new();
         for reference in references {
             let Some(definition) = self.definition(Section::Extensions, &reference.id) else {
-                let message = format!(
-                    "service::extensions: references extension \"{}\" which is not configured",
-                    reference.id
-                );
+                let message =
+                    format!("service::extensions: references extension \"{}\" which is not configured", reference.id);
                 self.undefined(message, Section::Extensions, &reference);
                 continue;
             };
@@ -326,9 +322,13 @@ impl<'a> Loader<'a> {
         let registry = self.registry;
         let info = match section {
             Section::Receivers => find(&registry.receivers, kind, section, |f| (f.info, f.parse)).map(|found| found.0),
-            Section::Processors => find(&registry.processors, kind, section, |f| (f.info, f.parse)).map(|found| found.0),
+            Section::Processors => {
+                find(&registry.processors, kind, section, |f| (f.info, f.parse)).map(|found| found.0)
+            }
             Section::Exporters => find(&registry.exporters, kind, section, |f| (f.info, f.parse)).map(|found| found.0),
-            Section::Extensions => find(&registry.extensions, kind, section, |f| (f.info, f.parse)).map(|found| found.0),
+            Section::Extensions => {
+                find(&registry.extensions, kind, section, |f| (f.info, f.parse)).map(|found| found.0)
+            }
             Section::Connectors => None,
         };
         match (info, known::find(section, kind)) {
@@ -390,7 +390,8 @@ impl<'a> Loader<'a> {
                 } else {
                     Problem::warning(format!("{message}; ignored, since nothing uses it"))
                 };
-                let nearest = if known.nearest.is_empty() { None } else { Some(format!("nearest is {}", known.nearest)) };
+                let nearest =
+                    if known.nearest.is_empty() { None } else { Some(format!("nearest is {}", known.nearest)) };
                 problem.at(definition.key, path).suggest_some(nearest)
             }
             Kind::Built(_) => return,

@@ -27,8 +27,10 @@ pub(super) fn names(section: Section) -> impl Iterator<Item = &'static str> {
     KNOWN.iter().filter(move |known| known.section == section).flat_map(|known| known.names.iter().copied())
 }
 
-const AGENT: &str = "an agent beside the source: let a Collector there run it and send OTLP to this gateway's otlp receiver";
-const SCRAPE: &str = "an agent that scrapes (a Collector with the prometheus receiver) and sends OTLP to the otlp receiver";
+const AGENT: &str =
+    "an agent beside the source: let a Collector there run it and send OTLP to this gateway's otlp receiver";
+const SCRAPE: &str =
+    "an agent that scrapes (a Collector with the prometheus receiver) and sends OTLP to the otlp receiver";
 const VENDOR: &str = "the otlp_http exporter with the vendor's OTLP intake as its endpoint";
 const QUEUE: &str = "the exporters' own sending_queue in front of the backend, and OTLP between gateways";
 const OTTL: &str = "the attributes and resource processors, which set, copy, hash and delete attributes";
@@ -70,7 +72,10 @@ const KNOWN: &[Known] = &[
     receiver(&["prometheus"], SCRAPE),
     receiver(&["prometheus_remote_write", "prometheusremotewrite"], SCRAPE),
     receiver(&["prometheus_simple", "simpleprometheus"], SCRAPE),
-    receiver(&["jaeger"], "the otlp receiver: Jaeger clients are retired in favour of OpenTelemetry SDKs, which send OTLP"),
+    receiver(
+        &["jaeger"],
+        "the otlp receiver: Jaeger clients are retired in favour of OpenTelemetry SDKs, which send OTLP",
+    ),
     receiver(&["zipkin"], "the otlp receiver, with OpenTelemetry SDKs, or a Collector that translates Zipkin to OTLP"),
     receiver(&["opencensus"], "the otlp receiver: OpenCensus is retired in favour of OpenTelemetry SDKs"),
     receiver(&["skywalking"], AGENT),
@@ -151,7 +156,10 @@ const KNOWN: &[Known] = &[
     processor(&["signozspanmetrics"], SPANMETRICS),
     exporter(&["otlp_grpc", "otlp"], ""),
     exporter(&["otlp_http", "otlphttp"], ""),
-    exporter(&["prometheus_remote_write", "prometheusremotewrite"], "the otlp_http exporter to Prometheus's own OTLP intake"),
+    exporter(
+        &["prometheus_remote_write", "prometheusremotewrite"],
+        "the otlp_http exporter to Prometheus's own OTLP intake",
+    ),
     exporter(&["prometheus"], "the prometheus_remote_write exporter"),
     exporter(&["load_balancing", "loadbalancing"], "one otlp exporter to a gateway that sees whole traces"),
     exporter(&["debug"], ""),
@@ -220,7 +228,10 @@ const KNOWN: &[Known] = &[
     dispensable(&["cgroup_runtime", "cgroupruntime"], "nothing: cgroup limits are read at start"),
     extension(&["file_storage"], "sending_queue without storage: queued data is kept in memory and is lost on a crash"),
     extension(&["db_storage"], "sending_queue without storage: queued data is kept in memory and is lost on a crash"),
-    extension(&["redis_storage"], "sending_queue without storage: queued data is kept in memory and is lost on a crash"),
+    extension(
+        &["redis_storage"],
+        "sending_queue without storage: queued data is kept in memory and is lost on a crash",
+    ),
     extension(&["basicauth", "basic_auth"], "bearertokenauth"),
     extension(&["bearertokenauth", "bearer_token_auth"], "basicauth"),
     extension(&["headers_setter"], "the exporters' own headers"),

@@ -29,9 +29,8 @@ pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions:
 
     let connectors = loader.definitions.get(&Section::Connectors).cloned().unwrap_or_default();
     for (id, definition) in connectors {
-        let is_used = pipelines.iter().any(|pipeline| {
-            pipeline.exporters.contains(&id) || pipeline.receivers.contains(&id)
-        });
+        let is_used =
+            pipelines.iter().any(|pipeline| pipeline.exporters.contains(&id) || pipeline.receivers.contains(&id));
         loader.refuse(Section::Connectors, &id, definition, is_used);
     }
 

@@ -18,6 +18,7 @@ mod links;
 mod location;
 mod node;
 mod pipelines;
+mod print;
 mod problem;
 mod scalar;
 mod service;

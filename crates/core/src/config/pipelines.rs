@@ -93,8 +93,7 @@ fn pipeline(
     node: &Node,
     path: &str,
 ) -> Pipeline {
-    let mut pipeline =
-        Pipeline { id, signal, receivers: Vec::new(), processors: Vec::new(), exporters: Vec::new() };
+    let mut pipeline = Pipeline { id, signal, receivers: Vec::new(), processors: Vec::new(), exporters: Vec::new() };
     for section in [Section::Receivers, Section::Processors, Section::Exporters] {
         let list = node.entry(section.key());
         let list_path = join(path, section.key());
@@ -102,8 +101,7 @@ fn pipeline(
         let must_have = section != Section::Processors;
         let is_wrong_type = list.is_some_and(|(_, node)| matches!(node.tree, Tree::Map(_)));
         if must_have && references.is_empty() && !is_wrong_type {
-            let message =
-                format!("service::pipelines::{}: must have at least one {}", pipeline.id, section.noun());
+            let message = format!("service::pipelines::{}: must have at least one {}", pipeline.id, section.noun());
             let at = list.map_or(key, |(at, _)| at);
             loader.diagnostics.push(Problem::error(message).at(at, list_path));
         }
@@ -147,8 +145,7 @@ fn resolve(
         if may_be_connector && loader.definition(Section::Connectors, id).is_some() {
             return true;
         }
-        let message =
-            format!("service::pipelines::{pipeline}: references {noun} \"{id}\" which is not configured");
+        let message = format!("service::pipelines::{pipeline}: references {noun} \"{id}\" which is not configured");
         loader.undefined(message, section, reference);
         return false;
     }
@@ -156,8 +153,7 @@ fn resolve(
         && !info.signals.contains(&signal)
     {
         let signals: Vec<&str> = info.signals.iter().map(|signal| signal.name()).collect();
-        let message =
-            format!("service::pipelines::{pipeline}: {noun} \"{id}\" does not support {}", signal.name());
+        let message = format!("service::pipelines::{pipeline}: {noun} \"{id}\" does not support {}", signal.name());
         let hint = format!("it takes {}", signals.join(", "));
         let problem = Problem::error(message).at(&reference.location, &reference.path).suggest(hint);
         let problem = match loader.definition(section, id) {
