@@ -1,1 +1,3 @@
 //! nyquist-processors
+
+pub mod tail_sampling;
