@@ -38,7 +38,7 @@ fn attributes(index: usize) -> Vec<KeyValue> {
         attribute("server.port", any_value::Value::IntValue(8443)),
         text("user.id", &format!("user-{:04}", index % 977)),
         text("customer.tier", "gold"),
-        attribute("cache.hit", any_value::Value::BoolValue(index % 3 == 0)),
+        attribute("cache.hit", any_value::Value::BoolValue(index.is_multiple_of(3))),
         text("deployment.version", "2026.11.3"),
     ]
 }

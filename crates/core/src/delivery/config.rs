@@ -100,7 +100,10 @@ impl Validate for QueueConfig {
             return;
         }
         if self.num_consumers == 0 {
-            check.error(&["num_consumers"], "`num_consumers` must be positive: it is how many requests are sent at once");
+            check.error(
+                &["num_consumers"],
+                "`num_consumers` must be positive: it is how many requests are sent at once",
+            );
         }
         if self.queue_size == 0 {
             check.error(
@@ -247,7 +250,8 @@ impl Default for RetryConfig {
 impl Validate for RetryConfig {
     fn validate(&self, check: &mut Check<'_>) {
         if !(0.0..=1.0).contains(&self.randomization_factor) {
-            let message = format!("'randomization_factor' must be within [0, 1], and {} is not", self.randomization_factor);
+            let message =
+                format!("'randomization_factor' must be within [0, 1], and {} is not", self.randomization_factor);
             check.error(&["randomization_factor"], message);
         }
         if !self.multiplier.is_finite() || self.multiplier < 0.0 {

@@ -73,9 +73,10 @@ impl Source for ServerSource {
         };
         let provider = provider(&config.cipher_suites)?;
         let versions = versions(&config.min_version, &config.max_version);
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&versions)
-            .map_err(|error| TlsError(format!("cipher_suites, min_version and max_version do not go together: {error}")))?;
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).map_err(
+                |error| TlsError(format!("cipher_suites, min_version and max_version do not go together: {error}")),
+            )?;
         let builder = match &material.client_ca {
             None => builder.with_no_client_auth(),
             Some(client_ca) => {

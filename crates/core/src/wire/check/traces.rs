@@ -21,13 +21,13 @@ pub(super) fn request(bytes: &[u8], checked: &mut Checked) -> Check {
 
 /// Is this a trace id?
 #[inline]
-pub(crate) fn is_trace_id(id: &[u8]) -> bool {
+pub(in crate::wire) fn is_trace_id(id: &[u8]) -> bool {
     <[u8; 16]>::try_from(id).is_ok_and(|id| u128::from_ne_bytes(id) != 0)
 }
 
 /// Is this a span id?
 #[inline]
-pub(crate) fn is_span_id(id: &[u8]) -> bool {
+pub(in crate::wire) fn is_span_id(id: &[u8]) -> bool {
     <[u8; 8]>::try_from(id).is_ok_and(|id| u64::from_ne_bytes(id) != 0)
 }
 
