@@ -29,7 +29,9 @@ impl ResourceLabels {
         Self::Matching { included: Vec::new(), excluded: Vec::new(), without_service }
     }
 
-    pub(super) fn is_none(&self) -> bool {
+    /// Does no attribute become a label?
+    #[must_use]
+    pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 

@@ -324,8 +324,10 @@ impl Pipeline {
     fn outcome(&self, items: usize, untranslatable: usize, result: pending::Result) -> Outcome {
         let pending::Result { mut lost, loss } = result;
         let Some(loss) = loss else {
-            let lost = (untranslatable > 0).then_some((DropReason::Untranslatable, untranslatable));
-            return Outcome::Settled { lost: lost.into_iter().collect(), message: String::new() };
+            if untranslatable > 0 {
+                lost.push((DropReason::Untranslatable, untranslatable));
+            }
+            return Outcome::Settled { lost, message: String::new() };
         };
         let all: usize = lost.iter().map(|(_, items)| items).sum();
         if lost.len() == 1 && all >= items {

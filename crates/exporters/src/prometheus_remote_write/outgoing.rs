@@ -128,18 +128,18 @@ impl Outgoing {
     }
 
     /// The request's body: the message, compressed. The second value is how many points another
-    /// one of the same series and time replaced.
-    pub(super) fn body(&self, encoder: &mut snap::raw::Encoder) -> Result<(Bytes, usize), snap::Error> {
+    /// one of the same series and time has replaced, by part.
+    pub(super) fn body(&self, encoder: &mut snap::raw::Encoder) -> Result<(Bytes, Vec<usize>), snap::Error> {
         if self.is_in_order() {
             if let [only] = self.parts.as_slice() {
-                return Ok((encoder.compress_vec(&only.bytes)?.into(), 0));
+                return Ok((encoder.compress_vec(&only.bytes)?.into(), Vec::new()));
             }
             let mut message = Vec::with_capacity(self.bytes);
             self.parts.iter().for_each(|part| message.extend_from_slice(&part.bytes));
-            return Ok((encoder.compress_vec(&message)?.into(), 0));
+            return Ok((encoder.compress_vec(&message)?.into(), Vec::new()));
         }
-        let (message, duplicates) = self.ordered_message();
-        Ok((encoder.compress_vec(&message)?.into(), duplicates))
+        let (message, replaced) = self.ordered_message();
+        Ok((encoder.compress_vec(&message)?.into(), replaced))
     }
 
     /// Does each series rise in time?
@@ -166,23 +166,25 @@ impl Outgoing {
     /// The message in order of time. Of points of one series and time the last one stays; those
     /// that differed from it are counted.
     #[cold]
-    fn ordered_message(&self) -> (Vec<u8>, usize) {
-        let mut all: Vec<(Chunk, &[u8])> = Vec::new();
-        for part in &self.parts {
+    fn ordered_message(&self) -> (Vec<u8>, Vec<usize>) {
+        let mut all: Vec<(Chunk, &[u8], usize)> = Vec::new();
+        for (index, part) in self.parts.iter().enumerate() {
             let mut start = 0;
             for chunk in &part.chunks {
-                all.push((*chunk, part.bytes.get(start..chunk.end).unwrap_or_default()));
+                all.push((*chunk, part.bytes.get(start..chunk.end).unwrap_or_default(), index));
                 start = chunk.end;
             }
         }
         // Stable: equals stay in the order of their arrival.
-        all.sort_by_key(|(chunk, _)| (chunk.time, chunk.hash));
+        all.sort_by_key(|(chunk, ..)| (chunk.time, chunk.hash));
         let mut message = Vec::with_capacity(self.bytes);
-        let mut replaced = 0;
-        for (index, (chunk, bytes)) in all.iter().enumerate() {
+        let mut replaced = vec![0; self.parts.len()];
+        for (index, (chunk, bytes, part)) in all.iter().enumerate() {
             match all.get(index + 1) {
-                Some((next, other)) if next.hash == chunk.hash && next.time == chunk.time => {
-                    replaced += usize::from(other != bytes);
+                Some((next, other, _)) if next.hash == chunk.hash && next.time == chunk.time => {
+                    if let (true, Some(replaced)) = (other != bytes, replaced.get_mut(*part)) {
+                        *replaced += chunk.items as usize;
+                    }
                 }
                 _ => message.extend_from_slice(bytes),
             }

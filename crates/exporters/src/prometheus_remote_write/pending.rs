@@ -18,7 +18,7 @@ pub(super) struct Loss {
 pub(super) struct Result {
     /// Data points that were lost.
     pub(super) lost: Vec<(DropReason, usize)>,
-    /// The last loss.
+    /// The last loss of a whole request.
     pub(super) loss: Option<Loss>,
 }
 
@@ -36,15 +36,20 @@ impl Pending {
         Self { chunks: AtomicUsize::new(chunks), result: Mutex::default(), done: Notify::new() }
     }
 
+    /// `items` data points of it are lost, while the parts that hold them go on.
+    pub(super) fn lose(&self, reason: DropReason, items: usize) {
+        let mut result = self.result.lock();
+        match result.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, lost)) => *lost += items,
+            None => result.lost.push((reason, items)),
+        }
+    }
+
     /// `chunks` of it, with `items` data points, were delivered, or lost.
     pub(super) fn settle(&self, chunks: usize, items: usize, loss: Option<&Loss>) {
         if let Some(loss) = loss {
-            let mut result = self.result.lock();
-            match result.lost.iter_mut().find(|(reason, _)| *reason == loss.reason) {
-                Some((_, lost)) => *lost += items,
-                None => result.lost.push((loss.reason, items)),
-            }
-            result.loss = Some(loss.clone());
+            self.lose(loss.reason, items);
+            self.result.lock().loss = Some(loss.clone());
         }
         if self.chunks.fetch_sub(chunks, Ordering::AcqRel) == chunks {
             self.done.notify_one();

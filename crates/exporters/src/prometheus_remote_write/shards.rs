@@ -153,11 +153,8 @@ impl Sender {
         encoder: &mut snap::raw::Encoder,
         phase: &mut watch::Receiver<Phase>,
     ) -> Option<Loss> {
-        let body = match outgoing.body(encoder) {
-            Ok((body, duplicates)) => {
-                self.stats.duplicates(duplicates);
-                body
-            }
+        let (body, replaced) = match outgoing.body(encoder) {
+            Ok(encoded) => encoded,
             Err(error) => {
                 let message = format!("cannot compress a request: {error}");
                 self.stats.rejected(&message, outgoing.items());
@@ -172,6 +169,7 @@ impl Sender {
                 Answer::Delivered => {
                     self.health.succeeded();
                     self.stats.sent();
+                    self.lose_replaced(outgoing, &replaced);
                     return None;
                 }
                 Answer::Refused { message } => {
@@ -199,6 +197,14 @@ impl Sender {
                 // The last attempt comes at once.
                 _ = phase.wait_for(|&phase| phase != Phase::Running) => {}
             }
+        }
+    }
+
+    /// Books the points of a delivered request that others of the same series and time replaced.
+    fn lose_replaced(&self, outgoing: &Outgoing, replaced: &[usize]) {
+        for ((pending, ..), &replaced) in outgoing.stakes().zip(replaced).filter(|(_, replaced)| **replaced > 0) {
+            pending.lose(DropReason::Untranslatable, replaced);
+            self.stats.duplicates(replaced);
         }
     }
 
