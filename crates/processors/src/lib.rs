@@ -6,4 +6,5 @@ pub mod memory_limiter;
 pub mod resource;
 pub mod tail_sampling;
 
+#[cfg(test)]
 mod test_util;

@@ -54,7 +54,8 @@ impl Metrics {
     pub(super) fn new(telemetry: &Arc<Telemetry>, id: &ComponentId, rules: &RuleSet) -> Self {
         let name = |name: &str| format!("{PREFIX}{name}");
         let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
-        let policy = |policy: &str| if id.name.is_empty() { policy.to_owned() } else { format!("{}.{policy}", id.name) };
+        let policy =
+            |policy: &str| if id.name.is_empty() { policy.to_owned() } else { format!("{}.{policy}", id.name) };
         let series = |label: String, is_drop: bool| {
             let votes = |sampled: &str, decision: &str| {
                 telemetry.counter(
@@ -133,7 +134,10 @@ impl Metrics {
                 &[],
             ),
             refused: counter("refused_requests", "Requests that found the buffer full."),
-            retries: counter("forward_retries", "Kept batches that the next stage refused and that were offered again."),
+            retries: counter(
+                "forward_retries",
+                "Kept batches that the next stage refused and that were offered again.",
+            ),
             telemetry: Arc::clone(telemetry),
         }
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::rules::plan::Plan;
 use super::rules::Bits;
+use super::rules::plan::Plan;
 
 /// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
@@ -202,8 +202,7 @@ impl Request {
                 continue;
             }
             let (shard, tag) = hash.of(&id);
-            let run =
-                Run { id, tag, header, bytes, spans: 1, root: fold.root, start, end: fold.end, bits: fold.bits };
+            let run = Run { id, tag, header, bytes, spans: 1, root: fold.root, start, end: fold.end, bits: fold.bits };
             if let Some((shard, run)) = open.replace((shard, run)) {
                 self.push(shard, run);
             }

@@ -20,8 +20,7 @@ pub(super) enum Trigger {
 }
 
 impl Trigger {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Wait, Self::Root, Self::Memory, Self::Count, Self::Size, Self::Shutdown];
+    pub(super) const ALL: [Self; 6] = [Self::Wait, Self::Root, Self::Memory, Self::Count, Self::Size, Self::Shutdown];
 
     /// The label value.
     pub(super) fn name(self) -> &'static str {
@@ -68,11 +67,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(names: usize) -> Self {
-        Self {
-            votes: Votes(vec![[0; 2]; names]),
-            decisions: vec![Decisions::default(); names + 1],
-            ..Self::default()
-        }
+        Self { votes: Votes(vec![[0; 2]; names]), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
     }
 
     pub(super) fn clear(&mut self) {

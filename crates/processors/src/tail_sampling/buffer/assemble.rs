@@ -350,4 +350,3 @@ impl Shard {
         self.remove(slot);
     }
 }
-

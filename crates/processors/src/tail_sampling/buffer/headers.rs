@@ -70,8 +70,7 @@ impl Headers {
             return id;
         }
         self.sweep(oldest_block);
-        let header =
-            Header { bytes: bytes.into(), parent, hash, last_used: block, live: true, batch: 0, group: 0 };
+        let header = Header { bytes: bytes.into(), parent, hash, last_used: block, live: true, batch: 0, group: 0 };
         self.bytes += bytes.len() + OVERHEAD;
         let id = match self.free.pop() {
             Some(id) => {

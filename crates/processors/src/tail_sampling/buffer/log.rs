@@ -237,7 +237,6 @@ pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
     let (words, _) = header.as_chunks::<4>();
     let word = |index: usize| words.get(index).map_or(0, |word| u32::from_le_bytes(*word));
     let len = (word(3) & !ROOT) as usize;
-    let record =
-        Record { next: Addr(word(0)), scope: word(1), spans: word(2), len, root: word(3) & ROOT != 0 };
+    let record = Record { next: Addr(word(0)), scope: word(1), spans: word(2), len, root: word(3) & ROOT != 0 };
     Some((record, rest.get(..len)?))
 }

@@ -16,8 +16,8 @@ pub use policies::{
     SpanCountPolicyConfig, StatusCodeConfig, StringAttributeConfig, TraceStateConfig,
 };
 pub use rules::{
-    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition,
-    RuleConfig, ScalarValue, SpanCountCondition, StatusCondition,
+    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
+    ScalarValue, SpanCountCondition, StatusCondition,
 };
 
 use super::rules::compile;
@@ -181,7 +181,8 @@ impl TailSamplingConfig {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
         }
         if !self.rules.is_empty() && self.sample_on_first_match {
-            problems.add(&["sample_on_first_match"], "this belongs to policies; the first matching rule always decides");
+            problems
+                .add(&["sample_on_first_match"], "this belongs to policies; the first matching rule always decides");
         }
         compile::compile(self, &mut problems);
         problems.list

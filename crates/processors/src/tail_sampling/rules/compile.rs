@@ -250,4 +250,3 @@ pub(crate) enum AttributeValue<'a> {
     Bool(bool),
     Double(f64),
 }
-

@@ -377,4 +377,3 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
     }
     Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total))).into())
 }
-

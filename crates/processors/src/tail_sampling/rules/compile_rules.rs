@@ -155,12 +155,7 @@ fn compile_condition(
     Some(if narrow && !already_one_span { builder.on_one_span(expr) } else { expr })
 }
 
-fn compile_list(
-    list: &[ConditionConfig],
-    place: &Place,
-    scope: Scope,
-    builder: &mut Builder<'_>,
-) -> Option<Vec<Expr>> {
+fn compile_list(list: &[ConditionConfig], place: &Place, scope: Scope, builder: &mut Builder<'_>) -> Option<Vec<Expr>> {
     if list.is_empty() {
         builder.error(place, "the list is empty");
         return None;
@@ -181,12 +176,7 @@ fn error(builder: &mut Builder<'_>) -> Expr {
     Expr::Any(vec![builder.status(2), builder.exception(), attribute])
 }
 
-fn compile_latency(
-    latency: LatencyCondition,
-    place: &Place,
-    scope: Scope,
-    builder: &mut Builder<'_>,
-) -> Option<Expr> {
+fn compile_latency(latency: LatencyCondition, place: &Place, scope: Scope, builder: &mut Builder<'_>) -> Option<Expr> {
     let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     let above = nanos(latency.threshold.0);
     let up_to = latency.upper_threshold.map(|upper| nanos(upper.0));

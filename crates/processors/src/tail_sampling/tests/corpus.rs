@@ -122,11 +122,7 @@ fn request(id: Id, spans: &[CaseSpan]) -> TracesData {
             events: case
                 .events
                 .iter()
-                .map(|event| Event {
-                    name: event.name.clone(),
-                    attributes: attributes(&event.a),
-                    ..Event::default()
-                })
+                .map(|event| Event { name: event.name.clone(), attributes: attributes(&event.a), ..Event::default() })
                 .collect(),
             ..Span::default()
         };
