@@ -1,1 +1,8 @@
-//! nyquist-exporters
+//! Nyquist's exporters: what takes telemetry out. One folder each, named as in YAML.
+
+pub mod debug;
+pub mod nop;
+pub mod otlp;
+pub mod otlp_http;
+pub mod prometheus_mapping;
+pub mod prometheus_remote_write;

@@ -6,6 +6,95 @@ use std::time;
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::{Check, Validate};
+
+// The names by which the located reader recognizes the types below.
+pub(super) const DURATION: &str = "nyquist::Duration";
+pub(super) const ENABLED: &str = "nyquist::Enabled";
+pub(super) const SECRET: &str = "nyquist::Secret";
+
+/// A block that can be switched off as a whole.
+///
+/// A key with nothing after it is the block with its defaults, `enabled: false` switches it off
+/// whatever else it says, and if the key is absent, the default of the field decides:
+///
+/// ```yaml
+/// protocols:
+///   grpc:                 # On(defaults)
+///   http:
+///     enabled: false      # Off
+/// ```
+///
+/// The block's struct has no `enabled` field of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Enabled<T> {
+    /// Switched off, or not there.
+    #[default]
+    Off,
+    /// There, with these keys.
+    On(T),
+}
+
+impl<T> Enabled<T> {
+    /// The block if it is on.
+    #[must_use]
+    pub fn as_ref(&self) -> Option<&T> {
+        match self {
+            Self::Off => None,
+            Self::On(block) => Some(block),
+        }
+    }
+
+    /// The block if it is on.
+    #[must_use]
+    pub fn into_option(self) -> Option<T> {
+        match self {
+            Self::Off => None,
+            Self::On(block) => Some(block),
+        }
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        matches!(self, Self::On(_))
+    }
+}
+
+impl<T: Validate> Validate for Enabled<T> {
+    fn validate(&self, check: &mut Check<'_>) {
+        if let Self::On(block) = self {
+            block.validate(check);
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Enabled<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Default> de::Visitor<'de> for Visitor<T> {
+            type Value = Enabled<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a mapping, or nothing for its defaults")
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<Enabled<T>, E> {
+                Ok(Enabled::Off)
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Enabled<T>, E> {
+                Ok(Enabled::On(T::default()))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Enabled<T>, D::Error> {
+                Option::<T>::deserialize(deserializer).map(|block| Enabled::On(block.unwrap_or_default()))
+            }
+        }
+        deserializer.deserialize_newtype_struct(ENABLED, Visitor(std::marker::PhantomData))
+    }
+}
+
 /// `type` or `type/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ComponentId {
@@ -36,7 +125,7 @@ impl FromStr for ComponentId {
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, name) = match text.split_once('/') {
             Some((_, name)) if name.trim().is_empty() => {
-                return Err(format!("in {text:?}: the part after / should not be empty"));
+                return Err(format!("in {text:?} id: the part after / should not be empty"));
             }
             Some((kind, name)) => (kind.trim(), name.trim()),
             None => (text.trim(), ""),
@@ -44,10 +133,10 @@ impl FromStr for ComponentId {
         let mut letters = kind.chars();
         let starts_well = letters.next().is_some_and(|letter| letter.is_ascii_alphabetic());
         if !starts_well || !letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') || kind.len() > 63 {
-            return Err(format!("in {text:?}: a type is a letter followed by letters, digits and underscores"));
+            return Err(format!("in {text:?} id: a type is a letter followed by letters, digits and underscores"));
         }
         if name.len() > 1024 || name.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
-            return Err(format!("in {text:?}: a name has no spaces and at most 1024 characters"));
+            return Err(format!("in {text:?} id: a name has no spaces and at most 1024 characters"));
         }
         Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
     }
@@ -118,7 +207,7 @@ impl FromStr for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        impl<'de> de::Visitor<'de> for Visitor {
             type Value = Duration;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,8 +225,12 @@ impl<'de> Deserialize<'de> for Duration {
             fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
                 u64::try_from(nanos).map_err(|_| E::custom("negative duration")).and_then(|nanos| self.visit_u64(nanos))
             }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Duration, D::Error> {
+                deserializer.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_newtype_struct(DURATION, Visitor)
     }
 }
 
@@ -204,8 +297,7 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 /// Text that never appears in logs or printed configurations.
-#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
 impl Secret {
@@ -225,5 +317,33 @@ impl From<String> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("[REDACTED]")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Secret;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(text.to_owned()))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Secret, D::Error> {
+                deserializer.deserialize_string(self)
+            }
+        }
+        deserializer.deserialize_newtype_struct(SECRET, Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for ComponentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

@@ -65,6 +65,12 @@ macro_rules! envelope_views {
                 self.0
             }
 
+            /// All fields but the scopes: what [`RequestBuilder`](crate::wire::RequestBuilder) needs.
+            #[must_use]
+            pub fn header(self) -> std::borrow::Cow<'a, [u8]> {
+                $crate::wire::header(self.0)
+            }
+
             /// The attributes of its resource (1), over all the pieces in which it was written.
             pub fn resource_attributes(self) -> impl Iterator<Item = $crate::wire::KeyValue<'a>> {
                 $crate::wire::envelope::resource_attributes(self.0)
@@ -97,6 +103,12 @@ macro_rules! envelope_views {
             #[must_use]
             pub fn bytes(self) -> &'a [u8] {
                 self.0
+            }
+
+            /// All fields but the items: what [`RequestBuilder`](crate::wire::RequestBuilder) needs.
+            #[must_use]
+            pub fn header(self) -> std::borrow::Cow<'a, [u8]> {
+                $crate::wire::header(self.0)
             }
 
             /// The name of its scope (1).

@@ -12,18 +12,25 @@ mod check;
 mod common;
 mod cursor;
 mod envelope;
+mod keys;
 mod logs;
 mod metrics;
+mod reshape;
 mod traces;
 
 pub use check::{CheckError, Checked, MAX_VALUE_DEPTH, check};
 pub use common::{AnyValue, Attributes, KeyValue};
 pub use cursor::{Field, Fields, Malformed, Value, put_len_field, put_tag, put_varint, varint_len};
+pub use keys::KeySet;
 pub use logs::{LogRecordFields, LogRecordView, LogsView, ResourceLogsView, ScopeLogsView};
 pub use metrics::{
     BucketsView, DataPoint, Doubles, ExemplarFields, ExemplarView, ExponentialHistogramDataPointView,
     ExponentialHistogramFields, Fixed64s, HistogramDataPointView, HistogramFields, MetricFields, MetricKind,
     MetricView, MetricsView, Number, NumberDataPointView, NumberFields, PointBytes, ResourceMetricsView,
     ScopeMetricsView, SummaryDataPointView, SummaryFields, Temporality, ValueAtQuantile, Varints,
+};
+pub use reshape::{
+    RequestBuilder, ResourceSlot, ScopeSlot, SizeLimit, TraceId, TracesBuilder, header, join_split_values, merge,
+    retain_items, retain_spans, split_by_size, split_by_trace, without_invalid_ids,
 };
 pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView};

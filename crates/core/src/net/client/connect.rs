@@ -37,6 +37,7 @@ struct Backend {
     host: String,
     port: u16,
     tls: Option<Arc<ClientTls>>,
+    rotates: bool,
     next: AtomicUsize,
 }
 
@@ -45,7 +46,15 @@ impl Connector {
     #[must_use]
     pub fn new(host: &str, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self(Arc::new(Backend { host, port, tls, next: AtomicUsize::new(0) }))
+        Self(Arc::new(Backend { host, port, tls, rotates: true, next: AtomicUsize::new(0) }))
+    }
+
+    /// Whether each connection begins with the next address (the default), or all with the first.
+    #[must_use]
+    pub fn rotating(self, rotates: bool) -> Self {
+        let Backend { host, port, tls, .. } = &*self.0;
+        let (host, port, tls) = (host.clone(), *port, tls.clone());
+        Self(Arc::new(Backend { host, port, tls, rotates, next: AtomicUsize::new(0) }))
     }
 
     /// Resolves, connects, shakes hands.
@@ -70,7 +79,7 @@ impl Connector {
             .await
             .map_err(|error| self.failed("cannot resolve", &error))?;
         let addresses: Vec<SocketAddr> = found.collect();
-        let first = backend.next.fetch_add(1, Ordering::Relaxed);
+        let first = if backend.rotates { backend.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut last_error = self.failed("cannot resolve", &"the name has no address");
         for index in 0..addresses.len() {
             let address = addresses[(first + index) % addresses.len()];

@@ -1,4 +1,5 @@
-//! Compression of what comes in, with caps, and of what goes out.
+//! Compression: what comes in is decoded with a cap on its size, what goes out is encoded at a
+//! chosen level.
 
 pub mod decode;
 pub mod encode;

@@ -3,7 +3,7 @@
 use super::envelope::{self, Names};
 use super::keys::*;
 use super::reader::{Reader, known};
-use super::values::{attribute, value};
+use super::values::{attributes, value};
 use super::{Check, Checked};
 
 const NAMES: Names = Names {
@@ -28,7 +28,7 @@ fn log_record(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
             VARINT_2 | VARINT_7 => reader.varint()?,
             LEN_3 => reader.text("LogRecord.severity_text")?,
             LEN_5 => value(reader.bytes()?, reader.enter()?, &mut body_member, checked)?,
-            LEN_6 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_6 => attributes(&mut reader, LEN_6, checked)?,
             FIXED32_8 => reader.fixed32()?,
             LEN_9 | LEN_10 => drop(reader.bytes()?),
             LEN_12 => reader.text("LogRecord.event_name")?,

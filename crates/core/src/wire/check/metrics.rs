@@ -3,7 +3,7 @@
 use super::envelope::{self, Names};
 use super::keys::*;
 use super::reader::{Reader, known};
-use super::values::attribute;
+use super::values::attributes;
 use super::{Check, Checked};
 
 const NAMES: Names = Names {
@@ -44,7 +44,7 @@ fn metric(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
                     _ => data("Summary", known(&[1]), bytes, left, checked, summary_point)?,
                 };
             }
-            LEN_12 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_12 => attributes(&mut reader, LEN_12, checked)?,
             _ => reader.skip(key, known(&[1, 2, 3, 5, 7, 9, 10, 11, 12]))?,
         }
     }
@@ -86,7 +86,7 @@ fn number_point(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
                 reader.fixed64()?;
             }
             LEN_5 => exemplar(reader.bytes()?, reader.enter()?, checked)?,
-            LEN_7 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_7 => attributes(&mut reader, LEN_7, checked)?,
             VARINT_8 => reader.varint()?,
             _ => reader.skip(key, known(&[2, 3, 4, 5, 6, 7, 8]))?,
         }
@@ -103,7 +103,7 @@ fn histogram_point(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
             }
             LEN_6 | LEN_7 => reader.packed_fixed64()?,
             LEN_8 => exemplar(reader.bytes()?, reader.enter()?, checked)?,
-            LEN_9 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_9 => attributes(&mut reader, LEN_9, checked)?,
             VARINT_10 => reader.varint()?,
             _ => reader.skip(key, known(&[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]))?,
         }
@@ -115,7 +115,7 @@ fn exponential_point(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
     let mut reader = Reader::new("ExponentialHistogramDataPoint", bytes, left);
     while let Some(key) = reader.key()? {
         match key {
-            LEN_1 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_1 => attributes(&mut reader, LEN_1, checked)?,
             FIXED64_2 | FIXED64_3 | FIXED64_4 | FIXED64_5 | FIXED64_7 | FIXED64_12 | FIXED64_13 | FIXED64_14 => {
                 reader.fixed64()?
             }
@@ -148,7 +148,7 @@ fn summary_point(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
                 reader.fixed64()?;
             }
             LEN_6 => value_at_quantile(reader.bytes()?, reader.enter()?)?,
-            LEN_7 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_7 => attributes(&mut reader, LEN_7, checked)?,
             VARINT_8 => reader.varint()?,
             _ => reader.skip(key, known(&[2, 3, 4, 5, 6, 7, 8]))?,
         }
@@ -173,7 +173,7 @@ fn exemplar(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
         match key {
             FIXED64_2 | FIXED64_3 | FIXED64_6 => reader.fixed64()?,
             LEN_4 | LEN_5 => drop(reader.bytes()?),
-            LEN_7 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_7 => attributes(&mut reader, LEN_7, checked)?,
             _ => reader.skip(key, known(&[2, 3, 4, 5, 6, 7]))?,
         }
     }

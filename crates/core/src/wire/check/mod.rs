@@ -24,6 +24,8 @@ mod text;
 mod traces;
 mod values;
 
+pub(super) use traces::{is_span_id, is_trace_id};
+
 use super::cursor::Malformed;
 use crate::batch::Signal;
 

@@ -16,22 +16,22 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(message: &'static str, bytes: &'a [u8], left: u32) -> Self {
         Self { rest: bytes, message, left }
     }
 
     /// How many levels may nest in a message that is a field of this one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self) -> Check<u32> {
         match self.left.checked_sub(1) {
             Some(left) => Ok(left),
-            None => Err(Box::new(CheckError::Depth { message: self.message })),
+            None => Err(too_deep(self.message)),
         }
     }
 
     /// The next key, or `None` at the end of the message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn key(&mut self) -> Check<Option<u32>> {
         match self.rest {
             [] => Ok(None),
@@ -46,13 +46,13 @@ impl<'a> Reader<'a> {
             }
             _ => match u32::try_from(self.long_varint()?) {
                 Ok(key) => Ok(Some(key)),
-                Err(_) => Err(self.malformed(Malformed::Key)),
+                Err(_) => Err(malformed(self.message, Malformed::Key)),
             },
         }
     }
 
     /// The bytes of a length-delimited field.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bytes(&mut self) -> Check<&'a [u8]> {
         let len = match self.rest {
             [len, rest @ ..] if *len < 0x80 => {
@@ -63,26 +63,39 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 usize::from(*low & 0x7f) | usize::from(*high) << 7
             }
-            _ => self.long_len()?,
+            // A length beyond the address space is beyond the message too.
+            _ => usize::try_from(self.long_varint()?).unwrap_or(usize::MAX),
         };
         match self.rest.split_at_checked(len) {
             Some((bytes, rest)) => {
                 self.rest = rest;
                 Ok(bytes)
             }
-            None => Err(self.malformed(Malformed::Truncated)),
+            None => Err(malformed(self.message, Malformed::Truncated)),
         }
     }
 
     /// Passes a string.
-    #[inline]
+    #[inline(always)]
     pub(super) fn text(&mut self, field: &'static str) -> Check {
         let bytes = self.bytes()?;
-        if is_utf8(bytes) { Ok(()) } else { Err(Box::new(CheckError::Utf8 { field })) }
+        if is_utf8(bytes) { Ok(()) } else { Err(not_utf8(field)) }
+    }
+
+    /// Does the field `key` (below 128) come next? Passes its key.
+    #[inline(always)]
+    pub(super) fn next_is(&mut self, key: u32) -> bool {
+        match self.rest {
+            [next, rest @ ..] if u32::from(*next) == key => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Passes a varint.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Check {
         match self.rest {
             [byte, rest @ ..] if *byte < 0x80 => {
@@ -94,32 +107,32 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes a 64-bit value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fixed64(&mut self) -> Check {
         self.fixed::<8>()
     }
 
     /// Passes a 32-bit value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fixed32(&mut self) -> Check {
         self.fixed::<4>()
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed<const N: usize>(&mut self) -> Check {
         match self.rest.split_first_chunk::<N>() {
             Some((_, rest)) => {
                 self.rest = rest;
                 Ok(())
             }
-            None => Err(self.malformed(Malformed::Truncated)),
+            None => Err(malformed(self.message, Malformed::Truncated)),
         }
     }
 
     /// Passes a packed array of 64-bit values.
     pub(super) fn packed_fixed64(&mut self) -> Check {
         let whole = self.bytes()?.len().is_multiple_of(8);
-        if whole { Ok(()) } else { Err(self.malformed(Malformed::Truncated)) }
+        if whole { Ok(()) } else { Err(malformed(self.message, Malformed::Truncated)) }
     }
 
     /// Passes a packed array of varints.
@@ -133,54 +146,69 @@ impl<'a> Reader<'a> {
 
     /// Passes a field that the caller does not know. `known` has the bit of each number that the
     /// message knows: such a field is here because its wire type is wrong.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn skip(&mut self, key: u32, known: u32) -> Check {
-        let number = key >> 3;
-        let wire_type = (key & 7) as u8;
-        if number == 0 {
-            return Err(self.malformed(Malformed::Key));
-        }
-        if number < u32::BITS && known >> number & 1 == 1 {
-            return Err(Box::new(CheckError::WireType { message: self.message, number, wire_type }));
-        }
-        if self.left == 0 {
-            return Err(Box::new(CheckError::Depth { message: self.message }));
-        }
-        let mut fields = Fields::new(self.rest);
-        match fields.value(number, wire_type, self.left) {
-            Ok(_) => {
-                self.rest = self.rest.get(fields.position()..).unwrap_or_default();
-                Ok(())
-            }
-            Err(error) => Err(self.malformed(error)),
-        }
+        self.rest = skip(self.rest, key, known, self.message, self.left)?;
+        Ok(())
     }
 
-    #[cold]
-    #[inline(never)]
-    fn long_len(&mut self) -> Check<usize> {
-        // A length beyond the address space is beyond the message too.
-        Ok(usize::try_from(self.long_varint()?).unwrap_or(usize::MAX))
-    }
-
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn long_varint(&mut self) -> Check<u64> {
-        let mut fields = Fields::new(self.rest);
-        match fields.varint() {
-            Ok(value) => {
-                self.rest = self.rest.get(fields.position()..).unwrap_or_default();
-                Ok(value)
-            }
-            Err(error) => Err(self.malformed(error)),
-        }
+        let (value, rest) = long_varint(self.rest, self.message)?;
+        self.rest = rest;
+        Ok(value)
     }
+}
 
-    #[cold]
-    fn malformed(&self, error: Malformed) -> Box<CheckError> {
-        Box::new(CheckError::Malformed { message: self.message, error })
+// The rare cases are functions of the bytes: had they `&mut self`, the reader could not stay in
+// registers.
+
+#[cold]
+#[inline(never)]
+fn skip<'a>(rest: &'a [u8], key: u32, known: u32, message: &'static str, left: u32) -> Check<&'a [u8]> {
+    let number = key >> 3;
+    let wire_type = (key & 7) as u8;
+    if number == 0 {
+        return Err(malformed(message, Malformed::Key));
     }
+    if number < u32::BITS && known >> number & 1 == 1 {
+        return Err(Box::new(CheckError::WireType { message, number, wire_type }));
+    }
+    if left == 0 {
+        return Err(too_deep(message));
+    }
+    let mut fields = Fields::new(rest);
+    match fields.value(number, wire_type, left) {
+        Ok(_) => Ok(fields.rest()),
+        Err(error) => Err(malformed(message, error)),
+    }
+}
+
+#[inline(never)]
+fn long_varint<'a>(rest: &'a [u8], message: &'static str) -> Check<(u64, &'a [u8])> {
+    let mut fields = Fields::new(rest);
+    match fields.varint() {
+        Ok(value) => Ok((value, fields.rest())),
+        Err(error) => Err(malformed(message, error)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn malformed(message: &'static str, error: Malformed) -> Box<CheckError> {
+    Box::new(CheckError::Malformed { message, error })
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep(message: &'static str) -> Box<CheckError> {
+    Box::new(CheckError::Depth { message })
+}
+
+#[cold]
+#[inline(never)]
+fn not_utf8(field: &'static str) -> Box<CheckError> {
+    Box::new(CheckError::Utf8 { field })
 }
 
 /// The set of `numbers`, for [`Reader::skip`].

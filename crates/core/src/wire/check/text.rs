@@ -9,29 +9,38 @@ pub(super) fn is_utf8(bytes: &[u8]) -> bool {
     is_ascii(bytes) || is_utf8_slow(bytes)
 }
 
+/// The same, for bytes that are known not to be ASCII throughout.
 #[inline(never)]
-fn is_utf8_slow(bytes: &[u8]) -> bool {
+pub(super) fn is_utf8_slow(bytes: &[u8]) -> bool {
     if bytes.len() >= LONG { simdutf8::basic::from_utf8(bytes).is_ok() } else { std::str::from_utf8(bytes).is_ok() }
 }
 
-const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-
-/// Are these bytes ASCII? Written for a few dozen bytes: whole words, the last one overlapping.
-#[inline]
+/// Are these bytes ASCII? Written for a few dozen bytes: the first and the last so many, which
+/// overlap, instead of a loop whose end nobody can predict.
+#[inline(always)]
 pub(super) fn is_ascii(bytes: &[u8]) -> bool {
-    if let (Some(_), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        if bytes.len() >= LONG {
-            return bytes.is_ascii();
-        }
-        let mut seen = u64::from_le_bytes(*last);
-        for word in bytes.as_chunks::<8>().0 {
-            seen |= u64::from_le_bytes(*word);
-        }
-        return seen & HIGH_BITS == 0;
-    }
-    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let seen = u32::from_le_bytes(*first) | u32::from_le_bytes(*last);
-        return seen & HIGH_BITS as u32 == 0;
-    }
-    bytes.iter().fold(0, |seen, byte| seen | byte) < 0x80
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let len = bytes.len();
+    let seen = if len > 64 {
+        return bytes.is_ascii();
+    } else if len > 32 {
+        ends::<32>(bytes)
+    } else if len >= 16 {
+        ends::<16>(bytes)
+    } else if len >= 8 {
+        ends::<8>(bytes)
+    } else {
+        return bytes.iter().fold(0, |seen, byte| seen | byte) < 0x80;
+    };
+    seen & HIGH_BITS == 0
+}
+
+/// The bits that are set anywhere in the words of the first and the last `N` bytes.
+#[inline(always)]
+fn ends<const N: usize>(bytes: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) else {
+        return u64::MAX;
+    };
+    let words = first.as_chunks::<8>().0.iter().zip(last.as_chunks::<8>().0);
+    words.fold(0, |seen, (first, last)| seen | u64::from_le_bytes(*first) | u64::from_le_bytes(*last))
 }

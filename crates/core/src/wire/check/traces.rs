@@ -3,7 +3,7 @@
 use super::envelope::{self, Names};
 use super::keys::*;
 use super::reader::{Reader, known};
-use super::values::attribute;
+use super::values::attributes;
 use super::{Check, Checked};
 
 const NAMES: Names = Names {
@@ -21,13 +21,13 @@ pub(super) fn request(bytes: &[u8], checked: &mut Checked) -> Check {
 
 /// Is this a trace id?
 #[inline]
-pub(crate) fn is_trace_id(id: &[u8]) -> bool {
+pub(in crate::wire) fn is_trace_id(id: &[u8]) -> bool {
     <[u8; 16]>::try_from(id).is_ok_and(|id| u128::from_ne_bytes(id) != 0)
 }
 
 /// Is this a span id?
 #[inline]
-pub(crate) fn is_span_id(id: &[u8]) -> bool {
+pub(in crate::wire) fn is_span_id(id: &[u8]) -> bool {
     <[u8; 8]>::try_from(id).is_ok_and(|id| u64::from_ne_bytes(id) != 0)
 }
 
@@ -45,7 +45,7 @@ fn span(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
                 reader.varint()?;
             }
             FIXED64_7 | FIXED64_8 => reader.fixed64()?,
-            LEN_9 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_9 => attributes(&mut reader, LEN_9, checked)?,
             LEN_11 => event(reader.bytes()?, reader.enter()?, checked)?,
             LEN_13 => link(reader.bytes()?, reader.enter()?, checked)?,
             LEN_15 => status(reader.bytes()?, reader.enter()?)?,
@@ -64,7 +64,7 @@ fn event(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
         match key {
             FIXED64_1 => reader.fixed64()?,
             LEN_2 => reader.text("Span.Event.name")?,
-            LEN_3 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_3 => attributes(&mut reader, LEN_3, checked)?,
             VARINT_4 => reader.varint()?,
             _ => reader.skip(key, known(&[1, 2, 3, 4]))?,
         }
@@ -78,7 +78,7 @@ fn link(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
         match key {
             LEN_1 | LEN_2 => drop(reader.bytes()?),
             LEN_3 => reader.text("Span.Link.trace_state")?,
-            LEN_4 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_4 => attributes(&mut reader, LEN_4, checked)?,
             VARINT_5 => reader.varint()?,
             FIXED32_6 => reader.fixed32()?,
             _ => reader.skip(key, known(&[1, 2, 3, 4, 5, 6]))?,

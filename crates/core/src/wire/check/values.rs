@@ -2,60 +2,65 @@
 
 use super::keys::*;
 use super::reader::{Reader, known};
-use super::text::{is_ascii, is_utf8};
+use super::text::{is_ascii, is_utf8, is_utf8_slow};
 use super::{Check, CheckError, Checked, MAX_VALUE_DEPTH};
 
-/// Checks a `KeyValue` in whose message `left` levels may nest.
-#[inline]
-pub(super) fn attribute(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
-    // The value is the next level below.
-    if left > 0 && is_plain(bytes) {
-        return Ok(());
+/// Checks the attribute (`KeyValue`) whose key `reader` has just passed, and those that follow:
+/// they mostly come in a row. `key` is that of the field.
+#[inline(always)]
+pub(super) fn attributes(reader: &mut Reader<'_>, key: u32, checked: &mut Checked) -> Check {
+    let left = reader.enter()?;
+    loop {
+        let bytes = reader.bytes()?;
+        // The value of an attribute lies one level below it.
+        if left == 0 || !is_plain(bytes) {
+            key_value(bytes, left, MAX_VALUE_DEPTH, checked)?;
+        }
+        if !reader.next_is(key) {
+            return Ok(());
+        }
     }
-    key_value(bytes, left, MAX_VALUE_DEPTH, checked)
 }
 
 /// Is this a `KeyValue` of the usual shape, and nothing wrong with it? "No" says nothing.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    let (key, value) = match bytes {
+    let (key_len, key, value_len, value) = match bytes {
         // Key, then value: everybody but the Go Collector.
-        [0x0a, key_len, rest @ ..] => {
-            let Some((key, [0x12, value_len, value @ ..])) = rest.split_at_checked(usize::from(*key_len)) else {
-                return false;
-            };
-            if value.len() != usize::from(*value_len) {
-                return false;
-            }
-            (key, value)
-        }
+        [0x0a, key_len, rest @ ..] => match rest.split_at_checked(usize::from(*key_len)) {
+            Some((key, [0x12, value_len, value @ ..])) => (*key_len, key, *value_len, value),
+            _ => return false,
+        },
         // Value, then key: the Go Collector.
-        [0x12, value_len, rest @ ..] => {
-            let Some((value, [0x0a, key_len, key @ ..])) = rest.split_at_checked(usize::from(*value_len)) else {
-                return false;
-            };
-            if key.len() != usize::from(*key_len) {
-                return false;
-            }
-            (key, value)
-        }
+        [0x12, value_len, rest @ ..] => match rest.split_at_checked(usize::from(*value_len)) {
+            Some((value, [0x0a, key_len, key @ ..])) => (*key_len, key, *value_len, value),
+            _ => return false,
+        },
         _ => return false,
     };
     // A length byte from 128 on is the first of several.
-    if key.len() >= 0x80 || value.len() >= 0x80 {
+    if key.len() != usize::from(key_len) || value.len() != usize::from(value_len) || (key_len | value_len) >= 0x80 {
         return false;
     }
     match value {
         // One look at the whole message covers key and text.
-        [0x0a, text_len, text @ ..] => {
-            text.len() == usize::from(*text_len) && (is_ascii(bytes) || (is_utf8(key) && is_utf8(text)))
+        [0x0a, len, text @ ..] if text.len() == usize::from(*len) => {
+            is_ascii(bytes) || (is_utf8_slow(key) && is_utf8_slow(text))
         }
-        [0x10 | 0x18, number @ .., last] => {
-            // Up to nine bytes no varint is too large.
-            number.len() <= 8 && *last < 0x80 && number.iter().all(|byte| *byte >= 0x80) && is_utf8(key)
-        }
+        [0x10 | 0x18, number @ ..] => is_short_varint(number) && is_utf8(key),
         [0x21, number @ ..] => number.len() == 8 && is_utf8(key),
         _ => false,
+    }
+}
+
+/// Is this one varint, and not so long that it could be too large?
+#[inline]
+fn is_short_varint(bytes: &[u8]) -> bool {
+    match bytes {
+        [last] => *last < 0x80,
+        [first, last] => *first >= 0x80 && *last < 0x80,
+        [rest @ .., last] => rest.len() < 9 && *last < 0x80 && rest.iter().all(|byte| *byte >= 0x80),
+        [] => false,
     }
 }
 
@@ -137,7 +142,7 @@ pub(super) fn resource(bytes: &[u8], left: u32, checked: &mut Checked) -> Check 
     let mut reader = Reader::new("Resource", bytes, left);
     while let Some(key) = reader.key()? {
         match key {
-            LEN_1 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_1 => attributes(&mut reader, LEN_1, checked)?,
             VARINT_2 => reader.varint()?,
             LEN_3 => entity_ref(reader.bytes()?, reader.enter()?)?,
             _ => reader.skip(key, known(&[1, 2, 3]))?,
@@ -167,7 +172,7 @@ pub(super) fn scope(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
         match key {
             LEN_1 => reader.text("InstrumentationScope.name")?,
             LEN_2 => reader.text("InstrumentationScope.version")?,
-            LEN_3 => attribute(reader.bytes()?, reader.enter()?, checked)?,
+            LEN_3 => attributes(&mut reader, LEN_3, checked)?,
             VARINT_4 => reader.varint()?,
             _ => reader.skip(key, known(&[1, 2, 3, 4]))?,
         }

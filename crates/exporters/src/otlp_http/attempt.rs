@@ -1,0 +1,157 @@
+//! One POST.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request as HttpRequest, Uri};
+use nyquist_core::batch::Code;
+use nyquist_core::clock::Clock;
+use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, StartError};
+use nyquist_core::delivery::{Attempt, Outcome, Request};
+use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint, user_agent};
+use nyquist_core::net::compression::encode::Compression;
+use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
+
+use super::reply::outcome;
+use super::{Encoding, OtlpHttpConfig};
+
+/// Posts requests of one signal.
+pub(super) struct HttpAttempt {
+    endpoint: HttpEndpoint,
+    /// As the request names it: with the `Host` header's authority, if there is one.
+    uri: Uri,
+    tls: ClientTlsConfig,
+    alpn: &'static [&'static str],
+    options: ClientOptions,
+    headers: HeaderMap,
+    auth: Option<Arc<dyn ClientAuth>>,
+    encoding: Encoding,
+    compression: Compression,
+    level: Option<i32>,
+    clock: Arc<dyn Clock>,
+    client: OnceLock<Client>,
+}
+
+impl HttpAttempt {
+    pub(super) fn new(
+        config: &OtlpHttpConfig,
+        endpoint: HttpEndpoint,
+        context: &ExporterContext<'_>,
+    ) -> Result<Self, BuildError> {
+        let compression = Compression::parse(&config.compression, Compression::HTTP)
+            .map_err(|error| BuildError::new(&["compression"], error))?;
+        let auth = config.auth.as_ref().map(|auth| context.extensions.client_auth(&auth.authenticator));
+        let auth = auth.transpose().map_err(|error| BuildError::new(&["auth", "authenticator"], error))?;
+        let mut headers = config.headers.to_map().map_err(|error| BuildError::new(&["headers"], error))?;
+        let uri = match headers.remove(HOST) {
+            None => endpoint.uri.clone(),
+            Some(host) => {
+                with_authority(&endpoint.uri, &host).map_err(|error| BuildError::new(&["headers", "Host"], error))?
+            }
+        };
+        common_headers(&mut headers, config, compression);
+        let ping_timeout = config.http2_ping_timeout.0;
+        let options = ClientOptions {
+            http2_only: false,
+            ping_every: Some(config.http2_read_idle_timeout.0).filter(|idle| !idle.is_zero()),
+            ping_timeout: if ping_timeout.is_zero() { Duration::from_secs(15) } else { ping_timeout },
+            ping_idle: true,
+            idle_timeout: Some(config.idle_conn_timeout.0).filter(|idle| !idle.is_zero()),
+            max_idle: config.max_idle(),
+        };
+        let alpn: &'static [&'static str] =
+            if config.force_attempt_http2 && !config.disable_keep_alives { &["h2", "http/1.1"] } else { &["http/1.1"] };
+        Ok(Self {
+            endpoint,
+            uri,
+            tls: config.tls.clone(),
+            alpn,
+            options,
+            headers,
+            auth,
+            encoding: config.encoding,
+            compression,
+            level: config.compression_params.level,
+            clock: Arc::clone(&context.clock),
+            client: OnceLock::new(),
+        })
+    }
+}
+
+fn with_authority(uri: &Uri, host: &HeaderValue) -> Result<Uri, String> {
+    let mut parts = uri.clone().into_parts();
+    let authority = host.to_str().map_err(|error| error.to_string())?;
+    parts.authority = Some(authority.parse().map_err(|_| format!("{authority:?} is not a host"))?);
+    Uri::from_parts(parts).map_err(|error| error.to_string())
+}
+
+/// What all requests have in common.
+fn common_headers(headers: &mut HeaderMap, config: &OtlpHttpConfig, compression: Compression) {
+    let content_type = match config.encoding {
+        Encoding::Proto => "application/x-protobuf",
+        Encoding::Json => "application/json",
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if compression != Compression::None {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.name()));
+    }
+    if config.disable_keep_alives {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let (false, Ok(agent)) = (headers.contains_key(USER_AGENT), HeaderValue::try_from(user_agent())) {
+        headers.insert(USER_AGENT, agent);
+    }
+}
+
+#[async_trait]
+impl Attempt for HttpAttempt {
+    type Encoded = Chunks;
+
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let tls = self.endpoint.is_https.then(|| ClientTls::new(&self.tls, self.alpn));
+        let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
+        let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
+        let client = Client::new(host.runtimes.workers(), &connector, &self.options);
+        self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
+    }
+
+    fn encode(&self, request: &Request) -> Result<Chunks, Outcome> {
+        let refused = |message| Outcome::Refused { code: Code::Internal, message };
+        let json;
+        let parts = match self.encoding {
+            Encoding::Proto => request.parts(),
+            Encoding::Json => {
+                json = [super::json::encode(request).map_err(refused)?];
+                &json
+            }
+        };
+        if self.compression == Compression::None {
+            return Ok(Chunks::new(&[], parts));
+        }
+        let mut body = Vec::new();
+        self.compression
+            .encode(self.level, parts, &mut body)
+            .map_err(|error| refused(format!("cannot compress: {error}")))?;
+        Ok(body.into())
+    }
+
+    async fn attempt(&self, body: &Chunks) -> Outcome {
+        let Some(client) = self.client.get() else {
+            let message = "the exporter has not been started".to_owned();
+            return Outcome::Refused { code: Code::Internal, message };
+        };
+        let mut request = HttpRequest::new(body.clone());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        if let Some(auth) = &self.auth {
+            auth.apply(request.headers_mut());
+        }
+        match client.send(request).await {
+            Ok(reply) => outcome(&reply, self.clock.unix_nanos()),
+            Err(error) => Outcome::Retry { code: Code::Unavailable, after: None, message: error.0 },
+        }
+    }
+}

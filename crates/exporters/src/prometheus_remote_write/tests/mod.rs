@@ -1,0 +1,8 @@
+//! Tests of the exporter: configuration, mapping, protocol.
+
+mod config;
+mod input;
+mod mapping;
+mod prompb;
+mod protocol;
+mod receiver;
