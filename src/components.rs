@@ -23,6 +23,7 @@ pub fn registry() -> Registry {
             exporters::nop::factory(),
             exporters::otlp::factory(),
             exporters::otlp_http::factory(),
+            exporters::prometheus::factory(),
             exporters::prometheus_remote_write::factory(),
         ],
         extensions: vec![extensions::health_check::factory()],

@@ -30,7 +30,7 @@ pub use names::{Kind, NoName, Strategy, escape_namespace, metric_name, unit_name
 pub use native::{NativeHistogram, Spans};
 pub use points::{Histogram, Summary};
 pub use settings::{ResourceLabels, Settings, glob};
-pub use target_info::TargetInfo;
+pub use target_info::{TargetInfo, TargetSeries};
 pub use translate::{HashSeed, Translator};
 pub use values::put_decimal;
 

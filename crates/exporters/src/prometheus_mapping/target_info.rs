@@ -54,10 +54,7 @@ struct Due<'a> {
 }
 
 impl<'a> Due<'a> {
-    fn point(&self, family: &'a Arc<Family>, exemplars: &'a Exemplars) -> Point<'a>
-    where
-        Self: 'a,
-    {
+    fn point(&self, family: &'a Arc<Family>, exemplars: &'a Exemplars) -> Point<'a> {
         let value = if self.is_stale { f64::from_bits(STALE_NAN_BITS) } else { 1.0 };
         Point {
             family,
@@ -90,13 +87,44 @@ pub struct TargetInfo {
     no_exemplars: Exemplars,
 }
 
+/// The `target_info` series, for those who keep the latest value of each.
+pub struct TargetSeries {
+    family: Arc<Family>,
+    no_exemplars: Exemplars,
+}
+
+impl TargetSeries {
+    /// `target_info` under `namespace` (empty for none).
+    #[must_use]
+    pub fn new(namespace: &str, seed: &HashSeed) -> Self {
+        Self { family: family(namespace, seed), no_exemplars: Exemplars::default() }
+    }
+
+    /// What the series belong to.
+    #[must_use]
+    pub fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// A sample at the time of the target's newest point.
+    #[must_use]
+    pub fn point<'a>(&'a self, target: &Target<'a>) -> Point<'a> {
+        let due = Due { hash: target.hash, labels: target.labels, time: target.newest, is_stale: false };
+        due.point(&self.family, &self.no_exemplars)
+    }
+}
+
+fn family(namespace: &str, seed: &HashSeed) -> Arc<Family> {
+    let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
+    Arc::new(Family::new(name, String::new(), Kind::Gauge, &seed.0))
+}
+
 impl TargetInfo {
     /// `target_info` under `namespace` (empty for none).
     #[must_use]
     pub fn new(namespace: &str, seed: &HashSeed) -> Self {
-        let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
         Self {
-            family: Arc::new(Family::new(name, String::new(), Kind::Gauge, &seed.0)),
+            family: family(namespace, seed),
             series: LruCache::unbounded(),
             targets: LruCache::unbounded(),
             bytes: 0,

@@ -10,7 +10,7 @@ use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
-use super::input::*;
+use crate::testing::*;
 use super::prompb::WriteRequest;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;

@@ -1,7 +1,6 @@
 //! Tests of the exporter: configuration, mapping, protocol.
 
 mod config;
-mod input;
 mod mapping;
 mod prompb;
 mod protocol;

@@ -14,7 +14,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::input::*;
+use crate::testing::*;
 use super::receiver::Receiver;
 use crate::prometheus_remote_write::RemoteWriteConfig;
 
