@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use support::clients::{Sent, javascript, python};
 use support::jaeger::StoredTrace;
-use support::{Backend, Gateway, Jaeger, Prometheus, eventually};
+use support::otlp::{attribute, sum_request};
+use support::otlp_client::OK;
+use support::{Backend, Gateway, Jaeger, OtlpClient, Prometheus, eventually, unix_nanos};
 
 const SLOW_RATE: f64 = 0.5;
 const BASE_RATE: f64 = 0.1;
@@ -215,5 +217,32 @@ fn metrics_arrive_in_prometheus_within_their_budgets() {
     let output = gateway.process.output();
     let tells = output.lines().any(|line| line.contains("shop.logins") && line.contains("user.id"));
     assert!(tells, "one log line names metric and label:\n{output}");
+    wait_until_drained(&gateway);
+}
+
+/// Streams that are older than the gateway: what they counted before it came is not counted again
+/// when their label is collapsed, and each such baseline is counted.
+#[test]
+fn older_streams_are_never_over_counted() {
+    let prometheus = Prometheus::start();
+    let config = METRICS.replace("@PROMETHEUS@", &prometheus.write_url());
+    let gateway = Gateway::start(&config.replace("max_values_per_label: 500", "max_values_per_label: 10"));
+    let mut client = gateway.client();
+    let an_hour_ago = unix_nanos() - 3_600_000_000_000;
+    let send = |client: &mut OtlpClient, value: i64| {
+        let user = |number: i64| (vec![attribute("user.id", &format!("user-{number}"))], value);
+        let request = sum_request("older", "shop.logins", an_hour_ago, &(0..1000).map(user).collect::<Vec<_>>());
+        let outcome = client.metrics(&request);
+        assert_eq!(outcome.status, OK, "{outcome:?}");
+    };
+    send(&mut client, 1000);
+    prometheus.wait_for("count(shop_logins_total{job=\"older\", user_id!=\"other\"})", 10.0);
+    send(&mut client, 1001);
+    send(&mut client, 1002);
+    prometheus.wait_for("sum(shop_logins_total{job=\"older\", user_id!=\"other\"})", 10.0 * 1002.0);
+    prometheus.wait_for("sum(shop_logins_total{job=\"older\", user_id=\"other\"})", 990.0 * 2.0);
+    let own = gateway.metrics();
+    let baselined: f64 = own.0.iter().filter(|row| row.name.contains("rebaselined")).map(|row| row.value).sum();
+    assert_eq!(baselined, 990.0, "streams that began with a baseline");
     wait_until_drained(&gateway);
 }

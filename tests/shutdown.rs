@@ -129,7 +129,7 @@ fn an_unreachable_backend_does_not_keep_the_process() {
     let gateway = Gateway::start(&config(backend.port, "  {}", ""));
     let sent = send(&gateway, 10);
     let ended = gateway.terminate();
-    assert!(ended.code.is_some(), "it ended by itself");
+    assert_eq!(ended.code, Some(1), "data was left behind, and the exit code says so:\n{}", ended.output);
     let tells = ended.output.lines().any(|line| line.contains("otlp") && line.contains(&sent.len().to_string()));
     assert!(tells, "the log names the exporter and the {} spans that are lost:\n{}", sent.len(), ended.output);
 }

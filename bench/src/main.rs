@@ -97,6 +97,9 @@ const SCENARIOS: [Scenario; 9] = [
     },
 ];
 
+/// A count rather than a measurement; only by name.
+const EXACT: &str = "ten_million";
+
 const USAGE: &str = "usage: nyquist-bench --configs DIR --work DIR [--collector FILE] [--nyquist FILE] [--rounds N] \
                      [--warm-up SECONDS] [--window SECONDS] [--rate SPANS] [SCENARIO...]";
 
@@ -112,10 +115,14 @@ struct Options {
 
 fn main() {
     let options = options();
-    let unknown = options.scenarios.iter().find(|wanted| SCENARIOS.iter().all(|scenario| scenario.name != **wanted));
+    let is_known = |wanted: &str| wanted == EXACT || SCENARIOS.iter().any(|scenario| scenario.name == wanted);
+    let unknown = options.scenarios.iter().find(|wanted| !is_known(wanted));
     if let Some(unknown) = unknown {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        fail(&format!("no scenario is called {unknown}; there are {}", names.join(", ")));
+        fail(&format!("no scenario is called {unknown}; there are {EXACT}, {}", names.join(", ")));
+    }
+    if options.scenarios.iter().any(|name| name == EXACT) {
+        count_exactly(&options);
     }
     let mut one_core = Vec::new();
     for scenario in SCENARIOS {
@@ -136,6 +143,19 @@ fn main() {
             println!("{}", report::scaling(alone, &outcomes, scenario.cores));
         }
     }
+}
+
+/// What is accepted arrives once: with the steady state of `tail_sampling_all`.
+fn count_exactly(options: &Options) {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == "tail_sampling_all").unwrap_or(&TAIL);
+    println!("## Ten million spans through tail sampling, everything kept\n");
+    println!("| run | accepted | arrived | sent in |\n|---|---|---|---|");
+    for program in options.programs.iter().filter(|program| program.name == "nyquist" || options.programs.len() == 1) {
+        let (accepted, arrived, elapsed) =
+            scenario::count_exactly(scenario, program, 10_000_000, &options.configs, &options.work);
+        println!("| {} | {accepted} | {arrived} | {:.1} s |", program.name, elapsed.as_secs_f64());
+    }
+    println!();
 }
 
 /// A B A B: what changes in the machine over time changes for both.

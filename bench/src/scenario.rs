@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -72,40 +73,10 @@ pub struct Times {
 
 /// Runs `scenario` once with `program`.
 pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path, work: &Path) -> Outcome {
-    let [input, output, metrics] = free_ports();
-    let config = config_file(scenario, configs, work, [input, output, metrics]);
-    // Leaked: the load generator's thread outlives this function by a moment.
-    let counters: &'static Counters = Box::leak(Box::default());
-    let received: &'static Received = Box::leak(Box::default());
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    let (go, start) = std::sync::mpsc::channel::<()>();
-    let (rate, signal) = (scenario.rate, scenario.signal);
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
-            let listener = TcpListener::bind(("127.0.0.1", output)).await.expect("the port is free");
-            tokio::task::spawn_local(sink::run(listener, received));
-            ready.send(()).expect("the measurement waits");
-            // The gateway connects to the sink meanwhile: keep serving.
-            while matches!(start.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let (path, templates) = match signal {
-                Signal::Traces => (TRACES, payload::traces(20, MIX)),
-                Signal::Metrics => (METRICS, payload::metrics(20)),
-            };
-            let shape = Shape { connections: 4, in_flight: 2, rate };
-            load::run(input, path, Rc::new(templates), shape, counters).await;
-        });
-    });
-    is_ready.recv().expect("the sink listens");
-
-    let cores = if scenario.cores == 1 { "0".to_owned() } else { format!("0-{}", scenario.cores - 1) };
-    let peer = Running::start(program, &config, &cores, input);
-    std::thread::sleep(Duration::from_secs(1));
+    let bench = Bench::start(scenario, program, configs, work);
+    let (counters, received, peer) = (bench.counters, bench.received, &bench.peer);
     let idle = peer.resident();
-    go.send(()).expect("the load generator waits");
+    bench.go();
     std::thread::sleep(times.warm_up + scenario.wait);
 
     counters.begin_window();
@@ -125,10 +96,8 @@ pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path,
     let delivered = received.items.load(Ordering::Relaxed) - received_before;
     let (p50, p99) = (counters.latency(0.5), counters.latency(0.99));
     let refused = counters.refused.load(Ordering::Relaxed) - refused_before;
-    counters.stop.store(true, Ordering::Relaxed);
     let log = peer.log();
-    drop(peer);
-    thread.join().expect("the load generator ends");
+    drop(bench);
     if items == 0 {
         eprintln!("{}: nothing was accepted ({refused} refusals); its log:\n{log}", program.name);
     }
@@ -151,6 +120,35 @@ pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path,
     }
 }
 
+/// How many items were accepted and how many arrived, after `items` have been sent and everything has
+/// left the gateway.
+pub fn count_exactly(
+    scenario: &Scenario,
+    program: &Program,
+    items: u64,
+    configs: &Path,
+    work: &Path,
+) -> (u64, u64, Duration) {
+    let bench = Bench::start(scenario, program, configs, work);
+    let began = Instant::now();
+    bench.go();
+    while bench.counters.items.load(Ordering::Relaxed) < items {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bench.counters.stop.store(true, Ordering::Relaxed);
+    let elapsed = began.elapsed();
+    let arrived = || bench.received.items.load(Ordering::Relaxed);
+    // Quiet for longer than the wait for decisions: nothing more will come.
+    let mut last = (arrived(), Instant::now());
+    while last.1.elapsed() < scenario.wait + Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(100));
+        if arrived() != last.0 {
+            last = (arrived(), Instant::now());
+        }
+    }
+    (bench.counters.items.load(Ordering::Relaxed), arrived(), elapsed)
+}
+
 /// Bytes of a request for each of its items: a span with its share of resource and scope.
 pub fn bytes_per_item(signal: Signal) -> f64 {
     let templates = match signal {
@@ -160,6 +158,72 @@ pub fn bytes_per_item(signal: Signal) -> f64 {
     let bytes: usize = templates.iter().map(Template::len).sum();
     let items: usize = templates.iter().map(|template| template.items).sum();
     bytes as f64 / items as f64
+}
+
+/// A gateway with its load generator and backend.
+struct Bench {
+    peer: Running,
+    counters: &'static Counters,
+    received: &'static Received,
+    go: std::sync::mpsc::Sender<()>,
+    load: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bench {
+    /// Starts the backend and the gateway; the load waits for `go`.
+    fn start(scenario: &Scenario, program: &Program, configs: &Path, work: &Path) -> Self {
+        let [input, output, metrics] = free_ports();
+        let config = config_file(scenario, configs, work, [input, output, metrics]);
+        // Leaked: a program that ends soon, and threads that count until then.
+        let counters: &'static Counters = Box::leak(Box::default());
+        let received: &'static Received = Box::leak(Box::default());
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (go, start) = std::sync::mpsc::channel::<()>();
+        let (rate, signal) = (scenario.rate, scenario.signal);
+        let load = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let listener = TcpListener::bind(("127.0.0.1", output)).await.expect("the port is free");
+                tokio::task::spawn_local(sink::run(listener, received));
+                ready.send(()).expect("the measurement waits");
+                // The gateway connects to the sink meanwhile: keep serving.
+                while matches!(start.try_recv(), Err(TryRecvError::Empty)) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let (path, templates) = match signal {
+                    Signal::Traces => (TRACES, payload::traces(20, MIX)),
+                    Signal::Metrics => (METRICS, payload::metrics(20)),
+                };
+                let shape = Shape { connections: 4, in_flight: 2, rate };
+                load::run(input, path, Rc::new(templates), shape, counters).await;
+                // What is buffered still arrives: serve until the measurement has seen enough.
+                while matches!(start.try_recv(), Err(TryRecvError::Empty)) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        });
+        is_ready.recv().expect("the sink listens");
+        let cores = if scenario.cores == 1 { "0".to_owned() } else { format!("0-{}", scenario.cores - 1) };
+        let peer = Running::start(program, &config, &cores, input);
+        std::thread::sleep(Duration::from_secs(1));
+        Self { peer, counters, received, go, load: Some(load) }
+    }
+
+    fn go(&self) {
+        self.go.send(()).expect("the load generator waits");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.counters.stop.store(true, Ordering::Relaxed);
+        self.peer.kill();
+        let _ = self.go.send(());
+        if let Some(load) = self.load.take() {
+            let _ = load.join();
+        }
+    }
 }
 
 fn config_file(scenario: &Scenario, configs: &Path, work: &Path, ports: [u16; 3]) -> PathBuf {
