@@ -4,3 +4,8 @@ pub mod debug;
 pub mod nop;
 pub mod otlp;
 pub mod otlp_http;
+pub mod prometheus;
+pub mod prometheus_mapping;
+pub mod prometheus_remote_write;
+#[cfg(test)]
+mod testing;

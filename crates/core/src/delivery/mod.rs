@@ -34,4 +34,4 @@ pub use config::{BatchConfig, OnFull, Partition, QueueConfig, RetryConfig, Sizer
 pub use request::{Attempt, Outcome, Request};
 pub use retry::Backoff;
 pub use stage::{Delivery, Settings};
-pub use status::{LogGate, Since, Status};
+pub use status::{Health, LogGate, Since, Status};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::batch::{Batch, Code, Metadata, Signal};
+use crate::batch::{Batch, Code, DropReason, Metadata, Signal};
 use crate::component::{Host, StartError};
 use crate::wire::{SizeLimit, split_by_size};
 
@@ -21,6 +21,7 @@ pub struct Request {
     items: usize,
     size: usize,
     metadata: Arc<Metadata>,
+    pub(super) order: u64,
 }
 
 impl Request {
@@ -28,12 +29,19 @@ impl Request {
     #[must_use]
     pub fn new(signal: Signal, bytes: Bytes, items: usize) -> Self {
         let size = bytes.len();
-        Self { signal, parts: vec![bytes], items, size, metadata: Arc::default() }
+        Self { signal, parts: vec![bytes], items, size, metadata: Arc::default(), order: 0 }
     }
 
     pub(super) fn from_batch(batch: Batch) -> Self {
         let (signal, items, metadata) = (batch.signal(), batch.items(), Arc::clone(batch.metadata()));
         Self { metadata, ..Self::new(signal, batch.into_wire(), items) }
+    }
+
+    /// Its place in the order in which requests left the queue: 0, 1, 2 and so on. For attempts
+    /// that must keep that order although several are under way.
+    #[must_use]
+    pub fn order(&self) -> u64 {
+        self.order
     }
 
     /// Which kind of telemetry it is.
@@ -108,6 +116,13 @@ pub enum Outcome {
         /// How many items it did not take; may be 0 with a message that is only a warning.
         rejected: usize,
         /// Why, in the backend's words.
+        message: String,
+    },
+    /// All has been done that could be: what is not listed was delivered.
+    Settled {
+        /// How many items were lost, by reason.
+        lost: Vec<(DropReason, usize)>,
+        /// What happened, for the log; empty if there is nothing to say, or it has been said.
         message: String,
     },
     /// Not delivered; worth another attempt.

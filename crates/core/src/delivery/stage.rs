@@ -51,6 +51,22 @@ struct State {
     /// Consumers at work, by worker.
     consumers: Vec<usize>,
     open: bool,
+    /// How many requests have left the queue.
+    left: u64,
+}
+
+impl State {
+    /// The next request that is ready, numbered.
+    fn pop(&mut self) -> Option<Work> {
+        let mut work = self.ready.pop_front()?;
+        self.number(&mut work.request);
+        Some(work)
+    }
+
+    fn number(&mut self, request: &mut Request) {
+        request.order = self.left;
+        self.left += 1;
+    }
 }
 
 struct Inner<A> {
@@ -81,7 +97,7 @@ pub struct Delivery<A: Attempt> {
 
 /// How the work on a request ended.
 enum End {
-    Delivered { rejected: usize, message: String },
+    Delivered { lost: Vec<(DropReason, usize)>, message: String },
     Failed { reason: DropReason, refusal: Refusal },
     /// Smaller pieces may pass.
     TooLarge(String),
@@ -101,7 +117,7 @@ impl<A: Attempt> Delivery<A> {
         let inner = Inner {
             attempt,
             admission: queue.enabled.then(|| Admission::new(queue)),
-            state: Mutex::new(State { gather, ready: VecDeque::new(), consumers: Vec::new(), open: true }),
+            state: Mutex::new(State { gather, ready: VecDeque::new(), consumers: Vec::new(), open: true, left: 0 }),
             runtimes: OnceLock::new(),
             phase: watch::Sender::new(Phase::Running),
             armed: Notify::new(),
@@ -128,7 +144,9 @@ impl<A: Attempt> Consumer for Delivery<A> {
             return Ok(());
         }
         let Some(admission) = &self.inner.admission else {
-            return self.inner.process(&Request::from_batch(batch), false).await;
+            let mut request = Request::from_batch(batch);
+            self.inner.state.lock().number(&mut request);
+            return self.inner.process(&request, false).await;
         };
         let mut reserved = std::mem::take(batch.permits_mut());
         let permits = match admission.admit(&batch, &mut reserved).await {
@@ -254,7 +272,7 @@ impl<A: Attempt> Inner<A> {
         let mut begun = Vec::new();
         let mut at_work: usize = state.consumers.iter().sum();
         while at_work < self.settings.queue.num_consumers {
-            let Some(work) = state.ready.pop_front() else { break };
+            let Some(work) = state.pop() else { break };
             let worker = least_busy(&state.consumers, Runtimes::current_index());
             if let Some(consumers) = state.consumers.get_mut(worker) {
                 *consumers += 1;
@@ -383,11 +401,15 @@ impl<A: Attempt> Inner<A> {
         match outcome {
             Outcome::Delivered => {
                 self.health.succeeded();
-                Ok(End::Delivered { rejected: 0, message: String::new() })
+                Ok(End::Delivered { lost: Vec::new(), message: String::new() })
             }
             Outcome::Partly { rejected, message } => {
                 self.health.succeeded();
-                Ok(End::Delivered { rejected, message })
+                Ok(End::Delivered { lost: vec![(DropReason::PartlyRejected, rejected)], message })
+            }
+            Outcome::Settled { lost, message } => {
+                self.health.succeeded();
+                Ok(End::Delivered { lost, message })
             }
             Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
             Outcome::Refused { code, message } => Ok(refused(code, message)),
@@ -517,18 +539,21 @@ impl<'a, A: Attempt> Booking<'a, A> {
             ledger.held(-signed(items));
         }
         match end {
-            End::Delivered { rejected, message } => {
-                let rejected = rejected.min(items);
+            End::Delivered { lost, message } => {
                 if !self.acknowledged {
                     ledger.add(Entry::Accepted, items);
                 }
-                ledger.add(Entry::Exported, items - rejected);
-                metrics.sent.inc_by(items as u64);
-                if rejected > 0 {
-                    ledger.dropped(DropReason::PartlyRejected, rejected);
+                let mut exported = items;
+                for &(reason, lost) in &lost {
+                    let lost = lost.min(exported);
+                    exported -= lost;
+                    ledger.dropped(reason, lost);
                 }
-                if rejected > 0 || !message.is_empty() {
-                    self.log_partly(rejected, &message);
+                ledger.add(Entry::Exported, exported);
+                metrics.sent.inc_by(items as u64);
+                let is_rejected = lost.iter().any(|&(reason, lost)| reason == DropReason::PartlyRejected && lost > 0);
+                if is_rejected || !message.is_empty() {
+                    self.log_partly(items - exported, &message);
                 }
                 Ok(())
             }
@@ -588,7 +613,7 @@ impl<A: Attempt> Slot<A> {
     /// More work, or else the place is given up: both under one lock.
     fn next(&mut self) -> Option<Work> {
         let mut state = self.inner.state.lock();
-        let work = state.ready.pop_front();
+        let work = state.pop();
         if work.is_none() {
             self.taken = false;
             leave(&self.inner, &mut state, self.worker);

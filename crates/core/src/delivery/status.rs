@@ -24,7 +24,7 @@ struct Outage {
 
 /// Follows outages: one warning when one begins, one line when it ends.
 #[derive(Debug)]
-pub(super) struct Health {
+pub struct Health {
     exporter: String,
     signal: &'static str,
     endpoint: String,
@@ -33,12 +33,14 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(exporter: String, signal: &'static str, endpoint: String) -> Self {
+    /// An exporter that nothing has failed yet.
+    #[must_use]
+    pub fn new(exporter: String, signal: &'static str, endpoint: String) -> Self {
         Self { exporter, signal, endpoint, failing: AtomicBool::new(false), outage: Mutex::default() }
     }
 
     /// An attempt failed in a way that may pass. `retried` tells the reader what becomes of the data.
-    pub(super) fn failed(&self, error: &str, retried: bool) {
+    pub fn failed(&self, error: &str, retried: bool) {
         let mut outage = self.outage.lock();
         outage.failed_attempts += 1;
         outage.last_error = Some(error.to_owned());
@@ -60,7 +62,7 @@ impl Health {
     }
 
     /// An attempt reached the backend and was taken.
-    pub(super) fn succeeded(&self) {
+    pub fn succeeded(&self) {
         if !self.failing.load(Ordering::Acquire) {
             return;
         }
@@ -80,7 +82,9 @@ impl Health {
         );
     }
 
-    pub(super) fn status(&self) -> Status {
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
         let outage = self.outage.lock();
         Status { failing_since: outage.since.map(Instant::into_std), last_error: outage.last_error.clone() }
     }

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::server::Family;
+use nyquist_core::net::tls::ServerTlsConfig;
 use serde::{Deserialize, Deserializer};
 
 /// A section that is on as soon as its key is written, even with nothing behind it.
@@ -59,6 +60,8 @@ pub struct GrpcConfig {
     pub endpoint: String,
     /// `tcp`, `tcp4` or `tcp6`.
     pub transport: String,
+    /// TLS; plaintext without it.
+    pub tls: Option<ServerTlsConfig>,
     /// Largest message after decompression, in MiB; 0 for 4.
     pub max_recv_msg_size_mib: i64,
     /// Open requests a connection may have; 0 for 1024.
@@ -83,6 +86,7 @@ impl Default for GrpcConfig {
             enabled: true,
             endpoint: "localhost:4317".to_owned(),
             transport: "tcp".to_owned(),
+            tls: None,
             max_recv_msg_size_mib: 0,
             max_concurrent_streams: 0,
             read_buffer_size: 512 << 10,
@@ -105,6 +109,8 @@ pub struct HttpConfig {
     pub endpoint: String,
     /// `tcp`, `tcp4` or `tcp6`.
     pub transport: String,
+    /// TLS; plaintext without it.
+    pub tls: Option<ServerTlsConfig>,
     /// Largest body, in bytes, as it comes and again when decoded; 0 for 20 MiB.
     pub max_request_body_size: i64,
     /// The path for traces.
@@ -144,6 +150,7 @@ impl Default for HttpConfig {
             enabled: true,
             endpoint: "localhost:4318".to_owned(),
             transport: "tcp".to_owned(),
+            tls: None,
             max_request_body_size: 0,
             traces_url_path: "/v1/traces".to_owned(),
             metrics_url_path: "/v1/metrics".to_owned(),
@@ -278,6 +285,9 @@ impl Validate for OtlpConfig {
 impl Validate for GrpcConfig {
     fn validate(&self, check: &mut Check<'_>) {
         validate_endpoint(&self.endpoint, &self.transport, check);
+        if let Some(tls) = &self.tls {
+            check.nested(&["tls"], tls);
+        }
         if !(0..=MAX_MESSAGE_MIB).contains(&self.max_recv_msg_size_mib) {
             let message = format!(
                 "invalid max_recv_msg_size_mib value, must be between 1 and {MAX_MESSAGE_MIB}, or 0 for 4: {}",
@@ -302,6 +312,9 @@ impl Validate for GrpcConfig {
 impl Validate for HttpConfig {
     fn validate(&self, check: &mut Check<'_>) {
         validate_endpoint(&self.endpoint, &self.transport, check);
+        if let Some(tls) = &self.tls {
+            check.nested(&["tls"], tls);
+        }
         if self.max_request_body_size < 0 {
             let message = format!("invalid max_request_body_size value: {}", self.max_request_body_size);
             check.error(&["max_request_body_size"], message);

@@ -15,8 +15,9 @@ use nyquist_core::net::admission::Admitted;
 use nyquist_core::net::body::ReadError;
 use nyquist_core::net::grpc;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
+use nyquist_core::wire;
 
-use super::check;
+use super::unusual;
 
 /// The least that a refused client is asked to wait.
 const MIN_RETRY: Duration = Duration::from_secs(1);
@@ -188,16 +189,19 @@ impl Lane {
         self.failed.inc();
     }
 
-    fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
-        let checked = check::check(self.signal, &bytes).map_err(|error| {
+    /// The message, how many items it holds, and how many were taken out of it.
+    fn check(&self, mut bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
+        let checked = wire::check(self.signal, &bytes).map_err(|error| {
             self.failed.inc();
             Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}"))
         })?;
-        if checked.invalid_ids == 0 {
-            return Ok((bytes, checked.items, 0));
+        if checked.split_values {
+            bytes = unusual::joined(self.signal, &bytes);
         }
-        let kept = check::remove_invalid(&bytes);
-        Ok((kept, checked.items - checked.invalid_ids, checked.invalid_ids))
+        if checked.invalid_ids > 0 {
+            bytes = unusual::without_invalid_ids(&bytes);
+        }
+        Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
     }
 }
 

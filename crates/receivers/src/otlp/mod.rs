@@ -3,13 +3,13 @@
 //! A request's bytes are read under a cap, checked in one pass and handed to the pipelines as
 //! they are. The reply waits for the pipelines' answer: what is acknowledged is theirs.
 
-mod check;
 mod config;
 mod cors;
 mod grpc;
 mod http;
 mod intake;
 mod json;
+mod unusual;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +27,7 @@ use nyquist_core::component::{
 use nyquist_core::net::admission::Admission;
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::server::{Keepalive, Server, Settings, in_container};
+use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -61,6 +62,9 @@ impl ReceiverConfig for OtlpConfig {
 /// One listener's settings and what answers there.
 struct Listener<H> {
     settings: Settings,
+    tls: Option<ServerTlsConfig>,
+    /// What to offer in a TLS handshake.
+    alpn: &'static [&'static str],
     handler: Arc<H>,
 }
 
@@ -116,7 +120,12 @@ impl OtlpReceiver {
     where
         H: nyquist_core::net::server::Handler,
     {
-        let settings = listener.settings.clone();
+        let mut settings = listener.settings.clone();
+        if let Some(tls) = &listener.tls {
+            let tls = ServerTls::new(tls, listener.alpn);
+            let tls = tls.map_err(|error| StartError(format!("protocols.{protocol}.tls: {error}")))?;
+            settings.tls = Some(tls);
+        }
         let server = Server::start(settings, Arc::clone(&listener.handler), &host.runtimes)
             .await
             .map_err(|error| StartError(error.to_string()))?;
@@ -208,7 +217,7 @@ fn grpc_listener(
         max_message: config.max_message(),
         include_metadata: config.include_metadata,
     };
-    Ok(Listener { settings, handler: Arc::new(handler) })
+    Ok(Listener { settings, tls: config.tls.clone(), alpn: &["h2"], handler: Arc::new(handler) })
 }
 
 fn http_listener(
@@ -240,7 +249,7 @@ fn http_listener(
         cors: config.cors.as_ref().and_then(Cors::new),
         response_headers: response_headers(config)?,
     };
-    Ok(Listener { settings, handler: Arc::new(handler) })
+    Ok(Listener { settings, tls: config.tls.clone(), alpn: &["h2", "http/1.1"], handler: Arc::new(handler) })
 }
 
 fn response_headers(config: &HttpConfig) -> Result<HeaderMap, BuildError> {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, sniff};
 use super::{Handler, Keepalive, Phase, Settings, Shared};
@@ -31,10 +32,7 @@ pub(super) async fn run<H: Handler>(socket: TcpStream, shared: &Arc<Shared<H>>) 
     let Some(tls) = &shared.settings.tls else {
         return serve(socket, shared).await;
     };
-    let acceptor = match tls() {
-        Ok(acceptor) => acceptor,
-        Err(reason) => return tracing::error!(reason, "cannot make a TLS handshake"),
-    };
+    let acceptor = TlsAcceptor::from(tls.current());
     match timeout(shared.settings.head_timeout, acceptor.accept(socket)).await {
         Some(Ok(stream)) => serve(stream, shared).await,
         Some(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),

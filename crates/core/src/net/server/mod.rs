@@ -28,12 +28,12 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 pub use container::in_container;
 pub use listen::{BindError, Family};
 
 use super::body::Reply;
+use super::tls::ServerTls;
 use crate::runtime::Runtimes;
 
 /// What answers requests. Its future may be dropped when the client goes away.
@@ -41,10 +41,6 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Reply>> + Send;
 }
-
-/// Gives the TLS acceptor for the next handshake: asked each time, so that certificates can be
-/// renewed while the server runs. An error refuses that handshake.
-pub type TlsSource = Arc<dyn Fn() -> Result<TlsAcceptor, String> + Send + Sync>;
 
 /// How long connections live, and how dead ones are found. `None`: for ever, or never.
 #[derive(Debug, Clone)]
@@ -81,7 +77,7 @@ pub struct Settings {
     /// Which addresses of the host to use.
     pub family: Family,
     /// TLS, if it is on.
-    pub tls: Option<TlsSource>,
+    pub tls: Option<Arc<ServerTls>>,
     /// How many connections may be open; further ones are closed at once.
     pub max_connections: usize,
     /// How long a connection's first bytes, its TLS handshake and, in HTTP/1, each request's head

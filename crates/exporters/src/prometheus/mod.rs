@@ -1,0 +1,262 @@
+//! The `prometheus` exporter: a page that Prometheus scrapes.
+//!
+//! Keeps the latest value of every series, adds up deltas, and forgets series that have no new
+//! points. Values are in memory only: the store is the destination, and what reaches it counts as
+//! exported.
+
+mod config;
+mod page;
+mod store;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
+use nyquist_core::clock::Clock;
+use nyquist_core::component::{
+    BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, ServerAuth,
+    Stability, StartError, exporter,
+};
+use nyquist_core::net::server::{Server, Settings as ServerSettings};
+use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
+use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry, UpDown};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub use config::PrometheusConfig;
+
+use crate::prometheus_mapping::{Family, HashSeed, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable};
+use page::ScrapePage;
+use store::Store;
+
+/// How many metrics are named in the log, each once a reason.
+const NAMED: usize = 1000;
+
+/// A scraper that keeps a connection for longer between two scrapes has to connect again.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The factory of `prometheus`.
+#[must_use]
+pub fn factory() -> ExporterFactory {
+    exporter::<PrometheusConfig>(Info {
+        name: "prometheus",
+        aliases: &[],
+        signals: &[Signal::Metrics],
+        stability: Stability::Beta,
+    })
+}
+
+impl ExporterConfig for PrometheusConfig {
+    fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
+        Ok(self.make(&context)?)
+    }
+}
+
+impl PrometheusConfig {
+    fn make(&self, context: &ExporterContext<'_>) -> Result<Arc<PrometheusExporter>, BuildError> {
+        let auth = match &self.auth {
+            Some(auth) => {
+                let found = context.extensions.server_auth(&auth.authenticator);
+                Some(found.map_err(|problem| BuildError::new(&["auth", "authenticator"], problem))?)
+            }
+            None => None,
+        };
+        let id = context.id.to_string();
+        let settings = Arc::new(self.mapping());
+        let seed = HashSeed::default();
+        Ok(Arc::new(PrometheusExporter {
+            stats: Stats::new(&context.telemetry, &id),
+            store: Arc::new(Store::new(self.max_series, self.metric_expiration.0, self.enable_open_metrics)),
+            target_series: TargetSeries::new(&settings.namespace, &seed),
+            translators: Mutex::default(),
+            settings,
+            seed,
+            ledger: context.ledger.clone(),
+            clock: Arc::clone(&context.clock),
+            config: self.clone(),
+            auth,
+            server: Mutex::default(),
+            id,
+        }))
+    }
+}
+
+/// The exporter.
+struct PrometheusExporter {
+    id: String,
+    config: PrometheusConfig,
+    settings: Arc<Settings>,
+    seed: HashSeed,
+    /// Translators that nobody uses now.
+    translators: Mutex<Vec<Translator>>,
+    target_series: TargetSeries,
+    store: Arc<Store>,
+    stats: Stats,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    auth: Option<Arc<dyn ServerAuth>>,
+    server: Mutex<Option<Server>>,
+}
+
+#[async_trait]
+impl Consumer for PrometheusExporter {
+    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
+        let items = batch.items();
+        let idle = self.translators.lock().pop();
+        let mut translator =
+            idle.unwrap_or_else(|| Translator::new(Arc::clone(&self.settings), self.seed.clone()));
+        let mut sink = StoreSink {
+            store: &self.store,
+            stats: &self.stats,
+            targets: &self.target_series,
+            now: self.clock.now(),
+            conflicting: false,
+            lost: 0,
+        };
+        translator.translate(batch.wire(), &mut sink);
+        let lost = sink.lost.min(items);
+        self.translators.lock().push(translator);
+        self.ledger.add(Entry::Accepted, items);
+        self.ledger.add(Entry::Exported, items - lost);
+        self.ledger.dropped(DropReason::Untranslatable, lost);
+        self.stats.sent.inc_by((items - lost) as u64);
+        self.stats.failed.inc_by(lost as u64);
+        self.stats.series.set(i64::try_from(self.store.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Component for PrometheusExporter {
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let mut settings = ServerSettings::new(&self.config.endpoint);
+        settings.head_timeout = Some(HEAD_TIMEOUT);
+        settings.tls = self.config.tls.as_ref().map(server_tls).transpose()?;
+        let page = ScrapePage {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            auth: self.auth.clone(),
+            open_metrics: self.config.enable_open_metrics,
+            timestamps: self.config.send_timestamps,
+        };
+        let server = Server::start(settings, Arc::new(page), &host.runtimes).await;
+        let server = server.map_err(|error| StartError(format!("exporter {}: {error}", self.id)))?;
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        tracing::info!(exporter = self.id, "metrics are at {scheme}://{}/metrics", server.address());
+        *self.server.lock() = Some(server);
+        Ok(())
+    }
+
+    async fn shutdown(&self, deadline: Instant) {
+        let server = self.server.lock().take();
+        if let Some(server) = server {
+            server.shutdown(deadline).await;
+        }
+    }
+}
+
+fn server_tls(config: &ServerTlsConfig) -> Result<Arc<ServerTls>, StartError> {
+    ServerTls::new(config, &["h2", "http/1.1"]).map_err(|error| StartError(format!("tls: {error}")))
+}
+
+/// Puts what a translator finds into the store.
+struct StoreSink<'a> {
+    store: &'a Store,
+    stats: &'a Stats,
+    targets: &'a TargetSeries,
+    now: Duration,
+    /// The current metric has the name of one with another type.
+    conflicting: bool,
+    /// Data points that were not stored.
+    lost: usize,
+}
+
+impl Sink for StoreSink<'_> {
+    fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
+        self.conflicting = !self.store.admit(family, description, self.now);
+    }
+
+    fn point(&mut self, point: &Point<'_>) {
+        let stored =
+            if self.conflicting { Err(Untranslatable::TypeConflict) } else { self.store.put(point, self.now) };
+        if let Err(reason) = stored {
+            self.dropped(reason, point.family.name.as_bytes(), point.items);
+        }
+    }
+
+    fn target(&mut self, target: &Target<'_>) {
+        self.metric(self.targets.family(), b"Target metadata");
+        self.point(&self.targets.point(target));
+    }
+
+    fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize) {
+        self.lost += points;
+        self.stats.dropped(reason, metric, points);
+    }
+
+    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
+        self.stats.unnamable.inc_by(unnamable as u64);
+        self.stats.overwritten.inc_by(overwritten as u64);
+    }
+}
+
+/// The exporter's metrics, and a log line for the first drop of each metric.
+struct Stats {
+    exporter: String,
+    sent: Counter,
+    failed: Counter,
+    series: UpDown,
+    unnamable: Counter,
+    overwritten: Counter,
+    dropped: [Counter; Untranslatable::ALL.len()],
+    named: Mutex<HashSet<(u8, Box<[u8]>)>>,
+}
+
+impl Stats {
+    fn new(telemetry: &Telemetry, exporter: &str) -> Self {
+        let own = |what: &str| format!("otelcol_exporter_prometheus_{what}");
+        let counter = |name: &str, help: &str| telemetry.counter(name, help, &[("exporter", exporter)]);
+        Self {
+            exporter: exporter.to_owned(),
+            sent: counter("otelcol_exporter_sent_metric_points", "Items successfully sent to the destination."),
+            failed: counter(
+                "otelcol_exporter_send_failed_metric_points",
+                "Items in failed attempts to send to the destination.",
+            ),
+            series: telemetry.gauge(&own("series"), "Series that are held.", &[("exporter", exporter)]),
+            unnamable: counter(&own("dropped_labels"), "Labels that were left out: nothing is left of their names."),
+            overwritten: counter(&own("overwritten_labels"), "Labels that labels of the same name overwrote."),
+            dropped: Untranslatable::ALL.map(|reason| {
+                let labels = [("exporter", exporter), ("reason", reason.name())];
+                telemetry.counter(&own("dropped_points"), "Points that are not on the page, by reason.", &labels)
+            }),
+            named: Mutex::default(),
+        }
+    }
+
+    fn dropped(&self, reason: Untranslatable, metric: &[u8], points: usize) {
+        if points == 0 {
+            return;
+        }
+        self.dropped[reason as usize].inc_by(points as u64);
+        let is_new = {
+            let mut named = self.named.lock();
+            named.len() < NAMED && named.insert((reason as u8, metric.into()))
+        };
+        if is_new {
+            tracing::warn!(
+                exporter = self.exporter,
+                metric = %String::from_utf8_lossy(metric),
+                reason = reason.name(),
+                points,
+                "dropping points of this metric, now and from here on without a word: {}",
+                reason.advice()
+            );
+        }
+    }
+}

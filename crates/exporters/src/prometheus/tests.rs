@@ -1,0 +1,264 @@
+//! The page for what was pushed, through configuration and a real connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use nyquist_core::batch::{Batch, DropReason};
+use nyquist_core::clock::ManualClock;
+use nyquist_core::component::Extensions;
+use nyquist_core::config::{ComponentId, from_str};
+use nyquist_core::proto::metrics::v1::{Metric, MetricsData, metric::Data};
+use nyquist_core::runtime::Runtimes;
+
+use super::*;
+use crate::testing::*;
+
+struct Running {
+    exporter: Arc<PrometheusExporter>,
+    clock: Arc<ManualClock>,
+    telemetry: Arc<Telemetry>,
+    ledger: Ledger,
+}
+
+fn exporter_with(config: &str) -> Running {
+    let text = format!("endpoint: 127.0.0.1:0\n{config}");
+    let config = from_str::<PrometheusConfig>(&text).map_err(|problems| problems.errors).unwrap().0;
+    let telemetry = Telemetry::new();
+    let ledger = Ledger::new(&telemetry, "exporter/prometheus", Signal::Metrics);
+    let clock = ManualClock::new(0);
+    let context = ExporterContext {
+        id: ComponentId::of("prometheus"),
+        signal: Signal::Metrics,
+        ledger: ledger.clone(),
+        batching: None,
+        extensions: &Extensions::default(),
+        telemetry: Arc::clone(&telemetry),
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+    };
+    Running { exporter: config.make(&context).unwrap(), clock, telemetry, ledger }
+}
+
+impl Running {
+    async fn push(&self, data: MetricsData) {
+        self.exporter.consume(Batch::from_metrics(data)).await.unwrap();
+    }
+
+    /// The page without connection: `accept` is what the scraper asks for.
+    fn page(&self, accept: &str) -> String {
+        let config = &self.exporter.config;
+        let format = text::Format::negotiate(accept, config.enable_open_metrics, config.send_timestamps);
+        let (series, families) = self.exporter.store.snapshot(self.clock.now());
+        String::from_utf8(text::render(format, &series, &families)).unwrap()
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        self.telemetry.sum("otelcol_exporter_prometheus_dropped_points", &[("reason", reason)])
+    }
+}
+
+const SHOP_LABELS: &str = r#"instance="i-1",job="shop/cart""#;
+const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
+
+fn x(value: f64, at: i64) -> Metric {
+    gauge("x", "", vec![number(value, at, &[])])
+}
+
+#[tokio::test]
+async fn the_page_in_the_text_format() {
+    let running = exporter_with("const_labels: {region: eu}");
+    let mut point = histogram_point();
+    point.exemplars = vec![an_exemplar(0.7, &[])];
+    let counter = sum("http.requests", "{request}", true, CUMULATIVE, vec![int(7, T)]);
+    let path = gauge("disk.free", "By", vec![number(1e21, T, &[("path", "C:\\ \"a\"\nb")])]);
+    running.push(push(vec![counter, histogram(point), summary(), path])).await;
+    let expected = r#"# HELP disk_free_bytes What it is
+# TYPE disk_free_bytes gauge
+disk_free_bytes{%B,path="C:\\ \"a\"\nb",region="eu"} 1e21
+# HELP h_seconds What it is
+# TYPE h_seconds histogram
+h_seconds_bucket{%B,region="eu",le="0.5"} 1
+h_seconds_bucket{%B,region="eu",le="1"} 3
+h_seconds_bucket{%B,region="eu",le="+Inf"} 6
+h_seconds_sum{%B,region="eu"} 9
+h_seconds_count{%B,region="eu"} 6
+# HELP http_requests_total What it is
+# TYPE http_requests_total counter
+http_requests_total{%B,region="eu"} 7
+# HELP x What it is
+# TYPE x summary
+x{%B,region="eu",quantile="0.5"} 1
+x{%B,region="eu",quantile="0.99"} 2
+x_sum{%B,region="eu"} 3
+x_count{%B,region="eu"} 4
+"#;
+    assert_eq!(running.page(OPEN_METRICS), expected.replace("%B", SHOP_LABELS), "OpenMetrics is off by default");
+    assert_eq!(running.ledger.count(Entry::Exported), 4);
+}
+
+#[tokio::test]
+async fn the_page_in_open_metrics() {
+    let running = exporter_with("enable_open_metrics: true\nsend_timestamps: true");
+    let mut point = histogram_point();
+    point.exemplars = vec![an_exemplar(0.7, &[])];
+    let mut seven = int(7, T);
+    seven.exemplars = vec![an_exemplar(2.0, &[])];
+    running.push(push(vec![sum("c", "s", true, CUMULATIVE, vec![seven]), histogram(point)])).await;
+    let ids = r#"{span_id="0102030405060708",trace_id="0102030405060708090a0b0c0d0e0f10"}"#;
+    let expected = r#"# HELP c_seconds What it is
+# TYPE c_seconds counter
+# UNIT c_seconds seconds
+c_seconds_total{%B} 7 1700000000 # %I 2 1700000000
+# HELP h_seconds What it is
+# TYPE h_seconds histogram
+# UNIT h_seconds seconds
+h_seconds_bucket{%B,le="0.5"} 1 1700000000
+h_seconds_bucket{%B,le="1.0"} 3 1700000000 # %I 0.7 1700000000
+h_seconds_bucket{%B,le="+Inf"} 6 1700000000
+h_seconds_sum{%B} 9 1700000000
+h_seconds_count{%B} 6 1700000000
+# EOF
+"#;
+    assert_eq!(running.page(OPEN_METRICS), expected.replace("%B", SHOP_LABELS).replace("%I", ids));
+    let plain = running.page("text/plain");
+    assert!(plain.contains("c_seconds_total{instance=\"i-1\",job=\"shop/cart\"} 7 1700000000000\n"), "{plain}");
+}
+
+#[tokio::test]
+async fn resources_have_a_target_info() {
+    let running = exporter_with("");
+    let resource = [SHOP, &[("host.name", "h1")]].concat();
+    running.push(push_from(&resource, vec![x(1.0, T)])).await;
+    let page = running.page("");
+    let expected = format!("# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{host_name=\"h1\",{SHOP_LABELS}}} 1\n");
+    assert!(page.starts_with(&expected), "{page}");
+}
+
+#[tokio::test]
+async fn deltas_add_up() {
+    let running = exporter_with("");
+    let delta = |value: i64, at: i64| push(vec![sum("d", "", true, DELTA, vec![int(value, at)])]);
+    running.push(delta(5, T)).await;
+    running.push(delta(2, T + 10)).await;
+    assert!(running.page("").contains("} 7\n"));
+    running.push(delta(100, T + 10)).await;
+    assert!(running.page("").contains("} 7\n"), "a repetition is not added");
+    assert_eq!(running.dropped("out_of_order"), 1);
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 1);
+
+    let delta = |at: i64| {
+        let mut point = histogram_point();
+        point.time_unix_nano = nanos(at);
+        let mut metric = histogram(point);
+        if let Some(Data::Histogram(histogram)) = &mut metric.data {
+            histogram.aggregation_temporality = DELTA;
+        }
+        push(vec![metric])
+    };
+    running.push(delta(T)).await;
+    running.push(delta(T + 1)).await;
+    let page = running.page("");
+    assert!(page.contains(r#"le="1"} 6"#) && page.contains("h_seconds_count{instance=\"i-1\",job=\"shop/cart\"} 12"), "{page}");
+}
+
+#[tokio::test]
+async fn the_latest_value_counts() {
+    let running = exporter_with("");
+    running.push(push(vec![x(1.0, T)])).await;
+    running.push(push(vec![x(2.0, T + 1)])).await;
+    running.push(push(vec![x(9.0, T)])).await;
+    assert!(running.page("").contains("} 2\n"));
+    assert_eq!(running.dropped("out_of_order"), 1);
+}
+
+#[tokio::test]
+async fn series_end_when_told_and_when_silent() {
+    let running = exporter_with("metric_expiration: 1m");
+    running.push(push(vec![x(1.0, T)])).await;
+    let mut ended = number(0.0, T + 1, &[]);
+    ended.flags = 1;
+    running.push(push(vec![gauge("x", "", vec![ended])])).await;
+    assert_eq!(running.page(""), "");
+    running.push(push(vec![x(1.0, T + 2)])).await;
+    running.clock.advance(Duration::from_secs(59));
+    assert!(!running.page("").is_empty());
+    running.clock.advance(Duration::from_secs(1));
+    assert_eq!(running.page(""), "");
+    assert_eq!(running.exporter.store.len(), 0);
+}
+
+#[tokio::test]
+async fn conflicting_types_do_not_mix() {
+    let running = exporter_with("");
+    let counter = sum("x", "", true, CUMULATIVE, vec![int(7, T)]);
+    running.push(push(vec![gauge("x_total", "", vec![number(1.0, T, &[])]), counter])).await;
+    let page = running.page("");
+    assert_eq!(page.matches("# TYPE x_total").count(), 1);
+    assert!(page.contains("# TYPE x_total gauge\n") && page.contains("} 1\n") && !page.contains("} 7\n"), "{page}");
+    assert_eq!(running.dropped("type_conflict"), 1);
+}
+
+#[tokio::test]
+async fn there_are_never_too_many_series() {
+    let running = exporter_with("max_series: 10");
+    let points = (0..25).map(|n| number(1.0, T, &[("n", &n.to_string())])).collect();
+    running.push(push(vec![gauge("x", "", points)])).await;
+    assert_eq!(running.page("").lines().filter(|line| !line.starts_with('#')).count(), 10);
+    assert_eq!(running.dropped("over_limit"), 15);
+    assert_eq!(running.ledger.count(Entry::Exported), 10);
+}
+
+#[tokio::test]
+async fn utf8_names_are_for_those_who_ask() {
+    let running = exporter_with("translation_strategy: NoTranslation");
+    running.push(push(vec![gauge("disk.free", "By", vec![number(1.0, T, &[("a.b", "c")])])])).await;
+    let page = running.page("text/plain; version=1.0.0; escaping=allow-utf-8");
+    assert!(page.contains("# TYPE \"disk.free\" gauge\n"), "{page}");
+    assert!(page.contains("{\"disk.free\",\"a.b\"=\"c\",instance=\"i-1\",job=\"shop/cart\"} 1\n"), "{page}");
+    let page = running.page("text/plain");
+    assert!(page.contains("# TYPE disk_free gauge\ndisk_free{a_b=\"c\",instance"), "{page}");
+}
+
+#[tokio::test]
+async fn a_scraper_gets_it_over_http() {
+    let running = exporter_with("");
+    let host = Host {
+        runtimes: Runtimes::current(),
+        clock: Arc::clone(&running.clock) as Arc<dyn Clock>,
+        telemetry: Arc::clone(&running.telemetry),
+        fatal: tokio::sync::mpsc::unbounded_channel().0,
+    };
+    running.exporter.start(&host).await.unwrap();
+    running.push(push(vec![x(1.0, T)])).await;
+    let address = running.exporter.server.lock().as_ref().unwrap().address();
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+    let get = |path: &str| client.get(format!("http://{address}{path}").parse().unwrap());
+    let response = get("/metrics").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, running.page("").as_bytes());
+    assert_eq!(get("/").await.unwrap().status(), 404);
+    running.exporter.shutdown(Instant::now() + Duration::from_secs(1)).await;
+    assert!(get("/metrics").await.is_err());
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let cases = [
+        ("namespace: a", "requires a non-empty \"endpoint\""),
+        ("endpoint: localhost", "must be host:port"),
+        ("endpoint: ':1'\ntranslation_strategy: x", "unknown translation_strategy"),
+        ("endpoint: ':1'\nconst_labels: {a: ''}", "needs a value"),
+        ("endpoint: ':1'\nmetric_expiration: 0s", "must be positive"),
+        ("endpoint: ':1'\nmax_series: 0", "must be positive"),
+        ("endpoint: ':1'\nsend_timestamp: true", "send_timestamps"),
+    ];
+    for (text, expected) in cases {
+        let Err(problems) = from_str::<PrometheusConfig>(text) else { panic!("accepted: {text}") };
+        let errors: Vec<String> = problems.errors.iter().map(ToString::to_string).collect();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
+    }
+}

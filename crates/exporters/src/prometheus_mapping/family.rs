@@ -1,0 +1,126 @@
+//! A metric's translated name, remembered so that it is made once.
+
+use std::hash::BuildHasher;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use lru::LruCache;
+
+use super::labels::put_label;
+use super::names::{Kind, NoName, Strategy, metric_name, unit_name};
+
+/// How many translated names are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+
+/// Longer names and units are translated anew each time, so that memory stays bounded.
+const LONGEST_REMEMBERED: usize = 512;
+
+/// A metric as Prometheus knows it.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name, without the suffixes of histogram and summary series.
+    pub name: String,
+    /// Its unit in Prometheus' words: `seconds`, `bytes_per_second`; may be empty.
+    pub unit: String,
+    /// Its type.
+    pub kind: Kind,
+    hash: u64,
+    plain: Box<[u8]>,
+    bucket: Box<[u8]>,
+    sum: Box<[u8]>,
+    count: Box<[u8]>,
+}
+
+/// One of the series that a family consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suffix {
+    /// The name itself.
+    None,
+    /// `_bucket`.
+    Bucket,
+    /// `_sum`.
+    Sum,
+    /// `_count`.
+    Count,
+}
+
+impl Family {
+    pub(super) fn new(name: String, unit: String, kind: Kind, hasher: &RandomState) -> Self {
+        let label = |suffix: &str| {
+            let mut label = Vec::new();
+            put_label(&mut label, b"__name__", [name.as_bytes(), suffix.as_bytes()].concat().as_slice());
+            label.into_boxed_slice()
+        };
+        Self {
+            hash: hasher.hash_one(name.as_bytes()),
+            plain: label(""),
+            bucket: label("_bucket"),
+            sum: label("_sum"),
+            count: label("_count"),
+            name,
+            unit,
+            kind,
+        }
+    }
+
+    /// The encoded `__name__` label of a series.
+    #[must_use]
+    pub fn name_label(&self, suffix: Suffix) -> &[u8] {
+        match suffix {
+            Suffix::None => &self.plain,
+            Suffix::Bucket => &self.bucket,
+            Suffix::Sum => &self.sum,
+            Suffix::Count => &self.count,
+        }
+    }
+
+    /// A hash of the name, seeded for this process.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+struct Remembered {
+    name: Box<str>,
+    unit: Box<str>,
+    kind: Kind,
+    family: Result<Arc<Family>, NoName>,
+}
+
+/// Translated names by what they were made of.
+pub(super) struct Families {
+    strategy: Strategy,
+    namespace: String,
+    known: LruCache<u64, Remembered>,
+}
+
+impl Families {
+    pub(super) fn new(strategy: Strategy, namespace: String) -> Self {
+        Self { strategy, namespace, known: LruCache::new(REMEMBERED) }
+    }
+
+    pub(super) fn get(
+        &mut self,
+        name: &[u8],
+        unit: &[u8],
+        kind: Kind,
+        hasher: &RandomState,
+    ) -> Result<Arc<Family>, NoName> {
+        let key = hasher.hash_one((name, unit, kind));
+        if let Some(known) = self.known.get(&key) {
+            let is_same = known.name.as_bytes() == name && known.unit.as_bytes() == unit && known.kind == kind;
+            if is_same {
+                return known.family.clone();
+            }
+        }
+        let (name, unit) = (String::from_utf8_lossy(name), String::from_utf8_lossy(unit));
+        let family = metric_name(self.strategy, &self.namespace, &name, &unit, kind)
+            .map(|translated| Arc::new(Family::new(translated, unit_name(&unit), kind, hasher)));
+        if name.len() + unit.len() <= LONGEST_REMEMBERED {
+            let remembered = Remembered { name: name.into(), unit: unit.into(), kind, family: family.clone() };
+            self.known.put(key, remembered);
+        }
+        family
+    }
+}

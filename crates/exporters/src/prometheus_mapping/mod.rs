@@ -1,0 +1,188 @@
+//! OTLP metrics as Prometheus series, from wire to wire.
+//!
+//! A [`Translator`] walks an OTLP message once and hands every data point to a [`Sink`], with its
+//! translated name and its labels already encoded. Nothing is decoded into a model: labels of a
+//! resource and scope are built once, names are remembered, and a point costs no allocation.
+//!
+//! Rules: <https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/>, and
+//! where they leave room, what the Collector's exporter does. `README.md` of
+//! `prometheus_remote_write` lists the deviations.
+
+pub(crate) mod config;
+mod exemplars;
+mod family;
+mod labels;
+mod names;
+mod native;
+mod points;
+mod settings;
+mod target_info;
+mod translate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use exemplars::{Exemplar, Exemplars};
+pub use family::{Family, Suffix};
+pub use labels::{LabelRules, PointLabels, label_name, put_label};
+pub use names::{Kind, NoName, Strategy, escape_namespace, metric_name, unit_name};
+pub use native::{NativeHistogram, Spans};
+pub use points::{Histogram, Summary};
+pub use settings::{ResourceLabels, Settings, glob};
+pub use target_info::{TargetInfo, TargetSeries};
+pub use translate::{HashSeed, Translator};
+pub use values::put_decimal;
+
+use std::sync::Arc;
+
+/// The value that ends a series: a NaN with these very bits.
+pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Why a point has no Prometheus equivalent: the `reason` label of `dropped_points`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Untranslatable {
+    /// Delta temporality.
+    Delta,
+    /// Unspecified temporality.
+    Temporality,
+    /// Nothing is left of the metric's name.
+    Name,
+    /// An exponential histogram coarser than Prometheus has.
+    Scale,
+    /// An exponential histogram without a sum.
+    NoSum,
+    /// A point without a value, or with one that cannot be represented.
+    Value,
+    /// Another metric has this name, with another type.
+    TypeConflict,
+    /// Older than what is there already, or a repetition of it.
+    OutOfOrder,
+    /// Too many series.
+    OverLimit,
+}
+
+impl Untranslatable {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Delta,
+        Self::Temporality,
+        Self::Name,
+        Self::Scale,
+        Self::NoSum,
+        Self::Value,
+        Self::TypeConflict,
+        Self::OutOfOrder,
+        Self::OverLimit,
+    ];
+
+    /// The label value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Temporality => "temporality",
+            Self::Name => "name",
+            Self::Scale => "scale",
+            Self::NoSum => "no_sum",
+            Self::Value => "value",
+            Self::TypeConflict => "type_conflict",
+            Self::OutOfOrder => "out_of_order",
+            Self::OverLimit => "over_limit",
+        }
+    }
+
+    /// What is wrong and what to do, for the log.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Delta => {
+                "delta temporality has no equivalent in Prometheus: let the SDK export cumulative temporality"
+            }
+            Self::Temporality => "the aggregation temporality is not set: it must be cumulative",
+            Self::Name => "nothing is left of the metric's name once invalid characters are replaced: rename it",
+            Self::Scale => "the exponential histogram's scale is below -4, the coarsest that Prometheus has",
+            Self::NoSum => "an exponential histogram without a sum cannot be a native histogram",
+            Self::Value => "the point has no value, or one that cannot be represented",
+            Self::TypeConflict => "another metric of the same name has another type: rename one of them",
+            Self::OutOfOrder => "the point is not newer than the one before it in its series",
+            Self::OverLimit => "there are too many series: raise max_series or limit cardinality",
+        }
+    }
+}
+
+/// The value of a point.
+#[derive(Debug, Clone, Copy)]
+pub enum PointValue<'a> {
+    /// Of a gauge or sum. The stale marker, if the series ends.
+    Number(f64),
+    /// A histogram with explicit bounds.
+    Histogram(Histogram<'a>),
+    /// An exponential histogram, as a native one.
+    Native(&'a NativeHistogram),
+    /// A summary.
+    Summary(Summary<'a>),
+}
+
+/// A translated data point.
+#[derive(Debug, Clone, Copy)]
+pub struct Point<'a> {
+    /// What it belongs to.
+    pub family: &'a Arc<Family>,
+    /// Its labels.
+    pub labels: &'a PointLabels,
+    /// A hash of name and labels, seeded for this process: one for all series of a point.
+    pub hash: u64,
+    /// Its time, in milliseconds since the epoch.
+    pub time: i64,
+    /// When its stream began, in milliseconds since the epoch; 0 if unknown.
+    pub start: i64,
+    /// Is the value the change since the last point, rather than since the start?
+    pub is_delta: bool,
+    /// Does the point end its series?
+    pub is_stale: bool,
+    /// How many data points of the message it stands for: 1, or 0 for `target_info`.
+    pub items: usize,
+    /// Its value.
+    pub value: PointValue<'a>,
+    /// Its exemplars; none for gauges.
+    pub exemplars: &'a Exemplars,
+}
+
+/// A resource that is worth a `target_info`.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// A hash of `job` and `instance`.
+    pub id: u64,
+    /// Its labels.
+    pub labels: &'a PointLabels,
+    /// Their hash.
+    pub hash: u64,
+    /// Time of its newest point, in milliseconds since the epoch.
+    pub newest: i64,
+}
+
+/// Takes what a [`Translator`] finds.
+pub trait Sink {
+    /// The points of a metric follow.
+    fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
+        let _ = (family, description);
+    }
+
+    /// A point.
+    fn point(&mut self, point: &Point<'_>);
+
+    /// `points` of `metric` could not be translated.
+    fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize);
+
+    /// A resource whose points have been handed out.
+    fn target(&mut self, target: &Target<'_>) {
+        let _ = target;
+    }
+
+    /// Labels of a point were left out because nothing is left of their names, or were overwritten
+    /// by labels of ours.
+    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
+        let _ = (unnamable, overwritten);
+    }
+}

@@ -1,0 +1,248 @@
+//! `target_info`: the attributes of a resource as the labels of one series.
+//!
+//! A sample is due when the labels are new or changed, and then at least a minute after the one
+//! before; timestamps of a series strictly increase, and resources of one push are merged. When the
+//! labels of a target (`job` and `instance`) change, or a target has been silent for five minutes,
+//! the old series ends with a stale marker. Where several resources share a target, their series
+//! alternate without being ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use super::exemplars::Exemplars;
+use super::family::Family;
+use super::labels::PointLabels;
+use super::names::Kind;
+use super::translate::HashSeed;
+use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
+
+/// Time between samples of unchanged labels, in milliseconds of the data's time.
+const INTERVAL: i64 = 60_000;
+
+/// After this time without data a target is gone.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// What the labels of all remembered series may take together, in bytes.
+const MAX_BYTES: usize = 16 << 20;
+
+/// What a remembered series takes besides its labels, roughly.
+const ENTRY_BYTES: usize = 200;
+
+struct Series {
+    hash: u64,
+    labels: PointLabels,
+    target: u64,
+    last_sample: Option<i64>,
+    is_stale: bool,
+    seen: Duration,
+}
+
+struct Current {
+    series: u64,
+    is_shared: bool,
+}
+
+/// A sample that is due.
+struct Due<'a> {
+    hash: u64,
+    labels: &'a PointLabels,
+    /// In milliseconds since the epoch.
+    time: i64,
+    is_stale: bool,
+}
+
+impl<'a> Due<'a> {
+    fn point(&self, family: &'a Arc<Family>, exemplars: &'a Exemplars) -> Point<'a> {
+        let value = if self.is_stale { f64::from_bits(STALE_NAN_BITS) } else { 1.0 };
+        Point {
+            family,
+            labels: self.labels,
+            hash: family.hash() ^ self.hash,
+            time: self.time,
+            start: 0,
+            is_delta: false,
+            is_stale: self.is_stale,
+            items: 0,
+            value: PointValue::Number(value),
+            exemplars,
+        }
+    }
+}
+
+struct Seen {
+    series: u64,
+    newest: i64,
+}
+
+/// What is known of the targets.
+pub struct TargetInfo {
+    family: Arc<Family>,
+    series: LruCache<u64, Series>,
+    targets: LruCache<u64, Current>,
+    bytes: usize,
+    seen: Vec<Seen>,
+    last_sweep: Duration,
+    no_exemplars: Exemplars,
+}
+
+/// The `target_info` series, for those who keep the latest value of each.
+pub struct TargetSeries {
+    family: Arc<Family>,
+    no_exemplars: Exemplars,
+}
+
+impl TargetSeries {
+    /// `target_info` under `namespace` (empty for none).
+    #[must_use]
+    pub fn new(namespace: &str, seed: &HashSeed) -> Self {
+        Self { family: family(namespace, seed), no_exemplars: Exemplars::default() }
+    }
+
+    /// What the series belong to.
+    #[must_use]
+    pub fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// A sample at the time of the target's newest point.
+    #[must_use]
+    pub fn point<'a>(&'a self, target: &Target<'a>) -> Point<'a> {
+        let due = Due { hash: target.hash, labels: target.labels, time: target.newest, is_stale: false };
+        due.point(&self.family, &self.no_exemplars)
+    }
+}
+
+fn family(namespace: &str, seed: &HashSeed) -> Arc<Family> {
+    let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
+    Arc::new(Family::new(name, String::new(), Kind::Gauge, &seed.0))
+}
+
+impl TargetInfo {
+    /// `target_info` under `namespace` (empty for none).
+    #[must_use]
+    pub fn new(namespace: &str, seed: &HashSeed) -> Self {
+        Self {
+            family: family(namespace, seed),
+            series: LruCache::unbounded(),
+            targets: LruCache::unbounded(),
+            bytes: 0,
+            seen: Vec::new(),
+            last_sweep: Duration::ZERO,
+            no_exemplars: Exemplars::default(),
+        }
+    }
+
+    /// Notes a target that a push holds. `now` is the clock's.
+    pub fn note(&mut self, target: &Target<'_>, now: Duration) {
+        if let Some(known) = self.series.get_mut(&target.hash) {
+            known.seen = now;
+        } else {
+            self.bytes += target.labels.encoded().len() + ENTRY_BYTES;
+            let labels = target.labels.clone();
+            let new =
+                Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
+            self.series.put(target.hash, new);
+            self.make_room();
+        }
+        match self.seen.iter_mut().find(|seen| seen.series == target.hash) {
+            Some(seen) => seen.newest = seen.newest.max(target.newest),
+            None => self.seen.push(Seen { series: target.hash, newest: target.newest }),
+        }
+    }
+
+    /// At the end of a push: hands what is due to `sink`. `now` and `unix_millis` are the clock's.
+    pub fn emit<S: Sink>(&mut self, now: Duration, unix_millis: i64, sink: &mut S) {
+        let family = Arc::clone(&self.family);
+        let exemplars = std::mem::take(&mut self.no_exemplars);
+        let mut is_first = true;
+        self.emit_due(now, unix_millis, |due| {
+            if std::mem::take(&mut is_first) {
+                sink.metric(&family, b"Target metadata");
+            }
+            sink.point(&due.point(&family, &exemplars));
+        });
+        self.no_exemplars = exemplars;
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > MAX_BYTES && self.series.len() > 1 {
+            let Some((hash, gone)) = self.series.pop_lru() else { break };
+            self.forget(hash, &gone);
+        }
+    }
+
+    fn forget(&mut self, hash: u64, gone: &Series) {
+        self.bytes = self.bytes.saturating_sub(gone.labels.encoded().len() + ENTRY_BYTES);
+        if self.targets.peek(&gone.target).is_some_and(|target| target.series == hash) {
+            self.targets.pop(&gone.target);
+        }
+    }
+
+    fn emit_due(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
+        let mut seen = std::mem::take(&mut self.seen);
+        for &Seen { series: hash, newest } in &seen {
+            let ended = self.claim_target(hash, &seen);
+            if let Some(old) = ended.and_then(|hash| self.series.peek_mut(&hash)) {
+                end(old, newest, &mut due);
+            }
+            let Some(series) = self.series.peek_mut(&hash) else { continue };
+            let is_due = match series.last_sample {
+                None => true,
+                Some(last) if series.is_stale => newest > last,
+                Some(last) => newest.saturating_sub(last) >= INTERVAL,
+            };
+            if is_due {
+                series.last_sample = Some(newest);
+                series.is_stale = false;
+                due(Due { hash: series.hash, labels: &series.labels, time: newest, is_stale: false });
+            }
+        }
+        seen.clear();
+        self.seen = seen;
+        if now.saturating_sub(self.last_sweep) >= IDLE / 10 {
+            self.last_sweep = now;
+            self.sweep(now, unix_millis, due);
+        }
+    }
+
+    /// Makes the series `hash` the current one of its target. Returns the one that it ends.
+    fn claim_target(&mut self, hash: u64, seen: &[Seen]) -> Option<u64> {
+        let series = self.series.peek(&hash)?;
+        let has_come_back = series.is_stale;
+        let Some(target) = self.targets.get_mut(&series.target) else {
+            self.targets.put(series.target, Current { series: hash, is_shared: false });
+            return None;
+        };
+        if target.series == hash {
+            return None;
+        }
+        // Labels that were ended and are there again, or both in one push: several resources
+        // share this target.
+        target.is_shared |= has_come_back || seen.iter().any(|seen| seen.series == target.series);
+        let old = std::mem::replace(&mut target.series, hash);
+        (!target.is_shared).then_some(old)
+    }
+
+    fn sweep(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
+        // Least recently used first: the first that is not idle ends the sweep.
+        while let Some((_, oldest)) = self.series.peek_lru() {
+            if now.saturating_sub(oldest.seen) < IDLE {
+                break;
+            }
+            let Some((hash, mut gone)) = self.series.pop_lru() else { break };
+            end(&mut gone, unix_millis, &mut due);
+            self.forget(hash, &gone);
+        }
+    }
+}
+
+/// Ends a series with a stale marker, later than its last sample.
+fn end(series: &mut Series, at: i64, due: &mut impl FnMut(Due<'_>)) {
+    let Some(last) = series.last_sample.filter(|_| !series.is_stale) else { return };
+    let time = at.max(last.saturating_add(1));
+    series.last_sample = Some(time);
+    series.is_stale = true;
+    due(Due { hash: series.hash, labels: &series.labels, time, is_stale: true });
+}

@@ -1,0 +1,468 @@
+//! The walk over a message.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use nyquist_core::wire::{AnyValue, Attributes, Field, Fields, KeyValue, Value};
+
+use super::exemplars::Exemplars;
+use super::family::{Families, Family};
+use super::labels::{BaseLabels, LabelRules, Labels, PointLabels, Source};
+use super::names::Kind;
+use super::native::NativeHistogram;
+use super::points::{self, Arrays, Head, Number};
+use super::settings::{Settings, is_identity};
+use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
+
+/// Numbers of the fields of `Metric`'s `data`.
+const GAUGE: u32 = 5;
+const SUM: u32 = 7;
+const HISTOGRAM: u32 = 9;
+const EXPONENTIAL: u32 = 10;
+const SUMMARY: u32 = 11;
+
+const DELTA: u64 = 1;
+const CUMULATIVE: u64 = 2;
+
+/// Translates messages, one after the other.
+pub struct Translator {
+    settings: Arc<Settings>,
+    rules: LabelRules,
+    hasher: RandomState,
+    families: Families,
+    scratch: Scratch,
+}
+
+/// Buffers that are used again and again.
+#[derive(Default)]
+struct Scratch {
+    job: Vec<u8>,
+    instance: Vec<u8>,
+    base: BaseLabels,
+    own: Labels,
+    labels: PointLabels,
+    arrays: Arrays,
+    native: NativeHistogram,
+    exemplars: Exemplars,
+    /// Time of the newest point of the resource, in milliseconds.
+    newest: i64,
+}
+
+/// The parts of a `Metric` that its points share.
+struct Metric<'a> {
+    name: &'a [u8],
+    family: &'a Arc<Family>,
+    is_delta: bool,
+    /// The pieces of its `data`.
+    data: Data<'a>,
+}
+
+/// The `data` of a metric: the last kind that is set, which may come in several pieces.
+#[derive(Clone)]
+struct Data<'a> {
+    fields: Fields<'a>,
+    number: u32,
+}
+
+impl<'a> Data<'a> {
+    fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
+        let number = self.number;
+        len_fields(self.fields.clone(), number)
+    }
+
+    fn points(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.pieces().flat_map(|piece| len_fields(Fields::new(piece), 1))
+    }
+
+    /// The last varint field `number` over all pieces.
+    fn varint(&self, number: u32) -> u64 {
+        let fields = self.pieces().flat_map(Fields::new);
+        let values = fields.filter_map(|field| match field.value {
+            Value::Varint(value) if field.number == number => Some(value),
+            _ => None,
+        });
+        values.last().unwrap_or_default()
+    }
+}
+
+fn len_fields(fields: Fields<'_>, number: u32) -> impl Iterator<Item = &[u8]> {
+    fields.filter_map(move |field| match field.value {
+        Value::Len(bytes) if field.number == number => Some(bytes),
+        _ => None,
+    })
+}
+
+impl Translator {
+    /// A translator for `settings`. Translators with equal seeds give equal hashes.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, seed: HashSeed) -> Self {
+        let HashSeed(hasher) = seed;
+        let families = Families::new(settings.strategy, settings.namespace.clone());
+        Self { rules: settings.label_rules(), families, scratch: Scratch::default(), settings, hasher }
+    }
+
+    /// Hands all points of the OTLP message in `bytes` to `sink`.
+    pub fn translate<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
+        for resource_metrics in len_fields(Fields::new(bytes), 1) {
+            self.resource(resource_metrics, sink);
+        }
+    }
+
+    fn resource<S: Sink>(&mut self, resource_metrics: &[u8], sink: &mut S) {
+        self.scratch.newest = 0;
+        self.scratch.read_identity(resource_metrics);
+        for scope_metrics in len_fields(Fields::new(resource_metrics), 2) {
+            self.begin_scope(resource_metrics, scope_metrics, sink);
+            for metric in len_fields(Fields::new(scope_metrics), 2) {
+                self.metric(metric, sink);
+            }
+        }
+        if self.settings.target_info && self.scratch.newest != 0 {
+            self.target(resource_metrics, sink);
+        }
+    }
+
+    /// Builds the labels that all points of a scope share.
+    fn begin_scope<S: Sink>(&mut self, resource_metrics: &[u8], scope_metrics: &[u8], sink: &mut S) {
+        let Scratch { base, job, instance, .. } = &mut self.scratch;
+        let mut unnamable = 0;
+        let labels = base.begin();
+        push_identity(labels, job, instance, self.rules);
+        if !self.settings.resource_labels.is_none() {
+            for attribute in resource_attributes(resource_metrics) {
+                if self.settings.resource_labels.holds(attribute.key) {
+                    let is_named = labels.push_attribute(attribute.key, &attribute.value, self.rules);
+                    unnamable += usize::from(!is_named);
+                }
+            }
+        }
+        if self.settings.scope_labels {
+            unnamable += push_scope(labels, scope_metrics, self.rules);
+        }
+        push_external(labels, &self.settings, self.rules);
+        base.seal();
+        if unnamable > 0 {
+            sink.labels_lost(unnamable, 0);
+        }
+    }
+
+    fn metric<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
+        let (mut name, mut unit, mut description): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+        let mut data: Option<Data<'_>> = None;
+        let mut fields = Fields::new(bytes);
+        loop {
+            let here = fields.clone();
+            let Some(Field { number, value }) = fields.next() else { break };
+            match (number, value) {
+                (1, Value::Len(text)) => name = text,
+                (2, Value::Len(text)) => description = text,
+                (3, Value::Len(text)) => unit = text,
+                (GAUGE | SUM | HISTOGRAM | EXPONENTIAL | SUMMARY, Value::Len(_)) => {
+                    if data.as_ref().is_none_or(|data| data.number != number) {
+                        data = Some(Data { fields: here, number });
+                    }
+                }
+                _ => {}
+            }
+        }
+        let Some(data) = data else { return };
+        let (kind, temporality) = match data.number {
+            GAUGE => (Kind::Gauge, CUMULATIVE),
+            SUM if data.varint(3) != 0 => (Kind::Counter, data.varint(2)),
+            SUM => (Kind::UpDown, data.varint(2)),
+            HISTOGRAM => (Kind::Histogram, data.varint(2)),
+            EXPONENTIAL => (Kind::Exponential, data.varint(2)),
+            _ => (Kind::Summary, CUMULATIVE),
+        };
+        let refused = match temporality {
+            CUMULATIVE => None,
+            DELTA if self.settings.accept_delta => None,
+            DELTA => Some(Untranslatable::Delta),
+            _ => Some(Untranslatable::Temporality),
+        };
+        if let Some(reason) = refused {
+            return sink.dropped(reason, name, data.points().count());
+        }
+        let Ok(family) = self.families.get(name, unit, kind, &self.hasher) else {
+            return sink.dropped(Untranslatable::Name, name, data.points().count());
+        };
+        sink.metric(&family, description);
+        let metric = Metric { name, family: &family, is_delta: temporality == DELTA, data };
+        match kind {
+            Kind::Gauge | Kind::Counter | Kind::UpDown => self.numbers(&metric, sink),
+            Kind::Histogram => self.histograms(&metric, sink),
+            Kind::Exponential => self.exponentials(&metric, sink),
+            Kind::Summary => self.summaries(&metric, sink),
+        }
+    }
+
+    fn numbers<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
+        let rules = self.rules;
+        for bytes in metric.data.points() {
+            let mut attributes = self.scratch.attributes(rules);
+            let (head, number) = points::number(bytes, |attribute| attributes.push(&attribute));
+            let unnamable = attributes.unnamable;
+            let value = match number {
+                _ if head.is_no_recorded_value() => f64::from_bits(STALE_NAN_BITS),
+                Number::Double(value) => value,
+                Number::Int(value) => value as f64,
+                Number::Unset => {
+                    sink.dropped(Untranslatable::Value, metric.name, 1);
+                    continue;
+                }
+            };
+            let hash = self.scratch.finish_labels(b"", unnamable, metric, &self.hasher, sink);
+            let has_exemplars = head.has_exemplars && metric.family.kind == Kind::Counter;
+            self.scratch.read_exemplars(bytes, points::NUMBER_EXEMPLARS, has_exemplars, rules);
+            self.scratch.note_time(&head);
+            sink.point(&point(
+                metric,
+                &self.scratch.labels,
+                &self.scratch.exemplars,
+                hash,
+                &head,
+                PointValue::Number(value),
+            ));
+        }
+    }
+
+    fn histograms<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
+        let rules = self.rules;
+        for bytes in metric.data.points() {
+            let mut arrays = std::mem::take(&mut self.scratch.arrays);
+            let mut attributes = self.scratch.attributes(rules);
+            let (head, histogram) = points::histogram(bytes, &mut arrays, |attribute| attributes.push(&attribute));
+            let unnamable = attributes.unnamable;
+            let hash = self.scratch.finish_labels(b"le", unnamable, metric, &self.hasher, sink);
+            self.scratch.read_exemplars(bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars, rules);
+            self.scratch.note_time(&head);
+            let value = PointValue::Histogram(histogram);
+            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+            self.scratch.arrays = arrays;
+        }
+    }
+
+    fn exponentials<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
+        let rules = self.rules;
+        for bytes in metric.data.points() {
+            let mut attributes = self.scratch.attributes(rules);
+            let (head, histogram) = points::exponential(bytes, |attribute| attributes.push(&attribute));
+            let unnamable = attributes.unnamable;
+            if head.is_no_recorded_value() {
+                self.scratch.native.fill_stale(f64::from_bits(STALE_NAN_BITS));
+            } else if histogram.sum.is_none() {
+                sink.dropped(Untranslatable::NoSum, metric.name, 1);
+                continue;
+            } else if let Err(problem) = self.scratch.native.fill(&histogram) {
+                sink.dropped(problem.into(), metric.name, 1);
+                continue;
+            }
+            let hash = self.scratch.finish_labels(b"", unnamable, metric, &self.hasher, sink);
+            self.scratch.read_exemplars(bytes, points::EXPONENTIAL_EXEMPLARS, head.has_exemplars, rules);
+            self.scratch.note_time(&head);
+            let value = PointValue::Native(&self.scratch.native);
+            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+        }
+    }
+
+    fn summaries<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
+        let rules = self.rules;
+        for bytes in metric.data.points() {
+            let mut arrays = std::mem::take(&mut self.scratch.arrays);
+            let mut attributes = self.scratch.attributes(rules);
+            let (head, summary) = points::summary(bytes, &mut arrays, |attribute| attributes.push(&attribute));
+            let unnamable = attributes.unnamable;
+            let hash = self.scratch.finish_labels(b"quantile", unnamable, metric, &self.hasher, sink);
+            self.scratch.exemplars.clear();
+            self.scratch.note_time(&head);
+            let value = PointValue::Summary(summary);
+            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+            self.scratch.arrays = arrays;
+        }
+    }
+
+    /// Hands out the labels of the resource's `target_info`, if it has any worth one.
+    fn target<S: Sink>(&mut self, resource_metrics: &[u8], sink: &mut S) {
+        let Scratch { base, own, labels, job, instance, newest, .. } = &mut self.scratch;
+        if job.is_empty() && instance.is_empty() {
+            return;
+        }
+        let given = base.begin();
+        push_identity(given, job, instance, self.rules);
+        push_external(given, &self.settings, self.rules);
+        base.seal();
+        own.clear();
+        for attribute in resource_attributes(resource_metrics).filter(|attribute| !is_identity(attribute.key)) {
+            own.push_attribute(attribute.key, &attribute.value, self.rules);
+        }
+        if own.is_empty() {
+            return;
+        }
+        own.sort_and_join();
+        labels.merge(base, own, b"");
+        let id = self.hasher.hash_one((&job, &instance));
+        sink.target(&Target { id, labels, hash: self.hasher.hash_one(labels.encoded()), newest: *newest });
+    }
+}
+
+/// What the hashes of translators are seeded with: drawn once a process, so that nobody outside
+/// can make series collide.
+#[derive(Clone, Default)]
+pub struct HashSeed(pub(super) RandomState);
+
+/// Collects a point's attributes as labels.
+struct PointAttributes<'s> {
+    labels: &'s mut Labels,
+    rules: LabelRules,
+    unnamable: usize,
+}
+
+impl PointAttributes<'_> {
+    #[inline]
+    fn push(&mut self, attribute: &KeyValue<'_>) {
+        let is_named = self.labels.push_attribute(attribute.key, &attribute.value, self.rules);
+        self.unnamable += usize::from(!is_named);
+    }
+}
+
+impl Scratch {
+    fn attributes(&mut self, rules: LabelRules) -> PointAttributes<'_> {
+        self.own.clear();
+        PointAttributes { labels: &mut self.own, rules, unnamable: 0 }
+    }
+
+    /// Merges the collected labels with the scope's. Returns the point's hash.
+    fn finish_labels<S: Sink>(
+        &mut self,
+        extra: &[u8],
+        unnamable: usize,
+        metric: &Metric<'_>,
+        hasher: &RandomState,
+        sink: &mut S,
+    ) -> u64 {
+        self.own.sort_and_join();
+        let overwritten = self.labels.merge(&self.base, &self.own, extra);
+        if unnamable + overwritten > 0 {
+            sink.labels_lost(unnamable, overwritten);
+        }
+        series_hash(hasher, metric.family, &self.labels)
+    }
+
+    fn read_exemplars(&mut self, point: &[u8], number: u32, has_exemplars: bool, rules: LabelRules) {
+        if has_exemplars {
+            self.exemplars.read(point, number, rules);
+        } else {
+            self.exemplars.clear();
+        }
+    }
+
+    fn note_time(&mut self, head: &Head) {
+        self.newest = self.newest.max(millis(head.time));
+    }
+
+    /// `job` and `instance` of a resource.
+    fn read_identity(&mut self, resource_metrics: &[u8]) {
+        self.job.clear();
+        self.instance.clear();
+        let (mut name, mut namespace, mut instance) = (AnyValue::Empty, AnyValue::Empty, AnyValue::Empty);
+        for attribute in resource_attributes(resource_metrics) {
+            match attribute.key {
+                b"service.name" => name = attribute.value,
+                b"service.namespace" => namespace = attribute.value,
+                b"service.instance.id" => instance = attribute.value,
+                _ => {}
+            }
+        }
+        super::values::put_value(&mut self.instance, &instance);
+        if !matches!(name, AnyValue::Empty | AnyValue::String(b"")) {
+            super::values::put_value(&mut self.job, &namespace);
+            if !self.job.is_empty() {
+                self.job.push(b'/');
+            }
+            super::values::put_value(&mut self.job, &name);
+        }
+    }
+}
+
+fn point<'a>(
+    metric: &Metric<'a>,
+    labels: &'a PointLabels,
+    exemplars: &'a Exemplars,
+    hash: u64,
+    head: &Head,
+    value: PointValue<'a>,
+) -> Point<'a> {
+    Point {
+        family: metric.family,
+        labels,
+        hash,
+        time: millis(head.time),
+        start: millis(head.start),
+        is_delta: metric.is_delta,
+        is_stale: head.is_no_recorded_value(),
+        items: 1,
+        value,
+        exemplars,
+    }
+}
+
+fn series_hash(hasher: &RandomState, family: &Family, labels: &PointLabels) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write_u64(family.hash());
+    state.write(labels.encoded());
+    state.finish()
+}
+
+fn millis(nanos: u64) -> i64 {
+    nanos as i64 / 1_000_000
+}
+
+fn resource_attributes(resource_metrics: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
+    len_fields(Fields::new(resource_metrics), 1).flat_map(|resource| Attributes::new(resource, 1))
+}
+
+fn push_identity(labels: &mut Labels, job: &[u8], instance: &[u8], rules: LabelRules) {
+    labels.push(b"", b"job", &AnyValue::String(job), Source::Given, rules);
+    labels.push(b"", b"instance", &AnyValue::String(instance), Source::Given, rules);
+}
+
+fn push_external(labels: &mut Labels, settings: &Settings, rules: LabelRules) {
+    for (name, value) in &settings.external_labels {
+        labels.push(b"", name.as_bytes(), &AnyValue::String(value.as_bytes()), Source::External, rules);
+    }
+}
+
+/// Adds the scope's labels. Returns how many have no name.
+fn push_scope(labels: &mut Labels, scope_metrics: &[u8], rules: LabelRules) -> usize {
+    const PREFIX: &[u8] = b"otel_scope_";
+    let (mut name, mut version, mut schema_url): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+    let mut unnamable = 0;
+    for Field { number, value } in Fields::new(scope_metrics) {
+        match (number, value) {
+            (1, Value::Len(scope)) => {
+                for Field { number, value } in Fields::new(scope) {
+                    match (number, value) {
+                        (1, Value::Len(text)) => name = text,
+                        (2, Value::Len(text)) => version = text,
+                        (3, Value::Len(attribute)) => {
+                            let attribute = KeyValue::new(attribute);
+                            if !matches!(attribute.key, b"name" | b"version" | b"schema_url") {
+                                let is_named =
+                                    labels.push(PREFIX, attribute.key, &attribute.value, Source::Given, rules);
+                                unnamable += usize::from(!is_named);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            (3, Value::Len(text)) => schema_url = text,
+            _ => {}
+        }
+    }
+    labels.push(PREFIX, b"name", &AnyValue::String(name), Source::Given, rules);
+    labels.push(PREFIX, b"version", &AnyValue::String(version), Source::Given, rules);
+    labels.push(PREFIX, b"schema_url", &AnyValue::String(schema_url), Source::Given, rules);
+    unnamable
+}

@@ -1,0 +1,131 @@
+//! What an answer means for the request (remote write specification, "Retries & Backoff").
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+
+/// What came of one attempt at a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    /// Taken.
+    Delivered,
+    /// Not taken; worth another attempt.
+    Retry {
+        /// How long the backend asks to be left alone.
+        after: Option<Duration>,
+        /// What happened.
+        message: String,
+    },
+    /// Refused for good.
+    Refused {
+        /// What happened, the backend's words included.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// What a status means. `body` is logged as it is and never interpreted; `unix_seconds` is
+    /// now.
+    pub(super) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        retry_on_429: bool,
+        unix_seconds: u64,
+    ) -> Self {
+        if status.is_success() {
+            return Self::Delivered;
+        }
+        let message = describe(status, body);
+        let is_too_many = status == StatusCode::TOO_MANY_REQUESTS && retry_on_429;
+        if status.is_server_error() || is_too_many {
+            return Self::Retry { after: retry_after(headers, unix_seconds), message };
+        }
+        Self::Refused { message }
+    }
+}
+
+fn describe(status: StatusCode, body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (check auth and headers)",
+        StatusCode::NOT_FOUND => " (check the path of endpoint; is the remote write receiver enabled?)",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => " (the backend does not take remote write 1.0)",
+        status if status.is_redirection() => " (redirects are not followed: set endpoint to the final address)",
+        _ => "",
+    };
+    format!("{status}{hint}: {}", body.trim_end())
+}
+
+/// `Retry-After`: seconds, or a date; a date that has passed asks for nothing.
+fn retry_after(headers: &HeaderMap, unix_seconds: u64) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = http_date(text)?;
+    date.checked_sub(unix_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs)
+}
+
+/// Seconds since the epoch of an HTTP date in its usual form: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let day: u64 = words.next()?.parse().ok()?;
+    let name = words.next()?;
+    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
+    let year: u64 = words.next()?.parse().ok()?;
+    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    if words.next() != Some("GMT") || !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
+        return None;
+    }
+    // Days since the epoch, by the civil calendar that begins in March.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = (shifted_year * 365 + leap_days + day_of_year).checked_sub(719_468)?;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+        assert_eq!(http_date("tomorrow"), None);
+    }
+
+    #[test]
+    fn retry_after_in_the_past_asks_for_nothing() {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        assert_eq!(retry_after(&headers, 784_111_800), None);
+        assert_eq!(retry_after(&headers, 784_111_770), Some(Duration::from_secs(7)));
+        headers.insert("retry-after", "2".parse().unwrap());
+        assert_eq!(retry_after(&headers, 0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn statuses_mean_what_the_specification_says() {
+        let answer = |status: u16, retry_429| {
+            Answer::of(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"why", retry_429, 0)
+        };
+        assert_eq!(answer(204, true), Answer::Delivered);
+        assert_eq!(answer(200, true), Answer::Delivered);
+        for status in [301, 400, 401, 404, 409, 413, 415, 422] {
+            assert!(
+                matches!(answer(status, true), Answer::Refused { message } if message.ends_with(": why")),
+                "{status}"
+            );
+        }
+        for status in [500, 502, 503, 504, 429] {
+            assert!(matches!(answer(status, true), Answer::Retry { .. }), "{status}");
+        }
+        assert!(matches!(answer(429, false), Answer::Refused { .. }));
+    }
+}

@@ -1,0 +1,432 @@
+//! The keys of the `prometheus_remote_write` exporter.
+
+use std::collections::BTreeMap;
+
+use nyquist_core::config::{Check, Duration, Validate};
+use nyquist_core::delivery::{QueueConfig, RetryConfig};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
+use nyquist_core::net::tls::ClientTlsConfig;
+use serde::Deserialize;
+
+use super::outgoing::Limits;
+use crate::prometheus_mapping::config::{
+    ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
+};
+use crate::prometheus_mapping::{LabelRules, Settings, escape_namespace, label_name};
+
+/// The only message format there is so far.
+const MESSAGE_V1: &str = "prometheus.WriteRequest";
+const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
+
+/// Headers that the protocol sets.
+const RESERVED_HEADERS: [&str; 4] =
+    ["content-encoding", "content-type", "x-prometheus-remote-write-version", "user-agent"];
+
+const MAX_BATCH_SIZE: usize = 3_000_000;
+const MAX_SAMPLES: usize = 10_000;
+
+/// What the `prometheus_remote_write` exporter is told.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RemoteWriteConfig {
+    /// The URL to write to. Required.
+    pub endpoint: String,
+    /// The same settings in a block of their own, which wins if it is there.
+    pub http: Option<HttpBlock>,
+    /// How long one attempt may take; 0 for no bound. Default 5s.
+    pub timeout: Duration,
+    /// Sent with every request.
+    pub headers: HeadersConfig,
+    /// TLS, for `https` endpoints.
+    pub tls: ClientTlsConfig,
+    /// Who authenticates the requests.
+    pub auth: Option<AuthConfig>,
+    /// Only `snappy`, which the protocol prescribes. Default `snappy`.
+    pub compression: String,
+    /// Accepted for the Collector's sake; buffers size themselves.
+    pub read_buffer_size: usize,
+    /// Accepted for the Collector's sake; buffers size themselves.
+    pub write_buffer_size: usize,
+    /// In front of every metric name. Default none.
+    pub namespace: String,
+    /// Labels of every series that does not have them already.
+    pub external_labels: BTreeMap<String, String>,
+    /// Append unit and type to names. Default true. `translation_strategy` says more.
+    pub add_metric_suffixes: bool,
+    /// How names are translated. Default: as `add_metric_suffixes` says, with escaping.
+    pub translation_strategy: String,
+    /// Turn `a..b` into the label `a_b` rather than `a__b`. Default false.
+    pub collapse_underscores: bool,
+    /// Leave out the `otel_scope_*` labels. Default false.
+    pub disable_scope_info: bool,
+    /// All resource attributes become labels.
+    pub resource_to_telemetry_conversion: ResourceConversion,
+    /// Some resource attributes become labels.
+    pub resource_constant_labels: ConstantLabels,
+    /// The `target_info` series.
+    pub target_info: TargetInfoConfig,
+    /// Send type, help and unit of metrics, when they change and once a minute. Default false.
+    pub send_metadata: bool,
+    /// `prometheus.WriteRequest`, remote write 1.0.
+    pub protobuf_message: String,
+    /// Remote write 2.0 only.
+    pub convert_explicit_histograms_to_nhcb: bool,
+    /// Remote write 2.0 only.
+    pub keep_classic_histograms: bool,
+    /// The size of a request before compression, in bytes. Default 3000000.
+    pub max_batch_size_bytes: usize,
+    /// How many samples a request holds. Default 2000, at most 10000.
+    pub max_samples_per_send: usize,
+    /// Requests on their way at once, each of other series. Default: `remote_write_queue.num_consumers`.
+    pub max_batch_request_parallelism: Option<usize>,
+    /// Client metadata to send on as headers.
+    pub include_metadata_keys: Vec<String>,
+    /// Try again after 429 Too Many Requests. Default true.
+    pub retry_on_429: bool,
+    /// The queue, in the words of all exporters. Default: as `remote_write_queue` says.
+    pub sending_queue: Option<QueueConfig>,
+    /// The queue, in the Collector's words.
+    pub remote_write_queue: RemoteWriteQueue,
+    /// The retries.
+    pub retry_on_failure: RemoteWriteRetry,
+    /// The Collector's own log, which is not there.
+    pub wal: Option<WalConfig>,
+}
+
+/// `http`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct HttpBlock {
+    /// The URL to write to.
+    pub endpoint: String,
+    /// How long one attempt may take; 0 for no bound. Default 5s.
+    pub timeout: Duration,
+    /// Sent with every request.
+    pub headers: HeadersConfig,
+    /// TLS, for `https` endpoints.
+    pub tls: ClientTlsConfig,
+    /// Who authenticates the requests.
+    pub auth: Option<AuthConfig>,
+    /// Only `snappy`.
+    pub compression: String,
+    /// Accepted for the Collector's sake; buffers size themselves.
+    pub read_buffer_size: usize,
+    /// Accepted for the Collector's sake; buffers size themselves.
+    pub write_buffer_size: usize,
+}
+
+/// `target_info`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TargetInfoConfig {
+    /// Default true.
+    pub enabled: bool,
+}
+
+/// `remote_write_queue`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RemoteWriteQueue {
+    /// Without a queue the sender waits for the backend's answer. Default true.
+    pub enabled: bool,
+    /// How many OTLP requests the queue holds. Default 10000.
+    pub queue_size: usize,
+    /// Requests on their way at once. Default 5.
+    pub num_consumers: usize,
+}
+
+/// `retry_on_failure`, with defaults of its own.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RemoteWriteRetry {
+    /// Default true.
+    pub enabled: bool,
+    /// The first wait, before jitter. Default 50ms.
+    pub initial_interval: Duration,
+    /// Waits are drawn from base * (1 - this) to base * (1 + this). Default 0.1.
+    pub randomization_factor: f64,
+    /// What the base grows by from wait to wait. Default 2.
+    pub multiplier: f64,
+    /// What the base grows to. Default 5s.
+    pub max_interval: Duration,
+    /// Give up when the next wait would end later than this after the first attempt; 0 for never.
+    /// Default 5m.
+    pub max_elapsed_time: Duration,
+}
+
+/// `wal`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct WalConfig {
+    /// Where it would be.
+    pub directory: String,
+    /// How many requests it would buffer.
+    pub buffer_size: usize,
+    /// How often it would be cut.
+    pub truncate_frequency: Duration,
+    /// How often its lag would be measured.
+    pub lag_record_frequency: Duration,
+}
+
+impl Default for RemoteWriteConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            http: None,
+            timeout: Duration::from_secs(5),
+            headers: HeadersConfig::default(),
+            tls: ClientTlsConfig::default(),
+            auth: None,
+            compression: "snappy".to_owned(),
+            read_buffer_size: 0,
+            write_buffer_size: 512 << 10,
+            namespace: String::new(),
+            external_labels: BTreeMap::new(),
+            add_metric_suffixes: true,
+            translation_strategy: String::new(),
+            collapse_underscores: false,
+            disable_scope_info: false,
+            resource_to_telemetry_conversion: ResourceConversion::default(),
+            resource_constant_labels: ConstantLabels::default(),
+            target_info: TargetInfoConfig::default(),
+            send_metadata: false,
+            protobuf_message: MESSAGE_V1.to_owned(),
+            convert_explicit_histograms_to_nhcb: false,
+            keep_classic_histograms: false,
+            max_batch_size_bytes: MAX_BATCH_SIZE,
+            max_samples_per_send: 2000,
+            max_batch_request_parallelism: None,
+            include_metadata_keys: Vec::new(),
+            retry_on_429: true,
+            sending_queue: None,
+            remote_write_queue: RemoteWriteQueue::default(),
+            retry_on_failure: RemoteWriteRetry::default(),
+            wal: None,
+        }
+    }
+}
+
+impl Default for HttpBlock {
+    fn default() -> Self {
+        let top = RemoteWriteConfig::default();
+        Self {
+            endpoint: top.endpoint,
+            timeout: top.timeout,
+            headers: top.headers,
+            tls: top.tls,
+            auth: top.auth,
+            compression: top.compression,
+            read_buffer_size: top.read_buffer_size,
+            write_buffer_size: top.write_buffer_size,
+        }
+    }
+}
+
+impl Default for TargetInfoConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for RemoteWriteQueue {
+    fn default() -> Self {
+        Self { enabled: true, queue_size: 10_000, num_consumers: 5 }
+    }
+}
+
+impl Default for RemoteWriteRetry {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: Duration::from_millis(50),
+            randomization_factor: 0.1,
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(5),
+            max_elapsed_time: Duration::from_secs(300),
+        }
+    }
+}
+
+impl RemoteWriteConfig {
+    /// The HTTP settings that apply.
+    pub(super) fn http(&self) -> HttpBlock {
+        self.http.clone().unwrap_or_else(|| HttpBlock {
+            endpoint: self.endpoint.clone(),
+            timeout: self.timeout,
+            headers: self.headers.clone(),
+            tls: self.tls.clone(),
+            auth: self.auth.clone(),
+            compression: self.compression.clone(),
+            read_buffer_size: self.read_buffer_size,
+            write_buffer_size: self.write_buffer_size,
+        })
+    }
+
+    /// The queue that applies.
+    pub(super) fn queue(&self) -> QueueConfig {
+        let RemoteWriteQueue { enabled, queue_size, num_consumers } = self.remote_write_queue;
+        self.sending_queue.clone().unwrap_or_else(|| QueueConfig {
+            enabled,
+            queue_size,
+            num_consumers,
+            ..QueueConfig::default()
+        })
+    }
+
+    /// How many requests are on their way at once.
+    pub(super) fn shards(&self) -> usize {
+        self.max_batch_request_parallelism.unwrap_or(self.remote_write_queue.num_consumers)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let bytes = if self.max_batch_size_bytes == 0 { MAX_BATCH_SIZE } else { self.max_batch_size_bytes };
+        Limits { bytes, samples: self.max_samples_per_send }
+    }
+
+    pub(super) fn retry(&self) -> RetryConfig {
+        let retry = self.retry_on_failure.clone();
+        RetryConfig {
+            enabled: retry.enabled,
+            initial_interval: retry.initial_interval,
+            randomization_factor: retry.randomization_factor,
+            multiplier: retry.multiplier,
+            max_interval: retry.max_interval,
+            max_elapsed_time: retry.max_elapsed_time,
+        }
+    }
+
+    /// How metrics are translated; the configuration has been checked.
+    pub(super) fn mapping(&self) -> Settings {
+        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let external = self.external_labels.iter();
+        Settings {
+            strategy: strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default(),
+            namespace: escape_namespace(&self.namespace),
+            external_labels: external
+                .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
+                .collect(),
+            scope_labels: !self.disable_scope_info,
+            resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
+            target_info: self.target_info.enabled,
+            collapse_underscores: self.collapse_underscores,
+            accept_delta: false,
+        }
+    }
+
+    fn check_names(&self, check: &mut Check<'_>) {
+        match strategy(&self.translation_strategy, self.add_metric_suffixes) {
+            Ok(strategy) if strategy.escapes() => {}
+            Ok(_) => check.error(
+                &["translation_strategy"],
+                "names outside of [a-zA-Z0-9_:] need remote write 2.0, which is not there yet: use \
+                 UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes",
+            ),
+            Err(problem) => check.error(&["translation_strategy"], problem),
+        }
+        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        for (name, value) in &self.external_labels {
+            if label_name(name, rules).is_none() {
+                check.error(&["external_labels"], format!("{name:?} cannot be the name of a label"));
+            }
+            if value.is_empty() {
+                check.error(&["external_labels", name], "an external label needs a value; remove the label or set one");
+            }
+        }
+        check_resource_labels(check, &self.resource_to_telemetry_conversion, &self.resource_constant_labels);
+    }
+
+    fn check_message(&self, check: &mut Check<'_>) {
+        match self.protobuf_message.as_str() {
+            "" | MESSAGE_V1 => {}
+            MESSAGE_V2 => check.error(
+                &["protobuf_message"],
+                format!("remote write 2.0 is not there yet: use {MESSAGE_V1}, which Prometheus and all others take"),
+            ),
+            other => check.error(&["protobuf_message"], format!("unknown message {other:?}: use {MESSAGE_V1}")),
+        }
+        for (key, is_set) in [
+            ("convert_explicit_histograms_to_nhcb", self.convert_explicit_histograms_to_nhcb),
+            ("keep_classic_histograms", self.keep_classic_histograms),
+        ] {
+            if is_set {
+                let message = "histograms with custom buckets must not be sent with remote write 1.0, and 2.0 is not \
+                               there yet: remove this key; histograms are sent as classic ones";
+                check.error(&[key], message);
+            }
+        }
+    }
+
+    fn check_sizes(&self, check: &mut Check<'_>) {
+        if !(1..=MAX_SAMPLES).contains(&self.max_samples_per_send) {
+            let message = format!("it must be from 1 to {MAX_SAMPLES}, and {} is not", self.max_samples_per_send);
+            check.error(&["max_samples_per_send"], message);
+        }
+        if self.shards() == 0 {
+            let path: &[&str] = match self.max_batch_request_parallelism {
+                Some(_) => &["max_batch_request_parallelism"],
+                None => &["remote_write_queue", "num_consumers"],
+            };
+            check.error(path, "it must be positive: it is how many requests are sent at once");
+        }
+        if self.remote_write_queue.enabled && self.remote_write_queue.queue_size == 0 {
+            check.error(
+                &["remote_write_queue", "queue_size"],
+                "it must be positive; to have no queue, write `remote_write_queue: {enabled: false}`",
+            );
+        }
+        if let Some(queue) = &self.sending_queue {
+            check.nested(&["sending_queue"], queue);
+            if self.remote_write_queue != RemoteWriteQueue::default() {
+                check.warning(&["remote_write_queue"], "sending_queue is set too, and wins, except for num_consumers");
+            }
+        }
+    }
+}
+
+impl Validate for RemoteWriteConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        match &self.http {
+            Some(http) => check.nested(&["http"], http),
+            None => self.http().validate(check),
+        }
+        self.check_names(check);
+        self.check_message(check);
+        self.check_sizes(check);
+        for name in &self.include_metadata_keys {
+            check_header(check, &["include_metadata_keys"], name);
+        }
+        check.nested(&["retry_on_failure"], &self.retry());
+        if self.wal.is_some() {
+            check.error(&["wal"], "there is no wal here: set `sending_queue: {storage: ...}` for a queue on disk");
+        }
+    }
+}
+
+impl Validate for HttpBlock {
+    fn validate(&self, check: &mut Check<'_>) {
+        if self.endpoint.is_empty() {
+            check.error(
+                &["endpoint"],
+                "requires a non-empty \"endpoint\", for example http://prometheus:9090/api/v1/write",
+            );
+        } else if let Err(problem) = HttpEndpoint::parse(&self.endpoint) {
+            check.error(&["endpoint"], problem);
+        }
+        if !matches!(self.compression.as_str(), "" | "snappy") {
+            let message =
+                format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
+            check.error(&["compression"], message);
+        }
+        for (name, _) in &self.headers.0 {
+            check_header(check, &["headers", name], name);
+        }
+        check.nested(&["headers"], &self.headers);
+        check.nested(&["tls"], &self.tls);
+    }
+}
+
+fn check_header(check: &mut Check<'_>, path: &[&str], name: &str) {
+    if RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+        check.error(path, format!("the header {name:?} belongs to the remote write protocol and cannot be set"));
+    }
+}

@@ -1,0 +1,347 @@
+//! The `prometheus_remote_write` exporter: metrics to Prometheus and everything that takes its
+//! remote write protocol, version 1.0
+//! (<https://prometheus.io/docs/specs/prw/remote_write_spec/>).
+//!
+//! ```text
+//! queue -> translate (in parallel) -> in the queue's order: hand the series to their shards
+//!          shard: one request on its way, retries first      (parallel and ordered)
+//! ```
+//!
+//! A push is acknowledged to the queue when all its parts have been dealt with.
+
+mod answer;
+mod config;
+mod encode;
+mod metadata;
+mod outgoing;
+mod pending;
+mod shards;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nyquist_core::batch::{Batch, DropReason, Metadata, Permits, Refusal, Room, Signal};
+use nyquist_core::clock::Clock;
+use nyquist_core::component::{
+    BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
+    StartError, exporter,
+};
+use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
+use nyquist_core::net::client::{Client, ClientOptions, Connector, HttpEndpoint};
+use nyquist_core::net::tls::ClientTls;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+
+use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
+use encode::{EncodeScratch, Segment, SeriesSink};
+use metadata::MetadataLog;
+use pending::Pending;
+use shards::{Sender, Shards};
+use stats::Stats;
+use turns::{Turn, Turns};
+
+/// How many OTLP requests are being translated or waiting in shards at once.
+const PIPELINED: usize = 256;
+
+/// How many bytes of OTLP are being translated or waiting in shards at once.
+const PIPELINED_BYTES: usize = 16 << 20;
+
+/// Merging in the queue stops at this size, in bytes of OTLP.
+const MAX_MERGED: usize = 4 << 20;
+
+/// The factory of `prometheus_remote_write`.
+#[must_use]
+pub fn factory() -> ExporterFactory {
+    exporter::<RemoteWriteConfig>(Info {
+        name: "prometheus_remote_write",
+        aliases: &["prometheusremotewrite"],
+        signals: &[Signal::Metrics],
+        stability: Stability::Beta,
+    })
+}
+
+impl ExporterConfig for RemoteWriteConfig {
+    fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
+        let http = self.http();
+        let endpoint =
+            HttpEndpoint::parse(&http.endpoint).map_err(|problem| BuildError::new(&["endpoint"], problem))?;
+        let headers = http.headers.to_map().map_err(|problem| BuildError::new(&["headers"], problem))?;
+        let auth = match &http.auth {
+            Some(auth) => {
+                let found = context.extensions.client_auth(&auth.authenticator);
+                Some(found.map_err(|problem| BuildError::new(&["auth", "authenticator"], problem))?)
+            }
+            None => None,
+        };
+        let id = context.id.to_string();
+        let stats = Arc::new(Stats::new(&context.telemetry, &id, self.shards()));
+        let sender = Sender {
+            uri: endpoint.uri.clone(),
+            headers,
+            auth,
+            client: OnceLock::new(),
+            timeout: http.timeout.0,
+            retry: self.retry(),
+            retry_on_429: self.retry_on_429,
+            limits: self.limits(),
+            clock: Arc::clone(&context.clock),
+            stats: Arc::clone(&stats),
+            health: Health::new(id, Signal::Metrics.name(), http.endpoint.clone()),
+        };
+        let shards = Arc::new(Shards::new(sender, self.shards()));
+        let settings = Arc::new(self.mapping());
+        let seed = HashSeed::default();
+        let pipeline = Pipeline {
+            shards: Arc::clone(&shards),
+            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed)),
+            metadata: self.send_metadata.then(MetadataLog::new),
+            metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),
+            idle: Mutex::default(),
+            fed: Arc::default(),
+            admitted: Arc::default(),
+            room: Room::new(PIPELINED_BYTES),
+            clock: Arc::clone(&context.clock),
+            endpoint,
+            tls: http.tls.clone(),
+            settings,
+            seed,
+            stats,
+        };
+        let settings = delivery::Settings {
+            queue: self.pipelined_queue(context.batching.as_ref()),
+            // Shards retry and watch the time, each for its own request.
+            retry: delivery::RetryConfig { enabled: false, ..Default::default() },
+            timeout: std::time::Duration::ZERO,
+            endpoint: http.endpoint,
+            max_request_bytes: MAX_MERGED,
+        };
+        Ok(Arc::new(RemoteWrite { delivery: Delivery::new(&context, settings, pipeline), shards }))
+    }
+}
+
+impl RemoteWriteConfig {
+    /// The queue, whose consumers only keep the shards supplied.
+    fn pipelined_queue(&self, pipeline_batching: Option<&BatchConfig>) -> delivery::QueueConfig {
+        let mut queue = self.queue();
+        queue.num_consumers = PIPELINED;
+        if !self.include_metadata_keys.is_empty() {
+            // Requests with other headers must not be merged.
+            queue.batch = queue.batch.or_else(|| pipeline_batching.cloned());
+            if let Some(batch) = &mut queue.batch {
+                let known = &mut batch.partition.metadata_keys;
+                for key in &self.include_metadata_keys {
+                    if !known.iter().any(|there| there.eq_ignore_ascii_case(key)) {
+                        known.push(key.clone());
+                    }
+                }
+            }
+        }
+        queue
+    }
+}
+
+/// The exporter.
+struct RemoteWrite {
+    delivery: Arc<Delivery<Pipeline>>,
+    shards: Arc<Shards>,
+}
+
+#[async_trait]
+impl Consumer for RemoteWrite {
+    async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+        self.delivery.consume(batch).await
+    }
+
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+        self.delivery.reserve(batch, permits).await
+    }
+}
+
+#[async_trait]
+impl Component for RemoteWrite {
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        self.delivery.start(host).await
+    }
+
+    async fn shutdown(&self, deadline: Instant) {
+        self.shards.drain();
+        self.delivery.shutdown(deadline).await;
+        self.shards.close().await;
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(self.shards.health().status())
+    }
+}
+
+/// From a request in the queue to its shards.
+struct Pipeline {
+    settings: Arc<Settings>,
+    seed: HashSeed,
+    shards: Arc<Shards>,
+    target_info: Mutex<TargetInfo>,
+    metadata: Option<MetadataLog>,
+    /// In lower case.
+    metadata_keys: Vec<String>,
+    /// Translators that nobody uses now.
+    idle: Mutex<Vec<(Translator, EncodeScratch)>>,
+    /// The order in which requests get room to be translated.
+    admitted: Arc<Turns>,
+    /// The order in which translated requests reach the shards.
+    fed: Arc<Turns>,
+    room: Arc<Room>,
+    clock: Arc<dyn Clock>,
+    endpoint: HttpEndpoint,
+    tls: nyquist_core::net::tls::ClientTlsConfig,
+    stats: Arc<Stats>,
+}
+
+/// A request with its place in both orders.
+struct Queued {
+    request: Request,
+    admission: Mutex<Option<Turn>>,
+    feeding: Mutex<Option<Turn>>,
+}
+
+/// A request, translated.
+struct Translated {
+    segments: Vec<Segment>,
+    targets: Vec<encode::OwnedTarget>,
+    untranslatable: usize,
+}
+
+#[async_trait]
+impl Attempt for Pipeline {
+    type Encoded = Queued;
+
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let tls = match self.endpoint.is_https {
+            true => Some(ClientTls::new(&self.tls, &["h2", "http/1.1"]).map_err(|error| StartError(error.0))?),
+            false => None,
+        };
+        let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
+        let client = Client::new(host.runtimes.workers(), &connector, &ClientOptions::default());
+        self.shards.start(&host.runtimes, client);
+        Ok(())
+    }
+
+    fn encode(&self, request: &Request) -> Result<Queued, Outcome> {
+        let order = request.order();
+        Ok(Queued {
+            request: request.clone(),
+            admission: Mutex::new(Some(self.admitted.take(order))),
+            feeding: Mutex::new(Some(self.fed.take(order))),
+        })
+    }
+
+    async fn attempt(&self, queued: &Queued) -> Outcome {
+        let (admission, feeding) = (queued.admission.lock().take(), queued.feeding.lock().take());
+        let (Some(admission), Some(feeding)) = (admission, feeding) else {
+            return Outcome::Delivered;
+        };
+        // Room is given in order, so that whoever is next to feed always has it.
+        admission.come().await;
+        let _room = self.room.reserve(queued.request.size().min(PIPELINED_BYTES)).await;
+        drop(admission);
+        let translated = self.translate(&queued.request);
+        feeding.come().await;
+        let (pending, untranslatable) = self.feed(translated, &queued.request);
+        drop(feeding);
+        let result = pending.done().await;
+        self.outcome(queued.request.items(), untranslatable, result)
+    }
+}
+
+impl Pipeline {
+    fn translate(&self, request: &Request) -> Translated {
+        let idle = self.idle.lock().pop();
+        let (mut translator, mut scratch) = idle.unwrap_or_else(|| {
+            (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::default())
+        });
+        let mut sink = self.sink(&mut scratch);
+        for part in request.parts() {
+            translator.translate(part, &mut sink);
+        }
+        let SeriesSink { segments, targets, untranslatable, series, .. } = sink;
+        self.stats.translated(series);
+        self.idle.lock().push((translator, scratch));
+        Translated { segments, targets, untranslatable }
+    }
+
+    fn sink<'a>(&'a self, scratch: &'a mut EncodeScratch) -> SeriesSink<'a> {
+        SeriesSink {
+            segments: (0..self.shards.count()).map(|_| Segment::default()).collect(),
+            scratch,
+            stats: &self.stats,
+            targets: Vec::new(),
+            metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
+            untranslatable: 0,
+            series: 0,
+        }
+    }
+
+    /// Hands the series, and the `target_info` that is due, to their shards.
+    fn feed(&self, translated: Translated, request: &Request) -> (Arc<Pending>, usize) {
+        let Translated { mut segments, targets, untranslatable } = translated;
+        if self.settings.target_info {
+            let mut scratch = EncodeScratch::default();
+            let mut sink = SeriesSink { segments, ..self.sink(&mut scratch) };
+            let now = self.clock.now();
+            let unix_millis = i64::try_from(self.clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
+            let mut target_info = self.target_info.lock();
+            targets.iter().for_each(|target| target.note(&mut target_info, now));
+            target_info.emit(now, unix_millis, &mut sink);
+            self.stats.translated(sink.series);
+            segments = sink.segments;
+        }
+        let chunks = segments.iter().map(|segment| segment.chunks.len()).sum();
+        let pending = Arc::new(Pending::new(chunks));
+        let headers = Arc::new(self.headers(request.metadata()));
+        self.shards.feed(segments, &headers, &pending);
+        (pending, untranslatable)
+    }
+
+    /// The client's metadata that is sent on.
+    fn headers(&self, metadata: &Metadata) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &metadata.headers {
+            if !self.metadata_keys.contains(name) {
+                continue;
+            }
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
+            {
+                headers.append(name, value);
+            }
+        }
+        headers
+    }
+
+    fn outcome(&self, items: usize, untranslatable: usize, result: pending::Result) -> Outcome {
+        let pending::Result { mut lost, loss } = result;
+        let Some(loss) = loss else {
+            if untranslatable > 0 {
+                lost.push((DropReason::Untranslatable, untranslatable));
+            }
+            return Outcome::Settled { lost, message: String::new() };
+        };
+        let all: usize = lost.iter().map(|(_, items)| items).sum();
+        if lost.len() == 1 && all >= items {
+            // Nothing was delivered: the sender, if it waits, should know why.
+            return match loss.reason {
+                DropReason::Rejected => Outcome::Refused { code: loss.code, message: loss.message },
+                _ => Outcome::Retry { code: loss.code, after: None, message: loss.message },
+            };
+        }
+        if untranslatable > 0 {
+            lost.push((DropReason::Untranslatable, untranslatable));
+        }
+        Outcome::Settled { lost, message: loss.message }
+    }
+}

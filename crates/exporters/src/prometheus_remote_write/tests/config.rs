@@ -1,0 +1,93 @@
+//! Good and bad configurations, and the words for the bad ones (P11 among them).
+
+use nyquist_core::config::from_str;
+
+use crate::prometheus_mapping::Strategy;
+use crate::prometheus_remote_write::RemoteWriteConfig;
+
+const ENDPOINT: &str = "endpoint: http://prometheus:9090/api/v1/write\n";
+
+fn good(text: &str) -> RemoteWriteConfig {
+    from_str::<RemoteWriteConfig>(&format!("{ENDPOINT}{text}")).map_err(|problems| problems.errors).unwrap().0
+}
+
+#[track_caller]
+fn bad(text: &str, expected: &str) {
+    let Err(problems) = from_str::<RemoteWriteConfig>(text) else { panic!("accepted: {text}") };
+    let errors: Vec<String> = problems.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains(expected), "{}", errors[0]);
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let config = good("");
+    assert_eq!(config.timeout.0.as_secs(), 5);
+    assert_eq!((config.queue().queue_size, config.shards()), (10_000, 5));
+    let retry = config.retry();
+    assert_eq!(retry.initial_interval.0.as_millis(), 50);
+    assert_eq!((retry.max_interval.0.as_secs(), retry.max_elapsed_time.0.as_secs()), (5, 300));
+    assert_eq!((config.limits().bytes, config.limits().samples), (3_000_000, 2000));
+    let mapping = config.mapping();
+    assert_eq!(mapping.strategy, Strategy::UnderscoreEscapingWithSuffixes);
+    assert!(mapping.scope_labels && mapping.target_info && mapping.resource_labels.is_none());
+}
+
+#[test]
+fn the_collectors_configurations_load() {
+    let config = good(
+        "tls: {insecure: true}
+headers: {X-Scope-OrgID: me}
+external_labels: {cluster.name: c}
+add_metric_suffixes: false
+resource_to_telemetry_conversion: {enabled: true}
+target_info: {enabled: false}
+remote_write_queue: {enabled: true, queue_size: 2000, num_consumers: 3}
+retry_on_failure: {max_elapsed_time: 120s}
+max_batch_size_bytes: 0
+max_batch_request_parallelism: 7
+",
+    );
+    assert_eq!((config.queue().queue_size, config.shards(), config.limits().bytes), (2000, 7, 3_000_000));
+    assert_eq!(config.retry().initial_interval.0.as_millis(), 50);
+    let mapping = config.mapping();
+    assert_eq!(mapping.strategy, Strategy::UnderscoreEscapingWithoutSuffixes);
+    assert_eq!(mapping.external_labels, [("cluster_name".to_owned(), "c".to_owned())]);
+}
+
+#[test]
+fn the_http_block_wins() {
+    let text = "endpoint: http://a/\nhttp: {endpoint: 'http://b/', timeout: 7s}\n";
+    let config = from_str::<RemoteWriteConfig>(text).map_err(|problems| problems.errors).unwrap().0;
+    assert_eq!((config.http().endpoint.as_str(), config.http().timeout.0.as_secs()), ("http://b/", 7));
+}
+
+#[test]
+fn mistakes_are_explained() {
+    bad("timeout: 5s\n", "requires a non-empty \"endpoint\"");
+    bad("endpoint: prometheus:9090\n", "http://");
+    let with = |text: &str| format!("{ENDPOINT}{text}\n");
+    for header in ["Content-Type", "content-encoding", "X-Prometheus-Remote-Write-Version", "USER-AGENT"] {
+        bad(&with(&format!("headers: {{{header}: x}}")), "belongs to the remote write protocol");
+        bad(&with(&format!("include_metadata_keys: [{header}]")), "belongs to the remote write protocol");
+    }
+    bad(&with("protobuf_message: io.prometheus.write.v2.Request"), "use prometheus.WriteRequest");
+    bad(&with("protobuf_message: v3"), "unknown message \"v3\"");
+    // E31 and E40.
+    bad(&with("convert_explicit_histograms_to_nhcb: true"), "must not be sent with remote write 1.0");
+    bad(&with("translation_strategy: NoTranslation"), "need remote write 2.0");
+    bad(&with("translation_strategy: underscores"), "UnderscoreEscapingWithSuffixes");
+    bad(&with("external_labels: {é: x}"), "cannot be the name of a label");
+    bad(&with("external_labels: {a: ''}"), "needs a value");
+    bad(&with("compression: gzip"), "always compressed with snappy");
+    bad(&with("max_samples_per_send: 0"), "from 1 to 10000");
+    bad(&with("max_batch_request_parallelism: 0"), "must be positive");
+    bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
+    bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
+    bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");
+    bad(
+        &with("resource_constant_labels: {included: [a]}\nresource_to_telemetry_conversion: {enabled: true}"),
+        "both set",
+    );
+    bad(&with("external_label: {a: b}"), "external_labels");
+}

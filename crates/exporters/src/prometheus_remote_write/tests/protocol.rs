@@ -1,0 +1,268 @@
+//! The cases of the protocol (P3 to P6, P10, P13), against a receiver in this process. P1, P2, P7 to
+//! P9 are about remote write 2.0, P12 about a queue on disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nyquist_core::batch::{Batch, DropReason, Metadata, Signal};
+use nyquist_core::clock::SystemClock;
+use nyquist_core::component::{Exporter, ExporterConfig, ExporterContext, Extensions, Host};
+use nyquist_core::config::ComponentId;
+use nyquist_core::proto::metrics::v1::MetricsData;
+use nyquist_core::runtime::Runtimes;
+use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::testing::*;
+use super::receiver::Receiver;
+use crate::prometheus_remote_write::RemoteWriteConfig;
+
+struct Running {
+    exporter: Arc<dyn Exporter>,
+    ledger: Ledger,
+    telemetry: Arc<Telemetry>,
+}
+
+/// The exporter with `config` (YAML in braces, without the endpoint) in front of `receiver`.
+async fn start(receiver: &Receiver, config: &str) -> Running {
+    let mut config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
+    config.endpoint = format!("http://{}/api/v1/write", receiver.address);
+    config.target_info.enabled = false;
+    let telemetry = Telemetry::new();
+    let ledger = Ledger::new(&telemetry, "exporter/rw", Signal::Metrics);
+    let context = ExporterContext {
+        id: ComponentId::of("prometheus_remote_write"),
+        signal: Signal::Metrics,
+        ledger: ledger.clone(),
+        batching: None,
+        extensions: &Extensions::default(),
+        telemetry: Arc::clone(&telemetry),
+        clock: Arc::new(SystemClock::default()),
+    };
+    let exporter = config.build(context).unwrap();
+    let host = Host {
+        runtimes: Runtimes::current(),
+        clock: Arc::new(SystemClock::default()),
+        telemetry: Arc::clone(&telemetry),
+        fatal: tokio::sync::mpsc::unbounded_channel().0,
+    };
+    exporter.start(&host).await.unwrap();
+    Running { exporter, ledger, telemetry }
+}
+
+impl Running {
+    async fn push(&self, data: MetricsData) {
+        self.exporter.consume(Batch::from_metrics(data)).await.unwrap();
+    }
+
+    async fn shut_down(&self, within: Duration) {
+        self.exporter.shutdown(Instant::now() + within).await;
+    }
+
+    /// Waits until nothing is held, and checks that the account balances.
+    async fn settled(&self, accepted: u64) {
+        let balance = async {
+            while self.ledger.count(Entry::Accepted) < accepted || self.ledger.held_count() != 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), balance).await.expect("items are still held");
+        let dropped: u64 = DropReason::ALL.iter().map(|&reason| self.ledger.dropped_count(reason)).sum();
+        assert_eq!(self.ledger.count(Entry::Accepted), accepted);
+        assert_eq!(self.ledger.count(Entry::Exported) + dropped, accepted);
+    }
+}
+
+fn one(value: f64, at: i64) -> MetricsData {
+    push(vec![gauge("x", "", vec![number(value, at, &[])])])
+}
+
+#[tokio::test]
+async fn a_request_has_the_headers_of_the_protocol() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{headers: {X-Scope-OrgID: me}, include_metadata_keys: [Tenant]}").await;
+    let metadata = Metadata { headers: vec![("tenant".into(), "t1".into()), ("other".into(), "no".into())] };
+    let batch = Batch::from_metrics(one(1.0, T)).with_metadata(Arc::new(metadata));
+    running.exporter.consume(batch).await.unwrap();
+    running.settled(1).await;
+    let [received] = receiver.received().try_into().ok().unwrap();
+    let header = |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!(header("content-type").as_deref(), Some("application/x-protobuf"));
+    assert_eq!(header("content-encoding").as_deref(), Some("snappy"));
+    assert_eq!(header("x-prometheus-remote-write-version").as_deref(), Some("0.1.0"));
+    assert!(header("user-agent").unwrap().starts_with("nyquist/"));
+    assert_eq!(header("x-scope-orgid").as_deref(), Some("me"));
+    assert_eq!(header("tenant").as_deref(), Some("t1"));
+    assert_eq!(header("other"), None);
+    assert_eq!(received.message().timeseries[0].lines(), [format!(r#"x{{instance="i-1",job="shop/cart"}} 1@{T}"#)]);
+}
+
+/// P3: server errors are retried with the same bytes, later and later.
+#[tokio::test]
+async fn server_errors_are_retried() {
+    let receiver = Receiver::start(|n| (if n < 3 { 503 } else { 204 }, None, "busy")).await;
+    let running = start(&receiver, "retry_on_failure: {initial_interval: 20ms, randomization_factor: 0}").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    let received = receiver.received();
+    assert_eq!(received.len(), 4);
+    assert!(received.windows(2).all(|pair| pair[0].body == pair[1].body));
+    let gap = |n: usize| received[n + 1].at - received[n].at;
+    for (n, least) in [20, 40, 80].into_iter().enumerate() {
+        assert!(gap(n) >= Duration::from_millis(least), "gap {n}: {:?}", gap(n));
+    }
+    assert_eq!(received[3].headers["retry-attempt"], "3");
+    assert_eq!(running.ledger.count(Entry::Exported), 1);
+}
+
+/// P4: what the backend refuses for good is sent once and counted.
+#[tokio::test]
+async fn bad_requests_are_not_retried() {
+    let receiver = Receiver::start(|_| (400, None, "out of order sample")).await;
+    let running = start(&receiver, "{}").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+    let refused = start(&receiver, "remote_write_queue: {enabled: false}").await;
+    let refusal = refused.exporter.consume(Batch::from_metrics(one(1.0, T))).await.unwrap_err();
+    assert_eq!(refusal.message(), "400 Bad Request: out of order sample");
+    assert!(!refusal.is_retryable());
+}
+
+/// P5: 429 is retried when the backend says, and not for ever.
+#[tokio::test]
+async fn too_many_requests_wait_as_asked() {
+    let receiver = Receiver::start(|n| (if n == 0 { 429 } else { 204 }, Some("1"), "")).await;
+    let running = start(&receiver, "{}").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    let received = receiver.received();
+    assert!(received[1].at - received[0].at >= Duration::from_secs(1));
+
+    let limited = Receiver::start(|_| (429, Some("3600"), "")).await;
+    let running = start(&limited, "{}").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::RetriesExhausted), 1);
+    let running = start(&limited, "retry_on_429: false").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+}
+
+/// P6: a date in the past does not hold anything up.
+#[tokio::test]
+async fn a_date_in_the_past_asks_for_nothing() {
+    let receiver =
+        Receiver::start(|n| (if n == 0 { 503 } else { 204 }, Some("Sun, 06 Nov 1994 08:49:37 GMT"), "")).await;
+    let running = start(&receiver, "{}").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    assert_eq!(receiver.received().len(), 2);
+}
+
+/// P10: whatever fails in between, each series arrives in order, and all of it.
+#[tokio::test]
+async fn series_stay_in_order() {
+    const SERIES: usize = 20;
+    const PUSHES: usize = 1000;
+    let receiver = Receiver::start(|n| (if n % 7 == 6 { 503 } else { 204 }, None, "")).await;
+    let config = "{max_batch_request_parallelism: 8, max_samples_per_send: 50,
+                  retry_on_failure: {initial_interval: 1ms, max_interval: 2ms}}";
+    let running = start(&receiver, config).await;
+    for step in 0..PUSHES {
+        let points = (0..SERIES).map(|series| number(step as f64, T + step as i64, &[("n", &series.to_string())]));
+        running.push(push(vec![gauge("x", "", points.collect())])).await;
+    }
+    running.settled((SERIES * PUSHES) as u64).await;
+    let mut last: HashMap<String, i64> = HashMap::new();
+    let mut samples = 0;
+    for request in receiver.received().iter().filter(|received| received.status.is_success()) {
+        let message = request.message();
+        assert!(message.timeseries.len() <= 50);
+        for series in message.timeseries {
+            let [sample] = series.samples.as_slice() else { panic!("one sample each") };
+            let before = last.insert(super::prompb::labels(&series.labels), sample.timestamp);
+            assert_eq!(sample.timestamp, before.map_or(T, |before| before + 1), "{:?}", series.labels);
+            samples += 1;
+        }
+    }
+    assert_eq!((samples, last.len()), (SERIES * PUSHES, SERIES));
+    assert_eq!(running.ledger.count(Entry::Exported), (SERIES * PUSHES) as u64);
+}
+
+/// Requests keep to both limits, and none is empty.
+#[tokio::test]
+async fn requests_are_cut_by_bytes() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{max_batch_size_bytes: 1000, max_batch_request_parallelism: 1}").await;
+    let points = (0..100).map(|n| number(1.0, T, &[("n", &n.to_string())])).collect();
+    running.push(push(vec![gauge("x", "", points)])).await;
+    running.settled(100).await;
+    let received = receiver.received();
+    let sizes: Vec<usize> =
+        received.iter().map(|received| snap::raw::decompress_len(&received.body).unwrap()).collect();
+    assert!(sizes.iter().all(|size| (1..=1000).contains(size)), "{sizes:?}");
+    assert_eq!(received.iter().map(|received| received.message().timeseries.len()).sum::<usize>(), 100);
+}
+
+/// What cannot be translated is booked as such; the rest arrives.
+#[tokio::test]
+async fn untranslatable_points_are_booked() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{}").await;
+    let deltas = sum("d", "", true, DELTA, vec![int(1, T), int(2, T + 1)]);
+    running.push(push(vec![deltas, labelled(&[])])).await;
+    running.settled(3).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 2);
+    assert_eq!(running.ledger.count(Entry::Exported), 1);
+    let name = "otelcol_exporter_prometheusremotewrite_sent_batches";
+    assert_eq!(running.telemetry.sum(name, &[]), 1);
+    let twice = vec![number(1.0, T, &[]), number(2.0, T, &[])];
+    running.push(push(vec![gauge("x", "", twice)])).await;
+    running.settled(5).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 3);
+    // Nothing at all is left of this one: no request, and nothing is held.
+    running.push(push(vec![sum("d", "", true, DELTA, vec![int(1, T)])])).await;
+    running.settled(6).await;
+    assert_eq!(receiver.received().len(), 2);
+}
+
+/// P13: with the backend down a shutdown still ends in time, and what is lost is booked.
+#[tokio::test]
+async fn a_shutdown_ends_in_time() {
+    let receiver = Receiver::start(|_| (503, None, "")).await;
+    let running =
+        start(&receiver, "retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}").await;
+    for step in 0..20 {
+        running.push(one(1.0, T + step)).await;
+    }
+    receiver.wait_for(|received| !received.is_empty()).await;
+    let begun = Instant::now();
+    running.shut_down(Duration::from_secs(5)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    running.settled(20).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Shutdown), 20);
+    assert!(running.exporter.status().unwrap().last_error.unwrap().contains("503"));
+    assert!(running.exporter.consume(Batch::from_metrics(one(1.0, T))).await.is_err());
+}
+
+/// A backend that takes connections and says nothing does not hold a shutdown up either.
+#[tokio::test]
+async fn a_shutdown_cuts_off_silent_backends() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = {
+        let address = silent.local_addr().unwrap();
+        let config = format!("{{timeout: 0, http: {{endpoint: 'http://{address}/', timeout: 0}}}}");
+        start(&receiver, &config).await
+    };
+    running.push(one(1.0, T)).await;
+    let begun = Instant::now();
+    running.shut_down(Duration::from_millis(200)).await;
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    running.settled(1).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Shutdown), 1);
+}

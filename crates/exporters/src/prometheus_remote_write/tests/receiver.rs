@@ -1,0 +1,106 @@
+//! A remote write receiver that answers what a test tells it to.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::prompb::WriteRequest;
+
+/// A request as it arrived.
+#[derive(Clone)]
+pub(super) struct Received {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) at: Instant,
+    pub(super) status: StatusCode,
+}
+
+impl Received {
+    pub(super) fn message(&self) -> WriteRequest {
+        let message = snap::raw::Decoder::new().decompress_vec(&self.body).unwrap();
+        WriteRequest::decode(message.as_slice()).unwrap()
+    }
+}
+
+/// What request `n` is answered: status, `Retry-After`, body.
+pub(super) type Answers = dyn Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync;
+
+pub(super) struct Receiver {
+    pub(super) address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    answers: Box<Answers>,
+    received: Mutex<Vec<Received>>,
+    arrived: Notify,
+}
+
+impl Receiver {
+    pub(super) async fn start(
+        answers: impl Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State { answers: Box::new(answers), received: Mutex::default(), arrived: Notify::new() });
+        let served = Arc::clone(&state);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let state = Arc::clone(&served);
+                tokio::spawn(async move {
+                    let service = service_fn(|request| answer(Arc::clone(&state), request));
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { address, state }
+    }
+
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.state.received.lock().clone()
+    }
+
+    /// Waits until `enough` says so of what has arrived.
+    pub(super) async fn wait_for(&self, enough: impl Fn(&[Received]) -> bool) {
+        loop {
+            let arrived = self.state.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            if enough(&self.state.received.lock()) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+}
+
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let mut received = state.received.lock();
+    let (status, retry_after, text) = (state.answers)(received.len());
+    let status = StatusCode::from_u16(status).unwrap();
+    received.push(Received { headers: head.headers, body, at: Instant::now(), status });
+    drop(received);
+    state.arrived.notify_waiters();
+    let mut response = Response::builder().status(status);
+    if let Some(retry_after) = retry_after {
+        response = response.header("retry-after", retry_after);
+    }
+    Ok(response.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+}

@@ -1,0 +1,183 @@
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nyquist_core::batch::{Batch, Signal};
+use nyquist_core::clock::SystemClock;
+use nyquist_core::component::{Extensions, Processor, ProcessorConfig};
+use nyquist_core::telemetry::Telemetry;
+
+use super::limiter::Limits;
+use super::memory::{Linux, MemorySource};
+use super::*;
+use crate::test_util::{self, Sink, config, errors};
+
+const MIB: u64 = 1 << 20;
+
+struct Gauge(Arc<AtomicU64>);
+
+impl MemorySource for Gauge {
+    fn used(&self) -> Result<u64, String> {
+        Ok(self.0.load(Ordering::SeqCst))
+    }
+
+    fn total(&self) -> Result<u64, String> {
+        Ok(1000 * MIB)
+    }
+}
+
+struct Tested {
+    used: Arc<AtomicU64>,
+    limiter: Arc<dyn Processor>,
+    telemetry: Arc<Telemetry>,
+    sink: Arc<Sink>,
+}
+
+fn build(yaml: &str) -> Tested {
+    let used = Arc::new(AtomicU64::new(0));
+    let telemetry = Telemetry::new();
+    let sink = Arc::new(Sink::default());
+    let config: MemoryLimiterConfig = config(yaml);
+    let shared = config.limiter("tested", &telemetry, Box::new(Gauge(Arc::clone(&used)))).unwrap();
+    config.shared.set(shared).unwrap();
+    let extensions = Extensions::default();
+    let clock = Arc::new(SystemClock::default());
+    let context = test_util::context(Signal::Traces, Arc::clone(&sink) as _, &extensions, &telemetry, clock);
+    Tested { used, limiter: config.build(context).unwrap(), telemetry, sink }
+}
+
+fn batch() -> Batch {
+    Batch::from_wire(Signal::Traces, bytes::Bytes::new(), 3)
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_from_the_soft_limit_until_memory_is_back_below_it_with_hysteresis() {
+    // Soft limit 80 MiB; it resumes below 77.5 MiB.
+    let tested = build("{check_interval: 1s, limit_mib: 100}");
+    tested.limiter.start(&test_util::host(&tested.telemetry, None)).await.unwrap();
+    let next_check = || tokio::time::sleep(Duration::from_millis(1100));
+
+    tested.used.store(79 * MIB, Ordering::SeqCst);
+    next_check().await;
+    tested.limiter.consume(batch()).await.unwrap();
+
+    tested.used.store(80 * MIB, Ordering::SeqCst);
+    next_check().await;
+    let refusal = tested.limiter.consume(batch()).await.unwrap_err();
+    assert!(refusal.is_retryable());
+    assert_eq!(refusal.message(), "data refused due to high memory usage");
+
+    tested.used.store(78 * MIB, Ordering::SeqCst);
+    next_check().await;
+    assert!(tested.limiter.consume(batch()).await.is_err());
+
+    tested.used.store(77 * MIB, Ordering::SeqCst);
+    next_check().await;
+    tested.limiter.consume(batch()).await.unwrap();
+
+    assert_eq!(tested.sink.take().len(), 2);
+    let metrics = tested.telemetry.render();
+    assert!(metrics.contains("otelcol_processor_memory_limiter_accepted_spans{processor=\"tested\"} 6"), "{metrics}");
+    assert!(metrics.contains("otelcol_processor_memory_limiter_refused_spans{processor=\"tested\"} 6"), "{metrics}");
+    tested.limiter.shutdown(tokio::time::Instant::now()).await;
+}
+
+#[test]
+fn limits_follow_the_collectors_arithmetic() {
+    let limits = |yaml: &str| {
+        let limits = config::<MemoryLimiterConfig>(yaml).limits(|| Ok(1000 * MIB)).unwrap();
+        (limits.hard / MIB, limits.soft / MIB)
+    };
+    assert_eq!(limits("{check_interval: 1s, limit_mib: 100}"), (100, 80));
+    assert_eq!(limits("{check_interval: 1s, limit_mib: 100, spike_limit_mib: 50}"), (100, 50));
+    assert_eq!(limits("{check_interval: 1s, limit_percentage: 75, spike_limit_percentage: 20}"), (750, 550));
+    assert_eq!(limits("{check_interval: 1s, limit_mib: 100, limit_percentage: 75}"), (100, 80));
+    assert_eq!(Limits::new(100, 40), Limits { hard: 100, soft: 60, resume: 55 });
+}
+
+#[test]
+fn garbage_collector_keys_load() {
+    let config: MemoryLimiterConfig =
+        config("{check_interval: 1s, limit_mib: 9, min_gc_interval_when_soft_limited: 20s}");
+    assert_eq!(config.min_gc_interval_when_soft_limited.0, Duration::from_secs(20));
+}
+
+#[test]
+fn errors_say_which_rule_and_both_values() {
+    let cases = [
+        ("{limit_mib: 100}", &["'check_interval' must be greater than zero"][..]),
+        ("{check_interval: 1s}", &["'limit_mib' or 'limit_percentage' must be greater than zero"]),
+        (
+            "{check_interval: 1s, limit_mib: 100, spike_limit_mib: 200}",
+            &["'spike_limit_mib' must be smaller than 'limit_mib'", "100", "200"],
+        ),
+        (
+            "{check_interval: 1s, limit_percentage: 50, spike_limit_percentage: 60}",
+            &["'spike_limit_percentage' must be smaller than 'limit_percentage'", "50", "60"],
+        ),
+        ("{check_interval: 1s, limit_percentage: 101}", &["less than or equal to hundred", "101"]),
+    ];
+    for (yaml, wanted) in cases {
+        let errors = errors::<MemoryLimiterConfig>(yaml);
+        assert_eq!(errors.len(), 1, "{yaml}: {errors:?}");
+        for part in wanted {
+            assert!(errors[0].contains(part), "{yaml}: {errors:?}");
+        }
+    }
+}
+
+/// A directory that looks like `/` to [`Linux`].
+fn recorded(files: &[(&str, &str)]) -> (tempfile::TempDir, Linux) {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let root = directory.path().to_owned();
+    (directory, Linux { root })
+}
+
+#[test]
+fn the_total_is_the_lowest_limit_of_group_ancestors_and_host() {
+    let host = ("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\n");
+    let cases: [(&str, &[(&str, &str)], u64); 5] = [
+        ("no control group", &[], 1000 * 1024),
+        (
+            "version 2, limit on the parent",
+            &[
+                ("proc/self/cgroup", "0::/a/b\n"),
+                ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+                ("sys/fs/cgroup/a/memory.max", "4096\n"),
+            ],
+            4096,
+        ),
+        ("version 2 in a container", &[("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "8192\n")], 8192),
+        (
+            "version 1",
+            &[
+                ("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/x\n"),
+                ("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "2048\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ],
+            2048,
+        ),
+        (
+            "another namespace's path",
+            &[("proc/self/cgroup", "0::/../../x\n"), ("sys/fs/cgroup/memory.max", "512\n")],
+            512,
+        ),
+    ];
+    for (name, files, expected) in cases {
+        let (_directory, linux) = recorded(&[&[host], files].concat());
+        assert_eq!(linux.total().unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn use_is_what_cannot_be_given_back() {
+    let (_directory, linux) = recorded(&[("proc/self/status", "Name: x\nVmRSS:\t 20 kB\nRssAnon:\t  12 kB\n")]);
+    assert_eq!(linux.used().unwrap(), 12 * 1024);
+    assert!(Linux::default().used().unwrap() > 0);
+}
