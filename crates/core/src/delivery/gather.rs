@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ticket::{Ticket, Work};
 use super::{BatchConfig, Request, Sizer};
+use crate::wire::SizeLimit;
 
 /// Requests that wait for company.
 #[derive(Debug)]
@@ -48,23 +49,18 @@ impl Gather {
     /// Returns whether something waits now that nothing waited before.
     pub(super) fn add(&mut self, request: Request, ticket: &Arc<Ticket>, ready: &mut VecDeque<Work>) -> bool {
         let was_empty = self.waiting.is_empty();
+        let now = Instant::now();
         let key = self.partition_of(&request);
         let mut waiting = self.waiting.remove(&key);
-        let mut rest = Some(request);
-        while let Some(request) = rest.take() {
+        for piece in self.pieces(request) {
+            if let Some(full) = waiting.take_if(|waiting| !self.fits(&waiting.work.request, &piece)) {
+                ready.push_back(full.work);
+            }
             let current = match waiting.take() {
-                Some(current) if !self.fits(&current.work.request, &request) => {
-                    ready.push_back(current.work);
-                    rest = Some(request);
-                    continue;
-                }
+                None => Waiting { work: Work::new(piece, vec![Arc::clone(ticket)]), due: now + self.flush_timeout },
                 Some(mut current) => {
-                    current.work.merge(request, Arc::clone(ticket));
+                    current.work.merge(piece, Arc::clone(ticket));
                     current
-                }
-                None => {
-                    let due = Instant::now() + self.flush_timeout;
-                    Waiting { work: Work::new(request, vec![Arc::clone(ticket)]), due }
                 }
             };
             if self.measure(&current.work.request) >= self.min_size {
@@ -77,6 +73,19 @@ impl Gather {
             self.waiting.insert(key, waiting);
         }
         was_empty && !self.waiting.is_empty()
+    }
+
+    /// `request` in pieces of which each may be sent.
+    fn pieces(&self, request: Request) -> Vec<Request> {
+        let is_small = self.measure(&request) <= self.max_size && request.size() <= self.max_bytes;
+        if is_small {
+            return vec![request];
+        }
+        let (bytes, items) = match self.sizer {
+            Sizer::Bytes => (self.max_size.min(self.max_bytes), usize::MAX),
+            _ => (self.max_bytes, self.max_size),
+        };
+        request.split(SizeLimit { bytes, items })
     }
 
     /// When the oldest request has waited long enough.

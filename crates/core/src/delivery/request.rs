@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::batch::{Batch, Code, DropReason, Metadata, Signal};
 use crate::component::{Host, StartError};
+use crate::wire::{SizeLimit, split_by_size};
 
 /// One OTLP export request: one or more batches of one signal, merged.
 ///
@@ -84,6 +85,18 @@ impl Request {
     #[must_use]
     pub fn metadata(&self) -> &Arc<Metadata> {
         &self.metadata
+    }
+
+    /// Two or more smaller requests, or this one if it holds a single item.
+    pub(super) fn halves(&self) -> Vec<Self> {
+        self.split(SizeLimit::items((self.items / 2).max(1)))
+    }
+
+    /// Requests within `limit`, in order.
+    pub(super) fn split(&self, limit: SizeLimit) -> Vec<Self> {
+        let pieces = split_by_size(self.signal, &self.bytes(), limit);
+        let piece = |(bytes, items)| Self { metadata: Arc::clone(&self.metadata), ..Self::new(self.signal, bytes, items) };
+        pieces.into_iter().map(piece).collect()
     }
 
     pub(super) fn merge(&mut self, mut other: Self) {

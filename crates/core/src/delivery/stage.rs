@@ -99,6 +99,8 @@ pub struct Delivery<A: Attempt> {
 enum End {
     Delivered { lost: Vec<(DropReason, usize)>, message: String },
     Failed { reason: DropReason, refusal: Refusal },
+    /// Smaller pieces may pass.
+    TooLarge(String),
 }
 
 impl<A: Attempt> Delivery<A> {
@@ -309,10 +311,24 @@ impl<A: Attempt> Inner<A> {
 
     /// Works on one request until its outcome is known, and books it.
     async fn process(&self, request: &Request, acknowledged: bool) -> Result<(), Refusal> {
-        let mut booking = Booking { inner: self, items: request.items(), acknowledged };
-        self.metrics.in_flight.inc();
-        let end = self.deliver(request).await;
-        booking.settle(end)
+        let mut booking = Booking::new(self, request.items(), acknowledged);
+        let message = match self.deliver(request).await {
+            End::TooLarge(message) => message,
+            end => return booking.settle(end),
+        };
+        let pieces = request.halves();
+        if pieces.len() < 2 {
+            let refusal = Refusal::permanent(message).with_code(Code::InvalidArgument);
+            return booking.settle(End::Failed { reason: DropReason::Rejected, refusal });
+        }
+        let mut result = Ok(());
+        for piece in pieces {
+            // Its own booking takes over.
+            booking.items = booking.items.saturating_sub(piece.items());
+            let delivered = Box::pin(self.process(&piece, acknowledged)).await;
+            result = result.and(delivered);
+        }
+        result
     }
 
     async fn deliver(&self, request: &Request) -> End {
@@ -397,7 +413,7 @@ impl<A: Attempt> Inner<A> {
             }
             Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
             Outcome::Refused { code, message } => Ok(refused(code, message)),
-            Outcome::TooLarge { message } => Ok(refused(Code::InvalidArgument, message)),
+            Outcome::TooLarge { message } => Ok(End::TooLarge(message)),
         }
     }
 
@@ -412,8 +428,7 @@ impl<A: Attempt> Inner<A> {
             for work in left {
                 let items = work.request.items();
                 let acknowledged = !self.settings.queue.wait_for_result;
-                let mut booking = Booking { inner: self, items, acknowledged };
-                self.metrics.in_flight.inc();
+                let mut booking = Booking::new(self, items, acknowledged);
                 let end = End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() };
                 work.settle(&booking.settle(end));
             }
@@ -511,11 +526,15 @@ struct Booking<'a, A: Attempt> {
     acknowledged: bool,
 }
 
-impl<A: Attempt> Booking<'_, A> {
+impl<'a, A: Attempt> Booking<'a, A> {
+    fn new(inner: &'a Inner<A>, items: usize, acknowledged: bool) -> Self {
+        inner.metrics.in_flight.inc();
+        Self { inner, items, acknowledged }
+    }
+
     fn settle(&mut self, end: End) -> Result<(), Refusal> {
         let items = std::mem::take(&mut self.items);
         let Inner { ledger, metrics, .. } = self.inner;
-        metrics.in_flight.dec();
         if self.acknowledged {
             ledger.held(-signed(items));
         }
@@ -546,6 +565,7 @@ impl<A: Attempt> Booking<'_, A> {
                 }
                 Err(refusal)
             }
+            End::TooLarge(message) => Err(Refusal::permanent(message)),
         }
     }
 
@@ -564,6 +584,7 @@ impl<A: Attempt> Booking<'_, A> {
 
 impl<A: Attempt> Drop for Booking<'_, A> {
     fn drop(&mut self) {
+        self.inner.metrics.in_flight.dec();
         if self.items > 0 {
             let _ = self.settle(End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() });
         }
@@ -604,7 +625,10 @@ impl<A: Attempt> Slot<A> {
 impl<A: Attempt> Drop for Slot<A> {
     fn drop(&mut self) {
         if self.taken {
-            leave(&self.inner, &mut self.inner.state.lock(), self.worker);
+            let mut state = self.inner.state.lock();
+            leave(&self.inner, &mut state, self.worker);
+            // What waited for this consumer must not wait for the next batch.
+            self.inner.dispatch(state);
         }
     }
 }

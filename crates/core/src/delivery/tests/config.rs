@@ -1,0 +1,54 @@
+use super::*;
+use crate::config::{Validate, from_str};
+
+/// All errors of `yaml` as a `C`, in one text.
+fn errors<C: Validate + serde::de::DeserializeOwned>(yaml: &str) -> String {
+    match from_str::<C>(yaml) {
+        Ok(_) => "[]".to_owned(),
+        Err(diagnostics) => format!("{:?}", diagnostics.errors),
+    }
+}
+
+fn queue_errors(yaml: &str) -> String {
+    errors::<QueueConfig>(yaml)
+}
+
+#[test]
+fn defaults_are_the_collectors() {
+    let queue = queue("{}");
+    assert!(queue.enabled && !queue.block_on_overflow && !queue.wait_for_result);
+    assert_eq!((queue.num_consumers, queue.queue_size), (10, 1000));
+    assert_eq!(queue_errors("{}"), "[]");
+    assert_eq!(queue_errors("{batch: {}}"), "[]");
+    assert_eq!(errors::<RetryConfig>("{}"), "[]");
+}
+
+#[test]
+fn the_collectors_rules_hold() {
+    // Cases 62 and 65.
+    let both = queue_errors("{wait_for_result: true, storage: file_storage}");
+    assert!(both.contains("`wait_for_result` is not supported with a persistent queue configured with `storage`"));
+    assert!(queue_errors("{batch: {sizer: requests}}").contains("`batch` supports only `items` or `bytes` sizer"));
+    let larger = queue_errors("{sizer: items, queue_size: 10, batch: {min_size: 11}}");
+    assert!(larger.contains("`min_size` must be less than or equal to `queue_size`"), "{larger}");
+    assert_eq!(queue_errors("{sizer: requests, queue_size: 10, batch: {min_size: 11}}"), "[]", "other units");
+    let smaller = queue_errors("{batch: {min_size: 20, max_size: 10}}");
+    assert!(smaller.contains("`max_size` (10) must be greater or equal to `min_size` (20)"), "{smaller}");
+    assert!(queue_errors("{batch: {flush_timeout: 0s}}").contains("flush_timeout"));
+    assert!(queue_errors("{batch: {partition: {metadata_keys: [A, a]}}}").contains("duplicate"));
+    assert!(queue_errors("{num_consumers: 0}").contains("`num_consumers` must be positive"));
+    assert!(queue_errors("{queue_size: 0}").contains("`queue_size` must be positive"));
+    assert_eq!(queue_errors("{enabled: false, queue_size: 0}"), "[]");
+    assert!(queue_errors("{on_full: drop, block_on_overflow: true}").contains("choose one"));
+}
+
+#[test]
+fn retry_is_checked_even_when_it_is_off() {
+    let message = errors::<RetryConfig>("{enabled: false, max_elapsed_time: 1s, initial_interval: 5s}");
+    assert!(message.contains("'max_elapsed_time' must not be less than 'initial_interval'"), "{message}");
+    assert!(message.contains("1s is less than 5s"), "{message}");
+    assert!(message.contains("'max_interval'"), "{message}");
+    assert_eq!(errors::<RetryConfig>("{max_elapsed_time: 0}"), "[]");
+    assert!(errors::<RetryConfig>("{randomization_factor: 1.5}").contains("within [0, 1]"));
+    assert!(errors::<RetryConfig>("{multiplier: -1}").contains("'multiplier'"));
+}
