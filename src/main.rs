@@ -1,2 +1,10 @@
 //! The `nyquist` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    nyquist::cli::main_with(nyquist::components::registry())
+}

@@ -167,7 +167,9 @@ fn assert_fidelity(client: &str, sent: &Sent, stored: &BTreeMap<String, StoredTr
     let with_events = sent.of_class("error").filter(|(id, trace)| stored[*id][&trace.spans[3]].log_count > 0).count();
     assert!(with_events > 0, "{client}: exception events arrive");
     let recorded = sent.of_class("error").all(|(id, _)| {
-        stored[id].values().any(|span| span.tags.iter().any(|(key, value)| key == "nyquist.sampling.rule" && value == "errors"))
+        stored[id]
+            .values()
+            .any(|span| span.tags.iter().any(|(key, value)| key == "nyquist.sampling.rule" && value == "errors"))
     });
     assert!(recorded, "{client}: error traces say which rule kept them: {:?}", stored[id]);
 }

@@ -1,9 +1,10 @@
-//! Nyquist's processors.
+//! Nyquist's processors: what works on telemetry as it passes. One folder each, named as in YAML.
 
 pub mod attributes;
 pub mod batch;
 pub mod memory_limiter;
 pub mod resource;
+pub mod tail_sampling;
 
 #[cfg(test)]
 mod test_util;

@@ -7,51 +7,21 @@ use async_trait::async_trait;
 use nyquist_core::batch::{Batch, Refusal};
 use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::{Component, Consumer, Extensions, Host, ProcessorContext};
-use nyquist_core::config::{ComponentId, Diagnostics, Location, Node, Scalar, Tree, Validate, decode};
+use nyquist_core::config::{ComponentId, Validate, from_str};
 use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Ledger, Telemetry};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-/// Reads `yaml` as the configuration `C`, validated.
-pub(crate) fn decode_yaml<C: DeserializeOwned + Validate>(yaml: &str, diagnostics: &mut Diagnostics) -> Option<C> {
-    let value: serde_yaml::Value = serde_yaml::from_str(yaml).unwrap();
-    decode(&node(&value), diagnostics)
-}
-
 /// Reads `yaml` as the configuration `C`, which must be valid.
 pub(crate) fn config<C: DeserializeOwned + Validate>(yaml: &str) -> C {
-    let mut diagnostics = Diagnostics::default();
-    let config = decode_yaml(yaml, &mut diagnostics);
-    config.unwrap_or_else(|| panic!("{:?}", diagnostics.errors))
+    from_str(yaml).map(|(config, _)| config).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
 }
 
-/// The errors that `yaml` gives as the configuration `C`.
+/// The errors that `yaml` gives as the configuration `C`: `path: message` each.
 pub(crate) fn errors<C: DeserializeOwned + Validate>(yaml: &str) -> Vec<String> {
-    let mut diagnostics = Diagnostics::default();
-    let _ = decode_yaml::<C>(yaml, &mut diagnostics);
-    diagnostics.errors
-}
-
-fn node(value: &serde_yaml::Value) -> Node {
-    let tree = match value {
-        serde_yaml::Value::Null => Tree::Scalar(Scalar::Null),
-        serde_yaml::Value::Bool(value) => Tree::Scalar(Scalar::Bool(*value)),
-        serde_yaml::Value::Number(value) => Tree::Scalar(match value.as_i64() {
-            Some(value) => Scalar::Int(value),
-            None => Scalar::Float(value.as_f64().unwrap()),
-        }),
-        serde_yaml::Value::String(value) => Tree::Scalar(Scalar::String(value.clone())),
-        serde_yaml::Value::Sequence(items) => Tree::List(items.iter().map(node).collect()),
-        serde_yaml::Value::Mapping(entries) => {
-            let entry = |(key, value): (&serde_yaml::Value, &serde_yaml::Value)| {
-                (key.as_str().unwrap().to_owned(), Location::default(), node(value))
-            };
-            Tree::Map(entries.iter().map(entry).collect())
-        }
-        serde_yaml::Value::Tagged(_) => panic!("no tags in tests"),
-    };
-    Node { tree, location: Location::default() }
+    let diagnostics = from_str::<C>(yaml).err().unwrap_or_default();
+    diagnostics.errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
 
 /// A last stage that records what it is given, and refuses as often as told.

@@ -7,13 +7,21 @@
 //!
 //! Nothing stops at the first fault: [`Diagnostics`] collect them all, each with its place.
 
+mod connectors;
 mod de;
 mod decode;
 mod expand;
+mod gateway;
+mod known;
+mod legacy;
+mod links;
 mod location;
 mod node;
+mod pipelines;
+mod print;
 mod problem;
 mod scalar;
+mod service;
 mod source;
 mod types;
 mod yaml;
@@ -22,8 +30,11 @@ mod yaml;
 mod tests;
 
 pub use decode::{Check, Validate, decode, from_str};
+use gateway::Section;
+pub use gateway::{GatewayConfig, load};
 pub use location::{Location, Source};
 pub use node::{Node, Original, Scalar, Tree};
 pub use problem::{Diagnostics, Problem, Severity};
+pub use service::{LogLevel, MetricsConfig, MetricsLevel, TelemetryConfig};
 pub use source::{Environment, Sources};
 pub use types::{ByteSize, ComponentId, Duration, Enabled, Secret};

@@ -125,7 +125,7 @@ impl FromStr for ComponentId {
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, name) = match text.split_once('/') {
             Some((_, name)) if name.trim().is_empty() => {
-                return Err(format!("in {text:?}: the part after / should not be empty"));
+                return Err(format!("in {text:?} id: the part after / should not be empty"));
             }
             Some((kind, name)) => (kind.trim(), name.trim()),
             None => (text.trim(), ""),
@@ -133,10 +133,10 @@ impl FromStr for ComponentId {
         let mut letters = kind.chars();
         let starts_well = letters.next().is_some_and(|letter| letter.is_ascii_alphabetic());
         if !starts_well || !letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') || kind.len() > 63 {
-            return Err(format!("in {text:?}: a type is a letter followed by letters, digits and underscores"));
+            return Err(format!("in {text:?} id: a type is a letter followed by letters, digits and underscores"));
         }
         if name.len() > 1024 || name.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
-            return Err(format!("in {text:?}: a name has no spaces and at most 1024 characters"));
+            return Err(format!("in {text:?} id: a name has no spaces and at most 1024 characters"));
         }
         Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
     }

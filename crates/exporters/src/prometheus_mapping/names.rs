@@ -4,7 +4,6 @@
 //! Prometheus' own OTLP endpoint use, with one deliberate deviation: a suffix is only taken off
 //! together with a delimiter that is `_` or `.`, so that `subtotal` does not become `su_total`.
 
-
 /// How names are translated (`translation_strategy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
@@ -83,13 +82,7 @@ pub struct NoName;
 ///
 /// # Errors
 /// If nothing but underscores is left of it.
-pub fn metric_name(
-    strategy: Strategy,
-    namespace: &str,
-    name: &str,
-    unit: &str,
-    kind: Kind,
-) -> Result<String, NoName> {
+pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, kind: Kind) -> Result<String, NoName> {
     let translated = match strategy {
         Strategy::UnderscoreEscapingWithSuffixes => escaped_with_suffixes(namespace, name, unit, kind),
         Strategy::UnderscoreEscapingWithoutSuffixes => escaped(namespace, name),

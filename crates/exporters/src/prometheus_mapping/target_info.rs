@@ -141,7 +141,8 @@ impl TargetInfo {
         } else {
             self.bytes += target.labels.encoded().len() + ENTRY_BYTES;
             let labels = target.labels.clone();
-            let new = Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
+            let new =
+                Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
             self.series.put(target.hash, new);
             self.make_room();
         }

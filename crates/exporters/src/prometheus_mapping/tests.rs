@@ -111,8 +111,14 @@ fn units_are_words() {
 
 #[test]
 fn label_names_are_the_references() {
-    let cases =
-        [("1st", "key_1st"), ("_x", "_x"), ("__x__", "__x__"), ("a..b", "a__b"), ("http.method", "http_method"), ("naïve", "na_ve")];
+    let cases = [
+        ("1st", "key_1st"),
+        ("_x", "_x"),
+        ("__x__", "__x__"),
+        ("a..b", "a__b"),
+        ("http.method", "http_method"),
+        ("naïve", "na_ve"),
+    ];
     for (raw, expected) in cases {
         assert_eq!(label_name(raw, RULES).as_deref(), Some(expected));
     }
@@ -124,7 +130,8 @@ fn label_names_are_the_references() {
 
 #[test]
 fn bounds_have_no_exponent() {
-    for (bound, expected) in [(0.005, "0.005"), (1.0, "1"), (1e7, "10000000"), (f64::INFINITY, "+Inf"), (-2.5, "-2.5")] {
+    for (bound, expected) in [(0.005, "0.005"), (1.0, "1"), (1e7, "10000000"), (f64::INFINITY, "+Inf"), (-2.5, "-2.5")]
+    {
         let mut text = Vec::new();
         put_decimal(&mut text, bound);
         assert_eq!(String::from_utf8(text).unwrap(), expected);
@@ -142,7 +149,11 @@ fn values_are_text() {
             KeyValue {
                 key: "a".into(),
                 value: Some(any(Value::ArrayValue(ArrayValue {
-                    values: vec![any(Value::StringValue("q\"".into())), any(Value::BoolValue(false)), AnyValue::default()],
+                    values: vec![
+                        any(Value::StringValue("q\"".into())),
+                        any(Value::BoolValue(false)),
+                        AnyValue::default(),
+                    ],
                 }))),
                 ..Default::default()
             },

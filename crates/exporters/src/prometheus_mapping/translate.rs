@@ -216,7 +216,14 @@ impl Translator {
             let has_exemplars = head.has_exemplars && metric.family.kind == Kind::Counter;
             self.scratch.read_exemplars(bytes, points::NUMBER_EXEMPLARS, has_exemplars, rules);
             self.scratch.note_time(&head);
-            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, PointValue::Number(value)));
+            sink.point(&point(
+                metric,
+                &self.scratch.labels,
+                &self.scratch.exemplars,
+                hash,
+                &head,
+                PointValue::Number(value),
+            ));
         }
     }
 

@@ -48,7 +48,9 @@ fn put_json_double(out: &mut Vec<u8>, value: f64) {
     }
     let text = format!("{value:e}");
     match text.split_once('e') {
-        Some((digits, exponent)) if !exponent.starts_with('-') => put_display(out, format_args!("{digits}e+{exponent}")),
+        Some((digits, exponent)) if !exponent.starts_with('-') => {
+            put_display(out, format_args!("{digits}e+{exponent}"))
+        }
         _ => out.extend_from_slice(text.as_bytes()),
     }
 }

@@ -26,7 +26,13 @@ pub(super) enum Answer {
 impl Answer {
     /// What a status means. `body` is logged as it is and never interpreted; `unix_seconds` is
     /// now.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_on_429: bool, unix_seconds: u64) -> Self {
+    pub(super) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        retry_on_429: bool,
+        unix_seconds: u64,
+    ) -> Self {
         if status.is_success() {
             return Self::Delivered;
         }
@@ -63,8 +69,7 @@ fn retry_after(headers: &HeaderMap, unix_seconds: u64) -> Option<Duration> {
 
 /// Seconds since the epoch of an HTTP date in its usual form: `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split(' ');
     let day: u64 = words.next()?.parse().ok()?;
     let name = words.next()?;
@@ -113,7 +118,10 @@ mod tests {
         assert_eq!(answer(204, true), Answer::Delivered);
         assert_eq!(answer(200, true), Answer::Delivered);
         for status in [301, 400, 401, 404, 409, 413, 415, 422] {
-            assert!(matches!(answer(status, true), Answer::Refused { message } if message.ends_with(": why")), "{status}");
+            assert!(
+                matches!(answer(status, true), Answer::Refused { message } if message.ends_with(": why")),
+                "{status}"
+            );
         }
         for status in [500, 502, 503, 504, 429] {
             assert!(matches!(answer(status, true), Answer::Retry { .. }), "{status}");

@@ -302,7 +302,9 @@ impl RemoteWriteConfig {
         Settings {
             strategy: strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default(),
             namespace: escape_namespace(&self.namespace),
-            external_labels: external.filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone()))).collect(),
+            external_labels: external
+                .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
+                .collect(),
             scope_labels: !self.disable_scope_info,
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: self.target_info.enabled,
@@ -411,7 +413,8 @@ impl Validate for HttpBlock {
             check.error(&["endpoint"], problem);
         }
         if !matches!(self.compression.as_str(), "" | "snappy") {
-            let message = format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
+            let message =
+                format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
             check.error(&["compression"], message);
         }
         for (name, _) in &self.headers.0 {

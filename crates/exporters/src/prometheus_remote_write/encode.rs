@@ -88,8 +88,13 @@ impl Sink for SeriesSink<'_> {
         // The upper bits: the lower ones choose the place in hash tables.
         let shard = ((point.hash >> 32) * self.segments.len() as u64) >> 32;
         let Some(segment) = self.segments.get_mut(shard as usize) else { return };
-        let mut out =
-            SeriesWriter { out: &mut segment.bytes, point, pieces: point.labels.pieces(), time: Time::new(point.time), samples: 0 };
+        let mut out = SeriesWriter {
+            out: &mut segment.bytes,
+            point,
+            pieces: point.labels.pieces(),
+            time: Time::new(point.time),
+            samples: 0,
+        };
         match &point.value {
             PointValue::Number(value) => {
                 put_exemplars(&mut self.scratch.exemplars, point.exemplars, f64::NEG_INFINITY, f64::INFINITY);

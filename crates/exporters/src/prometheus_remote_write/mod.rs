@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nyquist_core::batch::{Batch, Metadata, DropReason, Permits, Refusal, Room, Signal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, Permits, Refusal, Room, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
@@ -70,7 +70,8 @@ pub fn factory() -> ExporterFactory {
 impl ExporterConfig for RemoteWriteConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
         let http = self.http();
-        let endpoint = HttpEndpoint::parse(&http.endpoint).map_err(|problem| BuildError::new(&["endpoint"], problem))?;
+        let endpoint =
+            HttpEndpoint::parse(&http.endpoint).map_err(|problem| BuildError::new(&["endpoint"], problem))?;
         let headers = http.headers.to_map().map_err(|problem| BuildError::new(&["headers"], problem))?;
         let auth = match &http.auth {
             Some(auth) => {
@@ -314,7 +315,8 @@ impl Pipeline {
             if !self.metadata_keys.contains(name) {
                 continue;
             }
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
+            {
                 headers.append(name, value);
             }
         }

@@ -29,7 +29,11 @@ impl Stats {
     pub(super) fn new(telemetry: &Telemetry, exporter: &str, shards: usize) -> Self {
         let name = |what: &str| format!("otelcol_exporter_prometheusremotewrite_{what}");
         let counter = |what: &str, help: &str| telemetry.counter(&name(what), help, &[("exporter", exporter)]);
-        let consumers = telemetry.gauge(&name("consumers"), "Requests that may be on their way at once.", &[("exporter", exporter)]);
+        let consumers = telemetry.gauge(
+            &name("consumers"),
+            "Requests that may be on their way at once.",
+            &[("exporter", exporter)],
+        );
         consumers.set(i64::try_from(shards).unwrap_or(i64::MAX));
         Self {
             exporter: exporter.to_owned(),

@@ -15,7 +15,7 @@ pub struct BatchConfig {
     pub send_batch_size: usize,
     /// Never send more items than this at once. Default 0: no bound.
     pub send_batch_max_size: usize,
-    /// Accepted for compatibility: see the README.
+    /// Only requests whose clients sent the same values of these headers are merged.
     pub metadata_keys: Vec<String>,
     /// Accepted for compatibility: see the README. Default 1000.
     pub metadata_cardinality_limit: u32,
@@ -49,11 +49,6 @@ impl Validate for BatchConfig {
                 let message = format!("duplicate entry in metadata_keys: {key:?} (case-insensitive)");
                 check.error(&["metadata_keys"], message);
             }
-        }
-        if !self.metadata_keys.is_empty() {
-            let message = "batching happens in the exporters' queues, which do not split by these keys: requests \
-                           of different clients may share a batch; remove the key to silence this note";
-            check.warning(&["metadata_keys"], message);
         }
     }
 }

@@ -39,7 +39,13 @@ impl ProcessorConfig for BatchConfig {
     fn batching(&self) -> Option<delivery::BatchConfig> {
         // `timeout: 0` means "send at once", whatever the size.
         let min_size = if self.timeout.0.is_zero() { 0 } else { self.send_batch_size };
-        Some(delivery::BatchConfig { flush_timeout: self.timeout, min_size, max_size: self.send_batch_max_size })
+        Some(delivery::BatchConfig {
+            flush_timeout: self.timeout,
+            min_size,
+            max_size: self.send_batch_max_size,
+            sizer: Some(delivery::Sizer::Items),
+            partition: delivery::Partition { metadata_keys: self.metadata_keys.clone() },
+        })
     }
 }
 

@@ -45,7 +45,8 @@ fn histograms(count: usize) -> MetricsData {
             let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let mut point = histogram_point();
             point.attributes = attributes(&labels);
-            point.explicit_bounds = vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+            point.explicit_bounds =
+                vec![0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
             point.bucket_counts = (0..15).collect();
             point
         });

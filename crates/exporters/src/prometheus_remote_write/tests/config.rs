@@ -85,6 +85,9 @@ fn mistakes_are_explained() {
     bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
     bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
     bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");
-    bad(&with("resource_constant_labels: {included: [a]}\nresource_to_telemetry_conversion: {enabled: true}"), "both set");
+    bad(
+        &with("resource_constant_labels: {included: [a]}\nresource_to_telemetry_conversion: {enabled: true}"),
+        "both set",
+    );
     bad(&with("external_label: {a: b}"), "external_labels");
 }

@@ -10,7 +10,6 @@ use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
-use crate::testing::*;
 use super::prompb::WriteRequest;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
@@ -19,6 +18,7 @@ use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
 struct Bench {
@@ -128,11 +128,7 @@ fn numbers() {
         &["http_requests_total{%B} 7@%T"],
     );
     check("E3", &push(vec![sum("queue.size", "", false, CUMULATIVE, vec![int(3, T)])]), &["queue_size{%B} 3@%T"]);
-    let bench = check(
-        "E4",
-        &push(vec![sum("d", "", true, DELTA, vec![int(3, T)]), labelled(&[])]),
-        &["x{%B} 1@%T"],
-    );
+    let bench = check("E4", &push(vec![sum("d", "", true, DELTA, vec![int(3, T)]), labelled(&[])]), &["x{%B} 1@%T"]);
     assert_eq!((bench.dropped("delta"), bench.untranslatable), (1, 1));
     assert_eq!(bench.counted("failed_translations"), 1);
     check("E38", &push(vec![gauge("x", "", vec![int(9_007_199_254_740_993, T)])]), &["x{%B} 9007199254740992@%T"]);
@@ -169,7 +165,11 @@ fn labels() {
     assert_eq!(bench.counted("overwritten_labels"), 1);
     let bench = check("E10", &one(&[("é", "1"), ("a", "b")]), &[r#"x{a="b",%B} 1@%T"#]);
     assert_eq!(bench.counted("dropped_labels"), 1);
-    check("E11", &one(&[("1st", "v"), ("a..b", "w")]), &[r#"x{a__b="w",%B,key_1st="v"} 1@%T"#.replace("%B,key", r#"instance="i-1",job="shop/cart",key"#).as_str()]);
+    check(
+        "E11",
+        &one(&[("1st", "v"), ("a..b", "w")]),
+        &[r#"x{a__b="w",%B,key_1st="v"} 1@%T"#.replace("%B,key", r#"instance="i-1",job="shop/cart",key"#).as_str()],
+    );
     check_with("collapse_underscores: true", "E11", &one(&[("a..b", "w")]), &[r#"x{a_b="w",%B} 1@%T"#]);
     check("__name__", &one(&[("__name__", "w")]), &["x{%B} 1@%T"]);
 }
@@ -327,7 +327,8 @@ fn external_and_constant_labels() {
     check_with(external, "E36", &own, &[r#"x{cluster="c",%B,region="own"} 1@%T"#]);
     check_with(external, "E36", &push(vec![labelled(&[])]), &[r#"x{cluster="c",%B,region="eu"} 1@%T"#]);
     let resource = [("k8s.pod.name", "p"), ("host.name", "h"), ("service.name", "cart")];
-    let data = push_from(&resource, vec![labelled(&[("k8s.pod.name", "mine")]), labelled(&[("k8s_pod_name", "other")])]);
+    let data =
+        push_from(&resource, vec![labelled(&[("k8s.pod.name", "mine")]), labelled(&[("k8s_pod_name", "other")])]);
     check_with(
         "{resource_constant_labels: {included: ['k8s.*']}, target_info: {enabled: false}}",
         "E37",

@@ -14,9 +14,9 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::testing::*;
 use super::receiver::Receiver;
 use crate::prometheus_remote_write::RemoteWriteConfig;
+use crate::testing::*;
 
 struct Running {
     exporter: Arc<dyn Exporter>,
@@ -234,7 +234,8 @@ async fn untranslatable_points_are_booked() {
 #[tokio::test]
 async fn a_shutdown_ends_in_time() {
     let receiver = Receiver::start(|_| (503, None, "")).await;
-    let running = start(&receiver, "retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}").await;
+    let running =
+        start(&receiver, "retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}").await;
     for step in 0..20 {
         running.push(one(1.0, T + step)).await;
     }

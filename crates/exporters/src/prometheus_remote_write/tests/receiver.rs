@@ -54,8 +54,7 @@ impl Receiver {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state =
-            Arc::new(State { answers: Box::new(answers), received: Mutex::default(), arrived: Notify::new() });
+        let state = Arc::new(State { answers: Box::new(answers), received: Mutex::default(), arrived: Notify::new() });
         let served = Arc::clone(&state);
         tokio::spawn(async move {
             loop {

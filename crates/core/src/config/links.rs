@@ -1,0 +1,128 @@
+//! What components share: extensions they refer to, and ports they listen on.
+
+use std::collections::BTreeSet;
+
+use super::gateway::{Definition, Kind, Loader, Section};
+use super::pipelines::Reference;
+use super::{ComponentId, Location, Node, Problem, Tree};
+use crate::pipeline::Pipeline;
+
+/// Component types that listen at the `endpoint`s in their sections.
+const LISTENERS: [(Section, &str); 6] = [
+    (Section::Receivers, "otlp"),
+    (Section::Receivers, "jaeger"),
+    (Section::Receivers, "zipkin"),
+    (Section::Exporters, "prometheus"),
+    (Section::Extensions, "health_check"),
+    (Section::Extensions, "zpages"),
+];
+
+/// Checks the components that are used.
+pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions: &[ComponentId]) {
+    let mut used: BTreeSet<(Section, ComponentId)> = BTreeSet::new();
+    for pipeline in pipelines {
+        used.extend(pipeline.receivers.iter().map(|id| (Section::Receivers, id.clone())));
+        used.extend(pipeline.processors.iter().map(|id| (Section::Processors, id.clone())));
+        used.extend(pipeline.exporters.iter().map(|id| (Section::Exporters, id.clone())));
+    }
+    used.extend(extensions.iter().map(|id| (Section::Extensions, id.clone())));
+
+    let connectors = loader.definitions.get(&Section::Connectors).cloned().unwrap_or_default();
+    for (id, definition) in connectors {
+        let is_used =
+            pipelines.iter().any(|pipeline| pipeline.exporters.contains(&id) || pipeline.receivers.contains(&id));
+        loader.refuse(Section::Connectors, &id, definition, is_used);
+    }
+
+    let mut ports: Vec<Port> = Vec::new();
+    for (section, id) in used {
+        let Some(Definition { node, key }) = loader.definition(section, &id) else { continue };
+        if !matches!(loader.kind(section, &id.kind), Kind::Built(_)) {
+            continue;
+        }
+        let path = format!("{}.{id}", section.key());
+        let mut found = Vec::new();
+        collect(node, "", &path, &mut found);
+        for reference in found {
+            extension(loader, extensions, &reference);
+        }
+        if LISTENERS.contains(&(section, id.kind.as_str())) {
+            listen(node, key, &path, &mut ports);
+        }
+    }
+    for (index, port) in ports.iter().enumerate() {
+        if let Some(other) = ports.iter().take(index).find(|other| other.clashes(port)) {
+            let message = format!("{} and {} both listen on port {}", other.path, port.path, port.number);
+            let problem = Problem::error(message).at(&port.location, &port.path);
+            loader.diagnostics.push(problem.relate(&other.location, "the same port here"));
+        }
+    }
+}
+
+/// Finds `auth.authenticator` and `storage` below `node`, whose key is `key`.
+fn collect(node: &Node, key: &str, path: &str, found: &mut Vec<Reference>) {
+    for (name, _, value) in node.entries() {
+        let path = super::expand::join(path, name);
+        let is_authenticator = key == "auth" && name == "authenticator";
+        let is_storage = name == "storage" && matches!(key, "" | "sending_queue" | "queue");
+        if (is_authenticator || is_storage)
+            && let Some(id) = value.as_text().and_then(|text| text.parse().ok())
+        {
+            found.push(Reference { id, location: value.location.clone(), path });
+            continue;
+        }
+        collect(value, name, &path, found);
+    }
+    for (index, item) in node.items().iter().enumerate() {
+        collect(item, key, &format!("{path}[{index}]"), found);
+    }
+}
+
+fn extension(loader: &mut Loader<'_>, enabled: &[ComponentId], reference: &Reference) {
+    let id = &reference.id;
+    if enabled.contains(id) {
+        return;
+    }
+    match loader.definition(Section::Extensions, id) {
+        Some(Definition { key, .. }) => {
+            let message = format!("extension \"{id}\" is defined but not enabled");
+            let problem = Problem::error(message)
+                .at(&reference.location, &reference.path)
+                .suggest("add it to service.extensions")
+                .relate(key, "defined here");
+            loader.diagnostics.push(problem);
+        }
+        None => loader.undefined(format!("extension \"{id}\" is not defined"), Section::Extensions, reference),
+    }
+}
+
+struct Port {
+    host: String,
+    number: u16,
+    location: Location,
+    path: String,
+}
+
+impl Port {
+    fn clashes(&self, other: &Self) -> bool {
+        let is_any = |host: &str| matches!(host, "" | "0.0.0.0" | "::");
+        let name = |host: &str| if host == "127.0.0.1" { "localhost".to_owned() } else { host.to_owned() };
+        let same_host = name(&self.host) == name(&other.host) || is_any(&self.host) || is_any(&other.host);
+        self.number == other.number && self.number != 0 && same_host
+    }
+}
+
+/// Finds the `endpoint`s below `node`.
+fn listen(node: &Node, key: &Location, path: &str, ports: &mut Vec<Port>) {
+    for (name, at, value) in node.entries() {
+        let path = super::expand::join(path, name);
+        if name != "endpoint" || matches!(value.tree, Tree::Map(_)) {
+            listen(value, at, &path, ports);
+            continue;
+        }
+        let Some((host, number)) = value.as_text().and_then(|text| text.rsplit_once(':')) else { continue };
+        let Ok(number) = number.parse() else { continue };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        ports.push(Port { host, number, location: value.place(key), path });
+    }
+}

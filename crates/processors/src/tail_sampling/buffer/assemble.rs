@@ -1,0 +1,352 @@
+//! Kept traces as export requests again, grouped by resource and scope.
+
+use nyquist_core::wire::{Field, Fields, Value, put_tag, put_varint, varint_len};
+
+use super::headers::Headers;
+use super::log::{Addr, Log};
+use super::shard::Shard;
+use super::slab::Trace;
+use crate::tail_sampling::config::Record;
+use crate::tail_sampling::rules::RuleSet;
+use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
+use crate::tail_sampling::tally::Trigger;
+
+/// End of a list.
+const END: u32 = u32::MAX;
+
+/// An export request of kept spans.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The request.
+    pub(crate) message: Vec<u8>,
+    /// How many spans it holds.
+    pub(crate) spans: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Log(Addr),
+    /// A run with attributes added: its place in `rewritten`.
+    Rewritten(usize),
+}
+
+#[derive(Debug)]
+struct Piece {
+    source: Source,
+    len: usize,
+    next: u32,
+}
+
+#[derive(Debug)]
+struct ScopeGroup {
+    header: u32,
+    first: u32,
+    last: u32,
+    len: usize,
+    /// The resource's next scope.
+    next: u32,
+}
+
+#[derive(Debug)]
+struct ResourceGroup {
+    header: u32,
+    first: u32,
+    last: u32,
+    len: usize,
+}
+
+/// A batch in the making; its vectors are used again for the next.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    record: Record,
+    /// Attributes for traces that were decided early, by trigger.
+    early: Vec<Vec<u8>>,
+    late: [Vec<u8>; 2],
+    number: u64,
+    pieces: Vec<Piece>,
+    scopes: Vec<ScopeGroup>,
+    resources: Vec<ResourceGroup>,
+    rewritten: Vec<u8>,
+    attributes: Vec<u8>,
+}
+
+impl Assembly {
+    pub(super) fn new(record: Record) -> Self {
+        let attribute = |key: &str, value: AttributeValue<'_>| {
+            let mut out = Vec::new();
+            put_attribute(&mut out, key, value);
+            out
+        };
+        let early = Trigger::ALL.map(|trigger| match trigger {
+            Trigger::Wait | Trigger::Root => Vec::new(),
+            _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
+        });
+        Self {
+            record,
+            early: early.into(),
+            late: ["tailsampling.cached_decision", "nyquist.sampling.late"]
+                .map(|key| attribute(key, AttributeValue::Bool(true))),
+            number: 0,
+            pieces: Vec::new(),
+            scopes: Vec::new(),
+            resources: Vec::new(),
+            rewritten: Vec::new(),
+            attributes: Vec::new(),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.number += 1;
+        self.pieces.clear();
+        self.scopes.clear();
+        self.resources.clear();
+        self.rewritten.clear();
+    }
+
+    /// The attributes that say why `trace` is kept, as fields of a span.
+    fn set_reason(&mut self, trace: &Trace, rules: &RuleSet) {
+        self.attributes.clear();
+        if let Some(reason) = rules.reasons.get(usize::from(trace.reason)) {
+            self.attributes.extend_from_slice(&reason.attributes);
+        }
+        if trace.late {
+            self.attributes.extend_from_slice(&self.late[usize::from(rules.ordered)]);
+        } else if let Some(early) = self.early.get(usize::from(trace.trigger)) {
+            self.attributes.extend_from_slice(early);
+        }
+    }
+
+    /// Which of a run's spans get the attributes.
+    fn target(&self, trace: &Trace, root_run: bool) -> Option<Target> {
+        match self.record {
+            Record::None => None,
+            Record::All => Some(Target::All),
+            Record::Root if trace.recorded => None,
+            Record::Root if !trace.has_root => Some(Target::First),
+            Record::Root => root_run.then_some(Target::Root),
+        }
+    }
+
+    /// Adds a run of spans; returns how many bytes it takes.
+    fn add(&mut self, scope: u32, source: Source, len: usize, headers: &mut Headers) {
+        let piece = self.pieces.len() as u32;
+        self.pieces.push(Piece { source, len, next: END });
+        let Some(group) = self.scope(scope, headers) else {
+            return;
+        };
+        let last = std::mem::replace(&mut group.last, piece);
+        group.len += len;
+        if last == END {
+            group.first = piece;
+        } else if let Some(last) = self.pieces.get_mut(last as usize) {
+            last.next = piece;
+        }
+    }
+
+    fn scope(&mut self, id: u32, headers: &mut Headers) -> Option<&mut ScopeGroup> {
+        let header = headers.get(id)?;
+        if header.batch == self.number {
+            return self.scopes.get_mut(header.group as usize);
+        }
+        let (parent, len) = (header.parent, header.bytes.len());
+        let group = self.scopes.len() as u32;
+        let resource = self.resource(parent, headers)?;
+        let last = std::mem::replace(&mut resource.last, group);
+        if last == END {
+            resource.first = group;
+        } else if let Some(last) = self.scopes.get_mut(last as usize) {
+            last.next = group;
+        }
+        let header = headers.get_mut(id)?;
+        (header.batch, header.group) = (self.number, group);
+        self.scopes.push(ScopeGroup { header: id, first: END, last: END, len, next: END });
+        self.scopes.last_mut()
+    }
+
+    fn resource(&mut self, id: u32, headers: &mut Headers) -> Option<&mut ResourceGroup> {
+        let header = headers.get_mut(id)?;
+        if header.batch == self.number {
+            return self.resources.get_mut(header.group as usize);
+        }
+        (header.batch, header.group) = (self.number, self.resources.len() as u32);
+        let len = header.bytes.len();
+        self.resources.push(ResourceGroup { header: id, first: END, last: END, len });
+        self.resources.last_mut()
+    }
+
+    fn write(&mut self, headers: &Headers, log: &Log) -> Vec<u8> {
+        let mut total = 0;
+        for resource in &mut self.resources {
+            let mut scope = resource.first;
+            while let Some(group) = self.scopes.get(scope as usize) {
+                resource.len += field_len(group.len);
+                scope = group.next;
+            }
+            total += field_len(resource.len);
+        }
+        let mut out = Vec::with_capacity(total);
+        for resource in &self.resources {
+            put_tag(&mut out, 1, 2);
+            put_varint(&mut out, resource.len as u64);
+            out.extend_from_slice(header_bytes(headers, resource.header));
+            let mut scope = resource.first;
+            while let Some(group) = self.scopes.get(scope as usize) {
+                put_tag(&mut out, 2, 2);
+                put_varint(&mut out, group.len as u64);
+                out.extend_from_slice(header_bytes(headers, group.header));
+                self.write_pieces(group, log, &mut out);
+                scope = group.next;
+            }
+        }
+        debug_assert_eq!(out.len(), total);
+        out
+    }
+
+    fn write_pieces(&self, group: &ScopeGroup, log: &Log, out: &mut Vec<u8>) {
+        let mut index = group.first;
+        while let Some(piece) = self.pieces.get(index as usize) {
+            let bytes = match piece.source {
+                Source::Log(addr) => log.read(addr).map(|(_, bytes)| bytes),
+                Source::Rewritten(start) => self.rewritten.get(start..start + piece.len),
+            };
+            out.extend_from_slice(bytes.unwrap_or_default());
+            index = piece.next;
+        }
+    }
+}
+
+fn header_bytes(headers: &Headers, id: u32) -> &[u8] {
+    headers.get(id).map_or(&[], |header| &header.bytes)
+}
+
+/// A length-delimited field with a one-byte tag.
+fn field_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+/// Which spans of a run get attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    First,
+    Root,
+    All,
+}
+
+/// Appends `run` to `out` with `attributes` added to the target's spans. True if one was found.
+fn rewrite(run: &[u8], target: Target, attributes: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut done = false;
+    let mut fields = Fields::new(run);
+    let mut before = 0;
+    while let Some(field) = fields.next() {
+        let place = before..fields.position();
+        before = place.end;
+        let span = match field {
+            Field { number: 2, value: Value::Len(span) } => span,
+            _ => &[],
+        };
+        let wanted = match target {
+            Target::All => true,
+            Target::First => !done,
+            Target::Root => !done && is_root(span),
+        };
+        if wanted && !span.is_empty() {
+            put_tag(out, 2, 2);
+            put_varint(out, (span.len() + attributes.len()) as u64);
+            out.extend_from_slice(span);
+            out.extend_from_slice(attributes);
+            done = true;
+        } else {
+            out.extend_from_slice(run.get(place).unwrap_or_default());
+        }
+    }
+    done
+}
+
+fn is_root(span: &[u8]) -> bool {
+    let parent = Fields::new(span).filter_map(|field| match field {
+        Field { number: 4, value: Value::Len(parent) } => Some(parent),
+        _ => None,
+    });
+    parent.last().is_none_or(|parent| parent.iter().all(|&byte| byte == 0))
+}
+
+impl Shard {
+    /// The next kept traces as one request of about `max_bytes`; `None` if there are none. A trace
+    /// that does not fit goes on in the next.
+    pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
+        self.assembly.begin();
+        let mut spans = 0;
+        let mut bytes = 0;
+        while bytes < max_bytes
+            && let Some(slot) = self.kept.front()
+        {
+            let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);
+            spans += some_spans;
+            bytes += some_bytes;
+            if complete {
+                self.kept.pop();
+                self.leave(slot, now);
+            }
+        }
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes as u64);
+        if spans == 0 {
+            self.tidy();
+            return None;
+        }
+        let message = self.assembly.write(&self.headers, &self.log);
+        self.tidy();
+        Some(Kept { message, spans })
+    }
+
+    /// Adds the records of a trace to the batch until `max_bytes` are reached: how many spans and
+    /// bytes, and whether that was all.
+    fn collect(&mut self, slot: u32, max_bytes: usize) -> (usize, usize, bool) {
+        let (mut spans, mut bytes) = (0, 0);
+        let Some(trace) = self.slab.get_mut(slot) else {
+            return (spans, bytes, true);
+        };
+        self.assembly.set_reason(trace, &self.settings.rules);
+        let mut addr = trace.first;
+        while bytes < max_bytes
+            && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
+        {
+            let (source, len) = match self.assembly.target(trace, record.root) {
+                None => (Source::Log(addr), run.len()),
+                Some(target) => {
+                    let start = self.assembly.rewritten.len();
+                    let done = rewrite(run, target, &self.assembly.attributes, &mut self.assembly.rewritten);
+                    trace.recorded |= done;
+                    (Source::Rewritten(start), self.assembly.rewritten.len() - start)
+                }
+            };
+            self.assembly.add(record.scope, source, len, &mut self.headers);
+            spans += record.spans as usize;
+            bytes += run.len();
+            trace.footprint = trace.footprint.saturating_sub(Log::footprint(run.len()) as u64);
+            self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
+            addr = record.next;
+        }
+        trace.spans = trace.spans.saturating_sub(spans as u32);
+        let complete = addr == Addr::NONE;
+        if trace.first != Addr::NONE {
+            self.log.remove_first(trace.first);
+        }
+        trace.first = addr;
+        if complete {
+            trace.last = Addr::NONE;
+        } else {
+            self.log.add_first(addr);
+        }
+        (spans, bytes, complete)
+    }
+
+    /// A kept trace has left the buffer.
+    fn leave(&mut self, slot: u32, now: u64) {
+        if let Some(trace) = self.slab.get(slot) {
+            self.sampled.insert(trace.tag, &trace.id, trace.reason);
+            self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / 1e9);
+        }
+        self.kept_count = self.kept_count.saturating_sub(1);
+        self.remove(slot);
+    }
+}

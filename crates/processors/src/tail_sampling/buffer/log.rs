@@ -1,0 +1,242 @@
+//! Blocks of records.
+//!
+//! A record is a run of spans of one trace: the bytes between two points of a `ScopeSpans`, tags
+//! and lengths included, so that writing them out again is one copy. Layout, little-endian, aligned
+//! to 8 bytes: address of the trace's next record, scope header, number of spans, length (the top
+//! bit: the run has a root span), bytes.
+//!
+//! A block counts the traces whose first record is in it, and is freed when it is the oldest and
+//! that count is zero.
+
+use std::collections::VecDeque;
+
+/// Where a record is: the low 15 bits of its block's number, and its offset in units of 8 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Addr(u32);
+
+impl Addr {
+    /// Nowhere. (No header fits into the last 8 bytes of a block.)
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    /// In bytes, from the start of its block.
+    pub(super) fn offset(self) -> usize {
+        (self.0 & ((1 << OFFSET_BITS) - 1)) as usize * UNIT
+    }
+}
+
+const UNIT: usize = 8;
+const OFFSET_BITS: u32 = 17;
+const BLOCK_MASK: u64 = (1 << 15) - 1;
+const HEADER: usize = 16;
+const ROOT: u32 = 1 << 31;
+
+/// The largest block: what an [`Addr`] can span.
+pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
+
+#[derive(Debug)]
+struct Block {
+    data: Vec<u8>,
+    firsts: u32,
+}
+
+/// A record's header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub(super) next: Addr,
+    pub(super) scope: u32,
+    pub(super) spans: u32,
+    pub(super) len: usize,
+    pub(super) root: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    blocks: VecDeque<Block>,
+    /// The number of the oldest block.
+    oldest: u64,
+    free: Vec<Vec<u8>>,
+    block_size: usize,
+    bytes: usize,
+}
+
+impl Log {
+    pub(super) fn new(block_size: usize) -> Self {
+        let block_size = block_size.clamp(4096, MAX_BLOCK);
+        Self { blocks: VecDeque::new(), oldest: 0, free: Vec::new(), block_size, bytes: 0 }
+    }
+
+    /// Bytes of all blocks in use.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of blocks that wait to be used again.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.free.len() * self.block_size
+    }
+
+    /// The number of the oldest block.
+    pub(super) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The number of the block that is being filled.
+    pub(super) fn current(&self) -> u64 {
+        (self.oldest + self.blocks.len() as u64).saturating_sub(1)
+    }
+
+    /// The bytes that a record of `len` bytes takes.
+    pub(super) fn footprint(len: usize) -> usize {
+        (HEADER + len).next_multiple_of(UNIT)
+    }
+
+    /// Copies a record in. `None` if there are too many blocks.
+    pub(super) fn append(&mut self, bytes: &[u8], scope: u32, spans: u32, root: bool) -> Option<Addr> {
+        let footprint = Self::footprint(bytes.len());
+        let len = u32::try_from(bytes.len()).ok().filter(|&len| len < ROOT)?;
+        let fits = self.blocks.back().is_some_and(|block| block.data.len() + footprint <= self.block_size);
+        if !fits {
+            self.open_block(footprint)?;
+        }
+        let number = self.current();
+        let block = self.blocks.back_mut()?;
+        let offset = block.data.len();
+        let mut header = [0; HEADER];
+        let (words, _) = header.as_chunks_mut::<4>();
+        let values = [Addr::NONE.0, scope, spans, len | if root { ROOT } else { 0 }];
+        for (word, value) in words.iter_mut().zip(values) {
+            *word = value.to_le_bytes();
+        }
+        block.data.extend_from_slice(&header);
+        block.data.extend_from_slice(bytes);
+        const PADDING: [u8; UNIT] = [0; UNIT];
+        let padding = offset + footprint - block.data.len();
+        block.data.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
+        let offset = u32::try_from(offset / UNIT).ok()?;
+        Some(Addr(((number & BLOCK_MASK) as u32) << OFFSET_BITS | offset))
+    }
+
+    fn open_block(&mut self, at_least: usize) -> Option<()> {
+        if self.blocks.len() as u64 >= BLOCK_MASK {
+            return None;
+        }
+        let data = if at_least > self.block_size {
+            Vec::with_capacity(at_least)
+        } else {
+            self.free.pop().unwrap_or_else(|| Vec::with_capacity(self.block_size))
+        };
+        self.bytes += data.capacity();
+        self.blocks.push_back(Block { data, firsts: 0 });
+        Some(())
+    }
+
+    /// The number of the block that `addr` is in.
+    fn block_number(&self, addr: Addr) -> u64 {
+        self.oldest + (u64::from(addr.0 >> OFFSET_BITS).wrapping_sub(self.oldest) & BLOCK_MASK)
+    }
+
+    fn locate(&self, addr: Addr) -> (usize, usize) {
+        let block = (self.block_number(addr) - self.oldest) as usize;
+        (block, addr.offset())
+    }
+
+    /// The record at `addr`, and its bytes.
+    pub(super) fn read(&self, addr: Addr) -> Option<(Record, &[u8])> {
+        let (block, offset) = self.locate(addr);
+        read(&self.blocks.get(block)?.data, offset)
+    }
+
+    /// Sets the next record of the one at `addr`.
+    #[inline]
+    pub(super) fn link(&mut self, addr: Addr, next: Addr) {
+        let (block, offset) = self.locate(addr);
+        if let Some(block) = self.blocks.get_mut(block)
+            && let Some(word) = block.data.get_mut(offset..offset + 4)
+        {
+            word.copy_from_slice(&next.0.to_le_bytes());
+        }
+    }
+
+    /// A trace begins at `addr`.
+    pub(super) fn add_first(&mut self, addr: Addr) {
+        let (block, _) = self.locate(addr);
+        if let Some(block) = self.blocks.get_mut(block) {
+            block.firsts += 1;
+        }
+    }
+
+    /// A trace that began at `addr` is gone or begins elsewhere.
+    pub(super) fn remove_first(&mut self, addr: Addr) {
+        let (block, _) = self.locate(addr);
+        if let Some(block) = self.blocks.get_mut(block) {
+            block.firsts -= 1;
+        }
+    }
+
+    /// Is `addr` in the oldest block?
+    pub(super) fn in_oldest(&self, addr: Addr) -> bool {
+        addr != Addr::NONE && self.locate(addr).0 == 0
+    }
+
+    /// Takes the bytes of the oldest block out, to copy what lives in them elsewhere; puts back an
+    /// empty block, which `free_unused` removes.
+    pub(super) fn take_oldest(&mut self) -> Vec<u8> {
+        match self.blocks.front_mut() {
+            Some(block) => {
+                let data = std::mem::take(&mut block.data);
+                self.bytes -= data.capacity();
+                data
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Gives the bytes of a block back for use as another.
+    pub(super) fn recycle(&mut self, mut data: Vec<u8>) {
+        // What comes and goes between two ticks is a small part of what is held.
+        let keep = self.blocks.len() / 8 + 2;
+        if data.capacity() == self.block_size && self.free.len() < keep {
+            data.clear();
+            self.free.push(data);
+        }
+    }
+
+    /// Frees the oldest blocks as far as no trace begins in them.
+    pub(super) fn free_unused(&mut self) {
+        while self.blocks.len() > 1 && self.blocks.front().is_some_and(|block| block.firsts == 0) {
+            let Some(block) = self.blocks.pop_front() else {
+                return;
+            };
+            self.oldest += 1;
+            self.bytes -= block.data.capacity();
+            self.recycle(block.data);
+        }
+        // The last one is being filled: start it again.
+        if let (1, Some(block)) = (self.blocks.len(), self.blocks.front_mut())
+            && block.firsts == 0
+            && !block.data.is_empty()
+        {
+            if block.data.capacity() > self.block_size {
+                self.bytes -= block.data.capacity();
+                self.blocks.clear();
+            } else {
+                block.data.clear();
+            }
+            self.oldest += 1;
+        }
+    }
+}
+
+/// The record at `offset` of a block's bytes, and its own bytes.
+pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
+    let (header, rest) = data.get(offset..)?.split_first_chunk::<HEADER>()?;
+    let (words, _) = header.as_chunks::<4>();
+    let word = |index: usize| words.get(index).map_or(0, |word| u32::from_le_bytes(*word));
+    let len = (word(3) & !ROOT) as usize;
+    let record = Record { next: Addr(word(0)), scope: word(1), spans: word(2), len, root: word(3) & ROOT != 0 };
+    Some((record, rest.get(..len)?))
+}

@@ -1,0 +1,20 @@
+//! Where undecided and kept traces wait: the state of one shard.
+//!
+//! Span bytes are copied once into a [`log::Log`] of recycled blocks; a trace is a chain of records
+//! in it, found through an [`index::Index`] of its id, with its folded state in a [`slab::Slab`].
+//! Resource and scope headers are interned in [`headers::Headers`]. What a trace that is dropped
+//! leaves behind is never read again: blocks are freed in order, once no trace begins in the first.
+
+mod assemble;
+mod cache;
+mod decide;
+mod fifo;
+mod headers;
+mod index;
+mod log;
+mod shard;
+mod slab;
+#[cfg(test)]
+mod tests;
+
+pub(super) use shard::{Arrival, Settings, Shard};

@@ -1,0 +1,190 @@
+//! The configuration, as it is written in YAML.
+//!
+//! `policies` and every top-level key of the Collector are read as the Collector reads them, except
+//! that what it ignores or panics on is an error here. `rules`, `memory_limit_mib`, `record` and
+//! `hash_salt` are ours.
+
+mod policies;
+mod rules;
+
+use nyquist_core::config::{Check, Duration, Validate};
+use serde::Deserialize;
+
+pub use policies::{
+    AndConfig, BooleanAttributeConfig, BytesLimitingConfig, CompositeConfig, DropConfig, LatencyPolicyConfig,
+    NotConfig, NumericAttributeConfig, PolicyConfig, ProbabilisticConfig, RateAllocationConfig, RateLimitingConfig,
+    SpanCountPolicyConfig, StatusCodeConfig, StringAttributeConfig, TraceStateConfig,
+};
+pub use rules::{
+    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
+    ScalarValue, SpanCountCondition, StatusCondition,
+};
+
+use super::rules::compile;
+
+/// The `tail_sampling` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct TailSamplingConfig {
+    /// The Collector's policies: every policy votes, any vote to sample keeps the trace.
+    pub policies: Vec<PolicyConfig>,
+    /// Ordered rules: the first that matches decides, with its own percentage.
+    pub rules: Vec<RuleConfig>,
+    /// How long after its first span a trace is decided (30s).
+    pub decision_wait: Duration,
+    /// How long after its root span a trace is decided, if that is earlier (0: no such trigger).
+    pub decision_wait_after_root_received: Duration,
+    /// At most so many undecided traces; beyond, the oldest are decided early. Unset or 0: only
+    /// the byte budget counts.
+    pub num_traces: Option<u64>,
+    /// Makes senders wait when the buffer is full, instead of deciding early (false).
+    pub block_on_overflow: bool,
+    /// A hint for the initial size of tables (0).
+    pub expected_new_traces_per_sec: u64,
+    /// How many past decisions are remembered for late spans.
+    pub decision_cache: DecisionCacheConfig,
+    /// Stop asking policies after the first vote to sample (false).
+    pub sample_on_first_match: bool,
+    /// Discard undecided traces on shutdown, instead of deciding them on what has arrived (false).
+    pub drop_pending_traces_on_shutdown: bool,
+    /// A trace that grows beyond so many bytes is decided at once (0: no limit).
+    pub maximum_trace_size_bytes: u64,
+    /// How many shards; 0 means the next power of two that is at least twice the number of cores.
+    pub num_shards: u32,
+    /// Only `trace-complete`.
+    pub sampling_strategy: String,
+    /// Not available.
+    pub tail_storage: Option<String>,
+    /// The byte budget of the buffer in MiB; 0 means a quarter of the memory limit of the process.
+    pub memory_limit_mib: u64,
+    /// Which spans of a kept trace say why it was kept.
+    pub record: Record,
+    /// Set: rules take their randomness from a hash of this salt and the trace id, for ids that
+    /// are not random.
+    pub hash_salt: String,
+}
+
+impl Default for TailSamplingConfig {
+    fn default() -> Self {
+        Self {
+            policies: Vec::new(),
+            rules: Vec::new(),
+            decision_wait: Duration::from_secs(30),
+            decision_wait_after_root_received: Duration::default(),
+            num_traces: None,
+            block_on_overflow: false,
+            expected_new_traces_per_sec: 0,
+            decision_cache: DecisionCacheConfig::default(),
+            sample_on_first_match: false,
+            drop_pending_traces_on_shutdown: false,
+            maximum_trace_size_bytes: 0,
+            num_shards: 0,
+            sampling_strategy: TRACE_COMPLETE.to_owned(),
+            tail_storage: None,
+            memory_limit_mib: 0,
+            record: Record::Root,
+            hash_salt: String::new(),
+        }
+    }
+}
+
+/// How many past decisions are remembered. Unset: the defaults; 0: none.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct DecisionCacheConfig {
+    /// Ids of kept traces (65,536).
+    pub sampled_cache_size: Option<u64>,
+    /// Ids of traces that were not kept (524,288).
+    pub non_sampled_cache_size: Option<u64>,
+}
+
+impl DecisionCacheConfig {
+    /// How many kept ids are remembered.
+    #[must_use]
+    pub fn sampled(&self) -> u64 {
+        self.sampled_cache_size.unwrap_or(1 << 16)
+    }
+
+    /// How many other ids are remembered.
+    #[must_use]
+    pub fn non_sampled(&self) -> u64 {
+        self.non_sampled_cache_size.unwrap_or(1 << 19)
+    }
+}
+
+/// Which spans of a kept trace carry the attributes that say why it was kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    /// The root span; the first span where the root has not arrived.
+    #[default]
+    Root,
+    /// Every span.
+    All,
+    /// None.
+    None,
+}
+
+const TRACE_COMPLETE: &str = "trace-complete";
+const MAX_SHARDS: u32 = 256;
+const MAX_CACHE: u64 = 1 << 26;
+/// Below this a shard would have no room for a handful of requests.
+const MIN_MEMORY_MIB: u64 = 4;
+
+impl Validate for TailSamplingConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        for problem in self.problems() {
+            let path: Vec<&str> = problem.path.iter().map(String::as_str).collect();
+            check.error(&path, problem.message);
+        }
+        if self.policies.is_empty() && self.rules.is_empty() {
+            check.warning(&["rules"], "there are neither rules nor policies: no trace will be kept");
+        }
+    }
+}
+
+impl TailSamplingConfig {
+    /// Everything that is wrong with it.
+    pub(super) fn problems(&self) -> Vec<compile::Problem> {
+        let mut problems = compile::Problems::default();
+        match self.sampling_strategy.as_str() {
+            TRACE_COMPLETE | "" => {}
+            "span-ingest" => problems.add(
+                &["sampling_strategy"],
+                "span-ingest is not available yet; the nearest is trace-complete with a short \
+                 decision_wait_after_root_received",
+            ),
+            other => problems
+                .add(&["sampling_strategy"], format!("unknown strategy {other:?}: the only one is {TRACE_COMPLETE}")),
+        }
+        if self.tail_storage.is_some() {
+            problems.add(
+                &["tail_storage"],
+                "not available yet; the buffer is bounded by memory_limit_mib, remove this key",
+            );
+        }
+        if self.num_shards > MAX_SHARDS {
+            problems.add(&["num_shards"], format!("{} is too many: at most {MAX_SHARDS}", self.num_shards));
+        }
+        if self.memory_limit_mib != 0 && self.memory_limit_mib < MIN_MEMORY_MIB {
+            problems.add(&["memory_limit_mib"], format!("too small: at least {MIN_MEMORY_MIB}, or 0 for the default"));
+        }
+        for (key, size) in [
+            ("sampled_cache_size", self.decision_cache.sampled()),
+            ("non_sampled_cache_size", self.decision_cache.non_sampled()),
+        ] {
+            if size > MAX_CACHE {
+                problems.add(&["decision_cache", key], format!("{size} is too large: at most {MAX_CACHE}"));
+            }
+        }
+        if !self.policies.is_empty() && !self.rules.is_empty() {
+            problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
+        }
+        if !self.rules.is_empty() && self.sample_on_first_match {
+            problems
+                .add(&["sample_on_first_match"], "this belongs to policies; the first matching rule always decides");
+        }
+        compile::compile(self, &mut problems);
+        problems.list
+    }
+}

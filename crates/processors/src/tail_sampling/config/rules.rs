@@ -1,0 +1,204 @@
+//! Our ordered rules.
+
+use std::fmt;
+
+use nyquist_core::config::Duration;
+use serde::{Deserialize, Deserializer, de};
+
+/// One rule. Without `when` it matches every trace.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RuleConfig {
+    /// Its name: unique, in metrics and on kept traces.
+    pub name: String,
+    /// How much of what it matches is kept: 0 to 100.
+    pub sampling_percentage: Option<f64>,
+    /// What it matches.
+    pub when: Option<ConditionConfig>,
+}
+
+/// A condition. Where several keys are set, all of them must hold.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ConditionConfig {
+    /// All of these.
+    pub all: Option<Vec<ConditionConfig>>,
+    /// At least one of these.
+    pub any: Option<Vec<ConditionConfig>>,
+    /// Not this.
+    pub not: Option<Box<ConditionConfig>>,
+    /// How the conditions in this block relate to spans.
+    #[serde(rename = "match")]
+    pub match_: Option<Match>,
+    /// An attribute.
+    pub attribute: Option<AttributeCondition>,
+    /// The name of a span.
+    pub span_name: Option<NameCondition>,
+    /// The status of a span.
+    pub status: Option<StatusCondition>,
+    /// A span has an event `exception`.
+    pub exception: Option<bool>,
+    /// A span failed: status ERROR, an event `exception`, or a truthy attribute `error`.
+    pub error: Option<bool>,
+    /// How long it took.
+    pub latency: Option<LatencyCondition>,
+    /// How many spans have arrived.
+    pub span_count: Option<SpanCountCondition>,
+}
+
+/// How conditions relate to the spans of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// Each condition may be met by another span.
+    AnySpan,
+    /// One span meets the whole block.
+    SameSpan,
+    /// The root span meets the whole block.
+    Root,
+}
+
+/// Where an attribute is looked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttributePlace {
+    /// On the span.
+    Span,
+    /// On its resource.
+    Resource,
+    /// On its events.
+    Event,
+    /// On any of the three.
+    #[default]
+    Any,
+}
+
+/// `attribute`: exactly one of `values`, `regex`, `min`/`max`, `truthy`, `exists`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AttributeCondition {
+    /// The attribute.
+    pub key: String,
+    /// Where it is looked for.
+    pub scope: AttributePlace,
+    /// One of these values; a text matches text only, a number numbers, a boolean booleans.
+    pub values: Option<Vec<ScalarValue>>,
+    /// A regular expression, not anchored, that a text value matches.
+    pub regex: Option<String>,
+    /// A number of at least this.
+    pub min: Option<f64>,
+    /// A number of at most this.
+    pub max: Option<f64>,
+    /// true, a number other than 0, or a text other than "", "0", "false", "no", "off".
+    pub truthy: Option<bool>,
+    /// The attribute is there.
+    pub exists: Option<bool>,
+}
+
+/// `span_name`: exactly one of its keys.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NameCondition {
+    /// One of these.
+    pub values: Option<Vec<String>>,
+    /// Begins with this.
+    pub prefix: Option<String>,
+    /// A regular expression, not anchored.
+    pub regex: Option<String>,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StatusCondition {
+    /// Not set.
+    Unset,
+    /// OK.
+    Ok,
+    /// ERROR.
+    Error,
+}
+
+/// What `latency` measures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LatencyOf {
+    /// From the earliest start to the latest end of what has arrived.
+    #[default]
+    Trace,
+    /// The root span.
+    Root,
+    /// Any one span.
+    Span,
+}
+
+/// `latency`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct LatencyCondition {
+    /// Of what.
+    pub of: LatencyOf,
+    /// Longer than this.
+    pub threshold: Duration,
+    /// And at most this.
+    pub upper_threshold: Option<Duration>,
+}
+
+/// `span_count`, both bounds inclusive.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct SpanCountCondition {
+    /// At least.
+    pub min: Option<u64>,
+    /// At most.
+    pub max: Option<u64>,
+}
+
+/// A value to compare an attribute with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScalarValue {
+    /// Text.
+    String(String),
+    /// A whole number.
+    Int(i64),
+    /// Another number.
+    Double(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+impl<'de> Deserialize<'de> for ScalarValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = ScalarValue;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a text, a number or a boolean")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ScalarValue, E> {
+                Ok(ScalarValue::String(text.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<ScalarValue, E> {
+                Ok(ScalarValue::Bool(value))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<ScalarValue, E> {
+                Ok(ScalarValue::Int(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<ScalarValue, E> {
+                i64::try_from(value)
+                    .map(ScalarValue::Int)
+                    .map_err(|_| E::custom("the number does not fit into 64 bits with a sign"))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<ScalarValue, E> {
+                Ok(ScalarValue::Double(value))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}

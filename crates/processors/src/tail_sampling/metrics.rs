@@ -1,0 +1,210 @@
+//! The processor's metrics: the Collector's names, and what they do not tell.
+
+use std::sync::{Arc, OnceLock};
+
+use nyquist_core::config::ComponentId;
+use nyquist_core::telemetry::{Counter, Histogram, Telemetry, UpDown};
+
+use super::rules::RuleSet;
+use super::rules::verdict::Decision;
+use super::tally::{Tally, Trigger};
+
+const PREFIX: &str = "otelcol_processor_tail_sampling_";
+const AGE_BUCKETS: [f64; 11] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 600.0];
+const TIMER_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 5000.0];
+
+/// One policy's or rule's series.
+#[derive(Debug)]
+struct Series {
+    name: String,
+    yes: Counter,
+    no: Counter,
+    executions: Counter,
+    /// By trigger and decision; registered when first counted.
+    decisions: [[OnceLock<Counter>; 3]; Trigger::ALL.len()],
+}
+
+/// All series of a processor, looked up once.
+pub(super) struct Metrics {
+    telemetry: Arc<Telemetry>,
+    by_name: Vec<Series>,
+    unmatched: Series,
+    global: [Counter; 3],
+    new_traces: Counter,
+    late_sampled: Counter,
+    late_not_sampled: Counter,
+    too_large: Counter,
+    bad_trace_states: Counter,
+    traces: UpDown,
+    spans: UpDown,
+    pub(super) bytes: UpDown,
+    removal_age: Histogram,
+    pub(super) timer: Histogram,
+    pub(super) refused: Counter,
+    pub(super) retries: Counter,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    pub(super) fn new(telemetry: &Arc<Telemetry>, id: &ComponentId, rules: &RuleSet) -> Self {
+        let name = |name: &str| format!("{PREFIX}{name}");
+        let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
+        let policy =
+            |policy: &str| if id.name.is_empty() { policy.to_owned() } else { format!("{}.{policy}", id.name) };
+        let series = |label: String, is_drop: bool| {
+            let votes = |sampled: &str, decision: &str| {
+                telemetry.counter(
+                    &name("count_traces_sampled"),
+                    "Traces by each policy's vote; for rules, by the rule that decided.",
+                    &[("policy", &label), ("sampled", sampled), ("decision", decision)],
+                )
+            };
+            let (yes, no) = if is_drop {
+                (votes("false", "dropped"), votes("false", "not_sampled"))
+            } else {
+                (votes("true", "sampled"), votes("false", "not_sampled"))
+            };
+            let executions = telemetry.counter(
+                &name("sampling_policy_execution_count"),
+                "How often each policy was asked.",
+                &[("policy", &label)],
+            );
+            Series { yes, no, executions, decisions: Default::default(), name: label }
+        };
+        let global = Decision::ALL.map(|decision| {
+            let sampled = if decision == Decision::Sampled { "true" } else { "false" };
+            telemetry.counter(
+                &name("global_count_traces_sampled"),
+                "Traces by the final decision.",
+                &[("sampled", sampled), ("decision", decision.name())],
+            )
+        });
+        let late = |sampled: &str| {
+            telemetry.counter(
+                &name("early_releases_from_cache_decision"),
+                "Late spans that followed the decision on their trace.",
+                &[("sampled", sampled)],
+            )
+        };
+        // Nothing is ever lost without a decision, and no condition can fail; dashboards that
+        // look at these two find them at zero.
+        counter("sampling_trace_dropped_too_early", "Traces that were lost before their decision: always 0.");
+        counter("sampling_policy_evaluation_error", "Policies that failed: always 0.");
+        Self {
+            by_name: (0..rules.names.len())
+                .map(|index| {
+                    let label = rules.names.get(index).map_or("", String::as_str);
+                    series(policy(label), rules.is_drop(index))
+                })
+                .collect(),
+            unmatched: Series {
+                name: policy("none"),
+                yes: detached(),
+                no: detached(),
+                executions: detached(),
+                decisions: Default::default(),
+            },
+            global,
+            new_traces: counter("new_trace_id_received", "Traces that were seen for the first time."),
+            late_sampled: late("true"),
+            late_not_sampled: late("false"),
+            too_large: counter("traces_dropped_too_large", "Traces beyond maximum_trace_size_bytes."),
+            bad_trace_states: counter(
+                "count_spans_with_unparseable_tracestate",
+                "Spans whose tracestate a policy wanted to read, and could not.",
+            ),
+            traces: telemetry.gauge(&name("sampling_traces_on_memory"), "Traces in the buffer.", &[]),
+            spans: telemetry.gauge(&name("spans_on_memory"), "Spans in the buffer, or being handed on.", &[]),
+            bytes: telemetry.gauge(&name("bytes_on_memory"), "Bytes of the buffer's memory in use.", &[]),
+            removal_age: telemetry.histogram(
+                &name("sampling_trace_removal_age"),
+                "Seconds from a trace's first span until it left the buffer.",
+                &AGE_BUCKETS,
+                &[],
+            ),
+            timer: telemetry.histogram(
+                &name("sampling_decision_timer_latency"),
+                "Milliseconds that one round of decisions in one shard took.",
+                &TIMER_BUCKETS,
+                &[],
+            ),
+            refused: counter("refused_requests", "Requests that found the buffer full."),
+            retries: counter(
+                "forward_retries",
+                "Kept batches that the next stage refused and that were offered again.",
+            ),
+            telemetry: Arc::clone(telemetry),
+        }
+    }
+
+    pub(super) fn bad_trace_states(&self, spans: usize) {
+        if spans > 0 {
+            self.bad_trace_states.inc_by(spans as u64);
+        }
+    }
+
+    pub(super) fn spans(&self, change: i64) {
+        self.spans.add(change);
+    }
+
+    /// Counts what happened; `tally` is for the caller to clear.
+    pub(super) fn count(&self, tally: &Tally) {
+        for (counter, count) in [
+            (&self.new_traces, tally.new_traces),
+            (&self.late_sampled, tally.late_sampled),
+            (&self.late_not_sampled, tally.late_not_sampled),
+            (&self.too_large, tally.too_large),
+        ] {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
+        if tally.traces != 0 {
+            self.traces.add(tally.traces);
+        }
+        for &age in &tally.ages {
+            self.removal_age.observe(age);
+        }
+        if tally.decided == 0 {
+            return;
+        }
+        for (series, [yes, no]) in self.by_name.iter().zip(&tally.votes.0) {
+            if yes + no > 0 {
+                series.yes.inc_by(*yes);
+                series.no.inc_by(*no);
+                series.executions.inc_by(yes + no);
+            }
+        }
+        for (series, decisions) in self.by_name.iter().chain([&self.unmatched]).zip(&tally.decisions) {
+            for (trigger, by_decision) in Trigger::ALL.into_iter().zip(decisions) {
+                for (decision, &count) in Decision::ALL.into_iter().zip(by_decision) {
+                    if count > 0 {
+                        self.decided(series, trigger, decision, count);
+                    }
+                }
+            }
+        }
+    }
+
+    fn decided(&self, series: &Series, trigger: Trigger, decision: Decision, count: u64) {
+        self.global[decision as usize].inc_by(count);
+        let counter = series.decisions[trigger as usize][decision as usize].get_or_init(|| {
+            self.telemetry.counter(
+                &format!("{PREFIX}decisions"),
+                "Decisions by the policy or rule that made them, and by what triggered them.",
+                &[("policy", &series.name), ("trigger", trigger.name()), ("decision", decision.name())],
+            )
+        });
+        counter.inc_by(count);
+    }
+}
+
+/// A counter that nobody reads: no policy is asked where none matched.
+fn detached() -> Counter {
+    Telemetry::default().counter("detached", "detached", &[])
+}

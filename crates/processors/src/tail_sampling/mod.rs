@@ -1,0 +1,148 @@
+//! `tail_sampling`: decides whole traces, once they are complete.
+//!
+//! A request is read once, before any lock, into runs of spans with folds: what every condition
+//! wants to know of them ([`rules`]). Each touched shard is then locked once, the runs are copied
+//! into its buffer ([`buffer`]), and the call returns: from then on the sampler is responsible. One task per shard
+//! decides what is due and hands kept traces on, batch by batch; a refused batch is offered again.
+//! Memory is bounded by a byte budget: near its limit the oldest traces are decided early, by the
+//! same rules, and at the limit requests are refused, so nothing is lost silently.
+//!
+//! [`sampler`] is all of that without tasks, driven by explicit times.
+
+mod budget;
+mod buffer;
+pub mod config;
+mod metrics;
+mod request;
+mod rules;
+pub mod sampler;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::clock::Clock;
+use nyquist_core::component::{
+    BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
+    Stability, StartError, processor,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
+
+use config::TailSamplingConfig;
+use sampler::Sampler;
+use worker::Worker;
+
+/// How often a sender that waits for room looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The factory of `tail_sampling`.
+#[must_use]
+pub fn factory() -> ProcessorFactory {
+    processor::<TailSamplingConfig>(Info {
+        name: "tail_sampling",
+        aliases: &[],
+        signals: &[Signal::Traces],
+        stability: Stability::Beta,
+    })
+}
+
+impl ProcessorConfig for TailSamplingConfig {
+    fn build(&self, context: ProcessorContext<'_>) -> Result<Arc<dyn Processor>, BuildError> {
+        Ok(TailSampling::new(self, context)?)
+    }
+}
+
+/// The processor.
+pub struct TailSampling {
+    sampler: Arc<Sampler>,
+    next: Arc<dyn Consumer>,
+    clock: Arc<dyn Clock>,
+    discard_on_shutdown: bool,
+    closed: AtomicBool,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl TailSampling {
+    fn new(config: &TailSamplingConfig, context: ProcessorContext<'_>) -> Result<Arc<Self>, BuildError> {
+        let sampler = Sampler::new(config, &context.id, context.ledger, &context.telemetry)
+            .map_err(|error| BuildError::new(&[], error.to_string()))?;
+        Ok(Arc::new(Self {
+            sampler: Arc::new(sampler),
+            next: context.next,
+            clock: context.clock,
+            discard_on_shutdown: config.drop_pending_traces_on_shutdown,
+            closed: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        }))
+    }
+
+    fn worker(&self, shard: usize) -> Worker {
+        Worker {
+            sampler: Arc::clone(&self.sampler),
+            shard,
+            next: Arc::clone(&self.next),
+            clock: Arc::clone(&self.clock),
+            discard_on_shutdown: self.discard_on_shutdown,
+        }
+    }
+
+    fn open(&self) -> Result<(), Refusal> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Refusal::retryable(None, "tail_sampling: the gateway is shutting down"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for TailSampling {
+    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
+        self.open()?;
+        while self.sampler.must_wait() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.open()?;
+        }
+        self.sampler.insert(batch.wire(), self.clock.now())
+    }
+
+    async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), Refusal> {
+        self.open()?;
+        if self.sampler.must_wait() { Ok(()) } else { self.sampler.room() }
+    }
+}
+
+#[async_trait]
+impl Component for TailSampling {
+    async fn start(&self, host: &Host) -> Result<(), StartError> {
+        let mut tasks = self.tasks.lock();
+        for shard in 0..self.sampler.shards() {
+            let worker = self.worker(shard);
+            tasks.push(host.runtimes.spawn(worker.run(self.stop.subscribe())));
+        }
+        Ok(())
+    }
+
+    async fn shutdown(&self, deadline: Instant) {
+        self.closed.store(true, Ordering::Release);
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+                // Until it is gone, the batch in its hands is not accounted for.
+                let _ = task.await;
+            }
+        }
+        self.sampler.abandon();
+    }
+}

@@ -1,0 +1,235 @@
+//! Reading an export request: runs of spans per shard, folded, before any lock is taken.
+
+use std::hash::BuildHasher;
+use std::ops::Range;
+
+use nyquist_core::wire::{Field, Fields, Value};
+
+use super::rules::Bits;
+use super::rules::plan::Plan;
+
+/// The longest run of several spans: what is copied and written out as one piece.
+const MAX_RUN: usize = 16 << 10;
+/// No header: the parent of resources.
+pub(super) const NO_PARENT: u32 = u32::MAX;
+
+/// Spans of one trace that stand next to each other.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) id: [u8; 16],
+    pub(super) tag: u32,
+    /// The scope's header, as an index into the request's headers.
+    pub(super) header: u32,
+    /// Their place in the request.
+    pub(super) bytes: Range<usize>,
+    pub(super) spans: u32,
+    pub(super) root: bool,
+    /// The earliest start that is set; `u64::MAX` if none is.
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) bits: Bits,
+}
+
+/// What a `ResourceSpans` or `ScopeSpans` holds beside its children.
+#[derive(Debug, Clone)]
+pub(super) struct RequestHeader {
+    /// Its place in the bytes of all headers.
+    bytes: Range<usize>,
+    pub(super) hash: u64,
+    /// A scope's resource, as an index into the request's headers; [`NO_PARENT`] for a resource.
+    pub(super) parent: u32,
+}
+
+/// Keyed hashes of trace ids: which shard, and which place in its tables.
+#[derive(Debug, Clone)]
+pub(super) struct IdHash {
+    seeds: [u64; 2],
+    shards: u64,
+    pub(super) state: foldhash::quality::RandomState,
+}
+
+impl IdHash {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            seeds: [rand::random(), rand::random()],
+            shards: shards as u64,
+            state: foldhash::quality::RandomState::default(),
+        }
+    }
+
+    /// The shard of `id` and its tag there.
+    #[inline]
+    pub(super) fn of(&self, id: &[u8; 16]) -> (usize, u32) {
+        let (halves, _) = id.as_chunks::<8>();
+        let half = |index: usize| halves.get(index).map_or(0, |half| u64::from_le_bytes(*half));
+        let product = u128::from(half(0) ^ self.seeds[0]) * u128::from(half(1) ^ self.seeds[1]);
+        let folded = (product as u64) ^ ((product >> 64) as u64);
+        let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (folded >> 32);
+        (((hash >> 32) * self.shards >> 32) as usize, hash as u32)
+    }
+}
+
+/// The runs of one request, by shard. Reused from request to request.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    pub(super) shards: Vec<Vec<Run>>,
+    /// The shards that have runs.
+    pub(super) touched: Vec<usize>,
+    headers: Vec<RequestHeader>,
+    header_bytes: Vec<u8>,
+    /// Spans with a sound id.
+    pub(super) spans: usize,
+    /// Spans whose trace id is not 16 bytes long.
+    pub(super) invalid: usize,
+    pub(super) bad_trace_states: usize,
+}
+
+impl Request {
+    pub(super) fn header(&self, index: u32) -> Option<(&RequestHeader, &[u8])> {
+        let header = self.headers.get(index as usize)?;
+        Some((header, self.header_bytes.get(header.bytes.clone())?))
+    }
+
+    pub(super) fn headers(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Gives back the memory of an unusually large request.
+    pub(super) fn shrink(&mut self, keep: usize) {
+        for &shard in &self.touched {
+            if let Some(runs) = self.shards.get_mut(shard).filter(|runs| runs.capacity() > keep) {
+                runs.clear();
+                runs.shrink_to(keep);
+            }
+        }
+        const KEEP_BYTES: usize = 1 << 20;
+        if self.header_bytes.capacity() > KEEP_BYTES {
+            self.header_bytes.clear();
+            self.header_bytes.shrink_to(KEEP_BYTES);
+            self.headers.clear();
+            self.headers.shrink_to(keep);
+        }
+    }
+
+    fn clear(&mut self, shards: usize) {
+        for &shard in &self.touched {
+            if let Some(runs) = self.shards.get_mut(shard) {
+                runs.clear();
+            }
+        }
+        self.touched.clear();
+        self.shards.resize_with(shards, Vec::new);
+        self.headers.clear();
+        self.header_bytes.clear();
+        self.spans = 0;
+        self.invalid = 0;
+        self.bad_trace_states = 0;
+    }
+
+    /// Reads `message`, an `ExportTraceServiceRequest`, for `shards` shards.
+    pub(super) fn read(&mut self, message: &[u8], plan: &Plan, hash: &IdHash) {
+        self.clear(hash.shards as usize);
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next() {
+            if let Field { number: 1, value: Value::Len(resource_spans) } = field {
+                self.resource_spans(resource_spans, fields.position() - resource_spans.len(), plan, hash);
+            }
+        }
+    }
+
+    /// `at` is the place of `message` in the request.
+    fn resource_spans(&mut self, message: &[u8], at: usize, plan: &Plan, hash: &IdHash) {
+        // Twice, because the resource may be written after its spans, and folds need it first.
+        let mut bits = Bits::default();
+        let begin = self.header_bytes.len();
+        let mut fields = Fields::new(message);
+        let mut before = 0;
+        while let Some(Field { number, value }) = fields.next() {
+            match (number, value) {
+                (2, Value::Len(_)) => {}
+                (1, Value::Len(resource)) => {
+                    plan.fold_resource(resource, &mut bits);
+                    self.keep(message, before..fields.position());
+                }
+                _ => self.keep(message, before..fields.position()),
+            }
+            before = fields.position();
+        }
+        let resource = self.end_header(begin, NO_PARENT, hash);
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next() {
+            if let Field { number: 2, value: Value::Len(scope_spans) } = field {
+                let at = at + fields.position() - scope_spans.len();
+                self.scope_spans(scope_spans, at, resource, bits, plan, hash);
+            }
+        }
+    }
+
+    fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, bits: Bits, plan: &Plan, hash: &IdHash) {
+        let begin = self.header_bytes.len();
+        // The index that the header is going to have.
+        let header = self.headers.len() as u32;
+        let mut open: Option<(usize, Run)> = None;
+        let mut fields = Fields::new(message);
+        let mut before = 0;
+        while let Some(Field { number, value }) = fields.next() {
+            let place = before..fields.position();
+            before = place.end;
+            let (2, Value::Len(span)) = (number, value) else {
+                self.keep(message, place);
+                continue;
+            };
+            let fold = plan.fold_span(span, bits);
+            self.bad_trace_states += usize::from(fold.bad_trace_state);
+            let Some(id) = fold.id else {
+                self.invalid += 1;
+                continue;
+            };
+            self.spans += 1;
+            let bytes = at + place.start..at + place.end;
+            let start = if fold.start == 0 { u64::MAX } else { fold.start };
+            if let Some((_, run)) = &mut open
+                && run.id == id
+                && run.bytes.end == bytes.start
+                && bytes.end - run.bytes.start <= MAX_RUN
+            {
+                run.bytes.end = bytes.end;
+                run.spans += 1;
+                run.root |= fold.root;
+                run.start = run.start.min(start);
+                run.end = run.end.max(fold.end);
+                run.bits.merge(&fold.bits);
+                continue;
+            }
+            let (shard, tag) = hash.of(&id);
+            let run = Run { id, tag, header, bytes, spans: 1, root: fold.root, start, end: fold.end, bits: fold.bits };
+            if let Some((shard, run)) = open.replace((shard, run)) {
+                self.push(shard, run);
+            }
+        }
+        if let Some((shard, run)) = open {
+            self.push(shard, run);
+        }
+        self.end_header(begin, resource, hash);
+    }
+
+    fn push(&mut self, shard: usize, run: Run) {
+        if let Some(runs) = self.shards.get_mut(shard) {
+            if runs.is_empty() {
+                self.touched.push(shard);
+            }
+            runs.push(run);
+        }
+    }
+
+    fn keep(&mut self, message: &[u8], place: Range<usize>) {
+        self.header_bytes.extend_from_slice(message.get(place).unwrap_or_default());
+    }
+
+    fn end_header(&mut self, begin: usize, parent: u32, hash: &IdHash) -> u32 {
+        let bytes = begin..self.header_bytes.len();
+        let hash = hash.state.hash_one(self.header_bytes.get(bytes.clone()).unwrap_or_default());
+        self.headers.push(RequestHeader { bytes, hash, parent });
+        (self.headers.len() - 1) as u32
+    }
+}

@@ -1,0 +1,252 @@
+//! From configuration to [`RuleSet`]; every mistake is reported, with its place.
+
+use std::collections::HashMap;
+
+use nyquist_core::wire::{put_len_field, put_tag};
+
+use super::bits::CAPACITY;
+use super::expr::{Expr, Facts};
+use super::keys::KeyTable;
+use super::matchers::{TextMatcher, ValueMatcher};
+use super::plan::{AttributeTest, DurationTest, Places, Plan};
+use super::trace_state::TraceStateTest;
+use super::verdict::{Judge, Verdict, Votes};
+use super::{compile_policies, compile_rules};
+use crate::tail_sampling::config::TailSamplingConfig;
+
+/// Something wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Where, below the component's section.
+    pub(crate) path: Vec<String>,
+    /// What, and what to do.
+    pub(crate) message: String,
+}
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    pub(crate) list: Vec<Problem>,
+}
+
+impl Problems {
+    pub(crate) fn add(&mut self, path: &[&str], message: impl Into<String>) {
+        let path = path.iter().map(ToString::to_string).collect();
+        self.list.push(Problem { path, message: message.into() });
+    }
+}
+
+/// Where in the configuration the compiler is.
+#[derive(Debug, Clone)]
+pub(super) struct Place(Vec<String>);
+
+impl Place {
+    pub(super) fn at(key: &str) -> Self {
+        Self(vec![key.to_owned()])
+    }
+
+    pub(super) fn key(&self, key: &str) -> Self {
+        let mut path = self.0.clone();
+        path.push(key.to_owned());
+        Self(path)
+    }
+
+    pub(super) fn index(&self, index: usize) -> Self {
+        self.key(&index.to_string())
+    }
+}
+
+/// Why a kept trace was kept.
+#[derive(Debug)]
+pub(crate) struct Reason {
+    /// The policy or rule, as an index into the names.
+    pub(crate) name: usize,
+    /// The attributes that say so, as fields of a span.
+    pub(crate) attributes: Vec<u8>,
+}
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub(crate) struct RuleSet {
+    pub(crate) plan: Plan,
+    /// The policies' or rules' names.
+    pub(crate) names: Vec<String>,
+    pub(crate) reasons: Vec<Reason>,
+    /// Are these `rules`, not `policies`?
+    pub(crate) ordered: bool,
+    judge: Judge,
+}
+
+impl RuleSet {
+    /// Is the policy a `drop`?
+    pub(crate) fn is_drop(&self, name: usize) -> bool {
+        self.judge.is_drop(name)
+    }
+
+    /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
+    pub(crate) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
+        self.judge.decide(facts, now, votes)
+    }
+}
+
+/// Compiles `config`. The result is for use only if no problem was added.
+pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> RuleSet {
+    let mut builder = Builder { problems, plan: Plan::default(), bits: HashMap::new(), keys: Vec::new(), next_bit: 0 };
+    let ordered = !config.rules.is_empty();
+    let (judge, names, reasons) = if ordered {
+        compile_rules::compile(config, &mut builder)
+    } else {
+        compile_policies::compile(config, &mut builder)
+    };
+    if builder.next_bit > CAPACITY {
+        let list = Place::at(if ordered { "rules" } else { "policies" });
+        builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
+    }
+    RuleSet { plan: builder.finish(), names, reasons, ordered, judge }
+}
+
+/// Collects what is asked of spans. Equal conditions share a bit.
+pub(super) struct Builder<'a> {
+    problems: &'a mut Problems,
+    plan: Plan,
+    bits: HashMap<String, u16>,
+    keys: Vec<Box<[u8]>>,
+    next_bit: usize,
+}
+
+impl Builder<'_> {
+    pub(super) fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.problems.list.push(Problem { path: place.0.clone(), message: message.into() });
+    }
+
+    /// The bit of the condition that `identity` describes, and whether it is a new one.
+    fn bit(&mut self, identity: String) -> (u16, bool) {
+        if let Some(&bit) = self.bits.get(&identity) {
+            return (bit, false);
+        }
+        let bit = (self.next_bit % CAPACITY) as u16;
+        self.next_bit += 1;
+        self.bits.insert(identity, bit);
+        (bit, true)
+    }
+
+    pub(super) fn attribute(&mut self, key: &str, places: Places, matcher: ValueMatcher, identity: &str) -> Expr {
+        let (bit, new) = self.bit(format!("attribute {key:?} {places:?} {identity}"));
+        if new {
+            self.plan.places = self.plan.places.and(places);
+            let index = match self.keys.iter().position(|known| **known == *key.as_bytes()) {
+                Some(index) => index,
+                None => {
+                    self.keys.push(key.as_bytes().into());
+                    self.plan.attributes.push(Vec::new());
+                    self.keys.len() - 1
+                }
+            };
+            if let Some(tests) = self.plan.attributes.get_mut(index) {
+                tests.push(AttributeTest { places, matcher, bit });
+            }
+        }
+        Expr::Bit(bit)
+    }
+
+    pub(super) fn name(&mut self, matcher: TextMatcher, identity: &str) -> Expr {
+        let (bit, new) = self.bit(format!("name {identity}"));
+        if new {
+            self.plan.names.push((matcher, bit));
+        }
+        Expr::Bit(bit)
+    }
+
+    /// `code` is 0 for UNSET, 1 for OK, 2 for ERROR.
+    pub(super) fn status(&mut self, code: usize) -> Expr {
+        let (bit, _) = self.bit(format!("status {code}"));
+        if let Some(slot) = self.plan.statuses.get_mut(code) {
+            *slot = Some(bit);
+        }
+        Expr::Bit(bit)
+    }
+
+    pub(super) fn exception(&mut self) -> Expr {
+        let (bit, _) = self.bit("exception".to_owned());
+        self.plan.exception = Some(bit);
+        Expr::Bit(bit)
+    }
+
+    pub(super) fn root(&mut self) -> Expr {
+        let (bit, _) = self.bit("root".to_owned());
+        self.plan.root = Some(bit);
+        Expr::Bit(bit)
+    }
+
+    pub(super) fn sampled_flag(&mut self) -> Expr {
+        let (bit, _) = self.bit("sampled flag".to_owned());
+        self.plan.sampled_flag = Some(bit);
+        Expr::Bit(bit)
+    }
+
+    /// One span took longer than `above` and at most `up_to` nanoseconds.
+    pub(super) fn span_duration(&mut self, above: i64, up_to: i64) -> Expr {
+        let (bit, new) = self.bit(format!("duration {above} {up_to}"));
+        if new {
+            self.plan.durations.push(DurationTest { above, up_to, bit });
+        }
+        Expr::Bit(bit)
+    }
+
+    pub(super) fn trace_state(&mut self, key: &str, values: TextMatcher, identity: &str) -> Expr {
+        let (bit, new) = self.bit(format!("tracestate {key:?} {identity}"));
+        if new {
+            self.plan.trace_states.push(TraceStateTest { key: key.as_bytes().into(), values, bit });
+        }
+        Expr::Bit(bit)
+    }
+
+    /// A condition that one and the same span meets.
+    pub(super) fn on_one_span(&mut self, expr: Expr) -> Expr {
+        let (bit, new) = self.bit(format!("span {expr:?}"));
+        if new {
+            self.plan.derived.push((expr, bit));
+        }
+        Expr::Bit(bit)
+    }
+
+    /// Checks a name: not empty, not used before.
+    pub(super) fn unique_name(&mut self, name: &str, names: &[String], place: &Place) {
+        if name.is_empty() {
+            self.error(&place.key("name"), "a name is required: it is shown in metrics and on kept traces");
+        } else if names.iter().any(|other| other == name) {
+            self.error(&place.key("name"), format!("{name:?} is used twice: names have to be unique"));
+        }
+    }
+
+    fn finish(self) -> Plan {
+        Plan { keys: KeyTable::new(self.keys), ..self.plan }
+    }
+}
+
+/// Appends an attribute to the fields of a span.
+pub(crate) fn put_attribute(out: &mut Vec<u8>, key: &str, value: AttributeValue<'_>) {
+    let mut any_value = Vec::new();
+    match value {
+        AttributeValue::Text(text) => put_len_field(&mut any_value, 1, text.as_bytes()),
+        AttributeValue::Bool(flag) => {
+            put_tag(&mut any_value, 2, 0);
+            any_value.push(u8::from(flag));
+        }
+        AttributeValue::Double(number) => {
+            put_tag(&mut any_value, 4, 1);
+            any_value.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    let mut key_value = Vec::new();
+    put_len_field(&mut key_value, 1, key.as_bytes());
+    put_len_field(&mut key_value, 2, &any_value);
+    put_len_field(out, 9, &key_value);
+}
+
+/// A value for [`put_attribute`].
+pub(crate) enum AttributeValue<'a> {
+    Text(&'a str),
+    Bool(bool),
+    Double(f64),
+}

@@ -1,0 +1,379 @@
+//! The Collector's policies, with its semantics where it has sound ones.
+//!
+//! Different on purpose: a missing, foreign or empty block is an error; a numeric or boolean policy
+//! does not take values of other types for 0 or false; `not` may hold any policy.
+
+use std::sync::Arc;
+
+use regex::bytes::RegexSet;
+
+use super::compile::{AttributeValue, Builder, Place, Reason, put_attribute};
+use super::expr::Expr;
+use super::limits::{Bucket, Composite, Member};
+use super::matchers::{TextMatcher, ValueMatcher};
+use super::plan::Places;
+use super::random::{Fnv, fnv_threshold, rejection_threshold};
+use super::verdict::{Judge, Policy};
+use crate::tail_sampling::config::{CompositeConfig, PolicyConfig, StringAttributeConfig, TailSamplingConfig};
+
+const TYPES: [&str; 17] = [
+    "always_sample",
+    "and",
+    "boolean_attribute",
+    "bytes_limiting",
+    "composite",
+    "drop",
+    "latency",
+    "not",
+    "numeric_attribute",
+    "ottl_condition",
+    "probabilistic",
+    "rate_limiting",
+    "span_count",
+    "status_code",
+    "string_attribute",
+    "trace_flags",
+    "trace_state",
+];
+const WITHOUT_BLOCK: [&str; 2] = ["always_sample", "trace_flags"];
+const DEFAULT_SALT: &str = "default-hash-seed";
+const MAX_DEPTH: usize = 16;
+
+/// A compiled policy; `threshold` is what the Collector attributes by (see [`Policy::threshold`]).
+struct Compiled {
+    expr: Expr,
+    threshold: u64,
+}
+
+impl From<Expr> for Compiled {
+    fn from(expr: Expr) -> Self {
+        Self { expr, threshold: 0 }
+    }
+}
+
+pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) -> (Judge, Vec<String>, Vec<Reason>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut reasons = Vec::new();
+    let mut drops = Vec::new();
+    let mut others = Vec::new();
+    for (index, policy) in config.policies.iter().enumerate() {
+        let place = Place::at("policies").index(index);
+        builder.unique_name(&policy.name, &names, &place);
+        names.push(policy.name.clone());
+        let reason = reasons.len() as u16;
+        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None) });
+        if policy.kind == "composite"
+            && let Some(composite) = &policy.composite
+        {
+            for member in ordered_members(composite) {
+                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)) });
+            }
+        }
+        let drop = policy.kind == "drop";
+        let compiled = if drop { drop_policy(policy, &place, builder) } else { top_level(policy, &place, builder) };
+        let Some(Compiled { expr, threshold }) = compiled else {
+            continue;
+        };
+        let list = if drop { &mut drops } else { &mut others };
+        list.push(Policy { index, expr, reason, threshold });
+    }
+    if reasons.len() > usize::from(u16::MAX) / 2 {
+        builder.error(&Place::at("policies"), "too many policies");
+    }
+    (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
+}
+
+fn attributes(policy: &str, member: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_attribute(&mut out, "tailsampling.policy", AttributeValue::Text(policy));
+    if let Some(member) = member {
+        put_attribute(&mut out, "tailsampling.composite_policy", AttributeValue::Text(member));
+    }
+    out
+}
+
+/// Checks that the policy has the block of its type and no other.
+fn check_blocks(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> bool {
+    let kind = policy.kind.as_str();
+    if kind.is_empty() {
+        builder.error(&place.key("type"), format!("a type is required: one of {}", TYPES.join(", ")));
+        return false;
+    }
+    if !TYPES.contains(&kind) {
+        builder.error(&place.key("type"), format!("unknown type {kind:?}: the types are {}", TYPES.join(", ")));
+        return false;
+    }
+    let mut sound = true;
+    for block in policy.blocks().filter(|&block| block != kind) {
+        builder.error(&place.key(block), format!("this block belongs to type {block}, but the type is {kind}"));
+        sound = false;
+    }
+    if !WITHOUT_BLOCK.contains(&kind) && !policy.blocks().any(|block| block == kind) {
+        builder.error(place, format!("type {kind} needs a block `{kind}:` with its settings"));
+        sound = false;
+    }
+    sound
+}
+
+fn drop_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
+    if !check_blocks(policy, place, builder) {
+        return None;
+    }
+    let members = &policy.drop.as_ref()?.drop_sub_policy;
+    let place = place.key("drop").key("drop_sub_policy");
+    if members.is_empty() {
+        builder.error(&place, "an empty list would drop every trace: list what should be dropped");
+        return None;
+    }
+    all_of(members, &place, builder, 1)
+}
+
+fn top_level(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
+    if policy.kind != "composite" {
+        return any_policy(policy, place, builder, 0);
+    }
+    if !check_blocks(policy, place, builder) {
+        return None;
+    }
+    composite(policy.composite.as_ref()?, &place.key("composite"), builder)
+}
+
+fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
+    if depth > MAX_DEPTH {
+        builder.error(place, format!("policies are nested more than {MAX_DEPTH} deep"));
+        return None;
+    }
+    if !check_blocks(policy, place, builder) {
+        return None;
+    }
+    let block = place.key(&policy.kind);
+    match policy.kind.as_str() {
+        "and" => {
+            let members = &policy.and.as_ref()?.and_sub_policy;
+            let block = block.key("and_sub_policy");
+            if members.is_empty() {
+                builder.error(&block, "an empty list would sample every trace: use always_sample for that");
+                return None;
+            }
+            all_of(members, &block, builder, depth + 1)
+        }
+        "not" => {
+            let block = block.key("not_sub_policy");
+            let Some(inner) = &policy.not.as_ref()?.not_sub_policy else {
+                builder.error(&block, "a policy is required");
+                return None;
+            };
+            let inner = any_policy(inner, &block, builder, depth + 1)?;
+            Some(Expr::Not(Box::new(inner.expr)).into())
+        }
+        "drop" | "composite" => {
+            builder.error(place, format!("type {} works only at the top level of policies", policy.kind));
+            None
+        }
+        _ => leaf(policy, &block, builder),
+    }
+}
+
+fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
+    let mut parts = Vec::new();
+    let mut threshold = 0;
+    for (index, member) in members.iter().enumerate() {
+        if let Some(compiled) = any_policy(member, &place.index(index), builder, depth) {
+            threshold = threshold.max(compiled.threshold);
+            parts.push(compiled.expr);
+        }
+    }
+    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold })
+}
+
+fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
+    const SPAN_OR_RESOURCE: Places = Places::SPAN.and(Places::RESOURCE);
+    let expr = match policy.kind.as_str() {
+        "always_sample" => Expr::Const(true),
+        "trace_flags" => builder.sampled_flag(),
+        "latency" => {
+            let config = policy.latency?;
+            let up_to = (config.upper_threshold_ms != 0).then_some(config.upper_threshold_ms);
+            if up_to.is_some_and(|up_to| up_to <= config.threshold_ms) {
+                builder.error(&block.key("upper_threshold_ms"), "not above threshold_ms, so no trace would match");
+            }
+            Expr::Latency { unit_nanos: 1_000_000, above: config.threshold_ms, up_to }
+        }
+        "numeric_attribute" => {
+            let config = policy.numeric_attribute.as_ref()?;
+            required_key(&config.key, block, builder);
+            if config.min_value == 0 && config.max_value == 0 {
+                builder.error(block, "min_value or max_value is required; 0 means no bound");
+            }
+            let min = if config.min_value == 0 { i64::MIN } else { config.min_value };
+            let max = if config.max_value == 0 { i64::MAX } else { config.max_value };
+            if min > max {
+                builder.error(&block.key("max_value"), "less than min_value, so no trace would match");
+            }
+            let identity = format!("int {min} {max}");
+            let matcher = ValueMatcher::IntRange(min, max);
+            inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
+        }
+        "string_attribute" => {
+            let config = policy.string_attribute.as_ref()?;
+            required_key(&config.key, block, builder);
+            let identity = format!("text {} {:?}", config.enabled_regex_matching, config.values);
+            let matcher = ValueMatcher::NonEmptyText(text_matcher(config, block, builder)?);
+            inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
+        }
+        "boolean_attribute" => {
+            let config = policy.boolean_attribute.as_ref()?;
+            required_key(&config.key, block, builder);
+            let matcher = ValueMatcher::Bool(config.value);
+            let identity = format!("bool {}", config.value);
+            inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
+        }
+        "status_code" => status_code(&policy.status_code.as_ref()?.status_codes, block, builder)?,
+        "span_count" => {
+            let config = policy.span_count?;
+            let min = u64::try_from(config.min_spans).unwrap_or(0);
+            let max = u64::try_from(config.max_spans).ok().filter(|&max| max > 0).unwrap_or(u64::MAX);
+            if min > max {
+                builder.error(&block.key("max_spans"), "less than min_spans, so no trace would match");
+            }
+            Expr::SpanCount { min, max }
+        }
+        "trace_state" => {
+            let config = policy.trace_state.as_ref()?;
+            required_key(&config.key, block, builder);
+            // The Collector ignores these too.
+            let possible = |value: &&String| !value.is_empty() && config.key.len() + value.len() < 256;
+            let values: Vec<String> = config.values.iter().filter(possible).cloned().collect();
+            let identity = format!("{values:?}");
+            builder.trace_state(&config.key, TextMatcher::exact(values), &identity)
+        }
+        "probabilistic" => {
+            let config = policy.probabilistic.as_ref()?;
+            if !config.sampling_percentage.is_finite() {
+                builder.error(&block.key("sampling_percentage"), "not a number between 0 and 100");
+            }
+            let salt = if config.hash_salt.is_empty() { DEFAULT_SALT } else { &config.hash_salt };
+            let threshold = fnv_threshold(config.sampling_percentage);
+            let expr = Expr::Probabilistic { salt: Fnv::of(salt.as_bytes()), threshold };
+            return Some(Compiled { expr, threshold: rejection_threshold(config.sampling_percentage) });
+        }
+        "rate_limiting" => {
+            let config = policy.rate_limiting?;
+            Expr::SpanRate(bucket(config.spans_per_second, config.burst_capacity, block, builder))
+        }
+        "bytes_limiting" => {
+            let config = policy.bytes_limiting?;
+            Expr::ByteRate(bucket(config.bytes_per_second, config.burst_capacity, block, builder))
+        }
+        "ottl_condition" => {
+            builder.error(
+                block,
+                "type ottl_condition is not available yet; the nearest are `rules` with conditions on attributes, \
+                 span names, status and exceptions (match: same_span puts them on one span)",
+            );
+            return None;
+        }
+        _ => return None,
+    };
+    Some(expr.into())
+}
+
+fn required_key(key: &str, block: &Place, builder: &mut Builder<'_>) {
+    if key.is_empty() {
+        builder.error(&block.key("key"), "the name of an attribute is required");
+    }
+}
+
+fn inverted_if(expr: Expr, invert: bool) -> Expr {
+    if invert { Expr::Not(Box::new(expr)) } else { expr }
+}
+
+fn text_matcher(config: &StringAttributeConfig, block: &Place, builder: &mut Builder<'_>) -> Option<TextMatcher> {
+    let values = config.values.iter().filter(|value| !value.is_empty());
+    if !config.enabled_regex_matching {
+        return Some(TextMatcher::exact(values.cloned()));
+    }
+    match RegexSet::new(values) {
+        Ok(set) => Some(TextMatcher::Regexes(set)),
+        Err(error) => {
+            builder.error(&block.key("values"), format!("invalid regular expression: {error}"));
+            None
+        }
+    }
+}
+
+fn status_code(codes: &[String], block: &Place, builder: &mut Builder<'_>) -> Option<Expr> {
+    let place = block.key("status_codes");
+    if codes.is_empty() {
+        builder.error(&place, "at least one of OK, ERROR, UNSET is required");
+        return None;
+    }
+    let mut parts = Vec::new();
+    for (index, code) in codes.iter().enumerate() {
+        match ["UNSET", "OK", "ERROR"].iter().position(|known| known == code) {
+            Some(number) => parts.push(builder.status(number)),
+            None => builder.error(&place.index(index), format!("unknown status {code:?}: write OK, ERROR or UNSET")),
+        }
+    }
+    Some(Expr::Any(parts))
+}
+
+fn bucket(rate: i64, burst: i64, block: &Place, builder: &mut Builder<'_>) -> Arc<Bucket> {
+    if rate < 0 {
+        builder.error(block, "the rate is negative: no trace would ever pass");
+    }
+    let rate = u64::try_from(rate).unwrap_or(0);
+    let burst = u64::try_from(burst).ok().filter(|&burst| burst > 0).unwrap_or(rate.saturating_mul(2));
+    Arc::new(Bucket::new(rate, burst))
+}
+
+/// The sub-policies in the order in which they are asked.
+fn ordered_members(config: &CompositeConfig) -> Vec<&PolicyConfig> {
+    let members = &config.composite_sub_policy;
+    let listed = config.policy_order.iter().filter_map(|name| members.iter().find(|member| member.name == *name));
+    let mut ordered: Vec<&PolicyConfig> = listed.collect();
+    ordered.extend(members.iter().filter(|member| !config.policy_order.contains(&member.name)));
+    ordered
+}
+
+fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
+    let members = &config.composite_sub_policy;
+    let list = place.key("composite_sub_policy");
+    if members.is_empty() {
+        builder.error(&list, "at least one policy is required");
+        return None;
+    }
+    let known = |name: &String| members.iter().any(|member| member.name == *name);
+    for (index, name) in config.policy_order.iter().enumerate() {
+        if !known(name) {
+            builder.error(&place.key("policy_order").index(index), format!("there is no sub-policy {name:?}"));
+        } else if config.policy_order.iter().take(index).any(|earlier| earlier == name) {
+            builder.error(&place.key("policy_order").index(index), format!("{name:?} is listed twice"));
+        }
+    }
+    for (index, allocation) in config.rate_allocation.iter().enumerate() {
+        if !known(&allocation.policy) {
+            let place = place.key("rate_allocation").index(index).key("policy");
+            builder.error(&place, format!("there is no sub-policy {:?}", allocation.policy));
+        }
+    }
+    for (index, member) in members.iter().enumerate() {
+        let earlier: Vec<String> = members.iter().take(index).map(|member| member.name.clone()).collect();
+        builder.unique_name(&member.name, &earlier, &list.index(index));
+    }
+    let max_total = u64::try_from(config.max_total_spans_per_second).unwrap_or(0);
+    if max_total == 0 {
+        builder.error(&place.key("max_total_spans_per_second"), "a number above 0 is required");
+    }
+    let equal_share = max_total / members.len() as u64;
+    let mut compiled = Vec::new();
+    for member in ordered_members(config) {
+        let index = members.iter().position(|other| std::ptr::eq(other, member)).unwrap_or(0);
+        let expr = any_policy(member, &list.index(index), builder, 1)?.expr;
+        let percent = config.rate_allocation.iter().find(|allocation| allocation.policy == member.name);
+        let percent = percent.and_then(|allocation| u64::try_from(allocation.percent).ok()).unwrap_or(0);
+        let budget = if percent == 0 { equal_share } else { max_total.saturating_mul(percent) / 100 };
+        compiled.push(Member { expr, budget });
+    }
+    Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total))).into())
+}

@@ -1,0 +1,287 @@
+//! Our ordered rules.
+
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use super::compile::{AttributeValue, Builder, Place, Reason, put_attribute};
+use super::expr::Expr;
+use super::matchers::{TextMatcher, ValueMatcher};
+use super::plan::Places;
+use super::random::{Randomness, rejection_threshold};
+use super::verdict::{Judge, Rule};
+use crate::tail_sampling::config::{
+    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
+    ScalarValue, StatusCondition, TailSamplingConfig,
+};
+
+const MAX_DEPTH: usize = 32;
+
+/// What a condition is about.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// One span, not the whole trace.
+    one_span: bool,
+    depth: usize,
+}
+
+pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) -> (Judge, Vec<String>, Vec<Reason>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut reasons = Vec::new();
+    let mut rules = Vec::new();
+    for (index, rule) in config.rules.iter().enumerate() {
+        let place = Place::at("rules").index(index);
+        builder.unique_name(&rule.name, &names, &place);
+        names.push(rule.name.clone());
+        let percentage = percentage(rule, &place, builder);
+        let when = match &rule.when {
+            Some(condition) => {
+                let scope = Scope { one_span: false, depth: 0 };
+                compile_condition(condition, &place.key("when"), scope, builder).unwrap_or(Expr::Const(false))
+            }
+            None => {
+                if index + 1 < config.rules.len() {
+                    let message = "without conditions this rule matches every trace, so no rule after it is reached: \
+                                   add `when:` or make it the last";
+                    builder.error(&place, message);
+                }
+                Expr::Const(true)
+            }
+        };
+        let mut attributes = Vec::new();
+        put_attribute(&mut attributes, "nyquist.sampling.rule", AttributeValue::Text(&rule.name));
+        put_attribute(&mut attributes, "nyquist.sampling.rate", AttributeValue::Double(percentage));
+        reasons.push(Reason { name: index, attributes });
+        rules.push(Rule { when, threshold: rejection_threshold(percentage) });
+    }
+    if rules.len() > usize::from(u16::MAX) / 2 {
+        builder.error(&Place::at("rules"), "too many rules");
+    }
+    (Judge::Rules { rules, randomness: Randomness::new(&config.hash_salt) }, names, reasons)
+}
+
+fn percentage(rule: &RuleConfig, place: &Place, builder: &mut Builder<'_>) -> f64 {
+    let place = place.key("sampling_percentage");
+    let Some(percentage) = rule.sampling_percentage else {
+        builder.error(&place, "required: how much of what matches is kept, from 0 to 100");
+        return 0.0;
+    };
+    if !(0.0..=100.0).contains(&percentage) {
+        builder.error(&place, format!("{percentage} is not between 0 and 100"));
+    }
+    percentage
+}
+
+fn compile_condition(
+    condition: &ConditionConfig,
+    place: &Place,
+    scope: Scope,
+    builder: &mut Builder<'_>,
+) -> Option<Expr> {
+    if scope.depth > MAX_DEPTH {
+        builder.error(place, format!("conditions are nested more than {MAX_DEPTH} deep"));
+        return None;
+    }
+    let narrow = matches!(condition.match_, Some(Match::SameSpan | Match::Root));
+    if condition.match_ == Some(Match::AnySpan) && scope.one_span {
+        builder.error(&place.key("match"), "this is inside a block that is about one span; any_span cannot widen it");
+    }
+    let inner = Scope { one_span: scope.one_span || narrow, depth: scope.depth + 1 };
+    let mut parts = Vec::new();
+    let mut sound = true;
+    let mut add = |part: Option<Expr>| match part {
+        Some(expr) => parts.push(expr),
+        None => sound = false,
+    };
+    if let Some(list) = &condition.all {
+        add(compile_list(list, &place.key("all"), inner, builder).map(Expr::All));
+    }
+    if let Some(list) = &condition.any {
+        add(compile_list(list, &place.key("any"), inner, builder).map(Expr::Any));
+    }
+    if let Some(negated) = &condition.not {
+        let negated = compile_condition(negated, &place.key("not"), inner, builder);
+        add(negated.map(|expr| Expr::Not(Box::new(expr))));
+    }
+    if let Some(attribute) = &condition.attribute {
+        add(compile_attribute(attribute, &place.key("attribute"), builder));
+    }
+    if let Some(name) = &condition.span_name {
+        add(compile_name(name, &place.key("span_name"), builder));
+    }
+    if let Some(status) = condition.status {
+        let code = match status {
+            StatusCondition::Unset => 0,
+            StatusCondition::Ok => 1,
+            StatusCondition::Error => 2,
+        };
+        add(Some(builder.status(code)));
+    }
+    if let Some(wanted) = condition.exception {
+        add(Some(wanted_or_not(builder.exception(), wanted)));
+    }
+    if let Some(wanted) = condition.error {
+        add(Some(wanted_or_not(error(builder), wanted)));
+    }
+    if let Some(latency) = condition.latency {
+        add(compile_latency(latency, &place.key("latency"), inner, builder));
+    }
+    if let Some(count) = condition.span_count {
+        let place = place.key("span_count");
+        if inner.one_span {
+            builder.error(&place, "spans are counted per trace; put this outside of the block about one span");
+        }
+        let (min, max) = (count.min.unwrap_or(0), count.max.unwrap_or(u64::MAX));
+        if min > max || count.min.is_none() && count.max.is_none() {
+            builder.error(&place, "min or max is required, and min not above max");
+        }
+        add(Some(Expr::SpanCount { min, max }));
+    }
+    if !sound {
+        return None;
+    }
+    if parts.is_empty() {
+        builder.error(place, "no condition is given here; remove the block to match everything");
+        return None;
+    }
+    if condition.match_ == Some(Match::Root) {
+        parts.insert(0, builder.root());
+    }
+    let expr = match (parts.pop(), parts.is_empty()) {
+        (Some(only), true) => only,
+        (last, _) => Expr::All(parts.into_iter().chain(last).collect()),
+    };
+    let already_one_span = scope.one_span;
+    Some(if narrow && !already_one_span { builder.on_one_span(expr) } else { expr })
+}
+
+fn compile_list(list: &[ConditionConfig], place: &Place, scope: Scope, builder: &mut Builder<'_>) -> Option<Vec<Expr>> {
+    if list.is_empty() {
+        builder.error(place, "the list is empty");
+        return None;
+    }
+    let mut parts = Vec::new();
+    for (index, condition) in list.iter().enumerate() {
+        parts.extend(compile_condition(condition, &place.index(index), scope, builder));
+    }
+    (parts.len() == list.len()).then_some(parts)
+}
+
+fn wanted_or_not(expr: Expr, wanted: bool) -> Expr {
+    if wanted { expr } else { Expr::Not(Box::new(expr)) }
+}
+
+fn error(builder: &mut Builder<'_>) -> Expr {
+    let attribute = builder.attribute("error", Places::SPAN, ValueMatcher::Truthy, "truthy");
+    Expr::Any(vec![builder.status(2), builder.exception(), attribute])
+}
+
+fn compile_latency(latency: LatencyCondition, place: &Place, scope: Scope, builder: &mut Builder<'_>) -> Option<Expr> {
+    let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    let above = nanos(latency.threshold.0);
+    let up_to = latency.upper_threshold.map(|upper| nanos(upper.0));
+    if up_to.is_some_and(|up_to| up_to <= above) {
+        builder.error(&place.key("upper_threshold"), "not above threshold, so nothing would match");
+    }
+    match latency.of {
+        LatencyOf::Trace if scope.one_span => {
+            let message = "the latency of the trace is not that of one span: use `of: span`, or put this outside of \
+                           the block about one span";
+            builder.error(&place.key("of"), message);
+            None
+        }
+        LatencyOf::Trace => Some(Expr::Latency { unit_nanos: 1, above, up_to }),
+        LatencyOf::Span => Some(builder.span_duration(above, up_to.unwrap_or(i64::MAX))),
+        LatencyOf::Root => {
+            let duration = builder.span_duration(above, up_to.unwrap_or(i64::MAX));
+            let both = Expr::All(vec![builder.root(), duration]);
+            Some(if scope.one_span { both } else { builder.on_one_span(both) })
+        }
+    }
+}
+
+fn compile_name(name: &NameCondition, place: &Place, builder: &mut Builder<'_>) -> Option<Expr> {
+    let given = [name.values.is_some(), name.prefix.is_some(), name.regex.is_some()];
+    if given.iter().filter(|&&given| given).count() != 1 {
+        builder.error(place, "exactly one of values, prefix, regex is required");
+        return None;
+    }
+    let identity = format!("{name:?}");
+    let matcher = if let Some(values) = &name.values {
+        TextMatcher::exact(values.iter().cloned())
+    } else if let Some(prefix) = &name.prefix {
+        TextMatcher::Prefix(prefix.as_bytes().into())
+    } else {
+        TextMatcher::Regex(regex(name.regex.as_deref()?, &place.key("regex"), builder)?)
+    };
+    Some(builder.name(matcher, &identity))
+}
+
+fn regex(pattern: &str, place: &Place, builder: &mut Builder<'_>) -> Option<Regex> {
+    match Regex::new(pattern) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            builder.error(place, format!("invalid regular expression: {error}"));
+            None
+        }
+    }
+}
+
+fn compile_attribute(config: &AttributeCondition, place: &Place, builder: &mut Builder<'_>) -> Option<Expr> {
+    if config.key.is_empty() {
+        builder.error(&place.key("key"), "the name of an attribute is required");
+        return None;
+    }
+    let places = match config.scope {
+        AttributePlace::Span => Places::SPAN,
+        AttributePlace::Resource => Places::RESOURCE,
+        AttributePlace::Event => Places::EVENT,
+        AttributePlace::Any => Places::SPAN.and(Places::RESOURCE).and(Places::EVENT),
+    };
+    let range = config.min.is_some() || config.max.is_some();
+    let tests =
+        [config.values.is_some(), config.regex.is_some(), range, config.truthy.is_some(), config.exists.is_some()];
+    if tests.iter().filter(|&&given| given).count() != 1 {
+        builder.error(place, "exactly one of values, regex, min/max, truthy, exists is required");
+        return None;
+    }
+    let mut wanted = true;
+    let (matcher, identity) = if let Some(values) = &config.values {
+        if values.is_empty() {
+            builder.error(&place.key("values"), "the list is empty");
+        }
+        (values_matcher(values), format!("values {values:?}"))
+    } else if let Some(pattern) = &config.regex {
+        let regex = regex(pattern, &place.key("regex"), builder)?;
+        (ValueMatcher::Text(TextMatcher::Regex(regex)), format!("regex {pattern:?}"))
+    } else if range {
+        let (min, max) = (config.min.unwrap_or(f64::NEG_INFINITY), config.max.unwrap_or(f64::INFINITY));
+        if !(min <= max) {
+            builder.error(&place.key("max"), "less than min, so nothing would match");
+        }
+        (ValueMatcher::NumberRange(min, max), format!("range {min} {max}"))
+    } else if let Some(truthy) = config.truthy {
+        wanted = truthy;
+        (ValueMatcher::Truthy, "truthy".to_owned())
+    } else {
+        wanted = config.exists.unwrap_or(true);
+        (ValueMatcher::Exists, "exists".to_owned())
+    };
+    Some(wanted_or_not(builder.attribute(&config.key, places, matcher, &identity), wanted))
+}
+
+fn values_matcher(values: &[ScalarValue]) -> ValueMatcher {
+    let mut texts = Vec::new();
+    let (mut integers, mut numbers) = (Vec::new(), Vec::new());
+    let (mut yes, mut no) = (false, false);
+    for value in values {
+        match value {
+            ScalarValue::String(text) => texts.push(text.clone()),
+            ScalarValue::Int(number) => integers.push(*number),
+            ScalarValue::Double(number) => numbers.push(*number),
+            ScalarValue::Bool(true) => yes = true,
+            ScalarValue::Bool(false) => no = true,
+        }
+    }
+    ValueMatcher::Values { texts: TextMatcher::exact(texts), numbers, integers, yes, no }
+}

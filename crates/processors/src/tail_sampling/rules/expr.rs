@@ -1,0 +1,103 @@
+//! Conditions over the folded state of a trace.
+
+use std::sync::Arc;
+
+use super::Bits;
+use super::limits::{Bucket, Composite};
+use super::random::Fnv;
+
+/// What is known of a trace when it is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) id: &'a [u8; 16],
+    pub(crate) bits: &'a Bits,
+    /// The earliest start that is set; `u64::MAX` if none is.
+    pub(crate) start: u64,
+    /// The latest end.
+    pub(crate) end: u64,
+    pub(crate) spans: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Facts<'_> {
+    /// From the earliest start to the latest end, in nanoseconds; 0 if no start is known.
+    fn duration(&self) -> i64 {
+        if self.start == u64::MAX {
+            return 0;
+        }
+        i64::try_from(i128::from(self.end) - i128::from(self.start)).unwrap_or(i64::MAX)
+    }
+}
+
+/// One evaluation.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// Nanoseconds of the sampler's clock.
+    pub(crate) now: u64,
+    /// The sub-policy of a composite that said yes.
+    pub(crate) member: Option<u16>,
+}
+
+/// A condition.
+#[derive(Debug)]
+pub(super) enum Expr {
+    /// Always, or never.
+    Const(bool),
+    /// Some span has this bit; for a span: it has.
+    Bit(u16),
+    /// All hold; asks until one does not.
+    All(Vec<Expr>),
+    /// One holds; asks until one does.
+    Any(Vec<Expr>),
+    /// Does not hold.
+    Not(Box<Expr>),
+    /// The trace took more than `above` and at most `up_to` units.
+    Latency { unit_nanos: i64, above: i64, up_to: Option<i64> },
+    /// Inclusive bounds.
+    SpanCount { min: u64, max: u64 },
+    /// The Collector's hash of the id is at most the threshold.
+    Probabilistic { salt: Fnv, threshold: u64 },
+    /// There are tokens for all spans.
+    SpanRate(Arc<Bucket>),
+    /// There are tokens for all bytes.
+    ByteRate(Arc<Bucket>),
+    /// A sub-policy samples it within its budget.
+    Composite(Arc<Composite>),
+}
+
+impl Expr {
+    pub(super) fn holds(&self, facts: &Facts<'_>, look: &mut Look) -> bool {
+        match self {
+            Self::Const(value) => *value,
+            Self::Bit(bit) => facts.bits.get(*bit),
+            Self::All(parts) => parts.iter().all(|part| part.holds(facts, look)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(facts, look)),
+            Self::Not(part) => !part.holds(facts, look),
+            Self::Latency { unit_nanos, above, up_to } => {
+                let duration = facts.duration() / unit_nanos;
+                duration > *above && up_to.is_none_or(|up_to| duration <= up_to)
+            }
+            Self::SpanCount { min, max } => (*min..=*max).contains(&facts.spans),
+            Self::Probabilistic { salt, threshold } => salt.hash(facts.id) <= *threshold,
+            Self::SpanRate(bucket) => bucket.take(facts.spans, look.now),
+            Self::ByteRate(bucket) => bucket.take(facts.bytes, look.now),
+            Self::Composite(composite) => {
+                look.member = composite.choose(facts, look);
+                look.member.is_some()
+            }
+        }
+    }
+
+    /// For conditions on one span, which have only bits.
+    #[inline]
+    pub(super) fn holds_for_span(&self, bits: &Bits) -> bool {
+        match self {
+            Self::Const(value) => *value,
+            Self::Bit(bit) => bits.get(*bit),
+            Self::All(parts) => parts.iter().all(|part| part.holds_for_span(bits)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds_for_span(bits)),
+            Self::Not(part) => !part.holds_for_span(bits),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What keeps a trace: the configuration compiled into folds over spans and verdicts over folds.
+//!
+//! - [`compile`] turns policies and rules into a [`RuleSet`], naming each mistake;
+//! - [`plan`] looks at a span once, when it arrives, and reduces it to [`bits::Bits`];
+//! - [`expr`] evaluates a trace's folded state;
+//! - [`verdict`] combines votes (policies) or takes the first match (rules);
+//! - [`limits`] holds the policies with state: token buckets and composite budgets.
+
+pub(super) mod bits;
+pub(super) mod compile;
+mod compile_policies;
+mod compile_rules;
+pub(super) mod expr;
+mod keys;
+mod limits;
+mod matchers;
+pub(super) mod plan;
+pub(super) mod random;
+mod trace_state;
+pub(super) mod verdict;
+
+pub(super) use bits::Bits;
+pub(super) use compile::RuleSet;
+pub(super) use expr::Facts;

@@ -1,0 +1,248 @@
+//! Folding a span: everything that any condition wants to know, in one pass over its bytes.
+
+use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
+
+use super::Bits;
+use super::expr::Expr;
+use super::keys::KeyTable;
+use super::matchers::{TextMatcher, ValueMatcher};
+use super::trace_state::{self, TraceStateTest};
+
+/// Where attributes are looked for: a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Places(u8);
+
+impl Places {
+    pub(super) const SPAN: Self = Self(1);
+    pub(super) const RESOURCE: Self = Self(2);
+    pub(super) const EVENT: Self = Self(4);
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A test of an attribute's value.
+#[derive(Debug)]
+pub(super) struct AttributeTest {
+    pub(super) places: Places,
+    pub(super) matcher: ValueMatcher,
+    pub(super) bit: u16,
+}
+
+/// A test of one span's duration in nanoseconds: above, and up to.
+#[derive(Debug)]
+pub(super) struct DurationTest {
+    pub(super) above: i64,
+    pub(super) up_to: i64,
+    pub(super) bit: u16,
+}
+
+/// Everything that is asked of spans.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(super) keys: KeyTable,
+    /// By the key's index.
+    pub(super) attributes: Vec<Vec<AttributeTest>>,
+    /// In which places any attribute is looked for.
+    pub(super) places: Places,
+    pub(super) names: Vec<(TextMatcher, u16)>,
+    /// For UNSET, OK, ERROR.
+    pub(super) statuses: [Option<u16>; 3],
+    pub(super) exception: Option<u16>,
+    pub(super) root: Option<u16>,
+    pub(super) sampled_flag: Option<u16>,
+    pub(super) durations: Vec<DurationTest>,
+    pub(super) trace_states: Vec<TraceStateTest>,
+    /// Conditions on one span that combine the bits above; in order.
+    pub(super) derived: Vec<(Expr, u16)>,
+}
+
+/// What the sampler needs of every span, and what the conditions found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpanFold {
+    /// `None` if it is not 16 bytes long.
+    pub(crate) id: Option<[u8; 16]>,
+    pub(crate) root: bool,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) bits: Bits,
+    /// It has a `tracestate` that cannot be read, and a condition wanted to.
+    pub(crate) bad_trace_state: bool,
+}
+
+impl Plan {
+    /// The bits of a resource, given as one piece of its message.
+    pub(crate) fn fold_resource(&self, resource: &[u8], bits: &mut Bits) {
+        if !self.places.has(Places::RESOURCE) {
+            return;
+        }
+        for field in Fields::new(resource) {
+            if let Field { number: 1, value: Value::Len(attribute) } = field {
+                self.attribute(attribute, Places::RESOURCE, bits);
+            }
+        }
+    }
+
+    /// Folds one span; `bits` are those of its resource.
+    #[inline]
+    pub(crate) fn fold_span(&self, span: &[u8], bits: Bits) -> SpanFold {
+        let mut fold = SpanFold { id: None, root: true, start: 0, end: 0, bits, bad_trace_state: false };
+        let mut name: &[u8] = &[];
+        let mut trace_state: &[u8] = &[];
+        let mut status = 0;
+        let mut flags = 0;
+        let span_attributes = self.places.has(Places::SPAN);
+        let events = self.exception.is_some() || self.places.has(Places::EVENT);
+        for Field { number, value } in Fields::new(span) {
+            match (number, value) {
+                (9, Value::Len(attribute)) if span_attributes => {
+                    self.attribute(attribute, Places::SPAN, &mut fold.bits);
+                }
+                (1, Value::Len(id)) => fold.id = id.try_into().ok(),
+                (3, Value::Len(text)) => trace_state = text,
+                (4, Value::Len(parent)) => fold.root = parent.iter().all(|&byte| byte == 0),
+                (5, Value::Len(text)) => name = text,
+                (7, Value::Fixed64(nanos)) => fold.start = nanos,
+                (8, Value::Fixed64(nanos)) => fold.end = nanos,
+                (11, Value::Len(event)) if events => self.event(event, &mut fold.bits),
+                (15, Value::Len(message)) => {
+                    for field in Fields::new(message) {
+                        if let Field { number: 3, value: Value::Varint(code) } = field {
+                            status = code;
+                        }
+                    }
+                }
+                (16, Value::Fixed32(bits)) => flags = bits,
+                _ => {}
+            }
+        }
+        self.whole_span(&mut fold, name, trace_state, status, flags);
+        fold
+    }
+
+    /// What can only be told once all fields are known: the last of a repeated field counts.
+    #[inline]
+    fn whole_span(&self, fold: &mut SpanFold, name: &[u8], trace_state: &[u8], status: u64, flags: u32) {
+        if let Some(Some(bit)) = usize::try_from(status).ok().and_then(|status| self.statuses.get(status)) {
+            fold.bits.set(*bit);
+        }
+        if fold.root
+            && let Some(bit) = self.root
+        {
+            fold.bits.set(bit);
+        }
+        if flags & 1 != 0
+            && let Some(bit) = self.sampled_flag
+        {
+            fold.bits.set(bit);
+        }
+        for (matcher, bit) in &self.names {
+            if matcher.matches(name) {
+                fold.bits.set(*bit);
+            }
+        }
+        if !self.durations.is_empty() && fold.start != 0 {
+            let nanos = i128::from(fold.end) - i128::from(fold.start);
+            let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+            for test in &self.durations {
+                if nanos > test.above && nanos <= test.up_to {
+                    fold.bits.set(test.bit);
+                }
+            }
+        }
+        if !trace_state.is_empty() && !self.trace_states.is_empty() {
+            self.trace_state(trace_state, fold);
+        }
+        for (expr, bit) in &self.derived {
+            if expr.holds_for_span(&fold.bits) {
+                fold.bits.set(*bit);
+            }
+        }
+    }
+
+    #[cold]
+    fn trace_state(&self, header: &[u8], fold: &mut SpanFold) {
+        let Some(entries) = trace_state::parse(header) else {
+            fold.bad_trace_state = true;
+            return;
+        };
+        for test in &self.trace_states {
+            if entries.iter().any(|(key, value)| **key == *test.key && test.values.matches(value)) {
+                fold.bits.set(test.bit);
+            }
+        }
+    }
+
+    fn event(&self, event: &[u8], bits: &mut Bits) {
+        let mut name: &[u8] = &[];
+        let attributes = self.places.has(Places::EVENT);
+        for Field { number, value } in Fields::new(event) {
+            match (number, value) {
+                (2, Value::Len(text)) => name = text,
+                (3, Value::Len(attribute)) if attributes => self.attribute(attribute, Places::EVENT, bits),
+                _ => {}
+            }
+        }
+        if name == b"exception"
+            && let Some(bit) = self.exception
+        {
+            bits.set(bit);
+        }
+    }
+
+    #[inline]
+    fn attribute(&self, key_value: &[u8], place: Places, bits: &mut Bits) {
+        match split_plain(key_value) {
+            Some((key, value)) => {
+                if let Some(index) = self.keys.find(key) {
+                    self.test(index, AnyValue::new(value), place, bits);
+                }
+            }
+            None => self.unusual_attribute(key_value, place, bits),
+        }
+    }
+
+    #[cold]
+    fn unusual_attribute(&self, key_value: &[u8], place: Places, bits: &mut Bits) {
+        let attribute = KeyValue::new(key_value);
+        if let Some(index) = self.keys.find(attribute.key) {
+            self.test(index, attribute.value, place, bits);
+        }
+    }
+
+    fn test(&self, key: usize, value: AnyValue<'_>, place: Places, bits: &mut Bits) {
+        for test in self.attributes.get(key).map_or(&[][..], Vec::as_slice) {
+            if test.places.has(place) && test.matcher.matches(value) {
+                bits.set(test.bit);
+            }
+        }
+    }
+}
+
+/// Key and value of a `KeyValue` that consists of just these two fields, each shorter than 128
+/// bytes, in either order: as every known library writes it.
+#[inline]
+fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    const KEY: u8 = 0x0a;
+    const VALUE: u8 = 0x12;
+    let (&[first_tag, first_len], rest) = message.split_first_chunk::<2>()?;
+    if first_len >= 0x80 {
+        return None;
+    }
+    let (first, rest) = rest.split_at_checked(usize::from(first_len))?;
+    let (&[second_tag, second_len], second) = rest.split_first_chunk::<2>()?;
+    if second_len >= 0x80 || second.len() != usize::from(second_len) {
+        return None;
+    }
+    match (first_tag, second_tag) {
+        (KEY, VALUE) => Some((first, second)),
+        (VALUE, KEY) => Some((second, first)),
+        _ => None,
+    }
+}

@@ -1,0 +1,144 @@
+//! From conditions to a decision.
+
+use super::expr::{Expr, Facts, Look};
+use super::random::Randomness;
+
+/// What becomes of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is kept.
+    Sampled,
+    /// Nothing kept it.
+    NotSampled,
+    /// A `drop` policy matched it.
+    Dropped,
+}
+
+impl Decision {
+    pub(crate) const ALL: [Self; 3] = [Self::Sampled, Self::NotSampled, Self::Dropped];
+
+    /// The label value.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sampled => "sampled",
+            Self::NotSampled => "not_sampled",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A decision, and the reason (an index into the rule set's reasons) if one policy or rule made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) decision: Decision,
+    pub(crate) reason: Option<u16>,
+}
+
+impl Verdict {
+    pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None };
+}
+
+/// A policy of the Collector.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// Its place in the list of names.
+    pub(super) index: usize,
+    pub(super) expr: Expr,
+    /// The first of its reasons; the sub-policies of a composite follow.
+    pub(super) reason: u16,
+    /// Among policies that sample a trace, the smallest names it; 0 for those without a rate.
+    pub(super) threshold: u64,
+}
+
+/// A rule of ours.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) when: Expr,
+    pub(super) threshold: u64,
+}
+
+/// How decisions are made.
+#[derive(Debug)]
+pub(super) enum Judge {
+    Policies { drops: Vec<Policy>, others: Vec<Policy>, first_match: bool },
+    Rules { rules: Vec<Rule>, randomness: Randomness },
+}
+
+/// How policies voted: per policy, votes to sample (or drop), and others.
+#[derive(Debug, Default)]
+pub(crate) struct Votes(pub(crate) Vec<[u64; 2]>);
+
+impl Votes {
+    fn count(&mut self, policy: usize, yes: bool) {
+        if let Some(votes) = self.0.get_mut(policy) {
+            votes[usize::from(!yes)] += 1;
+        }
+    }
+}
+
+impl Judge {
+    pub(super) fn is_drop(&self, name: usize) -> bool {
+        match self {
+            Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),
+            Self::Rules { .. } => false,
+        }
+    }
+
+    pub(super) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
+        match self {
+            Self::Policies { drops, others, first_match } => {
+                by_policies(drops, others, *first_match, facts, now, votes)
+            }
+            Self::Rules { rules, randomness } => by_rules(rules, *randomness, facts, now, votes),
+        }
+    }
+}
+
+fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
+    let mut look = Look { now, member: None };
+    let Some(index) = rules.iter().position(|rule| rule.when.holds(facts, &mut look)) else {
+        return Verdict::NONE;
+    };
+    let threshold = rules.get(index).map_or(u64::MAX, |rule| rule.threshold);
+    let kept = threshold == 0 || randomness.of(facts.id) >= threshold;
+    votes.count(index, kept);
+    let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
+    Verdict { decision, reason: u16::try_from(index).ok() }
+}
+
+fn by_policies(
+    drops: &[Policy],
+    others: &[Policy],
+    first_match: bool,
+    facts: &Facts<'_>,
+    now: u64,
+    votes: &mut Votes,
+) -> Verdict {
+    for policy in drops {
+        let drop = policy.expr.holds(facts, &mut Look { now, member: None });
+        votes.count(policy.index, drop);
+        if drop {
+            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason) };
+        }
+    }
+    let mut winner: Option<(u16, u64)> = None;
+    for policy in others {
+        let mut look = Look { now, member: None };
+        let keep = policy.expr.holds(facts, &mut look);
+        votes.count(policy.index, keep);
+        if !keep {
+            continue;
+        }
+        let reason = policy.reason + look.member.map_or(0, |member| member + 1);
+        if winner.is_none_or(|(_, threshold)| policy.threshold < threshold) {
+            winner = Some((reason, policy.threshold));
+        }
+        if first_match {
+            break;
+        }
+    }
+    match winner {
+        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason) },
+        None => Verdict::NONE,
+    }
+}

@@ -1,0 +1,105 @@
+//! The task of one shard: decides what is due, and hands on what is kept, one batch at a time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use nyquist_core::clock::Clock;
+use nyquist_core::component::Consumer;
+use tokio::sync::watch;
+use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
+
+use super::sampler::{Outgoing, Sampler};
+
+/// How often due traces are looked for: the precision of `decision_wait`.
+const TICK: Duration = Duration::from_millis(50);
+/// Kept traces leave at least every so many ticks; sooner if there is a full batch.
+const TICKS_PER_FLUSH: u32 = 2;
+/// Traces that are decided under one lock.
+const SLICE: usize = 256;
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The longest that the next stage can ask to be left alone.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// One shard's task.
+pub(super) struct Worker {
+    pub(super) sampler: Arc<Sampler>,
+    pub(super) shard: usize,
+    pub(super) next: Arc<dyn Consumer>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) discard_on_shutdown: bool,
+}
+
+type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Worker {
+    /// Works until told to stop; then decides everything and hands all of it on.
+    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sending: Option<Sending> = None;
+        let mut until_flush = self.shard as u32 % TICKS_PER_FLUSH;
+        let mut flush = false;
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                _ = stop.changed() => {}
+                () = finish(&mut sending), if sending.is_some() => sending = None,
+                _ = ticks.tick() => {
+                    self.decide().await;
+                    flush |= until_flush == 0;
+                    until_flush = until_flush.checked_sub(1).unwrap_or(TICKS_PER_FLUSH - 1);
+                }
+            }
+            if sending.is_none() && (flush || self.sampler.has_full_batch(self.shard)) {
+                sending = self.sampler.take(self.shard, self.clock.now()).map(|out| self.send(out));
+                flush &= sending.is_some();
+            }
+        }
+        finish(&mut sending).await;
+        while self.sampler.decide_all(self.shard, self.clock.now(), SLICE, self.discard_on_shutdown) {
+            tokio::task::yield_now().await;
+        }
+        while let Some(out) = self.sampler.take(self.shard, self.clock.now()) {
+            self.send(out).await;
+        }
+    }
+
+    async fn decide(&self) {
+        let begin = self.clock.now();
+        while self.sampler.decide(self.shard, self.clock.now(), SLICE) {
+            tokio::task::yield_now().await;
+        }
+        self.sampler.decided_in(self.clock.now().saturating_sub(begin));
+    }
+
+    /// Offers a batch until it is taken, or refused for good.
+    fn send(&self, out: Outgoing) -> Sending {
+        let (next, sampler) = (Arc::clone(&self.next), Arc::clone(&self.sampler));
+        Box::pin(async move {
+            let mut backoff = FIRST_BACKOFF;
+            loop {
+                let refusal = match next.consume(out.batch()).await {
+                    Ok(()) => return out.accepted(),
+                    Err(refusal) => refusal,
+                };
+                if !refusal.is_retryable() {
+                    tracing::warn!(%refusal, "kept traces were refused for good and are lost");
+                    return out.rejected();
+                }
+                sampler.count_retry();
+                tracing::debug!(%refusal, "kept traces were refused for now");
+                let delay = refusal.retry_delay().unwrap_or(backoff).min(MAX_DELAY);
+                sleep(delay.mul_f64(rand::random_range(1.0..1.3))).await;
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+            }
+        })
+    }
+}
+
+/// Completes when the batch on its way is settled; at once if there is none.
+async fn finish(sending: &mut Option<Sending>) {
+    if let Some(sending) = sending {
+        sending.await;
+    }
+}

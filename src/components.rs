@@ -1,0 +1,30 @@
+//! The built-in components: the one explicit list.
+
+use nyquist_core::component::Registry;
+use nyquist_exporters as exporters;
+use nyquist_extensions as extensions;
+use nyquist_processors as processors;
+use nyquist_receivers as receivers;
+
+/// All components that come with Nyquist. A plugin is a `push` to one of its lists.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry {
+        receivers: vec![receivers::otlp::factory()],
+        processors: vec![
+            processors::attributes::factory(),
+            processors::batch::factory(),
+            processors::memory_limiter::factory(),
+            processors::resource::factory(),
+            processors::tail_sampling::factory(),
+        ],
+        exporters: vec![
+            exporters::debug::factory(),
+            exporters::nop::factory(),
+            exporters::otlp::factory(),
+            exporters::otlp_http::factory(),
+            exporters::prometheus_remote_write::factory(),
+        ],
+        extensions: vec![extensions::health_check::factory()],
+    }
+}
