@@ -26,6 +26,10 @@ pub fn registry() -> Registry {
             exporters::prometheus::factory(),
             exporters::prometheus_remote_write::factory(),
         ],
-        extensions: vec![extensions::health_check::factory()],
+        extensions: vec![
+            extensions::basicauth::factory(),
+            extensions::bearertokenauth::factory(),
+            extensions::health_check::factory(),
+        ],
     }
 }
