@@ -11,12 +11,11 @@ use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, Sta
 use nyquist_core::delivery::{Attempt, Outcome, Request};
 use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, GrpcEndpoint, user_agent};
 use nyquist_core::net::compression::encode::Compression;
+use nyquist_core::net::grpc::{CONTENT_TYPE_GRPC, HEADER_LEN, header};
 use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
 
 use super::OtlpConfig;
 use super::reply::outcome;
-
-const HEADER_LEN: usize = 5;
 
 /// Calls `Export` of one signal's service.
 pub(super) struct GrpcAttempt {
@@ -86,7 +85,7 @@ fn path(signal: Signal) -> &'static str {
 /// What all requests have in common.
 fn headers(config: &OtlpConfig, compression: Compression) -> Result<HeaderMap, String> {
     let mut headers = config.headers.to_map()?;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     headers.insert(TE, HeaderValue::from_static("trailers"));
     let agent = if config.user_agent.is_empty() { user_agent() } else { config.user_agent.clone() };
     headers.insert(USER_AGENT, HeaderValue::try_from(agent).map_err(|error| error.to_string())?);
@@ -159,8 +158,7 @@ impl Attempt for GrpcAttempt {
 fn frame_header(compressed: bool, len: usize) -> Result<[u8; HEADER_LEN], Outcome> {
     let len = u32::try_from(len)
         .map_err(|_| Outcome::TooLarge { message: format!("{len} bytes do not fit into one gRPC message") })?;
-    let [a, b, c, d] = len.to_be_bytes();
-    Ok([u8::from(compressed), a, b, c, d])
+    Ok(header(compressed, len))
 }
 
 fn refused(message: String) -> Outcome {

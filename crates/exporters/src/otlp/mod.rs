@@ -7,6 +7,8 @@ mod config;
 mod reply;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::sync::Arc;
 

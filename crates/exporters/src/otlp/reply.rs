@@ -3,7 +3,7 @@
 use nyquist_core::batch::Code;
 use nyquist_core::delivery::Outcome;
 use nyquist_core::net::client::Reply;
-use nyquist_core::net::grpc::{retry_delay, status_from_headers};
+use nyquist_core::net::grpc::{HEADER_LEN, retry_delay, status_from_headers};
 use nyquist_core::wire::{Fields, Value};
 
 /// The outcome that `reply` stands for, by the table of the OTLP specification.
@@ -21,7 +21,7 @@ pub(super) fn outcome(reply: &Reply, retry_resource_exhausted: bool) -> Outcome 
     let code = status.code();
     if code == Code::Ok {
         // The message begins behind its flag and length.
-        return partial_success(reply.body.get(5..).unwrap_or_default()).unwrap_or(Outcome::Delivered);
+        return partial_success(reply.body.get(HEADER_LEN..).unwrap_or_default()).unwrap_or(Outcome::Delivered);
     }
     let message = format!("the backend answered {code:?}: {}", status.message());
     let after = retry_delay(status.details());

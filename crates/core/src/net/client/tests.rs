@@ -1,1 +1,93 @@
+use bytes::Bytes;
+use http_body::Body;
 
+use super::*;
+
+fn grpc(text: &str) -> Result<(String, u16, bool), String> {
+    GrpcEndpoint::parse(text).map(|endpoint| (endpoint.host, endpoint.port, endpoint.is_https))
+}
+
+#[test]
+fn grpc_endpoints_in_all_spellings() {
+    let plain = |host: &str| Ok((host.to_owned(), 4317, false));
+    for text in ["b:4317", "http://b:4317", "http://b:4317/", "dns:///b:4317", "passthrough:///b:4317", " b:4317 "] {
+        assert_eq!(grpc(text), plain("b"), "{text}");
+    }
+    assert_eq!(grpc("https://b:4317"), Ok(("b".to_owned(), 4317, true)));
+    assert_eq!(grpc("[::1]:4317"), plain("[::1]"));
+    assert_eq!(grpc("10.0.0.1:4317"), plain("10.0.0.1"));
+}
+
+/// Faults B10 and B11, and their kin.
+#[test]
+fn grpc_endpoint_faults_say_what_to_do() {
+    for (text, message) in [
+        ("", "requires a non-empty \"endpoint\""),
+        ("host", "port missing; 4317 is usual: host:4317"),
+        ("https://host", "port missing; 4317 is usual"),
+        ("[::1]", "port missing"),
+        ("::1:4317", "brackets"),
+        ("host:http", "invalid port \"http\""),
+        ("host:0", "invalid port"),
+        ("host:70000", "invalid port"),
+        (":4317", "host missing"),
+        ("http://h:4318/v1/traces", "this looks like OTLP/HTTP: use the otlp_http exporter"),
+        ("unix:///run/x.sock", "not supported yet"),
+        ("dns://8.8.8.8/b:4317", "three slashes"),
+        ("ftp://b:1", "unsupported scheme"),
+        ("a b:4317", "not a host and a port"),
+    ] {
+        let error = grpc(text).unwrap_err();
+        assert!(error.contains(message), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn http_endpoints() {
+    let port = |text: &str| HttpEndpoint::parse(text).map(|endpoint| (endpoint.port, endpoint.is_https));
+    assert_eq!(port("http://b"), Ok((80, false)));
+    assert_eq!(port("https://b/x"), Ok((443, true)));
+    assert_eq!(port("http://[::1]:4318"), Ok((4318, false)));
+    for wrong in ["b:4318", "b", "grpc://b", "/v1/traces"] {
+        assert!(port(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn headers_are_a_map_or_a_list_and_stay_secret() {
+    for yaml in ["{X-A: \" b\\n\", x-c: d}", "[{name: X-A, value: b}, {name: x-c, value: d}]"] {
+        let headers: HeadersConfig = serde_yaml::from_str(yaml).unwrap();
+        assert!(!format!("{headers:?}").contains("\"b"), "{headers:?}");
+        let map = headers.to_map().unwrap();
+        assert_eq!((map["x-a"].as_bytes(), map["x-c"].as_bytes()), (&b"b"[..], &b"d"[..]));
+        assert!(map["x-a"].is_sensitive());
+    }
+    let wrong: HeadersConfig = serde_yaml::from_str("{'a b': c}").unwrap();
+    assert!(wrong.to_map().unwrap_err().contains("not the name of a header"));
+    let wrong: HeadersConfig = serde_yaml::from_str("{a: \"b\\nc\"}").unwrap();
+    assert!(wrong.to_map().unwrap_err().contains("cannot be sent"));
+}
+
+async fn pieces(mut body: Chunks) -> Vec<Bytes> {
+    use http_body_util::BodyExt;
+    let mut pieces = Vec::new();
+    while let Some(frame) = body.frame().await {
+        pieces.push(frame.unwrap().into_data().unwrap());
+    }
+    assert!(body.is_end_stream() && body.is_empty());
+    pieces
+}
+
+#[tokio::test]
+async fn large_pieces_are_shared_and_small_ones_joined() {
+    let large = Bytes::from(vec![1; 10_000]);
+    let body = Chunks::new(b"head", &[large.clone(), large.clone()]);
+    assert_eq!(body.len(), 20_004);
+    let found = pieces(body.clone()).await;
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[1].as_ptr(), large.as_ptr(), "not copied");
+    assert_eq!(pieces(body).await.concat().len(), 20_004, "a clone starts over");
+    let small: Vec<Bytes> = (0..100).map(|_| Bytes::from_static(b"abc")).collect();
+    assert_eq!(pieces(Chunks::new(b"head", &small)).await.len(), 1);
+    assert!(pieces(Chunks::new(b"", &[])).await.concat().is_empty());
+}

@@ -6,3 +6,5 @@ pub mod encode;
 
 #[cfg(test)]
 mod decode_tests;
+#[cfg(test)]
+mod encode_tests;
