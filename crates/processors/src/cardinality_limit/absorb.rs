@@ -385,8 +385,7 @@ impl Metric {
             return false;
         }
         let forgotten = shared.forgotten.lock();
-        !forgotten.may_know(fingerprint, start)
-            && !forgotten.may_know(shared.hashes.mix(&[fingerprint, start]), start)
+        !forgotten.may_know(fingerprint, start) && !forgotten.may_know(shared.hashes.mix(&[fingerprint, start]), start)
     }
 }
 

@@ -60,7 +60,8 @@ impl Metric {
             series.epoch = self.seen;
             if series.output != INDIVIDUAL {
                 // A sender's own series is what others are collapsed to: it joins them.
-                let route = Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow, was_individual: false };
+                let route =
+                    Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow, was_individual: false };
                 return Decision::Collapse(route);
             }
             if !is_fresh {
@@ -221,9 +222,12 @@ impl Metric {
 
     /// The labels that are collapsed for the sake of the series budget, as bits.
     fn collapsed_labels(&self) -> u64 {
-        self.labels.iter().enumerate().fold(0, |mask, (index, label)| {
-            if label.collapsed.is_some() { mask | 1 << index } else { mask }
-        })
+        self.labels.iter().enumerate().fold(
+            0,
+            |mask, (index, label)| {
+                if label.collapsed.is_some() { mask | 1 << index } else { mask }
+            },
+        )
     }
 
     fn collapse(&mut self, shared: &Shared, index: u8, left: f64) {

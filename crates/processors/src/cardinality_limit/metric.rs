@@ -284,7 +284,9 @@ impl Metric {
             }
             let wanted = shared.report.sample_values;
             if wanted > 0 && label.values.len() > 8 {
-                let Some(Attribute { value: AnyValue::String(text), .. }) = attributes.get(found.place) else { continue };
+                let Some(Attribute { value: AnyValue::String(text), .. }) = attributes.get(found.place) else {
+                    continue;
+                };
                 if label.samples.len() >= wanted {
                     label.samples.remove(0);
                 }

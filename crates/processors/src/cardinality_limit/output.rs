@@ -6,9 +6,9 @@ use nyquist_core::wire::{
     Field, Fields, KeyValue, MetricKind, Number, Temporality, Value, put_len_field, put_tag, put_varint,
 };
 
+use super::config::GaugeMode;
 use super::distribution::{Distribution, Explicit};
 use super::exponential::{Buckets, Exponential};
-use super::config::GaugeMode;
 use super::metric::{Names, is_sum_of_last_values};
 use super::shared::Shared;
 use super::total::Total;

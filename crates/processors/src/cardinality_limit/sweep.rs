@@ -88,8 +88,7 @@ impl Metric {
 
     fn sweep_inputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        let idle: Vec<(u64, Input)> =
-            self.inputs.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
+        let idle: Vec<(u64, Input)> = self.inputs.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
         self.forget_inputs(shared, idle, dirty);
         let idle: Vec<(u64, DistributionInput)> =
             self.distributions.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
