@@ -147,6 +147,52 @@ fn main() {
         }
     });
 
+    let keys = wire::KeySet::new(["customer.tier", "http.route", "http.response.status_code", "error.type"]);
+    measure("traces: four keys looked up in every span", SPANS, || {
+        for resource in wire::TracesView::new(black_box(&requests)).resource_spans() {
+            for scope in resource.scope_spans() {
+                for span in scope.spans() {
+                    let mut found = [None; 4];
+                    span.attributes().select(&keys, |index, value| found[index] = Some(value));
+                    black_box(found);
+                }
+            }
+        }
+    });
+    measure("traces: retain, everything kept", SPANS, || {
+        black_box(wire::retain_spans(black_box(&requests), |_| true));
+    });
+    measure("traces: retain, every tenth kept", SPANS, || {
+        let mut index = 0;
+        black_box(wire::retain_spans(black_box(&requests), |_| {
+            index += 1;
+            u32::is_multiple_of(index, 10)
+        }));
+    });
+    measure("traces: split by trace, 10 spans each", SPANS, || {
+        black_box(wire::split_by_trace(black_box(&requests)));
+    });
+    measure("traces: split by size, 100 spans each", SPANS, || {
+        black_box(wire::split_by_size(Signal::Traces, black_box(&requests), wire::SizeLimit::items(100)));
+    });
+    let all: Vec<_> = wire::TracesView::new(&requests)
+        .resource_spans()
+        .flat_map(|resource| {
+            resource
+                .scope_spans()
+                .flat_map(move |scope| scope.spans().map(move |span| (resource.header(), scope.header(), span.bytes())))
+        })
+        .collect();
+    measure("traces: build, headers hashed", SPANS, || {
+        let mut builder = wire::TracesBuilder::new();
+        for (index, (resource, scope, span)) in all.iter().enumerate() {
+            // Two spellings of one header, so that the last one seen does not serve.
+            let resource = if index.is_multiple_of(2) { resource } else { &all[0].0 };
+            builder.push(resource, scope, span);
+        }
+        black_box(builder.finish());
+    });
+
     let requests = metrics();
     println!("{} bytes a point", requests.len() / 500);
     measure("metrics: check", 500, || {

@@ -1,6 +1,7 @@
 //! `opentelemetry.proto.common.v1`: values and attributes.
 
 use super::cursor::{Field, Fields, Value};
+use super::keys::KeySet;
 
 /// A view of an `AnyValue`. Where the encoding holds several, the last one wins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,12 +29,19 @@ impl<'a> AnyValue<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self::Empty.merge(bytes)
+        // Nearly all values are one field with a short length or number.
+        match bytes {
+            [0x0a, len @ 0..0x80, text @ ..] if text.len() == usize::from(*len) => Self::String(text),
+            [0x10, flag @ 0..0x80] => Self::Bool(*flag != 0),
+            [0x18, number @ 0..0x80] => Self::Int(i64::from(*number)),
+            [0x18, low, high @ 0..0x80] if *low >= 0x80 => Self::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7),
+            _ => Self::Empty.merge(bytes),
+        }
     }
 
     /// This value with the further piece `bytes` of its message merged in.
     #[must_use]
-    #[inline]
+    #[inline(never)]
     pub fn merge(self, bytes: &'a [u8]) -> Self {
         let mut found = self;
         for Field { number, value } in Fields::new(bytes) {
@@ -67,6 +75,14 @@ impl<'a> KeyValue<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
+        match usual_parts(bytes) {
+            Some((key, value)) => Self { key, value: AnyValue::new(value) },
+            None => Self::read(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn read(bytes: &'a [u8]) -> Self {
         let mut key: &[u8] = &[];
         let mut value = AnyValue::Empty;
         for Field { number, value: field } in Fields::new(bytes) {
@@ -78,6 +94,27 @@ impl<'a> KeyValue<'a> {
         }
         Self { key, value }
     }
+}
+
+/// The key and the value (an `AnyValue`) of a `KeyValue` that is written as everybody writes it:
+/// both once, nothing else, lengths below 128. Other spellings are `None`.
+#[inline(always)]
+pub(super) fn usual_parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    // A length from 128 on takes two bytes, of which the first is 128 or more.
+    let (key_len, key, value_len, value) = match bytes {
+        // Key, then value: everybody but the Go Collector.
+        [0x0a, key_len @ 0..0x80, rest @ ..] => match rest.split_at_checked(usize::from(*key_len))? {
+            (key, [0x12, value_len @ 0..0x80, value @ ..]) => (*key_len, key, *value_len, value),
+            _ => return None,
+        },
+        // Value, then key: the Go Collector.
+        [0x12, value_len @ 0..0x80, rest @ ..] => match rest.split_at_checked(usize::from(*value_len))? {
+            (value, [0x0a, key_len @ 0..0x80, key @ ..]) => (*key_len, key, *value_len, value),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    (key.len() == usize::from(key_len) && value.len() == usize::from(value_len)).then_some((key, value))
 }
 
 /// The attributes of a message: each field `number` of `message` is a `KeyValue`.
@@ -92,6 +129,31 @@ impl<'a> Attributes<'a> {
     #[must_use]
     pub fn new(message: &'a [u8], number: u32) -> Self {
         Self { fields: Fields::new(message), number }
+    }
+
+    /// Calls `found` with the index and the value of each attribute whose key is in `keys`, in
+    /// order: one scan for any number of keys, and no value is read in vain.
+    #[inline]
+    pub fn select(self, keys: &KeySet, mut found: impl FnMut(usize, AnyValue<'a>)) {
+        for Field { number, value } in self.fields {
+            let Value::Len(bytes) = value else { continue };
+            if number != self.number {
+                continue;
+            }
+            match usual_parts(bytes) {
+                Some((key, value)) => {
+                    if let Some(index) = keys.index_of(key) {
+                        found(index, AnyValue::new(value));
+                    }
+                }
+                None => {
+                    let attribute = KeyValue::read(bytes);
+                    if let Some(index) = keys.index_of(attribute.key) {
+                        found(index, attribute.value);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::keys::*;
 use super::reader::{Reader, known};
 use super::text::{is_ascii, is_utf8, is_utf8_slow};
 use super::{Check, CheckError, Checked, MAX_VALUE_DEPTH};
+use crate::wire::common::usual_parts;
 
 /// Checks the attribute (`KeyValue`) whose key `reader` has just passed, and those that follow:
 /// they mostly come in a row. `key` is that of the field.
@@ -25,23 +26,7 @@ pub(super) fn attributes(reader: &mut Reader<'_>, key: u32, checked: &mut Checke
 /// Is this a `KeyValue` of the usual shape, and nothing wrong with it? "No" says nothing.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    let (key_len, key, value_len, value) = match bytes {
-        // Key, then value: everybody but the Go Collector.
-        [0x0a, key_len, rest @ ..] => match rest.split_at_checked(usize::from(*key_len)) {
-            Some((key, [0x12, value_len, value @ ..])) => (*key_len, key, *value_len, value),
-            _ => return false,
-        },
-        // Value, then key: the Go Collector.
-        [0x12, value_len, rest @ ..] => match rest.split_at_checked(usize::from(*value_len)) {
-            Some((value, [0x0a, key_len, key @ ..])) => (*key_len, key, *value_len, value),
-            _ => return false,
-        },
-        _ => return false,
-    };
-    // A length byte from 128 on is the first of several.
-    if key.len() != usize::from(key_len) || value.len() != usize::from(value_len) || (key_len | value_len) >= 0x80 {
-        return false;
-    }
+    let Some((key, value)) = usual_parts(bytes) else { return false };
     match value {
         // One look at the whole message covers key and text.
         [0x0a, len, text @ ..] if text.len() == usize::from(*len) => {

@@ -58,6 +58,18 @@ fn pair(view: wire::KeyValue<'_>) -> KeyValue {
     KeyValue { key: text(view.key), value: value(view.value), ..Default::default() }
 }
 
+/// The attributes of a message whose accessor is `attributes`: iterated over, and selected by the
+/// keys that were met.
+fn attributes(attributes: wire::Attributes<'_>) -> Vec<KeyValue> {
+    let all: Vec<_> = attributes.clone().collect();
+    let keys = wire::KeySet::new(all.iter().map(|attribute| attribute.key));
+    let mut selected = Vec::new();
+    attributes.select(&keys, |index, value| selected.push(wire::KeyValue { key: keys.key(index).unwrap(), value }));
+    // Not compared as values: NaN.
+    assert_eq!(format!("{all:?}"), format!("{selected:?}"));
+    pairs(all.into_iter())
+}
+
 fn pairs<'a>(views: impl Iterator<Item = wire::KeyValue<'a>>) -> Vec<KeyValue> {
     views.map(pair).collect()
 }
@@ -196,7 +208,7 @@ fn span(view: wire::SpanView<'_>) -> Span {
         end_time_unix_nano: fields.end_time,
         flags: fields.flags,
         status: Some(Status { message: text(fields.status_message), code: fields.status_code }),
-        attributes: pairs(view.attributes()),
+        attributes: attributes(view.attributes()),
         ..Default::default()
     }
 }
@@ -227,7 +239,7 @@ fn log_record(view: wire::LogRecordView<'_>) -> LogRecord {
         severity_number: fields.severity_number,
         severity_text: text(fields.severity_text),
         body: value(view.body()),
-        attributes: pairs(view.attributes()),
+        attributes: attributes(view.attributes()),
         dropped_attributes_count: fields.dropped_attributes_count,
         flags: fields.flags,
         trace_id: fields.trace_id.to_vec(),
@@ -370,7 +382,7 @@ fn number_point(point: &DataPoint<'_>) -> pb::NumberDataPoint {
     let DataPoint::Number(view) = point else { panic!("not a number point: {point:?}") };
     let fields = view.fields();
     pb::NumberDataPoint {
-        attributes: pairs(view.attributes()),
+        attributes: attributes(view.attributes()),
         start_time_unix_nano: fields.start_time,
         time_unix_nano: fields.time,
         exemplars: view.exemplars().map(exemplar).collect(),
@@ -386,7 +398,7 @@ fn histogram_point(point: &DataPoint<'_>) -> pb::HistogramDataPoint {
     let DataPoint::Histogram(view) = point else { panic!("not a histogram point: {point:?}") };
     let fields = view.fields();
     pb::HistogramDataPoint {
-        attributes: pairs(point.attributes()),
+        attributes: attributes(point.attributes()),
         start_time_unix_nano: fields.start_time,
         time_unix_nano: fields.time,
         count: fields.count,
@@ -410,7 +422,7 @@ fn exponential_point(point: &DataPoint<'_>) -> pb::ExponentialHistogramDataPoint
         })
     };
     pb::ExponentialHistogramDataPoint {
-        attributes: pairs(point.attributes()),
+        attributes: attributes(point.attributes()),
         start_time_unix_nano: fields.start_time,
         time_unix_nano: fields.time,
         count: fields.count,
@@ -431,7 +443,7 @@ fn summary_point(point: &DataPoint<'_>) -> pb::SummaryDataPoint {
     let DataPoint::Summary(view) = point else { panic!("not a summary point: {point:?}") };
     let fields = view.fields();
     pb::SummaryDataPoint {
-        attributes: pairs(point.attributes()),
+        attributes: attributes(point.attributes()),
         start_time_unix_nano: fields.start_time,
         time_unix_nano: fields.time,
         count: fields.count,

@@ -160,8 +160,8 @@ fn build(bytes: &Bytes) {
 
 fn split_and_merge(signal: Signal, bytes: &Bytes, count: usize, bytes_choice: u8, items_choice: u8) {
     let limit = SizeLimit {
-        bytes: if bytes_choice % 2 == 0 { usize::MAX } else { usize::from(bytes_choice) * 4 },
-        items: if items_choice % 4 == 0 { usize::MAX } else { usize::from(items_choice % 16) + 1 },
+        bytes: if bytes_choice.is_multiple_of(2) { usize::MAX } else { usize::from(bytes_choice) * 4 },
+        items: if items_choice.is_multiple_of(4) { usize::MAX } else { usize::from(items_choice % 16) + 1 },
     };
     let parts = split_by_size(signal, bytes, limit);
     assert_eq!(parts.iter().map(|(_, items)| items).sum::<usize>(), count, "no item is lost");
