@@ -14,6 +14,7 @@ pub fn registry() -> Registry {
         processors: vec![
             processors::attributes::factory(),
             processors::batch::factory(),
+            processors::cardinality_limit::factory(),
             processors::memory_limiter::factory(),
             processors::resource::factory(),
             processors::tail_sampling::factory(),

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,31 @@ fn nothing_acknowledged_is_lost_when_traffic_goes_on() {
     let arrived = backend.spans();
     let missing = acknowledged.iter().filter(|key| !arrived.contains_key(*key)).count();
     assert_eq!(missing, 0, "of {} acknowledged spans", acknowledged.len());
+}
+
+/// A frozen client (a connection that never answers, a request that stops half-way) neither delays the
+/// end by the whole drain timeout nor eats the time that delivery needs.
+#[test]
+fn frozen_clients_do_not_hold_up_the_drain() {
+    let backend = Backend::start();
+    backend.behave(Behaviour::Slow(Duration::from_millis(100)));
+    let gateway = Gateway::start(&config(backend.port, KEEP_ALL, "tail_sampling"));
+    let beginnings: [&[u8]; 2] = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+    ];
+    let frozen = beginnings.map(|beginning| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.grpc_port)).unwrap();
+        stream.write_all(beginning).unwrap();
+        stream
+    });
+    let sent = send(&gateway, 100);
+    let started = Instant::now();
+    let ended = gateway.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.output);
+    assert!(started.elapsed() < Duration::from_secs(15), "took {:?}:\n{}", started.elapsed(), ended.output);
+    assert_exactly_once(&backend, &sent);
+    drop(frozen);
 }
 
 /// With the backend away the process does not hang, and says what it lost.

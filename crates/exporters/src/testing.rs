@@ -21,7 +21,10 @@ pub(crate) fn nanos(millis: i64) -> u64 {
 
 pub(crate) fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
     let value = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
-    pairs.iter().map(|(key, text)| KeyValue { key: (*key).to_owned(), value: value(text), ..Default::default() }).collect()
+    pairs
+        .iter()
+        .map(|(key, text)| KeyValue { key: (*key).to_owned(), value: value(text), ..Default::default() })
+        .collect()
 }
 
 /// The resource of the test cases.
@@ -42,14 +45,19 @@ pub(crate) fn push_scoped(
     schema_url: &str,
     metrics: Vec<Metric>,
 ) -> MetricsData {
-    let scope_metrics =
-        vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: schema_url.to_owned() }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: schema_url.to_owned() }];
     let resource = Some(Resource { attributes: attributes(resource), ..Default::default() });
     MetricsData { resource_metrics: vec![ResourceMetrics { resource, scope_metrics, ..Default::default() }] }
 }
 
 pub(crate) fn metric(name: &str, unit: &str, data: Data) -> Metric {
-    Metric { name: name.to_owned(), unit: unit.to_owned(), description: "What it is".to_owned(), data: Some(data), ..Default::default() }
+    Metric {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        description: "What it is".to_owned(),
+        data: Some(data),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn number(value: f64, at: i64, labels: &[(&str, &str)]) -> NumberDataPoint {
@@ -75,7 +83,13 @@ pub(crate) fn labelled(labels: &[(&str, &str)]) -> Metric {
     gauge("x", "", vec![number(1.0, T, labels)])
 }
 
-pub(crate) fn sum(name: &str, unit: &str, is_monotonic: bool, temporality: i32, data_points: Vec<NumberDataPoint>) -> Metric {
+pub(crate) fn sum(
+    name: &str,
+    unit: &str,
+    is_monotonic: bool,
+    temporality: i32,
+    data_points: Vec<NumberDataPoint>,
+) -> Metric {
     metric(name, unit, Data::Sum(Sum { data_points, is_monotonic, aggregation_temporality: temporality }))
 }
 

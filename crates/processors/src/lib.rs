@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod cardinality_limit;
 pub mod memory_limiter;
 pub mod resource;
 pub mod tail_sampling;

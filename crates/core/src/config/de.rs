@@ -28,21 +28,30 @@ use super::{Diagnostics, Location, Node, Original, Problem, Scalar, Tree, yaml};
 /// More findings than this are not worth another reading.
 const MAX_FINDINGS: usize = 100;
 
-/// Reads `node`, the section that `diagnostics` is in, as a `C`. `None` if a value had to be left out;
-/// unknown keys are reported only.
-pub(super) fn read<C: de::DeserializeOwned>(node: &Node, diagnostics: &mut Diagnostics) -> Option<C> {
+/// A value, without what was wrong.
+pub(super) struct Reading<C> {
+    pub(super) value: C,
+    /// The nodes that had to be left out, by address.
+    pub(super) left_out: HashSet<*const Node>,
+}
+
+/// Reads `node`, the section that `diagnostics` is in, as a `C`. `None` if nothing can be made of it.
+pub(super) fn read<C: de::DeserializeOwned>(node: &Node, diagnostics: &mut Diagnostics) -> Option<Reading<C>> {
     let path = diagnostics.scope_path().to_owned();
     let key = diagnostics.scope_key().clone();
-    let state =
-        RefCell::new(State { diagnostics, skipped: HashSet::new(), mentioned: HashSet::new(), has_reported: false });
+    let state = RefCell::new(State {
+        diagnostics,
+        skipped: HashSet::new(),
+        left_out: HashSet::new(),
+        mentioned: HashSet::new(),
+    });
     let empty = Node::empty_map(node.location.clone());
     let node = if node.is_null() { &empty } else { node };
     for _ in 0..MAX_FINDINGS {
         let reader = Reader { node, key: &key, path: path.clone(), state: &state, block: false };
         match C::deserialize(reader.clone()) {
             Ok(value) => {
-                let state = state.borrow();
-                return (!state.has_reported).then_some(value);
+                return Some(Reading { value, left_out: state.into_inner().left_out });
             }
             Err(Fault::Reported) => {}
             Err(fault) => {
@@ -60,8 +69,8 @@ struct State<'a> {
     skipped: HashSet<*const Node>,
     /// Keys and values that a finding was reported for, by address: readings repeat.
     mentioned: HashSet<*const ()>,
-    /// Whether a value was left out for an error.
-    has_reported: bool,
+    /// Those of `skipped` that are left out for an error, and not for being null.
+    left_out: HashSet<*const Node>,
 }
 
 impl State<'_> {
@@ -129,7 +138,10 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let accepted: Vec<&str> = expected.iter().copied().filter(|name| !name.is_empty()).collect();
+        // Where a value may be written in several cases, the small letters will do.
+        let is_shouted = |name: &str| expected.contains(&name.to_lowercase().as_str()) && name != name.to_lowercase();
+        let accepted: Vec<&str> =
+            expected.iter().copied().filter(|name| !name.is_empty() && !is_shouted(name)).collect();
         Self::Wrong {
             message: format!("unknown value {variant:?}: accepted are {}", accepted.join(", ")),
             suggestion: did_you_mean(variant, accepted),
@@ -159,7 +171,10 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
             Fault::Reported => return fault,
             Fault::Null => None,
             // What is missing may be what was left out.
-            Fault::Missing(_) if self.has_skipped(&state) => None,
+            Fault::Missing(_) if self.has_skipped(&state) => {
+                state.left_out.insert(std::ptr::from_ref(self.node));
+                None
+            }
             Fault::Missing(key) => {
                 let at = if self.key.is_known() { self.key } else { &self.node.location };
                 Some(Problem::error(format!("missing key {key:?}")).at(at, &self.path))
@@ -169,7 +184,7 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
             }
         };
         if let Some(problem) = problem {
-            state.has_reported = true;
+            state.left_out.insert(std::ptr::from_ref(self.node));
             state.diagnostics.push(problem);
         }
         state.skipped.insert(std::ptr::from_ref(self.node));
@@ -479,7 +494,7 @@ impl Reader<'_, '_, '_> {
         let Fault::Wrong { message, .. } = fault else { return self.report(fault) };
         let problem = || Problem::error(message).at(&self.node.place(self.key), &self.path);
         let mut state = self.state.borrow_mut();
-        state.has_reported = true;
+        state.left_out.insert(std::ptr::from_ref(self.node));
         state.mention(self.node, problem);
         // The block itself is left out by whoever reads it.
         Fault::Null
@@ -509,7 +524,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
                 Fault::Wrong { message, suggestion } => {
                     let problem = Problem::error(message).at(at, &reader.path).suggest_some(suggestion);
                     let mut state = self.state.borrow_mut();
-                    state.has_reported = true;
+                    state.left_out.insert(std::ptr::from_ref(value));
                     state.mention(at, || problem);
                     drop(state);
                     reader.report(Fault::Null)

@@ -1,7 +1,10 @@
 //! From a node to a checked configuration.
 
+use std::collections::HashSet;
+
 use serde::de::DeserializeOwned;
 
+use super::de::Reading;
 use super::expand::join;
 use super::{Diagnostics, Node, Problem, Source, de, yaml};
 
@@ -27,8 +30,10 @@ pub struct Check<'a> {
     diagnostics: &'a mut Diagnostics,
     node: &'a Node,
     prefix: Vec<String>,
-    /// Keys were unknown: what is missing may be one of them, misspelt.
-    only_present: bool,
+    /// The errors that reading the value gave. If there are any, what is said about keys that are not
+    /// there, or beside values that were left out, may be their consequence: it can wait.
+    read: std::ops::Range<usize>,
+    left_out: HashSet<*const Node>,
 }
 
 impl Check<'_> {
@@ -58,6 +63,11 @@ impl Check<'_> {
     /// Whether `path` below the checked value was written at all.
     #[must_use]
     pub fn is_written(&self, path: &[&str]) -> bool {
+        self.walk(path, |_| true)
+    }
+
+    /// Whether there is a value at `path`, and `accepts` each mapping and list on the way.
+    fn walk(&self, path: &[&str], accepts: impl Fn(&Node) -> bool) -> bool {
         let own = self.prefix.iter().map(String::as_str).chain(path.iter().copied());
         let mut node = self.node;
         for part in own {
@@ -65,16 +75,27 @@ impl Check<'_> {
                 Ok(index) if !node.items().is_empty() => node.items().get(index),
                 _ => node.get(part),
             };
-            let Some(next) = next else { return false };
+            let Some(next) = next.filter(|_| accepts(node)) else { return false };
             node = next;
         }
         true
     }
 
-    fn report(&mut self, path: &[&str], problem: Problem) {
-        if self.only_present && !self.is_written(path) {
-            return;
+    /// Whether a finding at `path` may follow from an error that is reported already.
+    fn may_follow(&self, path: &[&str], shown: &str) -> bool {
+        let earlier = self.diagnostics.errors.get(..self.read.start).unwrap_or_default();
+        if earlier.iter().any(|error| error.path == shown) {
+            // The reference that was to bring the value failed.
+            return true;
         }
+        let is_complete = |node: &Node| {
+            let mut children = node.items().iter().chain(node.entries().iter().map(|(.., value)| value));
+            !children.any(|child| self.left_out.contains(&std::ptr::from_ref(child)))
+        };
+        !self.read.is_empty() && !self.walk(path, is_complete)
+    }
+
+    fn report(&mut self, path: &[&str], problem: Problem) {
         let full: Vec<&str> = self.prefix.iter().map(String::as_str).chain(path.iter().copied()).collect();
         let location = self.node.locate(&full, self.diagnostics.scope_key());
         let mut shown = self.diagnostics.scope_path().to_owned();
@@ -82,16 +103,18 @@ impl Check<'_> {
             let is_index = !part.is_empty() && part.chars().all(|letter| letter.is_ascii_digit());
             shown = if is_index { format!("{shown}[{part}]") } else { join(&shown, part) };
         }
-        self.diagnostics.push(problem.at(&location, shown));
+        if !self.may_follow(path, &shown) {
+            self.diagnostics.push(problem.at(&location, shown));
+        }
     }
 }
 
 /// Reads `node` as a `C`, then validates it. `None` if there were errors. A null node is an empty mapping.
 pub fn decode<C: DeserializeOwned + Validate>(node: &Node, diagnostics: &mut Diagnostics) -> Option<C> {
     let errors = diagnostics.errors.len();
-    let value: C = de::read(node, diagnostics)?;
-    let only_present = diagnostics.errors.len() > errors;
-    value.validate(&mut Check { diagnostics, node, prefix: Vec::new(), only_present });
+    let Reading { value, left_out } = de::read::<C>(node, diagnostics)?;
+    let read = errors..diagnostics.errors.len();
+    value.validate(&mut Check { diagnostics, node, prefix: Vec::new(), read, left_out });
     (diagnostics.errors.len() == errors).then_some(value)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::expand::{self, join};
 use super::known::Known;
-use super::problem::did_you_mean;
+use super::problem::{did_you_mean, nearest};
 use super::service::{ServiceSection, TelemetryConfig, TelemetrySection};
 use super::{
     ComponentId, Diagnostics, Location, Node, Problem, Sources, connectors, decode, known, links, pipelines, source,
@@ -192,9 +192,15 @@ impl<'a> Loader<'a> {
         let keys = || Section::ALL.iter().map(|section| section.key()).chain(["service"]);
         let tree = self.tree;
         for (key, at, node) in tree.entries() {
-            if let Some(&section) = Section::ALL.iter().find(|section| section.key() == key) {
+            let section_of = |key: &str| Section::ALL.into_iter().find(|section| section.key() == key);
+            if let Some(section) = section_of(key) {
                 self.define(section, at, node);
             } else if key != "service" {
+                // What a misspelt section defines is there all the same: one error is enough.
+                let meant = nearest(key, keys()).and_then(section_of);
+                if let Some(meant) = meant.filter(|meant| tree.get(meant.key()).is_none()) {
+                    self.define(meant, at, node);
+                }
                 let message = format!("unknown section {key:?}");
                 let hint = did_you_mean(key, keys())
                     .unwrap_or_else(|| format!("the sections are {}", keys().collect::<Vec<_>>().join(", ")));
@@ -348,6 +354,8 @@ impl<'a> Loader<'a> {
         let mut configs = HashMap::new();
         let definitions: Vec<_> =
             self.definitions.get(&section).into_iter().flatten().map(|(id, at)| (id.clone(), *at)).collect();
+        // What uses a component may be what is wrong.
+        let has_broken_pipelines = self.diagnostics.errors.iter().any(|error| error.path.starts_with("service"));
         for (id, definition) in definitions {
             let path = format!("{}.{id}", section.key());
             let is_used = used.contains(&id);
@@ -355,7 +363,7 @@ impl<'a> Loader<'a> {
                 self.refuse(section, &id, definition, is_used);
                 continue;
             };
-            if !is_used {
+            if !is_used && !has_broken_pipelines {
                 let message = match section {
                     Section::Extensions => format!("extension \"{id}\" is not in service.extensions: it does not run"),
                     _ => format!("no pipeline uses {} \"{id}\"", section.noun()),
@@ -399,7 +407,16 @@ impl<'a> Loader<'a> {
                 let built = self.built(section);
                 let message =
                     format!("unknown type: {:?} for id: \"{id}\" (valid values: [{}])", id.kind, built.join(" "));
-                let hint = did_you_mean(&id.kind, built.into_iter().chain(known::names(section)));
+                let elsewhere = Section::ALL
+                    .into_iter()
+                    .filter(|other| *other != section)
+                    .find(|&other| !matches!(self.kind(other, &id.kind), Kind::Unknown));
+                let hint = match elsewhere {
+                    Some(other) => {
+                        Some(format!("{:?} is {}: define it under {}", id.kind, article(other.noun()), other.key()))
+                    }
+                    None => did_you_mean(&id.kind, built.into_iter().chain(known::names(section))),
+                };
                 Problem::error(message).at(definition.key, path).suggest_some(hint)
             }
         };

@@ -99,7 +99,8 @@ fn pipeline(
         let list_path = join(path, section.key());
         let references = list.map(|(_, node)| references(node, &list_path)).unwrap_or_default();
         let must_have = section != Section::Processors;
-        let is_wrong_type = list.is_some_and(|(_, node)| matches!(node.tree, Tree::Map(_)));
+        let is_wrong_type = list.is_some_and(|(_, node)| matches!(node.tree, Tree::Map(_)))
+            || (!node.is_null() && !matches!(node.tree, Tree::Map(_)));
         if must_have && references.is_empty() && !is_wrong_type {
             let message = format!("service::pipelines::{}: must have at least one {}", pipeline.id, section.noun());
             let at = list.map_or(key, |(at, _)| at);

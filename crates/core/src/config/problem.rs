@@ -250,6 +250,7 @@ impl Diagnostics {
     }
 
     /// Puts the findings in the order of the text they are about: by source, as first met, then by line.
+    /// What aliases repeat is said once.
     pub(crate) fn sort(&mut self) {
         let mut sources: Vec<*const Source> = Vec::new();
         for problems in [&mut self.errors, &mut self.warnings] {
@@ -263,6 +264,9 @@ impl Diagnostics {
                 let shown = shown_at(&problem.location);
                 let source = sources.iter().position(|&source| std::ptr::eq(source, &raw const *shown.source));
                 (!shown.is_known(), source, shown.line, shown.column)
+            });
+            problems.dedup_by(|one, other| {
+                one.location.is_known() && one.location == other.location && one.message == other.message
             });
         }
     }

@@ -12,10 +12,14 @@ mod check;
 mod common;
 mod cursor;
 mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod keys;
 mod logs;
 mod metrics;
 mod reshape;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 pub use check::{CheckError, Checked, MAX_VALUE_DEPTH, check};

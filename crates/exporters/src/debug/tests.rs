@@ -10,7 +10,8 @@ use crate::otlp::backend::Rig;
 
 fn request() -> Request {
     let text = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
-    let attribute = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: text(value), ..KeyValue::default() };
+    let attribute =
+        |key: &str, value: &str| KeyValue { key: key.to_owned(), value: text(value), ..KeyValue::default() };
     let event = Event { name: "boom".to_owned(), ..Event::default() };
     let span = Span {
         name: "GET /".to_owned(),

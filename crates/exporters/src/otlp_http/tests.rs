@@ -44,7 +44,8 @@ impl Backend {
                 let backend = backend.clone();
                 let service = service_fn(move |request| backend.clone().answer(request));
                 tokio::spawn(async move {
-                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
@@ -118,7 +119,9 @@ async fn every_compression_can_be_undone() {
         let limit = 1 << 20;
         match compression {
             "gzip" => flate2::read::GzDecoder::new(&body[..]).take(limit).read_to_end(&mut plain).map(|_| ()),
-            "zlib" | "deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut plain).map(|_| ()),
+            "zlib" | "deflate" => {
+                flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut plain).map(|_| ())
+            }
             "zstd" => zstd::stream::Decoder::new(&body[..]).unwrap().take(limit).read_to_end(&mut plain).map(|_| ()),
             "snappy" => {
                 plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
@@ -212,7 +215,9 @@ async fn json_is_json() {
 async fn host_and_other_headers_are_sent() {
     let backend = Backend::default();
     let address = backend.serve().await;
-    let rig = Rig::start(&direct(address, "headers: [{name: Host, value: tenant.example}, {name: X-A, value: b}]"), None).await;
+    let rig =
+        Rig::start(&direct(address, "headers: [{name: Host, value: tenant.example}, {name: X-A, value: b}]"), None)
+            .await;
     rig.exporter.consume(batch("a", 1)).await.unwrap();
     let received = backend.received.lock();
     assert_eq!(received[0].1["host"], "tenant.example");
@@ -239,5 +244,7 @@ fn faults_are_named() {
     let brotli = errors("{endpoint: 'http://b', compression: brotli}");
     assert!(brotli.contains("brotli") && brotli.contains("none, gzip, zlib"), "{brotli}");
     assert!(errors("{endpoint: 'http://b', compression_params: {level: 12}}").contains("1 to 9"));
-    assert!(errors("{endpoint: 'http://b', compression: snappy, compression_params: {level: 1}}").contains("no levels"));
+    assert!(
+        errors("{endpoint: 'http://b', compression: snappy, compression_params: {level: 1}}").contains("no levels")
+    );
 }

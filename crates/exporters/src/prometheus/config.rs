@@ -84,7 +84,9 @@ impl PrometheusConfig {
         Settings {
             strategy: self.strategy().unwrap_or_default(),
             namespace: escape_namespace(&self.namespace),
-            external_labels: labels.filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone()))).collect(),
+            external_labels: labels
+                .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
+                .collect(),
             scope_labels: !self.without_scope_info,
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: true,

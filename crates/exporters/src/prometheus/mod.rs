@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
-    BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, ServerAuth,
-    Stability, StartError, exporter,
+    BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info,
+    ServerAuth, Stability, StartError, exporter,
 };
 use nyquist_core::net::server::{Server, Settings as ServerSettings};
 use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
@@ -30,7 +30,9 @@ use tokio::time::Instant;
 
 pub use config::PrometheusConfig;
 
-use crate::prometheus_mapping::{Family, HashSeed, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable};
+use crate::prometheus_mapping::{
+    Family, HashSeed, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
+};
 use page::ScrapePage;
 use store::Store;
 
@@ -108,8 +110,7 @@ impl Consumer for PrometheusExporter {
     async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         let items = batch.items();
         let idle = self.translators.lock().pop();
-        let mut translator =
-            idle.unwrap_or_else(|| Translator::new(Arc::clone(&self.settings), self.seed.clone()));
+        let mut translator = idle.unwrap_or_else(|| Translator::new(Arc::clone(&self.settings), self.seed.clone()));
         let mut sink = StoreSink {
             store: &self.store,
             stats: &self.stats,
@@ -182,8 +183,7 @@ impl Sink for StoreSink<'_> {
     }
 
     fn point(&mut self, point: &Point<'_>) {
-        let stored =
-            if self.conflicting { Err(Untranslatable::TypeConflict) } else { self.store.put(point, self.now) };
+        let stored = if self.conflicting { Err(Untranslatable::TypeConflict) } else { self.store.put(point, self.now) };
         if let Err(reason) = stored {
             self.dropped(reason, point.family.name.as_bytes(), point.items);
         }

@@ -48,10 +48,22 @@ pub(super) struct StoredExemplar {
 #[derive(Debug, Clone)]
 pub(super) enum StoredValue {
     Number(f64),
-    Histogram { count: u64, sum: Option<f64>, bounds: Arc<[f64]>, counts: Vec<u64> },
+    Histogram {
+        count: u64,
+        sum: Option<f64>,
+        bounds: Arc<[f64]>,
+        counts: Vec<u64>,
+    },
     /// An exponential histogram: the text formats have no buckets for it.
-    Native { count: u64, sum: f64 },
-    Summary { count: u64, sum: f64, quantiles: Vec<(f64, f64)> },
+    Native {
+        count: u64,
+        sum: f64,
+    },
+    Summary {
+        count: u64,
+        sum: f64,
+        quantiles: Vec<(f64, f64)>,
+    },
 }
 
 /// A series (or the series of one histogram or summary).

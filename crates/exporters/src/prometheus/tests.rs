@@ -132,7 +132,9 @@ async fn resources_have_a_target_info() {
     let resource = [SHOP, &[("host.name", "h1")]].concat();
     running.push(push_from(&resource, vec![x(1.0, T)])).await;
     let page = running.page("");
-    let expected = format!("# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{host_name=\"h1\",{SHOP_LABELS}}} 1\n");
+    let expected = format!(
+        "# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{host_name=\"h1\",{SHOP_LABELS}}} 1\n"
+    );
     assert!(page.starts_with(&expected), "{page}");
 }
 
@@ -160,7 +162,10 @@ async fn deltas_add_up() {
     running.push(delta(T)).await;
     running.push(delta(T + 1)).await;
     let page = running.page("");
-    assert!(page.contains(r#"le="1"} 6"#) && page.contains("h_seconds_count{instance=\"i-1\",job=\"shop/cart\"} 12"), "{page}");
+    assert!(
+        page.contains(r#"le="1"} 6"#) && page.contains("h_seconds_count{instance=\"i-1\",job=\"shop/cart\"} 12"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

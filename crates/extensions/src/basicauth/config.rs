@@ -88,7 +88,8 @@ impl Validate for BasicAuthConfig {
             }
             (None, None) => check.error(&[], "set htpasswd (for a server) or client_auth (for a client)"),
             (Some(htpasswd), None) => {
-                let path: &[&str] = if htpasswd.file.is_empty() { &["htpasswd", "inline"] } else { &["htpasswd", "file"] };
+                let path: &[&str] =
+                    if htpasswd.file.is_empty() { &["htpasswd", "inline"] } else { &["htpasswd", "file"] };
                 if let Err(error) = htpasswd.text().and_then(|text| Htpasswd::parse(&text)) {
                     check.error(path, error);
                 }

@@ -74,7 +74,8 @@ impl Htpasswd {
 impl Stored {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(encoded) = text.strip_prefix("{SHA}") {
-            let digest = BASE64_STANDARD.decode(encoded).map_err(|error| format!("invalid {{SHA}} password: {error}"))?;
+            let digest =
+                BASE64_STANDARD.decode(encoded).map_err(|error| format!("invalid {{SHA}} password: {error}"))?;
             return Ok(Self::Sha(digest));
         }
         if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {

@@ -32,7 +32,8 @@ async fn every_kind_of_password_is_checked() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("# users\nbee:{hash}\nsha:{{SHA}}{sha}\nold:from-file\n")).unwrap();
     let path = file.path().display();
-    let server = started(&format!("{{htpasswd: {{file: '{path}', inline: \"pia:p:word\\nold:from-inline\\n\"}}}}")).await;
+    let server =
+        started(&format!("{{htpasswd: {{file: '{path}', inline: \"pia:p:word\\nold:from-inline\\n\"}}}}")).await;
     for (user, password) in [("bee", "b-word"), ("sha", "s-word"), ("pia", "p:word"), ("old", "from-inline")] {
         for _ in 0..2 {
             try_login(&*server, user, password).await.unwrap();

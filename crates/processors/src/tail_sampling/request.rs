@@ -65,7 +65,7 @@ impl IdHash {
         let product = u128::from(half(0) ^ self.seeds[0]) * u128::from(half(1) ^ self.seeds[1]);
         let folded = (product as u64) ^ ((product >> 64) as u64);
         let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (folded >> 32);
-        (((hash >> 32) * self.shards >> 32) as usize, hash as u32)
+        ((((hash >> 32) * self.shards) >> 32) as usize, hash as u32)
     }
 }
 

@@ -4,35 +4,18 @@ use std::collections::BTreeMap;
 use std::time;
 
 use http::{HeaderName, HeaderValue};
-use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Enabled, Secret, Validate};
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
-use serde::{Deserialize, Deserializer};
-
-/// A section that is on as soon as its key is written, even with nothing behind it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Enabled<T> {
-    /// The key is absent.
-    #[default]
-    Absent,
-    /// The key is there.
-    Present(T),
-}
-
-impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Enabled<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The key was written: nothing behind it means the defaults.
-        Ok(Self::Present(Option::<T>::deserialize(deserializer)?.unwrap_or_default()))
-    }
-}
+use serde::Deserialize;
 
 /// `receivers.otlp`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct OtlpConfig {
     /// The protocols to serve.
-    pub protocols: Option<Protocols>,
+    pub protocols: Protocols,
     /// Bytes of requests that may be in the process at once; default 64 MiB a core. More is
     /// refused before it is read, and the client asked to come back. Not a key of the Collector.
     pub max_in_flight: Option<ByteSize>,
@@ -54,8 +37,6 @@ pub struct Protocols {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct GrpcConfig {
-    /// `false` turns the protocol off.
-    pub enabled: bool,
     /// `host:port`.
     pub endpoint: String,
     /// `tcp`, `tcp4` or `tcp6`.
@@ -83,7 +64,6 @@ pub struct GrpcConfig {
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
-            enabled: true,
             endpoint: "localhost:4317".to_owned(),
             transport: "tcp".to_owned(),
             tls: None,
@@ -103,8 +83,6 @@ impl Default for GrpcConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct HttpConfig {
-    /// `false` turns the protocol off.
-    pub enabled: bool,
     /// `host:port`.
     pub endpoint: String,
     /// `tcp`, `tcp4` or `tcp6`.
@@ -147,7 +125,6 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            enabled: true,
             endpoint: "localhost:4318".to_owned(),
             transport: "tcp".to_owned(),
             tls: None,
@@ -243,19 +220,13 @@ impl OtlpConfig {
     /// The gRPC protocol, if it is on.
     #[must_use]
     pub fn grpc(&self) -> Option<&GrpcConfig> {
-        match &self.protocols.as_ref()?.grpc {
-            Enabled::Present(grpc) if grpc.enabled => Some(grpc),
-            _ => None,
-        }
+        self.protocols.grpc.as_ref()
     }
 
     /// The HTTP protocol, if it is on.
     #[must_use]
     pub fn http(&self) -> Option<&HttpConfig> {
-        match &self.protocols.as_ref()?.http {
-            Enabled::Present(http) if http.enabled => Some(http),
-            _ => None,
-        }
+        self.protocols.http.as_ref()
     }
 }
 

@@ -17,8 +17,6 @@ use nyquist_core::net::grpc;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
 use nyquist_core::wire;
 
-use super::unusual;
-
 /// The least that a refused client is asked to wait.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 
@@ -196,10 +194,10 @@ impl Lane {
             Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}"))
         })?;
         if checked.split_values {
-            bytes = unusual::joined(self.signal, &bytes);
+            bytes = wire::join_split_values(self.signal, &bytes);
         }
         if checked.invalid_ids > 0 {
-            bytes = unusual::without_invalid_ids(&bytes);
+            (bytes, _) = wire::without_invalid_ids(&bytes);
         }
         Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
     }

@@ -9,7 +9,6 @@ mod grpc;
 mod http;
 mod intake;
 mod json;
-mod unusual;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +31,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use config::{
-    AuthConfig, CorsConfig, Enabled, EnforcementPolicy, GrpcConfig, HttpConfig, Keepalive as KeepaliveConfig,
-    Middleware, OtlpConfig, Protocols, ServerParameters,
+    AuthConfig, CorsConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Keepalive as KeepaliveConfig, Middleware,
+    OtlpConfig, Protocols, ServerParameters,
 };
 use config::{family, nonzero};
 use cors::Cors;

@@ -11,7 +11,9 @@ fn decode(compression: Compression, body: &[u8]) -> Vec<u8> {
     match compression {
         Compression::None => return body.to_vec(),
         Compression::Gzip => flate2::read::GzDecoder::new(body).take(limit).read_to_end(&mut plain),
-        Compression::Zlib | Compression::Deflate => flate2::read::ZlibDecoder::new(body).take(limit).read_to_end(&mut plain),
+        Compression::Zlib | Compression::Deflate => {
+            flate2::read::ZlibDecoder::new(body).take(limit).read_to_end(&mut plain)
+        }
         Compression::Zstd => zstd::stream::Decoder::new(body).unwrap().take(limit).read_to_end(&mut plain),
         Compression::Snappy => return snap::raw::Decoder::new().decompress_vec(body).unwrap(),
         Compression::SnappyFramed => snap::read::FrameDecoder::new(body).take(limit).read_to_end(&mut plain),

@@ -10,7 +10,6 @@ use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
-use crate::testing::*;
 use super::prompb::WriteRequest;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
@@ -19,6 +18,7 @@ use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
 struct Bench {

@@ -1,5 +1,6 @@
 //! Tests of the exporter: configuration, mapping, protocol.
 
+mod bench;
 mod config;
 mod mapping;
 mod prompb;

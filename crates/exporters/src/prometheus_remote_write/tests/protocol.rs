@@ -14,9 +14,9 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::testing::*;
 use super::receiver::Receiver;
 use crate::prometheus_remote_write::RemoteWriteConfig;
+use crate::testing::*;
 
 struct Running {
     exporter: Arc<dyn Exporter>,

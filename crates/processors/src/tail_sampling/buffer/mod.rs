@@ -14,7 +14,5 @@ mod index;
 mod log;
 mod shard;
 mod slab;
-#[cfg(test)]
-mod tests;
 
 pub(super) use shard::{Arrival, Settings, Shard};

@@ -123,12 +123,6 @@ impl Shard {
         self.kept_bytes
     }
 
-    /// Traces in the buffer, undecided ones and kept ones.
-    #[cfg(test)]
-    pub(crate) fn traces(&self) -> usize {
-        self.slab.used()
-    }
-
     /// How many traces are undecided.
     pub(crate) fn pending(&self) -> usize {
         self.slab.used() - self.kept_count

@@ -256,7 +256,7 @@ fn compile_attribute(config: &AttributeCondition, place: &Place, builder: &mut B
         (ValueMatcher::Text(TextMatcher::Regex(regex)), format!("regex {pattern:?}"))
     } else if range {
         let (min, max) = (config.min.unwrap_or(f64::NEG_INFINITY), config.max.unwrap_or(f64::INFINITY));
-        if !(min <= max) {
+        if min > max || min.is_nan() || max.is_nan() {
             builder.error(&place.key("max"), "less than min, so nothing would match");
         }
         (ValueMatcher::NumberRange(min, max), format!("range {min} {max}"))

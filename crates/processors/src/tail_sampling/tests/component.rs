@@ -1,1 +1,182 @@
+//! The processor with its tasks, under tokio's paused time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use nyquist_core::batch::Signal;
+use nyquist_core::batch::{Batch, DropReason, Refusal};
+use nyquist_core::clock::Clock;
+use nyquist_core::component::{Consumer, Extensions, Host, Processor, ProcessorConfig, ProcessorContext};
+use nyquist_core::config::ComponentId;
+use nyquist_core::runtime::Runtimes;
+use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::support::{KeptSpan, failed, read, request, span};
+use crate::tail_sampling::config::TailSamplingConfig;
+
+/// Tokio's clock, which tests can pause.
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+
+    fn unix_nanos(&self) -> u64 {
+        0
+    }
+}
+
+/// The next stage: takes what comes, unless told to refuse.
+#[derive(Default)]
+struct Next {
+    refuse: AtomicBool,
+    permanently: AtomicBool,
+    offers: AtomicUsize,
+    spans: Mutex<Vec<KeptSpan>>,
+}
+
+#[async_trait]
+impl Consumer for Next {
+    async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+        self.offers.fetch_add(1, Ordering::Relaxed);
+        if self.permanently.load(Ordering::Relaxed) {
+            return Err(Refusal::permanent("never"));
+        }
+        if self.refuse.load(Ordering::Relaxed) {
+            return Err(Refusal::retryable(None, "not now"));
+        }
+        self.spans.lock().extend(read(&batch.into_wire()));
+        Ok(())
+    }
+}
+
+struct Rig {
+    processor: Arc<dyn Processor>,
+    next: Arc<Next>,
+    ledger: Ledger,
+}
+
+impl Rig {
+    async fn start(yaml: &str) -> Self {
+        let config: TailSamplingConfig = serde_yaml::from_str(yaml).unwrap();
+        let next = Arc::new(Next::default());
+        let ledger = Ledger::detached();
+        let telemetry = Telemetry::new();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
+        let context = ProcessorContext {
+            id: ComponentId::of("tail_sampling"),
+            pipeline: ComponentId::of("traces"),
+            signal: Signal::Traces,
+            next: Arc::clone(&next) as Arc<dyn Consumer>,
+            ledger: ledger.clone(),
+            extensions: &Extensions::default(),
+            telemetry: Arc::clone(&telemetry),
+            clock: Arc::clone(&clock),
+        };
+        let processor = config.build(context).map_err(|error| error.to_string()).unwrap();
+        let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
+        processor.start(&Host { runtimes: Runtimes::current(), clock, telemetry, fatal }).await.unwrap();
+        Self { processor, next, ledger }
+    }
+
+    async fn send(&self, spans: Vec<nyquist_core::proto::trace::v1::Span>) {
+        let items = spans.len();
+        let batch = Batch::from_wire(Signal::Traces, request(spans).encode_to_vec().into(), items);
+        self.processor.consume(batch).await.unwrap();
+    }
+
+    fn kept(&self) -> usize {
+        self.next.spans.lock().len()
+    }
+}
+
+const ERRORS: &str = "
+decision_wait: 1s
+memory_limit_mib: 64
+num_shards: 2
+rules: [{name: errors, sampling_percentage: 100, when: {error: true}}]
+";
+
+#[tokio::test(start_paused = true)]
+async fn kept_traces_reach_the_next_stage_shortly_after_their_wait() {
+    let rig = Rig::start(ERRORS).await;
+    rig.send(vec![failed(span([1; 16])), span([2; 16])]).await;
+    sleep(Duration::from_millis(990)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (0, 2));
+    sleep(Duration::from_millis(170)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (1, 0));
+    assert_eq!(rig.ledger.count(Entry::SampledOut), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_is_offered_again_until_it_is_taken() {
+    let rig = Rig::start(ERRORS).await;
+    rig.next.refuse.store(true, Ordering::Relaxed);
+    rig.send(vec![failed(span([1; 16]))]).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(rig.next.offers.load(Ordering::Relaxed) > 5);
+    // Decisions go on behind it.
+    rig.send(vec![failed(span([2; 16])), span([3; 16])]).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (0, 2));
+    rig.next.refuse.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_is_counted_as_lost() {
+    let rig = Rig::start(ERRORS).await;
+    rig.next.permanently.store(true, Ordering::Relaxed);
+    rig.send(vec![failed(span([1; 16]))]).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rig.ledger.dropped_count(DropReason::Rejected), 1);
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_decides_on_what_has_arrived() {
+    let rig = Rig::start(ERRORS).await;
+    rig.send(vec![failed(span([1; 16])), span([2; 16])]).await;
+    rig.processor.shutdown(Instant::now() + Duration::from_secs(5)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (1, 0));
+    let late = Batch::from_traces(request(vec![span([3; 16])]));
+    assert!(rig.processor.consume(late).await.unwrap_err().is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_discards_undecided_traces_if_asked_to() {
+    let rig = Rig::start(&format!("{ERRORS}drop_pending_traces_on_shutdown: true")).await;
+    rig.send(vec![failed(span([1; 16]))]).await;
+    rig.processor.shutdown(Instant::now() + Duration::from_secs(5)).await;
+    assert_eq!((rig.kept(), rig.ledger.held_count()), (0, 0));
+    assert_eq!(rig.ledger.dropped_count(DropReason::Shutdown), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_handed_on_by_the_deadline_is_counted_as_lost() {
+    let rig = Rig::start(ERRORS).await;
+    rig.next.refuse.store(true, Ordering::Relaxed);
+    rig.send((1..=40).map(|id| failed(span([id; 16]))).collect()).await;
+    sleep(Duration::from_secs(2)).await;
+    rig.send((41..=50).map(|id| failed(span([id; 16]))).collect()).await;
+    let begin = Instant::now();
+    rig.processor.shutdown(begin + Duration::from_secs(5)).await;
+    assert!(begin.elapsed() < Duration::from_secs(6));
+    assert_eq!(rig.ledger.dropped_count(DropReason::Shutdown), 50);
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocked_senders_go_on_when_there_is_room() {
+    let rig = Rig::start(&format!("{ERRORS}block_on_overflow: true\nnum_traces: 2")).await;
+    rig.send(vec![span([1; 16]), span([2; 16])]).await;
+    let begin = Instant::now();
+    rig.send(vec![span([3; 16])]).await;
+    assert!((Duration::from_millis(900)..Duration::from_millis(1200)).contains(&begin.elapsed()));
+}

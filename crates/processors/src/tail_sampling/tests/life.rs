@@ -1,1 +1,500 @@
+//! The life of traces: time, late spans, limits, pressure. Driven by explicit times.
 
+use nyquist_core::batch::DropReason;
+use nyquist_core::telemetry::Entry;
+use prost::Message;
+
+use super::support::{
+    Id, KeptSpan, Rig, attribute, by_trace, exception, failed, millis, request, resource, resource_spans, secs, span,
+    text,
+};
+use nyquist_core::proto::common::v1::InstrumentationScope;
+use nyquist_core::proto::common::v1::any_value::Value;
+use nyquist_core::proto::trace::v1::{ScopeSpans, Span, TracesData};
+
+const T1: Id = [1; 16];
+const T2: Id = [2; 16];
+const T3: Id = [3; 16];
+const ERRORS: &str = "
+memory_limit_mib: 64
+policies: [{name: E, type: status_code, status_code: {status_codes: [ERROR]}}]
+";
+const EVERYTHING: &str = "
+memory_limit_mib: 64
+rules: [{name: all, sampling_percentage: 100}]
+";
+
+fn config(base: &str, more: &str) -> Rig {
+    Rig::new(&format!("{base}\n{more}"))
+}
+
+fn child(id: Id) -> Span {
+    Span { parent_span_id: vec![1; 8], span_id: vec![9; 8], ..span(id) }
+}
+
+/// When the trace is decided, found by looking every 10 ms.
+fn decided_at(rig: &Rig, from: u64, to: u64) -> Option<u64> {
+    (from..=to).step_by(10).find(|&at| {
+        rig.decide(millis(at));
+        rig.sampler.pending() == 0
+    })
+}
+
+#[test]
+fn a_trace_is_decided_when_its_wait_is_over() {
+    let rig = config(EVERYTHING, "decision_wait: 500ms");
+    rig.insert(&request(vec![span(T1)]), millis(100));
+    rig.insert(&request(vec![child(T1)]), millis(400));
+    assert_eq!(decided_at(&rig, 0, 2000), Some(600));
+    assert_eq!(rig.take(millis(600)).len(), 2);
+}
+
+#[test]
+fn a_root_span_moves_the_decision_forward_and_never_back() {
+    let rig = config(
+        EVERYTHING,
+        "{decision_wait: 30s, decision_wait_after_root_received: 5s}"
+            .trim_matches(['{', '}'])
+            .replace(", ", "\n")
+            .as_str(),
+    );
+    rig.insert(&request(vec![child(T1)]), secs(0));
+    rig.insert(&request(vec![span(T1)]), secs(3));
+    rig.insert(&request(vec![span(T1)]), secs(4));
+    assert_eq!(decided_at(&rig, 0, 40_000), Some(8000));
+    assert_eq!(rig.metric("decisions", &[("policy", "all"), ("trigger", "root"), ("decision", "sampled")]), 1);
+
+    let rig = config(EVERYTHING, "decision_wait: 5s\ndecision_wait_after_root_received: 10s");
+    rig.insert(&request(vec![span(T1)]), secs(0));
+    assert_eq!(decided_at(&rig, 0, 40_000), Some(5000));
+}
+
+#[test]
+fn late_spans_follow_the_decision_on_their_trace() {
+    let rig = config(ERRORS, "decision_wait: 1s");
+    rig.insert(&request(vec![failed(span(T1)), span(T2)]), secs(0));
+    rig.decide(secs(1));
+    let kept = rig.take(secs(1));
+    assert_eq!(by_trace(&kept), [(T1, 1)].into());
+    assert!(!kept[0].has("tailsampling.cached_decision"));
+
+    rig.insert(&request(vec![child(T1), failed(child(T2))]), secs(10));
+    let late = rig.take(secs(10));
+    assert_eq!(by_trace(&late), [(T1, 1)].into());
+    assert!(late[0].has("tailsampling.cached_decision"));
+    assert_eq!(late[0].text("tailsampling.policy").as_deref(), Some("E"));
+    assert_eq!(rig.ledger.count(Entry::SampledOut), 2);
+    assert_eq!(rig.ledger.held_count(), 0);
+    assert_eq!(rig.metric("early_releases_from_cache_decision", &[("sampled", "true")]), 1);
+    assert_eq!(rig.metric("early_releases_from_cache_decision", &[("sampled", "false")]), 1);
+}
+
+#[test]
+fn without_a_cache_a_decided_trace_starts_over() {
+    let rig = config(ERRORS, "decision_wait: 1s\ndecision_cache: {sampled_cache_size: 0, non_sampled_cache_size: 0}");
+    rig.insert(&request(vec![span(T1)]), secs(0));
+    rig.decide(secs(2));
+    rig.insert(&request(vec![failed(span(T1))]), secs(9));
+    assert_eq!(rig.finish(secs(11)).len(), 1);
+}
+
+/// The Collector's caches know the low half of an id only.
+#[test]
+fn a_trace_never_gets_the_decision_of_another_one() {
+    let (mut a, mut b) = ([0xaa; 16], [0xaa; 16]);
+    (a[0], b[0]) = (1, 2);
+    let rig = config(ERRORS, "decision_cache: {sampled_cache_size: 10}\nnum_shards: 1");
+    rig.insert(&request(vec![failed(span(a))]), secs(0));
+    assert_eq!(rig.finish(secs(1)).len(), 1);
+    rig.insert(&request(vec![span(b)]), secs(2));
+    assert_eq!(rig.finish(secs(3)).len(), 0);
+}
+
+/// Where the Collector loses the oldest trace, we decide it.
+#[test]
+fn the_oldest_trace_is_decided_when_there_are_too_many() {
+    let rig = config(ERRORS, "decision_wait: 5s\nnum_traces: 2\nnum_shards: 1");
+    rig.insert(&request(vec![failed(span(T1))]), millis(0));
+    rig.insert(&request(vec![span(T2)]), millis(100));
+    rig.insert(&request(vec![span(T3)]), millis(200));
+    assert_eq!(rig.sampler.pending(), 2);
+    let kept = rig.take(millis(200));
+    assert_eq!(by_trace(&kept), [(T1, 1)].into());
+    assert_eq!(kept[0].text("nyquist.sampling.trigger").as_deref(), Some("count"));
+    assert_eq!(rig.metric("decisions", &[("policy", "E"), ("trigger", "count"), ("decision", "sampled")]), 1);
+}
+
+#[test]
+fn with_block_on_overflow_senders_wait_and_go_on_after_decisions() {
+    let rig = config(ERRORS, "decision_wait: 5s\nnum_traces: 2\nblock_on_overflow: true");
+    rig.insert(&request(vec![span(T1)]), secs(0));
+    assert!(!rig.sampler.must_wait());
+    rig.insert(&request(vec![span(T2)]), secs(0));
+    assert!(rig.sampler.must_wait());
+    rig.decide(secs(5));
+    assert!(!rig.sampler.must_wait());
+}
+
+#[test]
+fn policies_are_not_asked_about_a_trace_that_is_too_large() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+maximum_trace_size_bytes: 1024
+policies: [{name: all, type: always_sample}]
+",
+    );
+    let big = attribute("big", text(&"x".repeat(3072)));
+    rig.insert(&request(vec![Span { attributes: vec![big], ..span(T1) }]), secs(0));
+    rig.insert(&request(vec![child(T1)]), secs(1));
+    assert_eq!(rig.finish(secs(60)).len(), 0);
+    assert_eq!(rig.metric("traces_dropped_too_large", &[]), 1);
+    let sampled = rig.metric("global_count_traces_sampled", &[("sampled", "true"), ("decision", "sampled")]);
+    assert_eq!(sampled, 0);
+    assert_eq!(rig.ledger.count(Entry::SampledOut), 2);
+}
+
+#[test]
+fn rules_decide_a_trace_at_its_size_limit_and_the_rest_follows() {
+    let rig = config(EVERYTHING, "maximum_trace_size_bytes: 1024");
+    let big = attribute("big", text(&"x".repeat(3072)));
+    rig.insert(&request(vec![Span { attributes: vec![big], ..span(T1) }]), secs(0));
+    let kept = rig.take(secs(0));
+    assert_eq!(kept[0].text("nyquist.sampling.trigger").as_deref(), Some("size"));
+    rig.insert(&request(vec![child(T1)]), secs(1));
+    let late = rig.take(secs(1));
+    assert_eq!(by_trace(&late), [(T1, 1)].into());
+    assert!(late[0].has("nyquist.sampling.late"));
+}
+
+#[test]
+fn a_dropped_traces_late_spans_are_dropped_and_counted() {
+    let rig = Rig::new("
+memory_limit_mib: 64
+decision_wait: 1s
+policies:
+  - {name: all, type: always_sample}
+  - {name: d, type: drop, drop: {drop_sub_policy: [{name: h, type: string_attribute, string_attribute: {key: url.path, values: [/health]}}]}}
+");
+    let health = |span: Span| Span { attributes: vec![attribute("url.path", text("/health"))], ..span };
+    rig.insert(&request(vec![health(span(T1))]), secs(0));
+    rig.decide(secs(1));
+    rig.insert(&request(vec![child(T1)]), secs(2));
+    assert_eq!(rig.finish(secs(9)).len(), 0);
+    assert_eq!(rig.ledger.count(Entry::SampledOut), 2);
+}
+
+#[test]
+fn the_reason_is_on_the_root_span_or_on_all_or_on_none() {
+    let spans = || vec![child(T1), span(T1), child(T1)];
+    let carriers = |kept: &[KeptSpan]| {
+        let with_reason = kept.iter().filter(|span| span.has("nyquist.sampling.rule"));
+        with_reason.map(|span| span.span.parent_span_id.is_empty()).collect::<Vec<_>>()
+    };
+    let rig = config(EVERYTHING, "");
+    rig.insert(&request(spans()), secs(0));
+    rig.insert(&request(vec![child(T2), child(T2)]), secs(0));
+    let kept = rig.finish(secs(60));
+    let (first, second): (Vec<_>, Vec<_>) = kept.into_iter().partition(|span| span.id() == T1);
+    assert_eq!(carriers(&first), [true], "the root span");
+    assert_eq!(carriers(&second), [false], "the first span where there is no root");
+    let root = first.iter().find(|span| span.span.parent_span_id.is_empty()).unwrap();
+    assert_eq!(root.text("nyquist.sampling.rule").as_deref(), Some("all"));
+    let rate = super::support::value(&root.span.attributes, "nyquist.sampling.rate");
+    assert_eq!(rate, Some(&Value::DoubleValue(100.0)));
+
+    let rig = config(EVERYTHING, "record: all");
+    rig.insert(&request(spans()), secs(0));
+    assert_eq!(carriers(&rig.finish(secs(60))).len(), 3);
+
+    let rig = config(EVERYTHING, "record: none");
+    rig.insert(&request(spans()), secs(0));
+    assert_eq!(carriers(&rig.finish(secs(60))).len(), 0);
+}
+
+/// What is kept is what came, with everything around it, and resources and scopes are not repeated.
+#[test]
+fn kept_spans_are_grouped_below_their_resource_and_scope() {
+    let group = |service: &str, scope: &str, spans: Vec<Span>| {
+        let mut group = resource_spans(resource(vec![attribute("service.name", text(service))]), vec![]);
+        group.schema_url = format!("https://{service}");
+        let name = scope.to_owned();
+        let scope = InstrumentationScope { name, version: "1".to_owned(), ..InstrumentationScope::default() };
+        group.scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: "https://scope".to_owned() }];
+        group
+    };
+    let rig = config(EVERYTHING, "num_shards: 1\nrecord: none");
+    let mut sent = Vec::new();
+    for index in 0..5u8 {
+        let data = TracesData {
+            resource_spans: vec![
+                group("a", "x", vec![span([index; 16]), failed(child([index; 16]))]),
+                group("b", "x", vec![child([index; 16])]),
+                group("a", "y", vec![Span { events: vec![exception()], ..child([index; 16]) }]),
+            ],
+        };
+        sent.extend(super::support::read(&data.encode_to_vec()));
+        rig.insert(&data, secs(0));
+    }
+    rig.decide(secs(30));
+    let message = rig.sampler.take(0, secs(30)).unwrap().batch().into_wire();
+    let groups = TracesData::decode(message.clone()).unwrap().resource_spans;
+    let shape: Vec<usize> = groups.iter().map(|group| group.scope_spans.len()).collect();
+    assert_eq!(shape.len(), 2);
+    assert_eq!(shape.iter().sum::<usize>(), 3);
+    let mut kept = super::support::read(&message);
+    let key = |span: &KeptSpan| format!("{span:?}");
+    kept.sort_by_key(key);
+    sent.sort_by_key(key);
+    assert_eq!(kept, sent);
+}
+
+/// The Collector writes fields from last to first, and unknown fields are anybody's right.
+#[test]
+fn field_order_and_unknown_fields_do_not_matter() {
+    fn reversed(message: &[u8], depth: usize) -> Vec<u8> {
+        use nyquist_core::wire::{Fields, Value, put_len_field};
+        let mut parts = Vec::new();
+        let mut fields = Fields::new(message);
+        let mut before = 0;
+        while let Some(field) = fields.next() {
+            let raw = &message[before..fields.position()];
+            before = fields.position();
+            let nested = matches!((depth, field.number), (0, 1) | (1, 1 | 2) | (2, 1 | 2) | (3, 9 | 15));
+            parts.push(match field.value {
+                Value::Len(inner) if nested => {
+                    let mut out = Vec::new();
+                    put_len_field(&mut out, field.number, &reversed(inner, depth + 1));
+                    out
+                }
+                _ => raw.to_vec(),
+            });
+        }
+        parts.reverse();
+        let mut out = parts.concat();
+        put_len_field(&mut out, 1000, b"from the future");
+        out
+    }
+    let rig = Rig::new("
+memory_limit_mib: 64
+record: none
+rules:
+  - name: r
+    sampling_percentage: 100
+    when: {all: [{error: true}, {attribute: {key: k, values: [v]}}, {attribute: {key: service.name, scope: resource, values: [svc]}}]}
+");
+    let data = request(vec![Span { attributes: vec![attribute("k", text("v"))], ..failed(span(T1)) }, child(T1)]);
+    let message = reversed(&data.encode_to_vec(), 0);
+    rig.sampler.insert(&message, secs(0)).unwrap();
+    rig.decide_all(secs(0));
+    let out = (0..rig.sampler.shards()).find_map(|shard| rig.sampler.take(shard, secs(0))).expect("it is kept");
+    let kept = out.batch().into_wire();
+    assert_eq!(super::support::read(&kept).len(), 2);
+    let marks = kept.windows(15).filter(|window| window == b"from the future").count();
+    let sent = message.windows(15).filter(|window| window == b"from the future").count();
+    // All but the one at the end of the request itself, which is no one's.
+    assert_eq!(marks, sent - 1);
+}
+
+#[test]
+fn spans_without_a_sound_id_are_counted_as_lost() {
+    let rig = config(EVERYTHING, "");
+    let short = Span { trace_id: vec![1, 2, 3], ..span(T1) };
+    rig.insert(&request(vec![short, span(T1)]), secs(0));
+    assert_eq!(rig.finish(secs(0)).len(), 1);
+    assert_eq!(rig.ledger.dropped_count(DropReason::InvalidId), 1);
+}
+
+#[test]
+fn foreign_bytes_do_no_harm() {
+    let rig = config(EVERYTHING, "");
+    let good = request(vec![span(T1), failed(child(T2))]).encode_to_vec();
+    for cut in 0..good.len() {
+        rig.sampler.insert(&good[..cut], secs(0)).unwrap();
+        let mut broken = good.clone();
+        broken[cut] ^= 0xff;
+        rig.sampler.insert(&broken, secs(0)).unwrap();
+    }
+    rig.decide_all(secs(1));
+    for shard in 0..rig.sampler.shards() {
+        while let Some(out) = rig.sampler.take(shard, secs(1)) {
+            out.accepted();
+        }
+    }
+    rig.sampler.abandon();
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+fn large_span(id: Id, filling: usize) -> Span {
+    Span { attributes: vec![attribute("filling", text(&"x".repeat(filling)))], ..span(id) }
+}
+
+fn id_of(number: u64) -> Id {
+    // Random-looking, so that rates apply.
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut id = [7; 16];
+    id[8..].copy_from_slice(&(number ^ number >> 29).to_be_bytes());
+    id
+}
+
+/// Ten times as much as there is room for comes in within the wait: the oldest traces are decided
+/// early, by the same rules, and everything is accounted for.
+#[test]
+fn under_pressure_the_oldest_traces_are_decided_early_and_nothing_is_lost() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 8
+num_shards: 2
+rules: [{name: some, sampling_percentage: 10}]
+",
+    );
+    let mut kept = Vec::new();
+    const TRACES: u64 = 20_000;
+    for number in 0..TRACES {
+        rig.insert(&request(vec![large_span(id_of(number), 4000)]), millis(number / 100));
+        if number % 100 == 0 {
+            kept.extend(rig.take(millis(number / 100)));
+        }
+        assert!(rig.sampler.memory() < 10 << 20, "{}", rig.sampler.memory());
+    }
+    let early = rig.metric("decisions", &[("policy", "some"), ("trigger", "memory"), ("decision", "not_sampled")]);
+    assert!(early > 10_000, "{early}");
+    kept.extend(rig.finish(secs(100)));
+    assert_eq!(kept.len() as u64 + rig.ledger.count(Entry::SampledOut), TRACES);
+    assert!((1700..2300).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(rig.ledger.held_count(), 0);
+    assert_eq!(rig.sampler.pending(), 0);
+}
+
+/// With a dead backend kept traces stay, until intake is refused; when it is back, all of them leave.
+#[test]
+fn kept_traces_wait_for_the_next_stage_and_intake_is_refused_when_full() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 8
+num_shards: 2
+decision_wait: 1s
+rules: [{name: all, sampling_percentage: 100}]
+",
+    );
+    let mut accepted = 0;
+    let mut in_flight = None;
+    for number in 0..10_000 {
+        let now = millis(number);
+        match rig.sampler.insert(&request(vec![large_span(id_of(number), 4000)]).encode_to_vec(), now) {
+            Ok(()) => accepted += 1,
+            Err(refusal) => {
+                assert!(refusal.is_retryable());
+                break;
+            }
+        }
+        rig.decide(now);
+        in_flight = in_flight.or_else(|| rig.sampler.take(0, now));
+    }
+    assert!((1000..2500).contains(&accepted), "{accepted}");
+    assert!(rig.sampler.memory() < 12 << 20);
+    let first = in_flight.unwrap();
+    let mut spans = first.batch().items();
+    first.accepted();
+    spans += rig.finish(secs(100)).len();
+    assert_eq!(spans, accepted);
+    assert!(rig.sampler.room().is_ok());
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+/// One trace that goes on for ever does not hold the blocks of those around it.
+#[test]
+fn a_long_trace_does_not_hold_the_memory_of_others() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 256
+num_shards: 1
+decision_wait: 1h
+decision_wait_after_root_received: 100ms
+rules: [{name: children, sampling_percentage: 100, when: {span_count: {min: 1000}}}]
+",
+    );
+    for number in 0..40_000u64 {
+        let now = millis(number);
+        let mut spans = vec![large_span(id_of(number), 1000)];
+        if number % 10 == 0 {
+            spans.push(child(T1));
+        }
+        rig.insert(&request(spans), now);
+        rig.decide(now);
+    }
+    assert_eq!(rig.sampler.pending(), 101);
+    assert!(rig.sampler.memory() < 12 << 20, "{}", rig.sampler.memory());
+    rig.decide_all(secs(60));
+    assert_eq!(by_trace(&rig.take(secs(60))), [(T1, 4000)].into());
+}
+
+/// A trace larger than a batch leaves in several.
+#[test]
+fn a_giant_trace_leaves_in_several_batches() {
+    let rig = config(EVERYTHING, "num_shards: 1");
+    for _ in 0..50 {
+        rig.insert(&request((0..20).map(|_| large_span(T1, 5000)).collect()), secs(0));
+    }
+    rig.insert(&request(vec![large_span(T1, 3 << 20)]), secs(0));
+    rig.decide(secs(30));
+    let (mut spans, mut batches, mut recorded) = (0, 0, 0);
+    while let Some(out) = rig.sampler.take(0, secs(30)) {
+        let kept = super::support::read(&out.batch().into_wire());
+        assert!(!kept.is_empty());
+        spans += kept.len();
+        recorded += kept.iter().filter(|span| span.has("nyquist.sampling.rule")).count();
+        batches += 1;
+        out.accepted();
+    }
+    assert_eq!((spans, recorded), (1001, 1));
+    assert!((5..10).contains(&batches), "{batches}");
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+/// An attacker who sends every span with a resource of its own fills the budget, not the memory.
+#[test]
+fn headers_are_bounded_and_go_with_their_blocks() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 16
+num_shards: 2
+decision_wait: 100ms
+rules: [{name: none, sampling_percentage: 0}]
+",
+    );
+    for number in 0..50_000u64 {
+        let unique = resource(vec![attribute("unique", text(&format!("{number} {}", "y".repeat(300))))]);
+        let data = TracesData { resource_spans: vec![resource_spans(unique, vec![span(id_of(number))])] };
+        rig.insert(&data, millis(number / 10));
+        rig.decide(millis(number / 10));
+        assert!(rig.sampler.memory() < 20 << 20, "{}", rig.sampler.memory());
+    }
+    assert_eq!(rig.ledger.dropped_count(DropReason::MemoryPressure), 0);
+}
+
+/// Traces of ten spans of about 410 bytes: what the buffer takes over what came over the wire.
+#[test]
+fn memory_stays_near_the_wire_size() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 512
+num_shards: 4
+rules: [{name: some, sampling_percentage: 10}]
+",
+    );
+    let mut wire = 0;
+    for group in 0..2000u64 {
+        // Ten traces per request, one span of each at a time, so that no runs form.
+        let ids: Vec<Id> = (0..10).map(|trace| id_of(group * 10 + trace)).collect();
+        for _ in 0..10 {
+            let message = request(ids.iter().map(|&id| large_span(id, 330)).collect()).encode_to_vec();
+            wire += message.len();
+            rig.sampler.insert(&message, secs(0)).unwrap();
+        }
+    }
+    let ratio = rig.sampler.memory() as f64 / wire as f64;
+    assert!(ratio < 1.25, "{ratio}");
+    // Ten blocks' worth of slack aside, nothing but records, headers and tables.
+    assert!(ratio > 0.95, "{ratio}");
+}

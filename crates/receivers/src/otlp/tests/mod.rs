@@ -1,5 +1,6 @@
 //! A started receiver, clients that talk to it, and a pipeline that records what arrives.
 
+mod config;
 mod grpc;
 mod hostile;
 mod http;
@@ -129,7 +130,8 @@ impl Running {
     }
 
     async fn with(config: serde_json::Value, sink: Sink, signals: &[Signal]) -> Self {
-        let config: OtlpConfig = serde_json::from_value(config).expect("a good configuration");
+        let (config, _) =
+            nyquist_core::config::from_str::<OtlpConfig>(&config.to_string()).expect("a good configuration");
         let sink = Arc::new(sink);
         let telemetry = Telemetry::new();
         let mut outputs = Outputs::default();

@@ -1,0 +1,426 @@
+//! Adding collapsed points up.
+//!
+//! Cumulative streams are added by their increments, which takes the last value of every input
+//! stream. A stream that may have been counted before the limiter knew it only sets a baseline at
+//! first sight: a collapsed series may fall short once, but never counts anything twice and never
+//! falls.
+
+use std::sync::Arc;
+
+use nyquist_core::batch::DropReason;
+use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
+
+use super::admission::Route;
+use super::config::GaugeMode;
+use super::metric::{EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values};
+use super::output::{Accumulator, Output, collapsed_attributes};
+use super::scan::Context;
+use super::shared::Shared;
+use super::total::{as_double, growth, not_negative};
+
+/// What became of a collapsed point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absorbed {
+    /// It waits in an output for the next flush.
+    Held,
+    /// It was late, or said nothing: there is nothing to wait for.
+    Merged,
+    /// It could not be added.
+    Dropped(DropReason),
+}
+
+/// The times and flags of a point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    /// 0 if unknown.
+    pub(super) start: u64,
+    pub(super) time: u64,
+    /// "No recorded value".
+    pub(super) is_end: bool,
+}
+
+impl When {
+    pub(super) fn new(start: u64, time: u64, flags: u32) -> Self {
+        Self { start: if start >= time { 0 } else { start }, time, is_end: flags & 1 != 0 }
+    }
+
+    /// Does it come after one that had `start` and `time`?
+    pub(super) fn is_late(self, start: u64, time: u64) -> bool {
+        self.time < time || (self.start != 0 && self.start < start)
+    }
+
+    /// Has the stream begun anew since one that had `start`?
+    pub(super) fn has_restarted(self, start: u64) -> bool {
+        start != 0 && self.start > start
+    }
+}
+
+impl Metric {
+    /// Adds the point with `fingerprint` to the collapsed series to which `route` leads.
+    pub(super) fn absorb(
+        &mut self,
+        shared: &Shared,
+        context: &Context<'_>,
+        fingerprint: u64,
+        route: Route,
+        names: &Names,
+        point: &[u8],
+        dirty: &mut Vec<u32>,
+    ) -> Absorbed {
+        let Some(index) = self.output(shared, context, route, names, point) else {
+            return Absorbed::Dropped(DropReason::MemoryPressure);
+        };
+        self.count(shared, route);
+        self.retired.remove(&fingerprint);
+        if let Some(output) = self.outputs.get_mut(index as usize) {
+            output.epoch = self.seen;
+        }
+        match context.kind {
+            MetricKind::Gauge | MetricKind::Sum { .. } => {
+                let view = NumberDataPointView::new(point);
+                shared.report.dropped_exemplars.inc_by(view.exemplars().count() as u64);
+                let fields = view.fields();
+                let when = When::new(fields.start_time, fields.time, fields.flags);
+                match fields.value {
+                    Some(number) if !when.is_end => {
+                        self.absorb_number(shared, context.kind, fingerprint, index, when, number, dirty)
+                    }
+                    _ => self.absorb_end(shared, fingerprint, dirty),
+                }
+            }
+            _ => self.absorb_distribution(shared, context.kind, fingerprint, index, point, dirty),
+        }
+    }
+
+    /// The index of the output of `route`, which is made if it is not there. `None` if there is no
+    /// memory for it.
+    fn output(
+        &mut self,
+        shared: &Shared,
+        context: &Context<'_>,
+        route: Route,
+        names: &Names,
+        point: &[u8],
+    ) -> Option<u32> {
+        let slot = self.series.get(&route.output).map(|series| series.output);
+        if let Some(index) = slot
+            && index != EMPTY
+            && index != INDIVIDUAL
+        {
+            return Some(index);
+        }
+        let attributes =
+            collapsed_attributes(shared, context.kind, point, names, route.mask, route.is_overflow).into_boxed_slice();
+        let known_group = self.groups.get(&context.hash).map(Arc::clone);
+        let is_new_group = known_group.is_none();
+        let group = known_group.unwrap_or_else(|| Arc::new(context.group()));
+        let group_bytes = if is_new_group { group.bytes() } else { 0 };
+        let grows = if self.outputs.len() == self.outputs.capacity() { 2 * self.outputs.len() + 4 } else { 1 };
+        if !shared.fits(attributes.len() + group_bytes + grows * size_of::<Output>()) {
+            return None;
+        }
+        if is_new_group {
+            self.heap += group_bytes;
+            self.groups.insert(context.hash, Arc::clone(&group));
+        }
+        let (mask, is_overflow) = (route.mask, route.is_overflow);
+        let output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        let index = self.place(output);
+        match self.series.get_mut(&route.output) {
+            Some(series) => series.output = index,
+            // It lost its slot between the decision and now.
+            None => self.admit(shared, route.output, index, 0),
+        }
+        self.book(shared);
+        Some(index)
+    }
+
+    pub(super) fn place(&mut self, mut output: Output) -> u32 {
+        self.heap += output.heap();
+        if let Some(index) = self.free_outputs.pop()
+            && let Some(free) = self.outputs.get_mut(index as usize)
+        {
+            output.generation = free.generation + 1;
+            *free = output;
+            return index;
+        }
+        self.outputs.push(output);
+        self.outputs.len() as u32 - 1
+    }
+
+    fn count(&mut self, shared: &Shared, route: Route) {
+        if route.is_overflow {
+            return shared.report.overflow.inc();
+        }
+        let mut mask = route.mask;
+        while mask != 0 {
+            let index = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let Some(label) = self.labels.get_mut(index) else { continue };
+            if label.counter.is_none() {
+                let name = self.names.get(index).map(|name| &**name).unwrap_or_default();
+                label.counter = Some(shared.report.collapsed(&self.name, name, "collapse_label"));
+            }
+            if let Some(counter) = &label.counter {
+                counter.inc();
+            }
+        }
+    }
+
+    /// A flag that the input has ended.
+    pub(super) fn absorb_end(&mut self, shared: &Shared, fingerprint: u64, dirty: &mut Vec<u32>) -> Absorbed {
+        let link = if let Some(input) = self.inputs.remove(&fingerprint) {
+            shared.forget([shared.hashes.mix(&[fingerprint, input.start])].into_iter());
+            self.unlink(shared, input.link, Some(input.value()), dirty);
+            input.link
+        } else if let Some(input) = self.distributions.remove(&fingerprint) {
+            self.heap -= input.last.bytes();
+            shared.forget([shared.hashes.mix(&[fingerprint, input.start])].into_iter());
+            self.unlink(shared, input.link, None, dirty);
+            input.link
+        } else {
+            return Absorbed::Merged;
+        };
+        let is_alone = self.linked(link).is_some_and(|output| output.live == 0 && output.is_active());
+        if is_alone {
+            self.end_output(shared, link.index, dirty);
+        }
+        Absorbed::Merged
+    }
+
+    /// No contributor is left: the output gives its slot back, reports what it has and ends.
+    pub(super) fn end_output(&mut self, shared: &Shared, index: u32, dirty: &mut Vec<u32>) {
+        let Some(output) = self.outputs.get(index as usize) else { return };
+        if let Some(series) = self.series.get(&output.fingerprint).copied()
+            && series.output == index
+        {
+            self.series.remove(&output.fingerprint);
+            if !series.is_overflow {
+                self.used -= 1;
+                shared.give_slots(1);
+            }
+        }
+        self.close_output(index, dirty);
+    }
+
+    /// The output has lost its slot.
+    pub(super) fn close_output(&mut self, index: u32, dirty: &mut Vec<u32>) {
+        if let Some(output) = self.outputs.get_mut(index as usize)
+            && output.is_active()
+        {
+            output.close();
+            mark(output, index, dirty);
+        }
+    }
+
+    /// The output of `link`, if it is still the same.
+    fn linked(&mut self, link: Link) -> Option<&mut Output> {
+        self.outputs.get_mut(link.index as usize).filter(|output| output.generation == link.generation)
+    }
+
+    pub(super) fn link(&self, index: u32) -> Link {
+        Link { index, generation: self.outputs.get(index as usize).map_or(0, |output| output.generation) }
+    }
+
+    /// The input with the value `last` no longer counts for its output.
+    pub(super) fn unlink(&mut self, shared: &Shared, link: Link, last: Option<Number>, dirty: &mut Vec<u32>) {
+        let gauge = shared.gauge;
+        let Some(output) = self.linked(link) else { return };
+        output.live = output.live.saturating_sub(1);
+        let is_sum_of_last = is_sum_of_last_values(output.group.kind, gauge);
+        if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
+            if output.live == 0 {
+                // What rounding has left.
+                *total = super::total::Total::default();
+            } else {
+                total.subtract(last);
+                mark(output, link.index, dirty);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one point")]
+    fn absorb_number(
+        &mut self,
+        shared: &Shared,
+        kind: MetricKind,
+        fingerprint: u64,
+        index: u32,
+        when: When,
+        number: Number,
+        dirty: &mut Vec<u32>,
+    ) -> Absorbed {
+        if is_sum_of_last_values(kind, shared.gauge) {
+            return self.absorb_last_value(shared, fingerprint, index, when, number, dirty);
+        }
+        match kind {
+            MetricKind::Gauge => {
+                let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
+                if !merge_gauge(&mut output.accumulator, shared.gauge, when.time, number) {
+                    return Absorbed::Merged;
+                }
+                hold(output, index, when.time, dirty)
+            }
+            MetricKind::Sum { temporality: Temporality::Delta, .. } => {
+                let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
+                if let Accumulator::Total(total) = &mut output.accumulator {
+                    total.add(number);
+                }
+                output.starts(if when.start == 0 { when.time } else { when.start });
+                hold(output, index, when.time, dirty)
+            }
+            _ => self.absorb_increment(shared, fingerprint, index, when, number, dirty),
+        }
+    }
+
+    /// A cumulative monotonic sum.
+    fn absorb_increment(
+        &mut self,
+        shared: &Shared,
+        fingerprint: u64,
+        index: u32,
+        when: When,
+        number: Number,
+        dirty: &mut Vec<u32>,
+    ) -> Absorbed {
+        let previous = self.inputs.get(&fingerprint).copied();
+        let mut counts_from = when.time;
+        let increment = match previous {
+            Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
+            Some(last) if when.has_restarted(last.start) => Some(number),
+            Some(last) => match growth(number, last.value()) {
+                // The same time twice, with different values: one of them is not true.
+                None if when.time == last.time => return Absorbed::Merged,
+                grown => Some(grown.unwrap_or(number)),
+            },
+            None if self.is_new(shared, fingerprint, when.start) => {
+                counts_from = when.start;
+                Some(number)
+            }
+            None => None,
+        };
+        let is_stored = self.store(shared, fingerprint, index, when, number, previous, dirty);
+        let increment = increment.filter(|_| is_stored);
+        if increment.is_none() {
+            shared.report.rebaselined.inc();
+        }
+        let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
+        if let (Accumulator::Total(total), Some(increment)) = (&mut output.accumulator, increment) {
+            total.add(not_negative(increment));
+        }
+        output.starts(counts_from);
+        hold(output, index, when.time, dirty)
+    }
+
+    /// A value that counts until the next one of the same stream: a cumulative sum that can fall,
+    /// or a gauge that is summed.
+    fn absorb_last_value(
+        &mut self,
+        shared: &Shared,
+        fingerprint: u64,
+        index: u32,
+        when: When,
+        number: Number,
+        dirty: &mut Vec<u32>,
+    ) -> Absorbed {
+        let previous = self.inputs.get(&fingerprint).copied();
+        if previous.is_some_and(|last| when.is_late(last.start, last.time)) {
+            return Absorbed::Merged;
+        }
+        let here = self.link(index);
+        if !self.store(shared, fingerprint, index, when, number, previous, dirty) {
+            shared.report.rebaselined.inc();
+            return Absorbed::Merged;
+        }
+        let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
+        if let Accumulator::Total(total) = &mut output.accumulator {
+            if let Some(last) = previous.filter(|last| last.link == here) {
+                total.subtract(last.value());
+            }
+            total.add(number);
+        }
+        output.starts(if when.start == 0 { when.time } else { when.start });
+        hold(output, index, when.time, dirty)
+    }
+
+    /// Keeps `number` as the last value of the input, and links the input to output `index`.
+    /// False if there is no memory for it.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one point")]
+    fn store(
+        &mut self,
+        shared: &Shared,
+        fingerprint: u64,
+        index: u32,
+        when: When,
+        number: Number,
+        previous: Option<Input>,
+        dirty: &mut Vec<u32>,
+    ) -> bool {
+        if previous.is_none() && !self.make_room_for_input(shared, dirty) {
+            return false;
+        }
+        let link = self.link(index);
+        let (bits, is_double) = match number {
+            Number::Int(number) => (number as u64, false),
+            Number::Double(number) => (number.to_bits(), true),
+        };
+        // A point without a start does not make the stream's start unknown again.
+        let start = if when.start == 0 { previous.map_or(0, |last| last.start) } else { when.start };
+        let input = Input { start, time: when.time, bits, link, epoch: self.seen, is_double };
+        self.inputs.insert(fingerprint, input);
+        match previous {
+            Some(last) if last.link == link => return true,
+            Some(last) => self.unlink(shared, last.link, Some(last.value()), dirty),
+            None => {}
+        }
+        if let Some(output) = self.outputs.get_mut(index as usize) {
+            output.live += 1;
+        }
+        true
+    }
+
+    /// May the stream be counted in full at first sight?
+    pub(super) fn is_new(&self, shared: &Shared, fingerprint: u64, start: u64) -> bool {
+        if start == 0 {
+            return false;
+        }
+        let forgotten = shared.forgotten.lock();
+        !forgotten.may_know(fingerprint, start) && !forgotten.may_know(shared.hashes.mix(&[fingerprint, start]), start)
+    }
+}
+
+/// Puts the output on the list of what is to be emitted.
+pub(super) fn mark(output: &mut Output, index: u32, dirty: &mut Vec<u32>) {
+    if !output.is_dirty {
+        output.is_dirty = true;
+        dirty.push(index);
+    }
+}
+
+/// A point of `time` has been added to the output: it is held until the next report.
+pub(super) fn hold(output: &mut Output, index: u32, time: u64, dirty: &mut Vec<u32>) -> Absorbed {
+    output.newest = output.newest.max(time);
+    output.pending += 1;
+    mark(output, index, dirty);
+    Absorbed::Held
+}
+
+/// False if the value makes no difference.
+fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: u64, number: Number) -> bool {
+    let Accumulator::Gauge(value) = accumulator else { return false };
+    let Some((newest, own)) = *value else {
+        *value = Some((time, number));
+        return true;
+    };
+    let is_larger = as_double(number) > as_double(own);
+    let wins = match mode {
+        GaugeMode::Max => is_larger,
+        GaugeMode::Min => as_double(number) < as_double(own),
+        _ => time > newest || (time == newest && is_larger),
+    };
+    if wins {
+        *value = Some((time, number));
+    }
+    // A newer time is news even if the value is not.
+    wins || time > newest
+}

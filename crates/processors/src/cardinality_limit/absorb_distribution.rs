@@ -1,0 +1,233 @@
+//! Adding collapsed histograms and summaries up: as sums, on every bucket.
+
+use std::sync::Arc;
+
+use nyquist_core::wire::{
+    AnyValue, ExponentialHistogramDataPointView, HistogramDataPointView, KeyValue, MetricKind, SummaryDataPointView,
+    put_len_field,
+};
+
+use super::absorb::{Absorbed, When, hold};
+use super::distribution::{Distribution, Explicit, Growth};
+use super::exponential::Exponential;
+use super::metric::{DistributionInput, Metric};
+use super::output::{Accumulator, Output, attributes_field, is_delta};
+use super::shared::Shared;
+use crate::attributes::put_nested;
+
+/// Sets of bounds that do not fit together, of one collapsed series, which get outputs of their
+/// own. Beyond that only the bounds that they have in common are kept.
+const MAX_ALTERNATES: usize = 3;
+/// Tells such outputs apart: a text of their bounds.
+const BOUNDS: &[u8] = b"otel.metric.bounds";
+/// Such a text is cut to this many bytes.
+const MAX_BOUNDS_TEXT: usize = 64;
+
+impl Metric {
+    /// Adds a histogram of any kind, or a summary.
+    pub(super) fn absorb_distribution(
+        &mut self,
+        shared: &Shared,
+        kind: MetricKind,
+        fingerprint: u64,
+        index: u32,
+        point: &[u8],
+        dirty: &mut Vec<u32>,
+    ) -> Absorbed {
+        let (when, now) = read(shared, kind, point);
+        if when.is_end {
+            return self.absorb_end(shared, fingerprint, dirty);
+        }
+        if is_delta(kind) {
+            let starts = if when.start == 0 { when.time } else { when.start };
+            let index = self.add_distribution(shared, index, now);
+            return self.hold_distribution(index, starts, when.time, dirty);
+        }
+        let is_known = self.distributions.contains_key(&fingerprint);
+        let is_stored = is_known || self.make_room_for_distribution(shared, &now, dirty);
+        let mut counts_from = when.time;
+        let increment = match self.distributions.get(&fingerprint) {
+            Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
+            Some(last) if when.has_restarted(last.start) => Some(now.clone()),
+            Some(last) => match now.since(&last.last) {
+                Growth::By(grown) => Some(grown),
+                Growth::Reset if when.time == last.time => return Absorbed::Merged,
+                Growth::Reset => Some(now.clone()),
+                Growth::Unclear => None,
+            },
+            None if is_stored && self.is_new(shared, fingerprint, when.start) => {
+                counts_from = when.start;
+                Some(now.clone())
+            }
+            None => None,
+        };
+        if increment.is_none() {
+            shared.report.rebaselined.inc();
+        }
+        let mut increment = increment.unwrap_or_else(|| now.zeroed());
+        increment.forget_extremes();
+        let index = self.add_distribution(shared, index, increment);
+        if is_stored {
+            self.store_distribution(shared, fingerprint, index, when, now, dirty);
+        }
+        self.hold_distribution(index, counts_from, when.time, dirty)
+    }
+
+    /// Keeps `last` as the last report of the input, and links the input to output `index`.
+    fn store_distribution(
+        &mut self,
+        shared: &Shared,
+        fingerprint: u64,
+        index: u32,
+        when: When,
+        last: Distribution,
+        dirty: &mut Vec<u32>,
+    ) {
+        let link = self.link(index);
+        self.heap += last.bytes();
+        let previous_start = self.distributions.get(&fingerprint).map_or(0, |input| input.start);
+        let start = if when.start == 0 { previous_start } else { when.start };
+        let input = DistributionInput { start, time: when.time, last, link, epoch: self.seen };
+        if let Some(previous) = self.distributions.insert(fingerprint, input) {
+            self.heap -= previous.last.bytes();
+            if previous.link == link {
+                return;
+            }
+            self.unlink(shared, previous.link, None, dirty);
+        }
+        if let Some(output) = self.outputs.get_mut(index as usize) {
+            output.live += 1;
+        }
+    }
+
+    /// Adds to output `index`, or to another one where its bounds do not fit. Returns which.
+    fn add_distribution(&mut self, shared: &Shared, index: u32, mut more: Distribution) -> u32 {
+        let mut candidates = vec![index];
+        if let Some(output) = self.outputs.get(index as usize) {
+            let alternate = |fingerprint: &u64| self.series.get(fingerprint).map(|series| series.output);
+            candidates.extend(output.alternates.iter().filter_map(alternate));
+        }
+        for candidate in candidates {
+            match self.merge_distribution(candidate, more) {
+                Ok(()) => return candidate,
+                Err(refused) => more = refused,
+            }
+        }
+        shared.report.bounds_conflict.inc();
+        if let Some(alternate) = self.make_alternate(shared, index, &more) {
+            // Nothing is in it yet, so everything fits.
+            let _ = self.merge_distribution(alternate, more);
+            return alternate;
+        }
+        if let Some(output) = self.outputs.get_mut(index as usize)
+            && let Accumulator::Distribution(Some(own)) = &mut output.accumulator
+        {
+            let before = own.bytes();
+            own.add_coarsely(more);
+            self.heap = self.heap + own.bytes() - before;
+        }
+        index
+    }
+
+    /// Adds `more` to output `index`, or hands it back if its bounds do not fit.
+    fn merge_distribution(&mut self, index: u32, more: Distribution) -> Result<(), Distribution> {
+        let Some(output) = self.outputs.get_mut(index as usize) else { return Err(more) };
+        let Accumulator::Distribution(slot) = &mut output.accumulator else { return Err(more) };
+        let before = slot.as_ref().map_or(0, Distribution::bytes);
+        match slot {
+            Some(own) => own.add(more)?,
+            None => *slot = Some(more),
+        }
+        self.heap = self.heap + slot.as_ref().map_or(0, Distribution::bytes) - before;
+        Ok(())
+    }
+
+    /// An output beside output `index` for the bounds of `more`, if there is room for one.
+    fn make_alternate(&mut self, shared: &Shared, index: u32, more: &Distribution) -> Option<u32> {
+        let Distribution::Explicit(Explicit { bounds, .. }) = more else { return None };
+        if !self.has_room(shared) || !shared.fits(4096) {
+            return None;
+        }
+        let output = self.outputs.get_mut(index as usize)?;
+        if output.alternates.len() >= MAX_ALTERNATES || !output.is_active() {
+            return None;
+        }
+        let text = bounds_text(bounds);
+        let attribute = KeyValue { key: BOUNDS, value: AnyValue::String(text.as_bytes()) };
+        let fingerprint = output.fingerprint.wrapping_add(shared.hashes.attribute(&attribute));
+        if self.series.contains_key(&fingerprint) {
+            return None;
+        }
+        output.alternates.push(fingerprint);
+        let mut attributes = output.attributes.to_vec();
+        put_nested(&mut attributes, attributes_field(output.group.kind), |out| {
+            put_len_field(out, 1, BOUNDS);
+            put_nested(out, 2, |out| put_len_field(out, 1, text.as_bytes()));
+        });
+        let (group, mask) = (Arc::clone(&output.group), output.mask);
+        let original = output.fingerprint;
+        let is_overflow = output.is_overflow;
+        let attributes = attributes.into_boxed_slice();
+        let alternate = Output::new(fingerprint, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        let place = self.place(alternate);
+        let carries = self.series.get(&original).map_or(0, |series| series.carries);
+        self.admit(shared, fingerprint, place, carries);
+        Some(place)
+    }
+
+    fn hold_distribution(&mut self, index: u32, starts: u64, time: u64, dirty: &mut Vec<u32>) -> Absorbed {
+        let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
+        output.epoch = self.seen;
+        if let Some(series) = self.series.get_mut(&output.fingerprint) {
+            series.epoch = self.seen;
+        }
+        output.starts(starts);
+        hold(output, index, time, dirty)
+    }
+}
+
+fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution) {
+    let count_exemplars = |count: usize| shared.report.dropped_exemplars.inc_by(count as u64);
+    match kind {
+        MetricKind::ExponentialHistogram { .. } => {
+            let view = ExponentialHistogramDataPointView::new(point);
+            let fields = view.fields();
+            count_exemplars(view.exemplars().count());
+            let when = When::new(fields.start_time, fields.time, fields.flags);
+            (when, Distribution::Exponential(Exponential::new(view)))
+        }
+        MetricKind::Summary => {
+            let view = SummaryDataPointView::new(point);
+            let fields = view.fields();
+            if view.quantile_values().next().is_some() {
+                shared.report.dropped_quantiles.inc();
+            }
+            let when = When::new(fields.start_time, fields.time, fields.flags);
+            (when, Distribution::Explicit(Explicit::from_summary(view)))
+        }
+        _ => {
+            let view = HistogramDataPointView::new(point);
+            let fields = view.fields();
+            count_exemplars(view.exemplars().count());
+            let when = When::new(fields.start_time, fields.time, fields.flags);
+            (when, Distribution::Explicit(Explicit::new(view)))
+        }
+    }
+}
+
+/// `bounds` for people, as far as they fit.
+fn bounds_text(bounds: &[f64]) -> String {
+    let mut text = String::new();
+    for bound in bounds {
+        let one = bound.to_string();
+        if text.len() + one.len() + 1 > MAX_BOUNDS_TEXT {
+            text.push_str(",...");
+            break;
+        }
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&one);
+    }
+    text
+}

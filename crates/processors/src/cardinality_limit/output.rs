@@ -1,0 +1,383 @@
+//! Collapsed series: what they have added up, and how they are written.
+
+use std::sync::Arc;
+
+use nyquist_core::wire::{
+    Field, Fields, KeyValue, MetricKind, Number, Temporality, Value, put_len_field, put_tag, put_varint,
+};
+
+use super::config::GaugeMode;
+use super::distribution::{Distribution, Explicit};
+use super::exponential::{Buckets, Exponential};
+use super::metric::{Names, is_sum_of_last_values};
+use super::shared::Shared;
+use super::total::Total;
+use crate::attributes::put_nested;
+
+/// Resource, scope and metric of an output, as they were written.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) context: u64,
+    pub(super) resource_hash: u64,
+    pub(super) scope_hash: u64,
+    pub(super) kind: MetricKind,
+    /// A `ResourceMetrics` without scopes.
+    pub(super) resource: Box<[u8]>,
+    /// A `ScopeMetrics` without metrics.
+    pub(super) scope: Box<[u8]>,
+    /// A `Metric` without data.
+    pub(super) metric: Box<[u8]>,
+}
+
+impl Group {
+    pub(super) fn bytes(&self) -> usize {
+        self.resource.len() + self.scope.len() + self.metric.len() + size_of::<Self>()
+    }
+}
+
+/// What an output has added up.
+#[derive(Debug)]
+pub(super) enum Accumulator {
+    /// A sum; of a delta sum, that of the window.
+    Total(Total),
+    /// A gauge's value, and its time.
+    Gauge(Option<(u64, Number)>),
+    /// A histogram or summary; of a delta one, that of the window.
+    Distribution(Option<Distribution>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Active,
+    /// It has lost its slot: a last report, then a flag that it has ended.
+    Closing,
+    Free,
+}
+
+/// A collapsed series.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) fingerprint: u64,
+    pub(super) group: Arc<Group>,
+    /// Its attributes as fields of a point of its kind.
+    pub(super) attributes: Box<[u8]>,
+    /// The labels that are collapsed, as bits.
+    pub(super) mask: u64,
+    pub(super) is_overflow: bool,
+    pub(super) generation: u8,
+    state: State,
+    /// The start of what it reports; 0 while unknown.
+    pub(super) start: u64,
+    /// The newest time of a contribution.
+    pub(super) newest: u64,
+    /// The time of its last report; 0 if there was none.
+    emitted: u64,
+    /// Flushes for which it has waited for a newer time.
+    waits: u8,
+    /// It is on the list of what is to be emitted.
+    pub(super) is_dirty: bool,
+    /// How many inputs are linked to it.
+    pub(super) live: u32,
+    pub(super) epoch: u16,
+    /// Points that were added since the last report.
+    pub(super) pending: u32,
+    pub(super) accumulator: Accumulator,
+    /// Fingerprints of the outputs for other bounds of the same histogram.
+    pub(super) alternates: Vec<u64>,
+}
+
+/// Flushes after which an output is reported although no newer time has come.
+const MAX_WAITS: u8 = 6;
+/// Times are told apart in milliseconds: that is all Prometheus keeps.
+const MILLISECOND: u64 = 1_000_000;
+
+/// What a flush does with an output.
+pub(super) enum Turn {
+    /// It waits for a newer time.
+    Wait,
+    /// Report it at this time.
+    Report(u64),
+}
+
+impl Output {
+    pub(super) fn new(
+        fingerprint: u64,
+        group: Arc<Group>,
+        attributes: Box<[u8]>,
+        mask: u64,
+        is_overflow: bool,
+        epoch: u16,
+        gauge: GaugeMode,
+    ) -> Self {
+        let accumulator = match group.kind {
+            MetricKind::Gauge if !is_sum_of_last_values(group.kind, gauge) => Accumulator::Gauge(None),
+            MetricKind::Gauge | MetricKind::Sum { .. } => Accumulator::Total(Total::default()),
+            _ => Accumulator::Distribution(None),
+        };
+        Self {
+            fingerprint,
+            group,
+            attributes,
+            mask,
+            is_overflow,
+            generation: 0,
+            state: State::Active,
+            start: 0,
+            newest: 0,
+            emitted: 0,
+            waits: 0,
+            is_dirty: false,
+            live: 0,
+            epoch,
+            pending: 0,
+            accumulator,
+            alternates: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.state == State::Free
+    }
+
+    pub(super) fn close(&mut self) {
+        self.state = State::Closing;
+    }
+
+    pub(super) fn free(&mut self) {
+        self.state = State::Free;
+        self.attributes = Box::default();
+        self.accumulator = Accumulator::Gauge(None);
+        self.alternates = Vec::new();
+        self.live = 0;
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        let accumulated = match &self.accumulator {
+            Accumulator::Distribution(Some(distribution)) => distribution.bytes(),
+            _ => 0,
+        };
+        self.attributes.len() + self.alternates.capacity() * 8 + accumulated
+    }
+
+    /// Is what it adds up reported as the change since its last report?
+    pub(super) fn is_delta(&self) -> bool {
+        is_delta(self.group.kind)
+    }
+
+    /// What it reports now begins at the latest at `start`.
+    pub(super) fn starts(&mut self, start: u64) {
+        let may_move = self.is_delta() || self.emitted == 0;
+        if may_move && (self.start == 0 || start < self.start) {
+            self.start = start;
+        }
+    }
+
+    /// At which time to report it, if it is time. A report has a time later than the one before,
+    /// so that an export that is spread over many batches does not give two values for one time.
+    pub(super) fn turn(&mut self, is_last: bool) -> Turn {
+        if self.newest / MILLISECOND > self.emitted / MILLISECOND {
+            return Turn::Report(self.newest);
+        }
+        self.waits += 1;
+        if self.waits < MAX_WAITS && self.is_active() && !is_last {
+            return Turn::Wait;
+        }
+        Turn::Report(self.emitted + MILLISECOND)
+    }
+
+    /// Writes its report for `time`, and begins a new window if it is a delta.
+    pub(super) fn report(&mut self, time: u64, gauge: GaugeMode) -> Vec<u8> {
+        // A window does not reach back before the one that was reported last.
+        let start = if self.is_delta() { self.start.max(self.emitted).min(time) } else { self.start.min(time) };
+        let mut point = Vec::with_capacity(self.attributes.len() + 64);
+        point.extend_from_slice(&self.attributes);
+        match &self.accumulator {
+            Accumulator::Total(total) => {
+                let is_gauge = self.group.kind == MetricKind::Gauge;
+                put_times(&mut point, if is_gauge { 0 } else { start }, time);
+                let is_mean = is_gauge && gauge == GaugeMode::Avg;
+                put_number(&mut point, if is_mean { total.mean(self.live as usize) } else { total.value() });
+            }
+            Accumulator::Gauge(value) => {
+                put_times(&mut point, 0, time);
+                if let Some((_, number)) = value {
+                    put_number(&mut point, *number);
+                }
+            }
+            Accumulator::Distribution(distribution) => {
+                put_times(&mut point, start, time);
+                match distribution {
+                    Some(Distribution::Explicit(own)) if self.group.kind == MetricKind::Summary => {
+                        put_fixed(&mut point, 4, own.count);
+                        put_fixed(&mut point, 5, own.sum.unwrap_or_default().to_bits());
+                    }
+                    Some(Distribution::Explicit(own)) => put_explicit(&mut point, own),
+                    Some(Distribution::Exponential(own)) => put_exponential(&mut point, own),
+                    None => {}
+                }
+            }
+        }
+        if matches!(gauge, GaugeMode::Max | GaugeMode::Min)
+            && let Accumulator::Gauge(value) = &mut self.accumulator
+        {
+            *value = None;
+        }
+        self.emitted = time;
+        self.waits = 0;
+        self.pending = 0;
+        if self.is_delta() {
+            self.start = 0;
+            match &mut self.accumulator {
+                Accumulator::Total(total) => *total = Total::default(),
+                Accumulator::Distribution(distribution) => *distribution = None,
+                Accumulator::Gauge(_) => {}
+            }
+        }
+        point
+    }
+
+    /// Writes the flag that it has ended.
+    pub(super) fn end(&mut self) -> Vec<u8> {
+        let time = self.emitted + MILLISECOND;
+        self.emitted = time;
+        let mut point = self.attributes.to_vec();
+        put_times(&mut point, if is_delta(self.group.kind) { 0 } else { self.start }, time);
+        put_no_recorded_value(&mut point, self.group.kind);
+        point
+    }
+
+    /// Has it ever been reported?
+    pub(super) fn was_reported(&self) -> bool {
+        self.emitted > 0
+    }
+}
+
+pub(super) fn is_delta(kind: MetricKind) -> bool {
+    match kind {
+        MetricKind::Sum { temporality, .. }
+        | MetricKind::Histogram { temporality }
+        | MetricKind::ExponentialHistogram { temporality } => temporality == Temporality::Delta,
+        MetricKind::Gauge | MetricKind::Summary => false,
+    }
+}
+
+/// The field in which points of `kind` have their attributes.
+pub(super) fn attributes_field(kind: MetricKind) -> u32 {
+    match kind {
+        MetricKind::Gauge | MetricKind::Sum { .. } | MetricKind::Summary => 7,
+        MetricKind::Histogram { .. } => 9,
+        MetricKind::ExponentialHistogram { .. } => 1,
+    }
+}
+
+/// Writes the attributes of `point` without the values of the labels in `mask`, or (for an
+/// overflow series) the one attribute it has.
+pub(super) fn collapsed_attributes(
+    shared: &Shared,
+    kind: MetricKind,
+    point: &[u8],
+    names: &Names,
+    mask: u64,
+    is_overflow: bool,
+) -> Vec<u8> {
+    let number = attributes_field(kind);
+    let mut out = Vec::new();
+    if is_overflow {
+        put_len_field(&mut out, number, &shared.overflow_attribute);
+        return out;
+    }
+    for field in Fields::new(point) {
+        let Field { number: own, value: Value::Len(attribute) } = field else { continue };
+        if own != number {
+            continue;
+        }
+        let key = KeyValue::new(attribute).key;
+        let index = names.iter().position(|name| **name == *key);
+        if !index.is_some_and(|index| mask & (1 << index) != 0) {
+            put_len_field(&mut out, number, attribute);
+        } else if !shared.replacement.is_empty() {
+            put_nested(&mut out, number, |out| {
+                put_len_field(out, 1, key);
+                put_nested(out, 2, |out| put_len_field(out, 1, &shared.replacement));
+            });
+        }
+    }
+    out
+}
+
+/// Appends the flag "no recorded value".
+pub(super) fn put_no_recorded_value(out: &mut Vec<u8>, kind: MetricKind) {
+    let number = match kind {
+        MetricKind::Histogram { .. } | MetricKind::ExponentialHistogram { .. } => 10,
+        _ => 8,
+    };
+    put_tag(out, number, 0);
+    put_varint(out, 1);
+}
+
+fn put_times(out: &mut Vec<u8>, start: u64, time: u64) {
+    // The same fields in all kinds of points.
+    put_fixed(out, 2, start);
+    put_fixed(out, 3, time);
+}
+
+fn put_fixed(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_tag(out, number, 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_number(out: &mut Vec<u8>, number: Number) {
+    match number {
+        Number::Double(number) => put_fixed(out, 4, number.to_bits()),
+        Number::Int(number) => put_fixed(out, 6, number as u64),
+    }
+}
+
+fn put_explicit(out: &mut Vec<u8>, own: &Explicit) {
+    put_fixed(out, 4, own.count);
+    for (number, value) in [(5, own.sum), (11, own.min), (12, own.max)] {
+        if let Some(value) = value {
+            put_fixed(out, number, value.to_bits());
+        }
+    }
+    if own.bounds.is_empty() {
+        // Without bounds the one bucket says nothing that the count does not.
+        return;
+    }
+    put_nested(out, 6, |out| own.buckets.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes())));
+    put_nested(out, 7, |out| own.bounds.iter().for_each(|bound| out.extend_from_slice(&bound.to_le_bytes())));
+}
+
+fn put_exponential(out: &mut Vec<u8>, own: &Exponential) {
+    put_fixed(out, 4, own.count);
+    for (number, value) in [(5, own.sum), (12, own.min), (13, own.max), (14, Some(own.zero_threshold))] {
+        if let Some(value) = value {
+            put_fixed(out, number, value.to_bits());
+        }
+    }
+    put_tag(out, 6, 0);
+    put_varint(out, zigzag(own.scale));
+    put_fixed(out, 7, own.zero_count);
+    for (number, side) in [(8, &own.positive), (9, &own.negative)] {
+        put_nested(out, number, |out| put_buckets(out, side));
+    }
+}
+
+fn put_buckets(out: &mut Vec<u8>, side: &Buckets) {
+    put_tag(out, 1, 0);
+    put_varint(out, zigzag(side.offset.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32));
+    put_nested(out, 2, |out| side.counts.iter().for_each(|&count| put_varint(out, count)));
+}
+
+fn zigzag(value: i32) -> u64 {
+    u64::from(((value << 1) ^ (value >> 31)) as u32)
+}

@@ -1,0 +1,261 @@
+//! The state, split by metric into shards that each have a lock of their own.
+
+use std::sync::Arc;
+
+use nyquist_core::wire::{MetricKind, Temporality, put_len_field, put_tag, put_varint};
+use parking_lot::Mutex;
+
+use super::admission::Scratch;
+use super::hash::Table;
+use super::metric::Metric;
+use super::output::{Group, Turn};
+use super::scan::Context;
+use super::shared::Shared;
+use crate::attributes::put_nested;
+
+const SHARDS: usize = 16;
+/// How many outputs one lock hold of a flush takes.
+const OUTPUTS_PER_LOCK: usize = 1024;
+
+/// All shards.
+pub(super) struct Shards(Vec<Mutex<Shard>>);
+
+/// Metrics, and what is to be emitted of them.
+#[derive(Default)]
+struct Shard {
+    metrics: Table<Metric>,
+    /// The metric's hash and the index of the output.
+    queue: Vec<(u64, u32)>,
+}
+
+/// A point that a flush emits.
+pub(super) struct Emission {
+    group: Arc<Group>,
+    point: Vec<u8>,
+}
+
+/// What a lock hold of a flush has taken.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) emissions: Vec<Emission>,
+    /// The points that went into them.
+    pub(super) held: usize,
+    /// There is more to take.
+    pub(super) is_more: bool,
+}
+
+impl Default for Shards {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Shards {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Works on the state of the context's metric, which is made if it is not there. `None` if
+    /// there is no memory for it.
+    pub(super) fn with<R>(
+        &self,
+        shared: &Shared,
+        context: &Context<'_>,
+        scratch: &mut Scratch,
+        work: impl FnOnce(&mut Metric, &mut Scratch) -> R,
+    ) -> Option<R> {
+        let epoch = shared.epoch();
+        let mut shard = self.0.get(context.metric_hash as usize % self.0.len())?.lock();
+        let Shard { metrics, queue } = &mut *shard;
+        let metric = match metrics.get_mut(&context.metric_hash) {
+            Some(metric) => metric,
+            None => {
+                if !shared.fits(size_of::<Metric>() + 2 * metrics.allocation_size() + 4096) {
+                    return None;
+                }
+                let before = metrics.allocation_size();
+                metrics.insert(context.metric_hash, Metric::new(shared, context.name, epoch));
+                shared.resized(before, metrics.allocation_size());
+                metrics.get_mut(&context.metric_hash)?
+            }
+        };
+        metric.seen = epoch;
+        let series = metric.series.len();
+        let result = work(metric, scratch);
+        if !scratch.dirty.is_empty() {
+            queue.extend(scratch.dirty.drain(..).map(|output| (context.metric_hash, output)));
+        }
+        // What only passes changes nothing; what is absorbed is booked by its own lock hold.
+        if metric.series.len() != series || scratch.grown {
+            metric.book(shared);
+            scratch.grown = false;
+        }
+        Some(result)
+    }
+
+    /// Takes what is to be emitted from shard `index`, at most so many as one lock hold may.
+    /// What waits for a newer time goes to `later`, as does what is left of `first` entries.
+    pub(super) fn take(&self, shared: &Shared, index: usize, later: &mut Vec<(u64, u32)>, is_last: bool) -> Taken {
+        let mut taken = Taken::default();
+        let Some(shard) = self.0.get(index) else { return taken };
+        let mut shard = shard.lock();
+        let Shard { metrics, queue } = &mut *shard;
+        let count = queue.len().min(OUTPUTS_PER_LOCK);
+        for (hash, output) in queue.drain(..count) {
+            if let Some(metric) = metrics.get_mut(&hash)
+                && take_output(shared, metric, output, is_last, &mut taken)
+            {
+                later.push((hash, output));
+            }
+        }
+        taken.is_more = !queue.is_empty();
+        taken
+    }
+
+    /// Puts back what waits.
+    pub(super) fn requeue(&self, index: usize, later: Vec<(u64, u32)>) {
+        if let Some(shard) = self.0.get(index) {
+            shard.lock().queue.extend(later);
+        }
+    }
+
+    /// Gives up what is idle, and half of what can be given up if somebody needs memory.
+    pub(super) fn sweep(&self, shared: &Shared, is_due: bool, is_starved: bool) {
+        let epoch = shared.epoch();
+        let mut dirty = Vec::new();
+        for shard in &self.0 {
+            let hashes: Vec<u64> = shard.lock().metrics.keys().copied().collect();
+            // One metric a lock hold.
+            for hash in hashes {
+                let mut shard = shard.lock();
+                let Shard { metrics, queue } = &mut *shard;
+                let Some(metric) = metrics.get_mut(&hash) else { continue };
+                let last_seen = metric.seen;
+                metric.seen = epoch;
+                if is_due {
+                    metric.sweep(shared, &mut dirty);
+                }
+                if is_starved {
+                    metric.relieve(shared, &mut dirty);
+                }
+                metric.book(shared);
+                metric.seen = last_seen;
+                queue.extend(dirty.drain(..).map(|output| (hash, output)));
+                if metric.is_empty() && shared.is_idle(last_seen, epoch) {
+                    metric.unbook(shared);
+                    metrics.remove(&hash);
+                }
+            }
+        }
+    }
+
+    /// How many series each metric has, and how many values its labels, busiest metrics first.
+    pub(super) fn usage(&self, most: usize) -> Vec<(Vec<u8>, usize, Vec<(Vec<u8>, usize)>)> {
+        let mut busiest: Vec<(usize, u64, usize)> = Vec::new();
+        for (index, shard) in self.0.iter().enumerate() {
+            let shard = shard.lock();
+            busiest.extend(shard.metrics.iter().map(|(hash, metric)| (metric.used, *hash, index)));
+        }
+        busiest.sort_unstable_by(|one, other| other.cmp(one));
+        let mut usage = Vec::new();
+        for (place, (used, hash, index)) in busiest.into_iter().enumerate() {
+            let shard = self.0.get(index).map(Mutex::lock);
+            let Some(metric) = shard.as_ref().and_then(|shard| shard.metrics.get(&hash)) else { continue };
+            if place >= most {
+                // The rest is one sum.
+                usage.push((Vec::new(), used, Vec::new()));
+                continue;
+            }
+            let labels = metric.labels.iter().zip(metric.names.iter());
+            let labels = labels.map(|(label, name)| (name.to_vec(), label.values.len())).collect();
+            usage.push((metric.name.to_vec(), used, labels));
+        }
+        usage
+    }
+}
+
+/// Takes one output's report. True if it waits.
+fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, taken: &mut Taken) -> bool {
+    let Some(output) = metric.outputs.get_mut(index as usize).filter(|output| output.is_dirty) else { return false };
+    let group = Arc::clone(&output.group);
+    let before = output.heap();
+    let is_news = output.is_active() || output.pending > 0;
+    if is_news {
+        let time = match output.turn(is_last) {
+            Turn::Wait => return true,
+            Turn::Report(time) => time,
+        };
+        taken.held += output.pending as usize;
+        let point = output.report(time, shared.gauge);
+        taken.emissions.push(Emission { group: Arc::clone(&group), point });
+    }
+    output.is_dirty = false;
+    let is_over = output.is_closing();
+    if is_over && output.was_reported() && !output.is_delta() {
+        taken.emissions.push(Emission { group, point: output.end() });
+    }
+    let after = output.heap();
+    metric.heap = metric.heap + after - before;
+    if is_over {
+        metric.free_output(index);
+    }
+    false
+}
+
+/// The message of all `emissions`, each under its resource, scope and metric.
+pub(super) fn encode(mut emissions: Vec<Emission>) -> Vec<u8> {
+    let key = |emission: &Emission| (emission.group.resource_hash, emission.group.scope_hash, emission.group.context);
+    emissions.sort_by_key(key);
+    let mut out = Vec::new();
+    for resource in emissions.chunk_by(|one, other| one.group.resource_hash == other.group.resource_hash) {
+        put_nested(&mut out, 1, |out| {
+            put_first(out, resource, |group| &group.resource);
+            for scope in resource.chunk_by(|one, other| one.group.scope_hash == other.group.scope_hash) {
+                put_nested(out, 2, |out| {
+                    put_first(out, scope, |group| &group.scope);
+                    for metric in scope.chunk_by(|one, other| one.group.context == other.group.context) {
+                        put_nested(out, 2, |out| put_metric(out, metric));
+                    }
+                });
+            }
+        });
+    }
+    out
+}
+
+fn put_first(out: &mut Vec<u8>, emissions: &[Emission], part: impl Fn(&Group) -> &[u8]) {
+    if let Some(first) = emissions.first() {
+        out.extend_from_slice(part(&first.group));
+    }
+}
+
+fn put_metric(out: &mut Vec<u8>, points: &[Emission]) {
+    let Some(first) = points.first() else { return };
+    let kind = first.group.kind;
+    out.extend_from_slice(&first.group.metric);
+    put_nested(out, kind.field_number(), |out| {
+        for point in points {
+            put_len_field(out, 1, &point.point);
+        }
+        let (temporality, monotonic) = match kind {
+            MetricKind::Sum { temporality, monotonic } => (temporality, monotonic),
+            MetricKind::Histogram { temporality } | MetricKind::ExponentialHistogram { temporality } => {
+                (temporality, false)
+            }
+            MetricKind::Gauge | MetricKind::Summary => return,
+        };
+        put_tag(out, 2, 0);
+        put_varint(
+            out,
+            match temporality {
+                Temporality::Unspecified => 0,
+                Temporality::Delta => 1,
+                Temporality::Cumulative => 2,
+            },
+        );
+        if monotonic {
+            put_tag(out, 3, 0);
+            put_varint(out, 1);
+        }
+    });
+}
