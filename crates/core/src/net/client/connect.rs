@@ -100,19 +100,24 @@ impl Connector {
     }
 }
 
-/// The commonest causes of a failed handshake, said plainly.
+/// The commonest causes of a failed handshake, with what to do about them.
 fn explain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let hint = if text.contains("InvalidContentType") || text.contains("corrupt message") || text.contains("eof") {
-        "; if the backend speaks plaintext, set tls.insecure: true"
-    } else if text.contains("UnknownIssuer") {
-        "; set tls.ca_file to the certificate that signed the backend's"
-    } else if text.contains("NotValidForName") {
-        "; set tls.server_name_override to a name in the backend's certificate"
-    } else {
-        ""
+    use rustls::{CertificateError, Error};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    let hint = match cause {
+        Some(Error::InvalidMessage(_)) => "; if the backend speaks plaintext, set tls.insecure: true",
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "; if the backend speaks plaintext, set tls.insecure: true"
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; set tls.ca_file to the certificate that signed the backend's"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "; set tls.server_name_override to a name in the backend's certificate",
+        _ => "",
     };
-    format!("{text}{hint}")
+    format!("{error}{hint}")
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {
