@@ -28,13 +28,17 @@ struct Entry {
     name: Range<usize>,
     value: Range<usize>,
     source: Source,
+    /// How many were added before it.
+    arrival: usize,
 }
 
 /// A set of labels under construction.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     entries: Vec<Entry>,
+    /// How many labels were added, those that were left out included.
+    pub(super) seen: usize,
 }
 
 /// How label names are made valid.
@@ -50,6 +54,7 @@ impl Labels {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
+        self.seen = 0;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -75,7 +80,17 @@ impl Labels {
     ) -> bool {
         let start = self.text.len();
         put_value(&mut self.text, value);
-        let value = start..self.text.len();
+        self.push_text(prefix, key, start..self.text.len(), source, rules)
+    }
+
+    /// Adds an attribute whose value is in `text` already.
+    pub(super) fn push_known(&mut self, key: &[u8], value: Range<usize>, rules: LabelRules) -> bool {
+        self.push_text(b"", key, value, Source::Attribute, rules)
+    }
+
+    fn push_text(&mut self, prefix: &[u8], key: &[u8], value: Range<usize>, source: Source, rules: LabelRules) -> bool {
+        let arrival = self.seen;
+        self.seen += 1;
         if value.is_empty() {
             return true;
         }
@@ -90,17 +105,17 @@ impl Labels {
             raw.end..self.text.len()
         };
         if self.text[name.clone()].iter().all(|&letter| letter == b'_') {
-            self.text.truncate(start);
+            self.text.truncate(raw_start);
             return false;
         }
-        self.entries.push(Entry { raw, name, value, source });
+        self.entries.push(Entry { raw, name, value, source, arrival });
         true
     }
 
     /// Sorts by name. Of equal names from different sources one stays; from the same source, their
     /// values are joined with `;` in the order of the names before sanitising, without repeating
-    /// an equal value.
-    pub(super) fn sort_and_join(&mut self) {
+    /// an equal value. Returns whether there were any equal names.
+    pub(super) fn sort_and_join(&mut self) -> bool {
         let text = &self.text;
         let order = |left: &Entry, right: &Entry| {
             let by_name = text[left.name.clone()].cmp(&text[right.name.clone()]);
@@ -114,9 +129,12 @@ impl Labels {
             self.entries.sort_by(order);
         }
         let text = &self.text;
-        if self.entries.windows(2).any(|pair| text[pair[0].name.clone()] == text[pair[1].name.clone()]) {
+        let are_equal = |pair: &[Entry]| text[pair[0].name.clone()] == text[pair[1].name.clone()];
+        let has_equal = self.entries.windows(2).any(are_equal);
+        if has_equal {
             self.join_equal_names();
         }
+        has_equal
     }
 
     #[cold]
@@ -157,6 +175,21 @@ impl Labels {
         for entry in &self.entries {
             put_label(out, &self.text[entry.name.clone()], &self.text[entry.value.clone()]);
         }
+    }
+
+    /// How many labels there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When each label was added, and its name before sanitising.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.entries.iter().map(|entry| (entry.arrival, &self.text[entry.raw.clone()]))
+    }
+
+    /// The name of each label, and when it was added.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        self.entries.iter().map(|entry| (self.name(entry), entry.arrival))
     }
 
     fn name(&self, entry: &Entry) -> &[u8] {
@@ -206,6 +239,16 @@ impl BaseLabels {
         }
     }
 
+    /// All labels, encoded.
+    pub(super) fn all_encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// The name of each label, and the encoded label.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.labels.entries.iter().enumerate().map(|(index, entry)| (self.labels.name(entry), self.encoded(index)))
+    }
+
     fn encoded(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.encoded[start..self.ends[index]]
@@ -216,9 +259,18 @@ impl BaseLabels {
 /// `quantile`), encoded and sorted, with the places where those two belong.
 #[derive(Debug, Default, Clone)]
 pub struct PointLabels {
-    encoded: Vec<u8>,
-    name_at: usize,
-    extra_at: usize,
+    pub(super) encoded: Vec<u8>,
+    pub(super) name_at: usize,
+    pub(super) extra_at: usize,
+}
+
+/// How a merge went.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// Labels of the point that others of the same name overwrote.
+    pub(super) overwritten: usize,
+    /// Labels of the point that met others of the same name.
+    pub(super) conflicts: usize,
 }
 
 impl PointLabels {
@@ -238,10 +290,9 @@ impl PointLabels {
     }
 
     /// Merges `point` (sorted) into `base`. `extra` is the name of the label that will be added.
-    /// Returns how many labels of the point were overwritten.
-    pub(super) fn merge(&mut self, base: &BaseLabels, point: &Labels, extra: &[u8]) -> usize {
+    pub(super) fn merge(&mut self, base: &BaseLabels, point: &Labels, extra: &[u8]) -> Merged {
         self.encoded.clear();
-        let mut cursor = Cursor { out: self, extra, name_at: None, extra_at: None, overwritten: 0 };
+        let mut cursor = Cursor { out: self, extra, name_at: None, extra_at: None, merged: Merged::default() };
         let mut own = point.entries.iter().peekable();
         for (index, given) in base.labels.entries.iter().enumerate() {
             let name = base.labels.name(given);
@@ -252,9 +303,10 @@ impl PointLabels {
                 cursor.put_encoded(name, base.encoded(index));
                 continue;
             };
+            cursor.merged.conflicts += 1;
             match given.source {
                 Source::Given => {
-                    cursor.overwritten += 1;
+                    cursor.merged.overwritten += 1;
                     cursor.put_encoded(name, base.encoded(index));
                 }
                 Source::External => cursor.put(name, point.value(entry)),
@@ -273,7 +325,7 @@ struct Cursor<'a> {
     extra: &'a [u8],
     name_at: Option<usize>,
     extra_at: Option<usize>,
-    overwritten: usize,
+    merged: Merged,
 }
 
 const NAME: &[u8] = b"__name__";
@@ -289,7 +341,7 @@ impl Cursor<'_> {
             self.extra_at = Some(self.out.encoded.len());
         }
         let is_taken = name == NAME || name == self.extra;
-        self.overwritten += usize::from(is_taken);
+        self.merged.overwritten += usize::from(is_taken);
         is_taken
     }
 
@@ -320,11 +372,11 @@ impl Cursor<'_> {
         self.put(point.name(own), &[first, b";", second].concat());
     }
 
-    fn finish(self) -> usize {
+    fn finish(self) -> Merged {
         let end = self.out.encoded.len();
         self.out.name_at = self.name_at.unwrap_or(end);
         self.out.extra_at = self.extra_at.unwrap_or(end).max(self.out.name_at);
-        self.overwritten
+        self.merged
     }
 }
 
@@ -351,7 +403,8 @@ fn put_label_name(out: &mut Vec<u8>, prefix: &[u8], key: &[u8], rules: LabelRule
         out.extend_from_slice(b"key_");
     }
     let start = out.len();
-    for &letter in prefix.iter().chain(key) {
+    out.extend_from_slice(prefix);
+    for &letter in key {
         let is_inside_character = letter & 0b1100_0000 == 0b1000_0000;
         if is_inside_character {
             continue;

@@ -12,6 +12,7 @@ pub(crate) mod config;
 mod exemplars;
 mod family;
 mod labels;
+mod layout;
 mod names;
 mod native;
 mod points;

@@ -193,7 +193,7 @@ fn labels_are_sorted_and_where_the_extra_ones_go_is_known() {
     }
     own.sort_and_join();
     let mut merged = PointLabels::default();
-    let overwritten = merged.merge(&base, &own, b"le");
+    let overwritten = merged.merge(&base, &own, b"le").overwritten;
     assert_eq!(overwritten, 2);
     let names = |piece: &[u8]| -> Vec<String> {
         let labels = nyquist_core::wire::Attributes::new(piece, 1);
@@ -296,5 +296,56 @@ fn hostile_bytes_do_not_panic() {
             recorded[at] = byte;
         }
         translator.translate(&recorded, &mut Ignore);
+    });
+}
+
+/// The remembered layout of labels gives the very bytes that the long way gives, for any mix of
+/// keys, empty values and scopes.
+#[test]
+fn layouts_change_nothing() {
+    use nyquist_core::proto::metrics::v1::{Gauge, Metric, MetricsData, NumberDataPoint, metric::Data, number_data_point};
+    use prost::Message;
+    #[derive(Default)]
+    struct Collect(Vec<(Vec<u8>, [usize; 2], u64)>, (usize, usize));
+    impl Sink for Collect {
+        fn point(&mut self, point: &Point<'_>) {
+            let [start, middle, _] = point.labels.pieces();
+            self.0.push((point.labels.encoded().to_vec(), [start.len(), middle.len()], point.hash));
+        }
+        fn dropped(&mut self, _: Untranslatable, _: &[u8], _: usize) {}
+        fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
+            self.1.0 += unnamable;
+            self.1.1 += overwritten;
+        }
+    }
+    const KEYS: [&str; 9] = ["a.b", "a_b", "http.route", "Zone", "job", "é", "1st", "__name__", "x"];
+    let key = proptest::sample::select(&KEYS[..]);
+    let attribute = (key, proptest::sample::select(&["", "v", "w"][..]));
+    let point = proptest::collection::vec(attribute, 0..5);
+    let scopes = proptest::collection::vec((0..2usize, proptest::collection::vec(point, 1..8)), 1..4);
+    proptest::proptest!(|(scopes in scopes)| {
+        let seed = HashSeed::default();
+        let settings: Arc<Settings> = Arc::default();
+        let mut one_for_all = Translator::new(Arc::clone(&settings), seed.clone());
+        let (mut short, mut long) = (Collect::default(), Collect::default());
+        for (scope, points) in scopes {
+            let data_points: Vec<NumberDataPoint> = points.iter().map(|attributes| NumberDataPoint {
+                attributes: crate::testing::attributes(attributes),
+                value: Some(number_data_point::Value::AsInt(1)),
+                ..Default::default()
+            }).collect();
+            let push = |data_points: Vec<NumberDataPoint>| -> MetricsData {
+                let metric = Metric { name: "m".into(), data: Some(Data::Gauge(Gauge { data_points })), ..Default::default() };
+                crate::testing::push_from(&[("service.name", ["one", "two"][scope])], vec![metric])
+            };
+            one_for_all.translate(&push(data_points.clone()).encode_to_vec(), &mut short);
+            for point in data_points {
+                // A new translator has nothing to remember.
+                let mut fresh = Translator::new(Arc::clone(&settings), seed.clone());
+                fresh.translate(&push(vec![point]).encode_to_vec(), &mut long);
+            }
+        }
+        proptest::prop_assert_eq!(&short.0, &long.0);
+        proptest::prop_assert_eq!(short.1, long.1);
     });
 }

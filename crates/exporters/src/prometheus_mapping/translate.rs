@@ -9,6 +9,7 @@ use nyquist_core::wire::{AnyValue, Attributes, Field, Fields, KeyValue, Value};
 use super::exemplars::Exemplars;
 use super::family::{Families, Family};
 use super::labels::{BaseLabels, LabelRules, Labels, PointLabels, Source};
+use super::layout::{Collected, Layouts};
 use super::names::Kind;
 use super::native::NativeHistogram;
 use super::points::{self, Arrays, Head, Number};
@@ -41,6 +42,7 @@ struct Scratch {
     instance: Vec<u8>,
     base: BaseLabels,
     own: Labels,
+    layouts: Layouts,
     labels: PointLabels,
     arrays: Arrays,
     native: NativeHistogram,
@@ -125,7 +127,7 @@ impl Translator {
 
     /// Builds the labels that all points of a scope share.
     fn begin_scope<S: Sink>(&mut self, resource_metrics: &[u8], scope_metrics: &[u8], sink: &mut S) {
-        let Scratch { base, job, instance, .. } = &mut self.scratch;
+        let Scratch { base, layouts, job, instance, .. } = &mut self.scratch;
         let mut unnamable = 0;
         let labels = base.begin();
         push_identity(labels, job, instance, self.rules);
@@ -142,6 +144,7 @@ impl Translator {
         }
         push_external(labels, &self.settings, self.rules);
         base.seal();
+        layouts.begin_scope(base);
         if unnamable > 0 {
             sink.labels_lost(unnamable, 0);
         }
@@ -197,12 +200,21 @@ impl Translator {
         }
     }
 
+    /// The point's hash, once its labels are there; tells the sink which ones were lost.
+    fn hash<S: Sink>(&self, metric: &Metric<'_>, collected: &Collected, sink: &mut S) -> u64 {
+        if collected.unnamable + collected.overwritten > 0 {
+            sink.labels_lost(collected.unnamable, collected.overwritten);
+        }
+        series_hash(&self.hasher, metric.family, &self.scratch.labels)
+    }
+
     fn numbers<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
         let rules = self.rules;
         for bytes in metric.data.points() {
-            let mut attributes = self.scratch.attributes(rules);
+            let Scratch { layouts, own, base, labels, .. } = &mut self.scratch;
+            let mut attributes = layouts.begin_point(own, b"", rules);
             let (head, number) = points::number(bytes, |attribute| attributes.push(&attribute));
-            let unnamable = attributes.unnamable;
+            let collected = attributes.finish(base, labels);
             let value = match number {
                 _ if head.is_no_recorded_value() => f64::from_bits(STALE_NAN_BITS),
                 Number::Double(value) => value,
@@ -212,7 +224,7 @@ impl Translator {
                     continue;
                 }
             };
-            let hash = self.scratch.finish_labels(b"", unnamable, metric, &self.hasher, sink);
+            let hash = self.hash(metric, &collected, sink);
             let has_exemplars = head.has_exemplars && metric.family.kind == Kind::Counter;
             self.scratch.read_exemplars(bytes, points::NUMBER_EXEMPLARS, has_exemplars, rules);
             self.scratch.note_time(&head);
@@ -231,10 +243,11 @@ impl Translator {
         let rules = self.rules;
         for bytes in metric.data.points() {
             let mut arrays = std::mem::take(&mut self.scratch.arrays);
-            let mut attributes = self.scratch.attributes(rules);
+            let Scratch { layouts, own, base, labels, .. } = &mut self.scratch;
+            let mut attributes = layouts.begin_point(own, b"le", rules);
             let (head, histogram) = points::histogram(bytes, &mut arrays, |attribute| attributes.push(&attribute));
-            let unnamable = attributes.unnamable;
-            let hash = self.scratch.finish_labels(b"le", unnamable, metric, &self.hasher, sink);
+            let collected = attributes.finish(base, labels);
+            let hash = self.hash(metric, &collected, sink);
             self.scratch.read_exemplars(bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars, rules);
             self.scratch.note_time(&head);
             let value = PointValue::Histogram(histogram);
@@ -246,9 +259,10 @@ impl Translator {
     fn exponentials<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
         let rules = self.rules;
         for bytes in metric.data.points() {
-            let mut attributes = self.scratch.attributes(rules);
+            let Scratch { layouts, own, base, labels, .. } = &mut self.scratch;
+            let mut attributes = layouts.begin_point(own, b"", rules);
             let (head, histogram) = points::exponential(bytes, |attribute| attributes.push(&attribute));
-            let unnamable = attributes.unnamable;
+            let collected = attributes.finish(base, labels);
             if head.is_no_recorded_value() {
                 self.scratch.native.fill_stale(f64::from_bits(STALE_NAN_BITS));
             } else if histogram.sum.is_none() {
@@ -258,7 +272,7 @@ impl Translator {
                 sink.dropped(problem.into(), metric.name, 1);
                 continue;
             }
-            let hash = self.scratch.finish_labels(b"", unnamable, metric, &self.hasher, sink);
+            let hash = self.hash(metric, &collected, sink);
             self.scratch.read_exemplars(bytes, points::EXPONENTIAL_EXEMPLARS, head.has_exemplars, rules);
             self.scratch.note_time(&head);
             let value = PointValue::Native(&self.scratch.native);
@@ -270,10 +284,11 @@ impl Translator {
         let rules = self.rules;
         for bytes in metric.data.points() {
             let mut arrays = std::mem::take(&mut self.scratch.arrays);
-            let mut attributes = self.scratch.attributes(rules);
+            let Scratch { layouts, own, base, labels, .. } = &mut self.scratch;
+            let mut attributes = layouts.begin_point(own, b"quantile", rules);
             let (head, summary) = points::summary(bytes, &mut arrays, |attribute| attributes.push(&attribute));
-            let unnamable = attributes.unnamable;
-            let hash = self.scratch.finish_labels(b"quantile", unnamable, metric, &self.hasher, sink);
+            let collected = attributes.finish(base, labels);
+            let hash = self.hash(metric, &collected, sink);
             self.scratch.exemplars.clear();
             self.scratch.note_time(&head);
             let value = PointValue::Summary(summary);
@@ -311,44 +326,7 @@ impl Translator {
 #[derive(Clone, Default)]
 pub struct HashSeed(pub(super) RandomState);
 
-/// Collects a point's attributes as labels.
-struct PointAttributes<'s> {
-    labels: &'s mut Labels,
-    rules: LabelRules,
-    unnamable: usize,
-}
-
-impl PointAttributes<'_> {
-    #[inline]
-    fn push(&mut self, attribute: &KeyValue<'_>) {
-        let is_named = self.labels.push_attribute(attribute.key, &attribute.value, self.rules);
-        self.unnamable += usize::from(!is_named);
-    }
-}
-
 impl Scratch {
-    fn attributes(&mut self, rules: LabelRules) -> PointAttributes<'_> {
-        self.own.clear();
-        PointAttributes { labels: &mut self.own, rules, unnamable: 0 }
-    }
-
-    /// Merges the collected labels with the scope's. Returns the point's hash.
-    fn finish_labels<S: Sink>(
-        &mut self,
-        extra: &[u8],
-        unnamable: usize,
-        metric: &Metric<'_>,
-        hasher: &RandomState,
-        sink: &mut S,
-    ) -> u64 {
-        self.own.sort_and_join();
-        let overwritten = self.labels.merge(&self.base, &self.own, extra);
-        if unnamable + overwritten > 0 {
-            sink.labels_lost(unnamable, overwritten);
-        }
-        series_hash(hasher, metric.family, &self.labels)
-    }
-
     fn read_exemplars(&mut self, point: &[u8], number: u32, has_exemplars: bool, rules: LabelRules) {
         if has_exemplars {
             self.exemplars.read(point, number, rules);
