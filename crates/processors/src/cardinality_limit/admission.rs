@@ -60,7 +60,8 @@ impl Metric {
             series.epoch = self.seen;
             if series.output != INDIVIDUAL {
                 // A sender's own series is what others are collapsed to: it joins them.
-                let route = Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow, was_individual: false };
+                let route =
+                    Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow, was_individual: false };
                 return Decision::Collapse(route);
             }
             if !is_fresh {
@@ -211,8 +212,9 @@ impl Metric {
         series.epoch = self.seen;
         if series.output == INDIVIDUAL {
             series.output = EMPTY;
+            series.was_individual = true;
             // What it has reported on its own is not to be counted again.
-            shared.forget([output].into_iter());
+            shared.forget([(output, 0)].into_iter());
         } else if let Some(output) = self.outputs.get_mut(series.output as usize) {
             output.epoch = self.seen;
         }
@@ -221,9 +223,12 @@ impl Metric {
 
     /// The labels that are collapsed for the sake of the series budget, as bits.
     fn collapsed_labels(&self) -> u64 {
-        self.labels.iter().enumerate().fold(0, |mask, (index, label)| {
-            if label.collapsed.is_some() { mask | 1 << index } else { mask }
-        })
+        self.labels.iter().enumerate().fold(
+            0,
+            |mask, (index, label)| {
+                if label.collapsed.is_some() { mask | 1 << index } else { mask }
+            },
+        )
     }
 
     fn collapse(&mut self, shared: &Shared, index: u8, left: f64) {
@@ -271,7 +276,8 @@ impl Metric {
                 self.enter_overflow(shared, "the limiter's memory is used up: points of this metric are dropped");
                 return Decision::Drop(DropReason::MemoryPressure);
             }
-            let series = Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true };
+            let series =
+                Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true, was_individual: false };
             self.series.insert(output, series);
         }
         self.enter_overflow(shared, "limits are used up: the surplus of this metric goes to its overflow series");

@@ -117,9 +117,14 @@ impl Edit<'_> {
                 return Part::Kept;
             }
             let mark = out.len();
-            edit.nested(data, number, out, |edit, number, point, out| {
-                if number == 1 { edit.point(point, out) } else { Part::Other }
-            });
+            edit.nested(
+                data,
+                number,
+                out,
+                |edit, number, point, out| {
+                    if number == 1 { edit.point(point, out) } else { Part::Other }
+                },
+            );
             written(mark, out)
         });
         written(mark, out)

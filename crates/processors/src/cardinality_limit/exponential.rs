@@ -71,8 +71,7 @@ impl Exponential {
 
     pub(super) fn add(&mut self, mut other: Self) {
         self.align(&mut other);
-        let shift =
-            shift_for(&[self.positive.range_with(&other.positive), self.negative.range_with(&other.negative)]);
+        let shift = shift_for(&[self.positive.range_with(&other.positive), self.negative.range_with(&other.negative)]);
         self.lower_scale(shift);
         other.lower_scale(shift);
         self.positive.plus(&other.positive);

@@ -245,11 +245,14 @@ fn put_metric(out: &mut Vec<u8>, points: &[Emission]) {
             MetricKind::Gauge | MetricKind::Summary => return,
         };
         put_tag(out, 2, 0);
-        put_varint(out, match temporality {
-            Temporality::Unspecified => 0,
-            Temporality::Delta => 1,
-            Temporality::Cumulative => 2,
-        });
+        put_varint(
+            out,
+            match temporality {
+                Temporality::Unspecified => 0,
+                Temporality::Delta => 1,
+                Temporality::Cumulative => 2,
+            },
+        );
         if monotonic {
             put_tag(out, 3, 0);
             put_varint(out, 1);

@@ -54,7 +54,7 @@ impl Metric {
         shared.give_slots(slots);
         shared.report.evicted(Eviction::Series, gone.len());
         if !gone.is_empty() {
-            shared.forget(gone.into_iter());
+            shared.forget(gone.into_iter().map(|fingerprint| (fingerprint, 0)));
         }
         self.retired.retain(|_, seen| !shared.is_idle(*seen, now));
     }
@@ -88,8 +88,7 @@ impl Metric {
 
     fn sweep_inputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        let idle: Vec<(u64, Input)> =
-            self.inputs.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
+        let idle: Vec<(u64, Input)> = self.inputs.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
         self.forget_inputs(shared, idle, dirty);
         let idle: Vec<(u64, DistributionInput)> =
             self.distributions.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
@@ -112,7 +111,8 @@ impl Metric {
             return;
         }
         shared.report.evicted(Eviction::Input, inputs.len());
-        shared.forget(inputs.iter().map(|(fingerprint, input)| shared.hashes.mix(&[*fingerprint, input.start])));
+        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
+        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
         for (_, input) in inputs {
             self.unlink(shared, input.link, Some(input.value()), dirty);
         }
@@ -123,7 +123,8 @@ impl Metric {
             return;
         }
         shared.report.evicted(Eviction::Input, inputs.len());
-        shared.forget(inputs.iter().map(|(fingerprint, input)| shared.hashes.mix(&[*fingerprint, input.start])));
+        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
+        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
         for (_, input) in inputs {
             self.heap -= input.last.bytes();
             self.unlink(shared, input.link, None, dirty);
