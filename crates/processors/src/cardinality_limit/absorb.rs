@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use nyquist_core::batch::DropReason;
-use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
+use nyquist_core::wire::{Field, Fields, MetricKind, Number, NumberDataPointView, Temporality, Value};
 
 use super::admission::Route;
 use super::config::GaugeMode;
@@ -102,12 +102,12 @@ impl Metric {
         names: &Names,
         point: &[u8],
     ) -> Option<u32> {
-        let slot = self.series.get(&route.output).map(|series| series.output);
-        if let Some(index) = slot
-            && index != EMPTY
-            && index != INDIVIDUAL
+        let slot = self.series.get(&route.output).copied();
+        if let Some(series) = slot
+            && series.output != EMPTY
+            && series.output != INDIVIDUAL
         {
-            return Some(index);
+            return Some(series.output);
         }
         let attributes =
             collapsed_attributes(shared, context.kind, point, names, route.mask, route.is_overflow).into_boxed_slice();
@@ -124,7 +124,10 @@ impl Metric {
             self.groups.insert(context.hash, Arc::clone(&group));
         }
         let (mask, is_overflow) = (route.mask, route.is_overflow);
-        let output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        if slot.is_some_and(|series| series.was_individual || series.output == INDIVIDUAL) {
+            output.not_before = time_of(point);
+        }
         let index = self.place(output);
         match self.series.get_mut(&route.output) {
             Some(series) => series.output = index,
@@ -170,12 +173,12 @@ impl Metric {
     /// A flag that the input has ended.
     pub(super) fn absorb_end(&mut self, shared: &Shared, fingerprint: u64, dirty: &mut Vec<u32>) -> Absorbed {
         let link = if let Some(input) = self.inputs.remove(&fingerprint) {
-            shared.forget([shared.hashes.mix(&[fingerprint, input.start])].into_iter());
+            shared.forget([(shared.hashes.mix(&[fingerprint, input.start]), input.start)].into_iter());
             self.unlink(shared, input.link, Some(input.value()), dirty);
             input.link
         } else if let Some(input) = self.distributions.remove(&fingerprint) {
             self.heap -= input.last.bytes();
-            shared.forget([shared.hashes.mix(&[fingerprint, input.start])].into_iter());
+            shared.forget([(shared.hashes.mix(&[fingerprint, input.start]), input.start)].into_iter());
             self.unlink(shared, input.link, None, dirty);
             input.link
         } else {
@@ -423,4 +426,15 @@ fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: u64, number
     }
     // A newer time is news even if the value is not.
     wins || time > newest
+}
+
+/// The time of a point of any kind.
+fn time_of(point: &[u8]) -> u64 {
+    Fields::new(point)
+        .filter_map(|field| match field {
+            Field { number: 3, value: Value::Fixed64(time) } => Some(time),
+            _ => None,
+        })
+        .last()
+        .unwrap_or_default()
 }

@@ -212,8 +212,9 @@ impl Metric {
         series.epoch = self.seen;
         if series.output == INDIVIDUAL {
             series.output = EMPTY;
+            series.was_individual = true;
             // What it has reported on its own is not to be counted again.
-            shared.forget([output].into_iter());
+            shared.forget([(output, 0)].into_iter());
         } else if let Some(output) = self.outputs.get_mut(series.output as usize) {
             output.epoch = self.seen;
         }
@@ -275,7 +276,8 @@ impl Metric {
                 self.enter_overflow(shared, "the limiter's memory is used up: points of this metric are dropped");
                 return Decision::Drop(DropReason::MemoryPressure);
             }
-            let series = Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true };
+            let series =
+                Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true, was_individual: false };
             self.series.insert(output, series);
         }
         self.enter_overflow(shared, "limits are used up: the surplus of this metric goes to its overflow series");

@@ -3,8 +3,8 @@
 //! A cumulative stream may be counted in full at first sight only if it has not been counted
 //! before. What is evicted is therefore remembered in a Bloom filter (16 bits an entry, four
 //! probes: 0.24 % of strangers are taken for acquaintances, and lose one increment). It has two
-//! generations; when the older one is given up, everything that started before it was closed
-//! counts as an acquaintance, so that forgetting never counts anything twice.
+//! generations; when the older one is given up, everything that did not start after all that it
+//! held counts as an acquaintance, so that forgetting never counts anything twice.
 
 /// See the module.
 #[derive(Debug)]
@@ -15,8 +15,9 @@ pub(super) struct Forgotten {
     entries: usize,
     /// Bits of a generation; a power of two.
     bits: usize,
-    /// When the old generation was closed (Unix nanoseconds).
-    closed: u64,
+    /// The latest start of a stream in either generation (Unix nanoseconds).
+    young_start: u64,
+    old_start: u64,
     /// Streams that started before this may have been counted before.
     horizon: u64,
 }
@@ -28,7 +29,7 @@ impl Forgotten {
         let words = (bytes / 16).max(128);
         // The largest power of two that fits.
         let words = 1 << words.ilog2();
-        Self { young: Vec::new(), old: Vec::new(), entries: 0, bits: words * 64, closed: horizon, horizon }
+        Self { young: Vec::new(), old: Vec::new(), entries: 0, bits: words * 64, young_start: 0, old_start: 0, horizon }
     }
 
     /// Bytes in use.
@@ -36,22 +37,23 @@ impl Forgotten {
         (self.young.capacity() + self.old.capacity()) * 8
     }
 
-    /// Remembers `stream`, at the time `now` (Unix nanoseconds).
-    pub(super) fn add(&mut self, stream: u64, now: u64) {
+    /// Remembers `stream`, which did not start after `start` (Unix nanoseconds).
+    pub(super) fn add(&mut self, stream: u64, start: u64) {
         if self.young.is_empty() {
             self.young = vec![0; self.bits / 64];
         } else if self.entries >= self.bits / 16 {
-            // What the old generation knew is lost: all of it was forgotten before it closed.
+            // What the old generation knew is lost.
             if !self.old.is_empty() {
-                self.horizon = self.horizon.max(self.closed);
+                self.horizon = self.horizon.max(self.old_start.saturating_add(1));
             }
-            self.closed = now;
+            self.old_start = std::mem::take(&mut self.young_start);
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
             self.young.resize(self.bits / 64, 0);
             self.entries = 0;
         }
         self.entries += 1;
+        self.young_start = self.young_start.max(start);
         for bit in probes(stream, self.bits) {
             if let Some(word) = self.young.get_mut(bit / 64) {
                 *word |= 1 << (bit % 64);

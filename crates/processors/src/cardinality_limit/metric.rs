@@ -35,6 +35,8 @@ pub(super) struct Series {
     pub(super) epoch: u16,
     /// Overflow series have slots beside the budget.
     pub(super) is_overflow: bool,
+    /// A sender reported it on its own before others were collapsed to it.
+    pub(super) was_individual: bool,
 }
 
 /// The last value of a collapsed cumulative sum, or gauge.
@@ -317,7 +319,7 @@ impl Metric {
 
     /// Gives `fingerprint` a slot of the budget.
     pub(super) fn admit(&mut self, shared: &Shared, fingerprint: u64, output: u32, carries: u64) {
-        let series = Series { carries, output, epoch: self.seen, is_overflow: false };
+        let series = Series { carries, output, epoch: self.seen, is_overflow: false, was_individual: false };
         if self.series.insert(fingerprint, series).is_none() {
             self.used += 1;
             shared.take_slot();
@@ -379,7 +381,7 @@ impl Metric {
             .filter(|(_, series)| is_candidate(series))
             .map(|(fingerprint, series)| (now.wrapping_sub(series.epoch), *fingerprint))
             .collect();
-        let quota = (self.limits.max_series / 20).max(1).min(candidates.len());
+        let quota = (self.used.min(self.limits.max_series) / 20).max(1).min(candidates.len());
         if quota == 0 {
             return false;
         }
@@ -399,7 +401,7 @@ impl Metric {
         }
         self.used -= quota;
         shared.give_slots(quota);
-        shared.forget(candidates.iter().map(|(_, fingerprint)| *fingerprint));
+        shared.forget(candidates.iter().map(|(_, fingerprint)| (*fingerprint, 0)));
         shared.report.evicted(Eviction::Retired, quota);
         true
     }

@@ -72,6 +72,8 @@ pub(super) struct Output {
     pub(super) newest: u64,
     /// The time of its last report; 0 if there was none.
     emitted: u64,
+    /// A sender has reported the same series up to this time.
+    pub(super) not_before: u64,
     /// Flushes for which it has waited for a newer time.
     waits: u8,
     /// It is on the list of what is to be emitted.
@@ -125,6 +127,7 @@ impl Output {
             start: 0,
             newest: 0,
             emitted: 0,
+            not_before: 0,
             waits: 0,
             is_dirty: false,
             live: 0,
@@ -184,14 +187,15 @@ impl Output {
     /// At which time to report it, if it is time. A report has a time later than the one before,
     /// so that an export that is spread over many batches does not give two values for one time.
     pub(super) fn turn(&mut self, is_last: bool) -> Turn {
-        if self.newest / MILLISECOND > self.emitted / MILLISECOND {
+        let last = self.emitted.max(self.not_before);
+        if self.newest / MILLISECOND > last / MILLISECOND {
             return Turn::Report(self.newest);
         }
         self.waits += 1;
         if self.waits < MAX_WAITS && self.is_active() && !is_last {
             return Turn::Wait;
         }
-        Turn::Report(self.emitted + MILLISECOND)
+        Turn::Report(last + MILLISECOND)
     }
 
     /// Writes its report for `time`, and begins a new window if it is a delta.

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     default: Limits,
     max_series: usize,
     memory_limit: usize,
+    /// What of it is for all but the filter of forgotten streams.
+    state_limit: usize,
     series: AtomicUsize,
     bytes: AtomicUsize,
     pub(super) forgotten: Mutex<Forgotten>,
@@ -95,6 +97,8 @@ impl Shared {
         };
         let rules = config.rules.iter().map(rule).collect::<Result<_, String>>()?;
         let memory_limit = config.memory_limit_mib << 20;
+        // Set aside, so that remembering what was given up needs no room of its own.
+        let for_forgotten = memory_limit / 16;
         let usual = (config.idle_ttl.0 / 16).clamp(Duration::from_millis(100), Duration::from_secs(64));
         // Epochs are counted in 16 bits.
         let epoch_length = usual.max(config.idle_ttl.0 / 30_000);
@@ -113,9 +117,10 @@ impl Shared {
             default,
             max_series: config.max_series,
             memory_limit,
+            state_limit: memory_limit - for_forgotten,
             series: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            forgotten: Mutex::new(Forgotten::new(memory_limit / 16, clock.unix_nanos())),
+            forgotten: Mutex::new(Forgotten::new(for_forgotten, clock.unix_nanos())),
             epoch_length,
             // Half of the 16-bit circle, so that "older" stays well defined.
             idle_epochs: u16::try_from(idle_epochs).unwrap_or(u16::MAX).min(u16::MAX / 2),
@@ -168,12 +173,12 @@ impl Shared {
 
     /// May `bytes` more be used for slots and collapsed series?
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        self.bytes() + bytes <= self.memory_limit
+        self.used() + bytes <= self.state_limit
     }
 
     /// May `bytes` more be used for the last values of collapsed streams?
     pub(super) fn fits_input(&self, bytes: usize) -> bool {
-        self.bytes() + bytes <= self.memory_limit - self.memory_limit / RESERVED_SHARE
+        self.used() + bytes <= self.state_limit - self.state_limit / RESERVED_SHARE
     }
 
     /// Somebody did not get memory: at the next flush others give some up.
@@ -195,19 +200,23 @@ impl Shared {
         }
     }
 
-    /// Remembers streams that were counted, and are known no longer.
-    pub(super) fn forget(&self, streams: impl Iterator<Item = u64>) {
+    /// Remembers streams that were counted, and are known no longer: their hashes, and when they
+    /// started (0 if that is not known).
+    pub(super) fn forget(&self, streams: impl Iterator<Item = (u64, u64)>) {
         let now = self.clock.unix_nanos();
         let mut forgotten = self.forgotten.lock();
-        let before = forgotten.bytes();
-        for stream in streams {
-            forgotten.add(stream, now);
+        for (stream, start) in streams {
+            forgotten.add(stream, if start == 0 { now } else { start });
         }
-        self.resized(before, forgotten.bytes());
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn used(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all state takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.used() + self.forgotten.lock().bytes()
     }
 
     pub(super) fn series(&self) -> usize {

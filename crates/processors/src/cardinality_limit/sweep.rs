@@ -54,7 +54,7 @@ impl Metric {
         shared.give_slots(slots);
         shared.report.evicted(Eviction::Series, gone.len());
         if !gone.is_empty() {
-            shared.forget(gone.into_iter());
+            shared.forget(gone.into_iter().map(|fingerprint| (fingerprint, 0)));
         }
         self.retired.retain(|_, seen| !shared.is_idle(*seen, now));
     }
@@ -111,7 +111,8 @@ impl Metric {
             return;
         }
         shared.report.evicted(Eviction::Input, inputs.len());
-        shared.forget(inputs.iter().map(|(fingerprint, input)| shared.hashes.mix(&[*fingerprint, input.start])));
+        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
+        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
         for (_, input) in inputs {
             self.unlink(shared, input.link, Some(input.value()), dirty);
         }
@@ -122,7 +123,8 @@ impl Metric {
             return;
         }
         shared.report.evicted(Eviction::Input, inputs.len());
-        shared.forget(inputs.iter().map(|(fingerprint, input)| shared.hashes.mix(&[*fingerprint, input.start])));
+        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
+        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
         for (_, input) in inputs {
             self.heap -= input.last.bytes();
             self.unlink(shared, input.link, None, dirty);

@@ -1,0 +1,77 @@
+use super::*;
+
+/// Sends `count` users in batches of 10,000, each with value 1 at `time`.
+async fn send_users(bench: &Bench, count: u64, time: u64, make: impl Fn(Vec<NumberDataPoint>) -> Data) -> Vec<Point> {
+    let mut emitted = Vec::new();
+    for first in (0..count).step_by(10_000) {
+        let points = (first..count.min(first + 10_000)).map(|user| point(&format!("u={user}"), 1, time)).collect();
+        bench.send(&request(make(points))).await;
+        emitted.extend(bench.emitted());
+    }
+    bench.limiter.flush(false).await;
+    emitted.extend(bench.emitted());
+    emitted
+}
+
+#[tokio::test]
+async fn a_million_values_stay_within_budget_and_memory() {
+    // Without optimization a million take minutes.
+    let users = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    for make in [cumulative as fn(_) -> _, delta] {
+        let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+        let step = send_users(&bench, users, at(0), make).await;
+        assert_eq!(values(&step), map(&[("u=0", 1.0), ("u=1", 1.0), ("u=other", users as f64 - 2.0)]), "L15");
+        assert!(bench.own("state_bytes") <= 256.0 * 1024.0 * 1024.0, "L15: {}", bench.own("state_bytes"));
+    }
+}
+
+#[tokio::test]
+async fn with_little_memory_sums_fall_short_by_what_the_counter_says() {
+    let users = 100_000;
+    let bench = Bench::new(&format!("{{{TWO_USERS}, memory_limit_mib: 2}}"));
+    let sum = |points: &[Point]| values(points).get("u=other").copied();
+    let first = sum(&send_users(&bench, users, at(0), cumulative).await).unwrap();
+    assert_eq!(first + bench.own("rebaselined"), 99_998.0, "L16");
+    assert!(bench.own("state_bytes") <= 2.0 * 1024.0 * 1024.0, "L16: {}", bench.own("state_bytes"));
+    // The same values again: nothing has grown, so nothing may be added.
+    let second = sum(&send_users(&bench, users, at(1), cumulative).await).unwrap();
+    assert_eq!(second, first, "L16");
+    assert!(bench.own("state_bytes") <= 2.0 * 1024.0 * 1024.0, "L16");
+    assert!(bench.own("evictions") > 0.0, "L16");
+}
+
+#[tokio::test]
+async fn hostile_names_keys_and_resources_stay_within_memory_and_nothing_is_lost_silently() {
+    let bench = Bench::new("{memory_limit_mib: 2, default: {max_series_per_metric: 50}}");
+    for round in 0..40u64 {
+        let mut data = MetricsData::default();
+        for index in 0..250u64 {
+            let id = round * 250 + index;
+            let labels = format!("key{id}={id},other{}={id}", id % 90);
+            let mut one = of(&format!("host-{id}-{}", "x".repeat(200)), delta(vec![point(&labels, 1, at(round))]));
+            one.resource_metrics[0].scope_metrics[0].metrics[0].name = format!("metric{}", id % 700);
+            data.resource_metrics.extend(one.resource_metrics);
+        }
+        bench.step(&data).await;
+        assert!(bench.own("state_bytes") <= 2.0 * 1024.0 * 1024.0, "{}", bench.own("state_bytes"));
+    }
+}
+
+#[tokio::test]
+async fn foreign_bytes_do_not_panic() {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+    let mut random = SmallRng::seed_from_u64(7);
+    let valid = request(cumulative(users(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)], at(0)))).encode_to_vec();
+    let bench = Bench::new("{rules: [{metrics: ['*'], labels: {u: 1}}]}");
+    for _ in 0..5000 {
+        let mut bytes = valid.clone();
+        for _ in 0..random.random_range(1..6) {
+            let place = random.random_range(0..bytes.len());
+            bytes[place] = random.random();
+        }
+        let batch = Batch::from_wire(Signal::Metrics, bytes.into(), 4);
+        bench.limiter.consume(batch).await.unwrap();
+    }
+    bench.limiter.flush(true).await;
+}

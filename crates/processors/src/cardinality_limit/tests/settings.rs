@@ -1,0 +1,78 @@
+use super::*;
+use crate::test_util::errors;
+
+fn distinct_users(count: i64) -> Vec<NumberDataPoint> {
+    (0..count).map(|index| point(&format!("u={index}"), 1, at(0))).collect()
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing_and_counts() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, dry_run: true}}"));
+    let data = request(cumulative(distinct_users(10_000)));
+    let step = bench.step(&data).await;
+    assert_eq!(step.len(), 10_000, "L26");
+    assert_eq!(bench.own("would_collapse_points"), 9_998.0, "L26");
+}
+
+#[tokio::test]
+async fn tag_only_marks_and_changes_nothing_else() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, on_exceed: tag_only}}"));
+    let step = bench.step(&request(cumulative(distinct_users(4)))).await;
+    let series: Vec<&str> = step.iter().map(|point| point.attributes.as_str()).collect();
+    let marked = ["otel.metric.overflow=true,u=2", "otel.metric.overflow=true,u=3"];
+    assert_eq!(series, [&["u=0", "u=1"], &marked[..]].concat(), "L27");
+    assert!(step.iter().all(|point| point.value == 1.0 && point.start == START), "L27");
+}
+
+#[tokio::test]
+async fn drop_point_drops_and_counts() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, on_exceed: drop_point}}"));
+    let step = bench.step(&request(cumulative(distinct_users(5)))).await;
+    assert_eq!(values(&step), map(&[("u=0", 1.0), ("u=1", 1.0)]));
+    assert_eq!(bench.ledger.dropped_count(nyquist_core::batch::DropReason::OverLimit), 3);
+}
+
+#[tokio::test]
+async fn overflow_series_takes_the_surplus_without_touching_labels() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, on_exceed: overflow_series}}"));
+    let step = bench.step(&request(cumulative(distinct_users(5)))).await;
+    assert_eq!(values(&step), map(&[("u=0", 1.0), ("u=1", 1.0), ("otel.metric.overflow=true", 3.0)]));
+}
+
+#[test]
+fn errors_say_what_to_write() {
+    let cases = [
+        ("{max_series: 0}", "max_series: must be greater than zero"),
+        ("{idle_ttl: 10ms}", "idle_ttl: must be at least 1s"),
+        ("{flush_interval: 0s}", "flush_interval: must be greater than zero"),
+        ("{on_exceed: hash_label}", "on_exceed: hash_label is not there yet"),
+        ("{hash_buckets: 64}", "hash_buckets: hash_label is not there yet"),
+        ("{keep: top_k}", "keep: \"top_k\" is not there yet"),
+        ("{min_sightings: 2}", "min_sightings: only 1 is there yet"),
+        ("{tenant_from: x}", "tenant_from: budgets per tenant are not there yet"),
+        ("{storage: file_storage}", "storage: keeping slots over a restart is not there yet"),
+        ("{rules: [{labels: {a: 1}}]}", "rules.0.metrics: must name at least one metric"),
+        ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: top_k}}}]}", "rules.0.labels.b: keep \"top_k\""),
+        ("{rules: [{metrics: [a], labels: {b: -1}}]}", "cannot be negative"),
+        ("{on_exceed: explode}", "unknown variant `explode`"),
+    ];
+    for (yaml, expected) in cases {
+        let errors = errors::<CardinalityLimitConfig>(yaml);
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{yaml}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_whole_proposed_configuration_loads() {
+    let config: CardinalityLimitConfig = config(
+        "{dry_run: false, max_series: 1000000, memory_limit_mib: 256,
+          default: {max_series_per_metric: 2000, max_values_per_label: 500},
+          rules: [{metrics: ['http.server.*'], max_series_per_metric: 20000,
+                   labels: {http.url: 0, user.id: {max: 50}, k8s.pod.uid: 2000}}],
+          protect_labels: [service.name, le], on_exceed: collapse_label, replacement: other, keep: first_seen,
+          min_sightings: 1, idle_ttl: 1h, flush_interval: 10s, gauge: last, up_down_counter: sum,
+          report: {top_n: 20, sample_values: 3}}",
+    );
+    assert_eq!(config.rules[0].labels["user.id"].max, 50);
+    assert_eq!(CardinalityLimitConfig::default().default.max_series_per_metric, 2000);
+}

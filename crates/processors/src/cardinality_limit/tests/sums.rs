@@ -1,0 +1,174 @@
+use super::*;
+
+async fn two_users() -> Bench {
+    let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+    let first = bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    assert_eq!(values(&first), map(&[("u=a", 1.0), ("u=b", 2.0)]), "L1");
+    bench
+}
+
+#[tokio::test]
+async fn cumulative_sums_collapse_by_their_increments() {
+    let bench = two_users().await;
+    let step = bench.step(&request(cumulative(users(&[("a", 1), ("b", 2), ("c", 5), ("d", 7)], at(1))))).await;
+    assert_eq!(values(&step), map(&[("u=a", 1.0), ("u=b", 2.0), ("u=other", 12.0)]), "L2");
+    let other = step.iter().find(|point| point.attributes == "u=other").unwrap();
+    assert_eq!((other.start, other.time), (START, at(1)), "L2");
+    assert_eq!(other.resource, "r=1", "L2");
+
+    let step = bench.step(&request(cumulative(users(&[("c", 8), ("d", 7), ("e", 1)], at(2))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 16.0)]), "L3");
+
+    let restarted = NumberDataPoint { start_time_unix_nano: at(2) + 1, ..point("u=c", 2, at(3)) };
+    let step = bench.step(&request(cumulative(vec![restarted]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 18.0)]), "L4");
+    assert_eq!((step[0].start, step[0].time), (START, at(3)), "L4: the start stays");
+
+    let step = bench.step(&request(cumulative(vec![end("u=c", at(4))]))).await;
+    assert_eq!(step, [], "L5: the end of one contributor is not the end of the sum");
+    let step = bench.step(&request(cumulative(users(&[("d", 9)], at(5))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 20.0)]), "L5");
+    // The output ends when nobody is left.
+    let ends = vec![end("u=d", at(6)), end("u=e", at(6))];
+    let step = bench.step(&request(cumulative(ends))).await;
+    assert!(step.len() == 1 && step[0].is_end && step[0].attributes == "u=other", "{step:?}");
+}
+
+#[tokio::test]
+async fn delta_sums_add_up_once_a_flush() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+    let step = bench.step(&request(delta(users(&[("a", 1), ("b", 2), ("c", 5), ("d", 7)], at(0))))).await;
+    assert_eq!(values(&step)["u=other"], 12.0, "L6");
+    let next = NumberDataPoint { start_time_unix_nano: at(0), ..point("u=c", 3, at(1)) };
+    let step = bench.step(&request(delta(vec![next]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 3.0)]), "L6");
+    assert_eq!((step[0].start, step[0].time), (at(0), at(1)), "L6");
+    bench.limiter.flush(false).await;
+    assert_eq!(bench.emitted(), [], "nothing new, nothing to say");
+}
+
+#[tokio::test]
+async fn an_export_in_two_batches_gives_one_point() {
+    let bench = two_users().await;
+    bench.send(&request(cumulative(users(&[("c", 5)], at(1))))).await;
+    let step = bench.step(&request(cumulative(users(&[("d", 7)], at(1))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 12.0)]), "L7");
+    assert_eq!((step.len(), step[0].time), (1, at(1)), "L7");
+
+    // A part that comes after the flush waits for a newer time ...
+    let step = bench.step(&request(cumulative(users(&[("e", 1)], at(1))))).await;
+    assert_eq!(step, []);
+    assert_eq!(bench.ledger.held_count(), 1);
+    let step = bench.step(&request(cumulative(users(&[("c", 6)], at(2))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 14.0)]));
+    // ... but not for ever.
+    bench.send(&request(cumulative(users(&[("f", 1)], at(2))))).await;
+    let mut late = Vec::new();
+    for _ in 0..10 {
+        bench.limiter.flush(false).await;
+        late.extend(bench.emitted());
+    }
+    assert_eq!(values(&late), map(&[("u=other", 15.0)]));
+    assert_eq!((late.len(), late[0].time), (1, at(2) + 1_000_000));
+}
+
+#[tokio::test]
+async fn gauges_report_what_is_asked_for() {
+    for (mode, expected) in [("last", 9.0), ("max", 9.0), ("min", 5.0), ("avg", 7.0), ("sum", 14.0)] {
+        let bench = Bench::new(&format!("{{{TWO_USERS}, gauge: {mode}}}"));
+        let mut points = users(&[("a", 1), ("b", 2), ("c", 5)], at(1));
+        points.push(point("u=d", 9, at(1) + SECOND));
+        let step = bench.step(&request(gauge(points))).await;
+        assert_eq!(values(&step)["u=other"], expected, "L8 {mode}");
+        let other = step.iter().find(|point| point.attributes == "u=other").unwrap();
+        assert_eq!((other.start, other.time), (0, at(1) + SECOND), "L8 {mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_sum_that_can_fall_loses_what_is_idle() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, idle_ttl: 160s}}"));
+    let step = bench.step(&request(up_down(users(&[("a", 1), ("b", 1), ("c", 5), ("d", 9)], at(0))))).await;
+    assert_eq!(values(&step)["u=other"], 14.0, "L9");
+    let mut last = step;
+    for export in 1..20 {
+        bench.pass_time(20);
+        last = bench.step(&request(up_down(users(&[("a", 1), ("b", 1), ("c", 5)], at(2 * export))))).await;
+    }
+    assert_eq!(values(&last)["u=other"], 5.0, "L9");
+    // A flag takes a value out at once.
+    bench.step(&request(up_down(users(&[("d", 9)], at(50))))).await;
+    bench.send(&request(up_down(vec![end("u=c", at(51))]))).await;
+    let step = bench.step(&request(up_down(users(&[("d", 8)], at(52))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 8.0)]));
+}
+
+#[tokio::test]
+async fn a_stream_that_may_have_been_counted_before_sets_a_baseline() {
+    let bench = two_users().await;
+    let old = |value, time| NumberDataPoint { start_time_unix_nano: BEGIN - 1, ..point("u=c", value, time) };
+    let step = bench.step(&request(cumulative(vec![old(100, at(1))]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 0.0)]));
+    assert_eq!(bench.own("rebaselined"), 1.0);
+    let step = bench.step(&request(cumulative(vec![old(130, at(2))]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 30.0)]));
+    // Without a start nothing is known of what came before either.
+    let unknown = |value, time| NumberDataPoint { start_time_unix_nano: 0, ..point("u=d", value, time) };
+    let step = bench.step(&request(cumulative(vec![unknown(7, at(3))]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 30.0)]));
+    let step = bench.step(&request(cumulative(vec![unknown(9, at(4))]))).await;
+    assert_eq!(values(&step), map(&[("u=other", 32.0)]));
+}
+
+#[tokio::test]
+async fn late_and_repeated_points_change_nothing() {
+    let bench = two_users().await;
+    bench.step(&request(cumulative(users(&[("c", 5)], at(3))))).await;
+    bench.send(&request(cumulative(users(&[("c", 5)], at(3))))).await;
+    let step = bench.step(&request(cumulative(users(&[("c", 2)], at(2))))).await;
+    assert_eq!(step, []);
+    let step = bench.step(&request(cumulative(users(&[("c", 6)], at(4))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 6.0)]));
+}
+
+#[tokio::test]
+async fn a_static_rule_replaces_the_label_everywhere() {
+    let bench = Bench::new("{rules: [{metrics: ['http.*', c], labels: {http.url: 0}}]}");
+    let labels = |index: i64| format!("http.url=/{index},m=get");
+    let points = (0..100).map(|index| point(&labels(index), index, at(0))).collect();
+    let step = bench.step(&request(delta(points))).await;
+    assert_eq!(values(&step), map(&[("http.url=other,m=get", 4950.0)]), "L28");
+
+    let removing = Bench::new("{rules: [{metrics: [c], labels: {http.url: 0}}], replacement: ''}");
+    let points = (0..3).map(|index| point(&labels(index), 1, at(0))).collect();
+    let step = removing.step(&request(delta(points))).await;
+    assert_eq!(values(&step), map(&[("m=get", 3.0)]));
+}
+
+#[tokio::test]
+async fn a_senders_own_series_called_other_joins_the_collapsed_one() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+    let step = bench.step(&request(cumulative(users(&[("a", 1), ("other", 10)], at(0))))).await;
+    assert_eq!(values(&step), map(&[("u=a", 1.0), ("u=other", 10.0)]));
+    let step = bench.step(&request(cumulative(users(&[("other", 11), ("c", 5)], at(1))))).await;
+    // Its own point of this time has passed: the collapsed one waits for a newer time.
+    assert_eq!(values(&step), map(&[("u=other", 11.0)]));
+    assert_eq!(step.len(), 1, "{step:?}");
+    // From now on there is one series of that name; what the sender had is a baseline.
+    let step = bench.step(&request(cumulative(users(&[("other", 15), ("c", 6)], at(2))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 6.0)]));
+    let step = bench.step(&request(cumulative(users(&[("other", 18), ("c", 6)], at(3))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 9.0)]));
+}
+
+#[tokio::test]
+async fn outputs_never_mix_resources() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+    for resource in ["1", "2"] {
+        bench.step(&of(resource, delta(users(&[("a", 1), ("b", 1)], at(0))))).await;
+    }
+    bench.send(&of("1", delta(users(&[("c", 5)], at(1))))).await;
+    let step = bench.step(&of("2", delta(users(&[("d", 7)], at(1))))).await;
+    let series: BTreeMap<String, f64> = step.iter().map(|point| (point.series(), point.value)).collect();
+    assert_eq!(series, map(&[("r=1/c{u=other}", 5.0), ("r=2/c{u=other}", 7.0)]), "L30");
+}
