@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::budget::{self, Budget, Charge};
 use super::buffer::{Arrival, Settings, Shard};
-use super::config::TailSamplingConfig;
+use super::config::{MAX_MEMORY_MIB, TailSamplingConfig};
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
 use super::rules::compile::{Problem, Problems, compile};
@@ -24,8 +24,6 @@ const MAX_BLOCK: usize = 1 << 20;
 const MIN_BLOCK: usize = 16 << 10;
 /// Blocks per shard that the budget should be good for, at least.
 const BLOCKS_PER_SHARD: usize = 16;
-/// What the addresses of one shard can span, less some room for requests in flight.
-const MAX_LIMIT: usize = 30 << 30;
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Runs per shard that are kept allocated from request to request.
@@ -117,10 +115,10 @@ impl Sampler {
             shards => shards as usize,
         };
         let limit = match config.memory_limit_mib {
-            0 => budget::default_limit(),
+            0 => budget::default_limit().min(MAX_MEMORY_MIB << 20),
             mebibytes => mebibytes << 20,
         };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_LIMIT);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let block_size = prev_power_of_two(limit / (shards * BLOCKS_PER_SHARD)).clamp(MIN_BLOCK, MAX_BLOCK);
         let num_traces = config.num_traces.filter(|&traces| traces > 0);
         let num_traces = num_traces.map(|traces| usize::try_from(traces).unwrap_or(usize::MAX));

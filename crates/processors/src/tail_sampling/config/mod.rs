@@ -130,6 +130,8 @@ const MAX_SHARDS: u32 = 256;
 const MAX_CACHE: u64 = 1 << 26;
 /// Below this a shard would have no room for a handful of requests.
 const MIN_MEMORY_MIB: u64 = 4;
+/// What the addresses of one shard can span, with some room for requests in flight.
+pub(super) const MAX_MEMORY_MIB: u64 = 30 << 10;
 
 impl Validate for TailSamplingConfig {
     fn validate(&self, check: &mut Check<'_>) {
@@ -168,6 +170,9 @@ impl TailSamplingConfig {
         }
         if self.memory_limit_mib != 0 && self.memory_limit_mib < MIN_MEMORY_MIB {
             problems.add(&["memory_limit_mib"], format!("too small: at least {MIN_MEMORY_MIB}, or 0 for the default"));
+        }
+        if self.memory_limit_mib > MAX_MEMORY_MIB {
+            problems.add(&["memory_limit_mib"], format!("too large: at most {MAX_MEMORY_MIB} for one processor"));
         }
         for (key, size) in [
             ("sampled_cache_size", self.decision_cache.sampled()),

@@ -35,6 +35,10 @@ impl KeyTable {
         if self.lengths & (1 << key.len().min(63)) == 0 {
             return None;
         }
+        self.probe(key)
+    }
+
+    fn probe(&self, key: &[u8]) -> Option<usize> {
         let mask = self.slots.len().wrapping_sub(1);
         let mut slot = hash(key) & mask;
         // The table is at most an eighth full, so an empty slot ends every search.

@@ -8,7 +8,7 @@ use regex::bytes::{Regex, RegexSet};
 /// Tells whether text is one of the wanted ones.
 #[derive(Debug)]
 pub(super) enum TextMatcher {
-    One(Box<[u8]>),
+    Few(Vec<Box<[u8]>>),
     Set(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
     Prefix(Box<[u8]>),
     Regex(Regex),
@@ -18,20 +18,17 @@ pub(super) enum TextMatcher {
 impl TextMatcher {
     /// Exactly one of `values`.
     pub(super) fn exact(values: impl IntoIterator<Item = String>) -> Self {
-        let mut set: HashSet<Box<[u8]>, _> =
+        // Comparing with a few costs less than hashing.
+        const FEW: usize = 4;
+        let set: HashSet<Box<[u8]>, _> =
             values.into_iter().map(|value| value.into_bytes().into_boxed_slice()).collect();
-        if set.len() == 1
-            && let Some(value) = set.drain().next()
-        {
-            return Self::One(value);
-        }
-        Self::Set(set)
+        if set.len() <= FEW { Self::Few(set.into_iter().collect()) } else { Self::Set(set) }
     }
 
     #[inline]
     pub(super) fn matches(&self, text: &[u8]) -> bool {
         match self {
-            Self::One(value) => **value == *text,
+            Self::Few(values) => values.iter().any(|value| **value == *text),
             Self::Set(values) => values.contains(text),
             Self::Prefix(prefix) => text.starts_with(prefix),
             Self::Regex(regex) => regex.is_match(text),

@@ -92,38 +92,96 @@ impl Plan {
     /// Folds one span; `bits` are those of its resource.
     #[inline]
     pub(crate) fn fold_span(&self, span: &[u8], bits: Bits) -> SpanFold {
-        let mut fold = SpanFold { id: None, root: true, start: 0, end: 0, bits, bad_trace_state: false };
-        let mut name: &[u8] = &[];
-        let mut trace_state: &[u8] = &[];
-        let mut status = 0;
-        let mut flags = 0;
+        let mut walk = Walk {
+            fold: SpanFold { id: None, root: true, start: 0, end: 0, bits, bad_trace_state: false },
+            name: &[],
+            trace_state: &[],
+            status: 0,
+            flags: 0,
+        };
         let span_attributes = self.places.has(Places::SPAN);
-        let events = self.exception.is_some() || self.places.has(Places::EVENT);
-        for Field { number, value } in Fields::new(span) {
-            match (number, value) {
-                (9, Value::Len(attribute)) if span_attributes => {
-                    self.attribute(attribute, Places::SPAN, &mut fold.bits);
-                }
-                (1, Value::Len(id)) => fold.id = id.try_into().ok(),
-                (3, Value::Len(text)) => trace_state = text,
-                (4, Value::Len(parent)) => fold.root = parent.iter().all(|&byte| byte == 0),
-                (5, Value::Len(text)) => name = text,
-                (7, Value::Fixed64(nanos)) => fold.start = nanos,
-                (8, Value::Fixed64(nanos)) => fold.end = nanos,
-                (11, Value::Len(event)) if events => self.event(event, &mut fold.bits),
-                (15, Value::Len(message)) => {
-                    for field in Fields::new(message) {
-                        if let Field { number: 3, value: Value::Varint(code) } = field {
-                            status = code;
-                        }
+        let mut rest = span;
+        // The fields that make up nearly all of a span, by their one-byte tags; the branch on the tag
+        // is the only one that cannot be foretold.
+        while let Some((&tag, after)) = rest.split_first() {
+            let next = match tag {
+                ATTRIBUTES => short_len(after).map(|(attribute, next)| {
+                    if span_attributes {
+                        self.attribute(attribute, Places::SPAN, &mut walk.fold.bits);
                     }
-                }
-                (16, Value::Fixed32(bits)) => flags = bits,
-                _ => {}
-            }
+                    next
+                }),
+                TRACE_ID => short_len(after).map(|(id, next)| {
+                    walk.fold.id = id.try_into().ok();
+                    next
+                }),
+                SPAN_ID => short_len(after).map(|(_, next)| next),
+                PARENT_SPAN_ID => short_len(after).map(|(parent, next)| {
+                    walk.fold.root = parent.iter().all(|&byte| byte == 0);
+                    next
+                }),
+                NAME => short_len(after).map(|(name, next)| {
+                    walk.name = name;
+                    next
+                }),
+                START => after.split_first_chunk::<8>().map(|(nanos, next)| {
+                    walk.fold.start = u64::from_le_bytes(*nanos);
+                    next
+                }),
+                END => after.split_first_chunk::<8>().map(|(nanos, next)| {
+                    walk.fold.end = u64::from_le_bytes(*nanos);
+                    next
+                }),
+                KIND => after.split_first().filter(|(first, _)| **first < 0x80).map(|(_, next)| next),
+                STATUS => short_len(after).map(|(status, next)| {
+                    walk.status(status);
+                    next
+                }),
+                FLAGS => match after {
+                    [FLAGS_SECOND, a, b, c, d, next @ ..] => {
+                        walk.flags = u32::from_le_bytes([*a, *b, *c, *d]);
+                        Some(next)
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            rest = match next {
+                Some(next) => next,
+                None => match self.other_field(rest, &mut walk) {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
         }
+        let Walk { mut fold, name, trace_state, status, flags } = walk;
         self.whole_span(&mut fold, name, trace_state, status, flags);
         fold
+    }
+
+    /// Any field at the start of `rest`, the usual ones in unusual encodings included. Returns what
+    /// follows it; `None` where no field begins.
+    fn other_field<'a>(&self, rest: &'a [u8], walk: &mut Walk<'a>) -> Option<&'a [u8]> {
+        let mut fields = Fields::new(rest);
+        let Field { number, value } = fields.next()?;
+        match (number, value) {
+            (9, Value::Len(attribute)) if self.places.has(Places::SPAN) => {
+                self.attribute(attribute, Places::SPAN, &mut walk.fold.bits);
+            }
+            (1, Value::Len(id)) => walk.fold.id = id.try_into().ok(),
+            (3, Value::Len(text)) => walk.trace_state = text,
+            (4, Value::Len(parent)) => walk.fold.root = parent.iter().all(|&byte| byte == 0),
+            (5, Value::Len(text)) => walk.name = text,
+            (7, Value::Fixed64(nanos)) => walk.fold.start = nanos,
+            (8, Value::Fixed64(nanos)) => walk.fold.end = nanos,
+            (11, Value::Len(event)) if self.exception.is_some() || self.places.has(Places::EVENT) => {
+                self.event(event, &mut walk.fold.bits);
+            }
+            (15, Value::Len(status)) => walk.status(status),
+            (16, Value::Fixed32(bits)) => walk.flags = bits,
+            _ => {}
+        }
+        rest.get(fields.position()..)
     }
 
     /// What can only be told once all fields are known: the last of a repeated field counts.
@@ -225,19 +283,68 @@ impl Plan {
     }
 }
 
+/// Tags of a span's fields: number and wire type.
+const TRACE_ID: u8 = 0x0a;
+const SPAN_ID: u8 = 0x12;
+const PARENT_SPAN_ID: u8 = 0x22;
+const NAME: u8 = 0x2a;
+const START: u8 = 0x39;
+const END: u8 = 0x41;
+const ATTRIBUTES: u8 = 0x4a;
+const KIND: u8 = 0x30;
+const STATUS: u8 = 0x7a;
+/// The tag of `flags` has two bytes.
+const FLAGS: u8 = 0x85;
+const FLAGS_SECOND: u8 = 0x01;
+
+/// What a walk over a span has met so far; of a repeated field the last.
+struct Walk<'a> {
+    fold: SpanFold,
+    name: &'a [u8],
+    trace_state: &'a [u8],
+    status: u64,
+    flags: u32,
+}
+
+impl Walk<'_> {
+    #[inline]
+    fn status(&mut self, message: &[u8]) {
+        for field in Fields::new(message) {
+            if let Field { number: 3, value: Value::Varint(code) } = field {
+                self.status = code;
+            }
+        }
+    }
+}
+
+/// A length-delimited value of less than 128 bytes, and what follows it.
+#[inline]
+fn short_len(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&len, rest) = bytes.split_first()?;
+    if len >= 0x80 {
+        return None;
+    }
+    rest.split_at_checked(usize::from(len))
+}
+
 /// Key and value of a `KeyValue` that consists of just these two fields, each shorter than 128
 /// bytes, in either order: as every known library writes it.
 #[inline]
 fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     const KEY: u8 = 0x0a;
     const VALUE: u8 = 0x12;
-    let (&[first_tag, first_len], rest) = message.split_first_chunk::<2>()?;
-    if first_len >= 0x80 {
+    /// Tags and lengths.
+    const OVERHEAD: usize = 4;
+    let &[first_tag, first_len, ref rest @ ..] = message else {
         return None;
-    }
-    let (first, rest) = rest.split_at_checked(usize::from(first_len))?;
-    let (&[second_tag, second_len], second) = rest.split_first_chunk::<2>()?;
-    if second_len >= 0x80 || second.len() != usize::from(second_len) {
+    };
+    let first_len = usize::from(first_len);
+    let second_len = message.len().checked_sub(first_len + OVERHEAD)?;
+    let (first, rest) = rest.split_at_checked(first_len)?;
+    let &[second_tag, len, ref second @ ..] = rest else {
+        return None;
+    };
+    if usize::from(len) != second_len || (first_len | second_len) >= 0x80 {
         return None;
     }
     match (first_tag, second_tag) {
