@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http2::SendRequest;
@@ -69,7 +69,7 @@ pub async fn run(
                     let due = pace.next().await;
                     let number = sequence.replace_with(|last| *last + 1);
                     let template = &templates[number as usize % templates.len()];
-                    let body = frame(&template.request(number));
+                    let body = Bytes::from(template.request(number));
                     // At a fixed rate a late start counts: what a client would have waited.
                     let started = due.unwrap_or_else(Instant::now);
                     match call(&mut sender, port, path, body).await {
@@ -146,15 +146,6 @@ async fn call(sender: &mut SendRequest<Full<Bytes>>, port: u16, path: &str, body
     let status = body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
     let status = status.or_else(|| head.headers.get("grpc-status").cloned())?;
     status.to_str().ok()?.parse().ok()
-}
-
-/// gRPC's length prefix.
-pub fn frame(message: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(message.len() + 5);
-    framed.extend_from_slice(&[0]);
-    framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    framed.extend_from_slice(message);
-    framed.freeze()
 }
 
 /// Runs hyper's tasks on the one thread of the load generator.

@@ -9,6 +9,9 @@ pub const SPANS_PER_TRACE: usize = 10;
 pub const SPANS_PER_REQUEST: usize = 500;
 pub const POINTS_PER_REQUEST: usize = 500;
 
+/// gRPC's: a flag and a length.
+const PREFIX: usize = 5;
+
 /// Shares of traces, in percent; the rest is ordinary.
 #[derive(Debug, Clone, Copy)]
 pub struct Mix {
@@ -25,7 +28,7 @@ enum Class {
     Ordinary,
 }
 
-/// A request without its ids.
+/// A request without its ids, behind gRPC's length prefix.
 pub struct Template {
     bytes: Vec<u8>,
     /// Where the ids of each trace stand.
@@ -47,8 +50,9 @@ impl Template {
         bytes
     }
 
+    /// Bytes of the message.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - PREFIX
     }
 }
 
@@ -90,11 +94,11 @@ fn trace_template(index: usize, classes: &[Class]) -> Template {
     let resource = delimited(1, &resource(index));
     let scope_header = header(2, scope.len() + spans.len());
     let request_header = header(1, resource.len() + scope_header.len() + scope.len() + spans.len());
-    let before_spans = [request_header, resource, scope_header, scope].concat();
+    let before_spans = [vec![0; PREFIX], request_header, resource, scope_header, scope].concat();
     for offset in traces.iter_mut().flatten() {
         *offset += before_spans.len();
     }
-    let bytes = [before_spans, spans].concat();
+    let bytes = framed([before_spans, spans].concat());
     Template { bytes, traces, items: classes.len() * SPANS_PER_TRACE }
 }
 
@@ -170,8 +174,16 @@ fn metric_template(index: usize) -> Template {
     sum.extend([2 << 3, 2, 3 << 3, 1]);
     let metric = [delimited(1, b"http.server.requests"), delimited(3, b"1"), delimited(7, &sum)].concat();
     let scope_metrics = delimited(2, &delimited(2, &metric));
-    let bytes = delimited(1, &[delimited(1, &resource(index)), scope_metrics].concat());
+    let message = delimited(1, &[delimited(1, &resource(index)), scope_metrics].concat());
+    let bytes = framed([vec![0; PREFIX], message].concat());
     Template { bytes, traces: Vec::new(), items: POINTS_PER_REQUEST }
+}
+
+/// Writes the length into the room that was left for gRPC's prefix.
+fn framed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let length = (bytes.len() - PREFIX) as u32;
+    bytes[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    bytes
 }
 
 fn text_attribute(key: &str, value: &str) -> Vec<u8> {

@@ -48,12 +48,7 @@ impl Running {
 
     /// User and system time so far.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_else(|_| self.died());
-        let after_name = stat.rsplit_once(") ").expect("stat has a name").1;
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        let ticks = |index: usize| fields[index].parse::<u64>().expect("a number of ticks");
-        // Fields 14 and 15; the kernel shows times in 1/100 s everywhere.
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+        cpu_time(&self.child.id().to_string()).unwrap_or_else(|| self.died())
     }
 
     /// Resident bytes.
@@ -84,6 +79,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// User and system time of a process so far.
+pub fn cpu_time(process: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    let ticks = |index: usize| after_name.split(' ').nth(index)?.parse::<u64>().ok();
+    // Fields 14 and 15; the kernel shows times in 1/100 s everywhere.
+    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
 fn page_size() -> u64 {

@@ -21,19 +21,20 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let memory = if scenario.memory { " resident over wire bytes |" } else { "" };
     let _ = writeln!(
         text,
-        "| run | CPU ns/{0} | {0}s/s | cores used | resident MiB |{memory} export p50 ms | p99 ms | delivered | refused calls |",
+        "| run | CPU ns/{0} | {0}s/s | cores used | by the load | resident MiB |{memory} export p50 ms | p99 ms | delivered | refused calls |",
         scenario.item
     );
-    let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|{}", if scenario.memory { "---|" } else { "" });
+    let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|---|{}", if scenario.memory { "---|" } else { "" });
     for outcome in outcomes {
         let ratio = outcome.resident_ratio.map_or(String::new(), |ratio| format!(" {ratio:.2} |"));
         let _ = writeln!(
             text,
-            "| {} | {:.0} | {:.0} | {:.2} | {:.0} |{ratio} {:.2} | {:.2} | {:.3} | {} |",
+            "| {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.0} |{ratio} {:.2} | {:.2} | {:.3} | {} |",
             outcome.program,
             outcome.cpu_per_item.as_nanos() as f64,
             outcome.items_per_second,
             outcome.cores_used,
+            outcome.load_cores_used,
             outcome.resident as f64 / f64::from(1 << 20),
             outcome.p50.as_secs_f64() * 1e3,
             outcome.p99.as_secs_f64() * 1e3,

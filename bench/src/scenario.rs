@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::load::{self, Counters, Shape};
 use crate::payload::{self, Mix, Template};
-use crate::peer::{Program, Running};
+use crate::peer::{self, Program, Running};
 use crate::sink::{self, Received};
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub items_per_second: f64,
     /// Cores that were busy, of those that it had.
     pub cores_used: f64,
+    /// The same of the load generator and the backend: near 1 it was they that set the pace.
+    pub load_cores_used: f64,
     pub resident: u64,
     /// Resident bytes above the idle process, for each item that is buffered, over the item's bytes.
     pub resident_ratio: Option<f64>,
@@ -85,6 +87,7 @@ pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path,
     let received_before = received.items.load(Ordering::Relaxed);
     let refused_before = counters.refused.load(Ordering::Relaxed);
     let cpu_before = peer.cpu_time();
+    let load_cpu_before = peer::cpu_time("self").unwrap_or_default();
     let mut resident = Vec::new();
     while began.elapsed() < times.window {
         std::thread::sleep(Duration::from_millis(250));
@@ -92,6 +95,7 @@ pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path,
     }
     let elapsed = began.elapsed();
     let cpu = peer.cpu_time() - cpu_before;
+    let load_cpu = peer::cpu_time("self").unwrap_or_default() - load_cpu_before;
     let items = counters.items.load(Ordering::Relaxed) - items_before;
     let delivered = received.items.load(Ordering::Relaxed) - received_before;
     let (p50, p99) = (counters.latency(0.5), counters.latency(0.99));
@@ -111,6 +115,7 @@ pub fn run(scenario: &Scenario, program: &Program, times: Times, configs: &Path,
         cpu_per_item: cpu.div_f64((items as f64).max(1.0)),
         items_per_second: rate,
         cores_used: cpu.as_secs_f64() / elapsed.as_secs_f64(),
+        load_cores_used: load_cpu.as_secs_f64() / elapsed.as_secs_f64(),
         resident,
         resident_ratio,
         p50,
