@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use nyquist_core::clock::SystemClock;
-use nyquist_core::component::{Component, Extension, ExtensionConfig, ExtensionContext, Host};
+use nyquist_core::component::{Extension, ExtensionConfig, ExtensionContext, Host};
 use nyquist_core::config::{ComponentId, from_str};
 use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::Telemetry;

@@ -93,8 +93,9 @@ impl Compression {
     }
 }
 
-/// Measured on OTLP traces: level 6 of gzip takes four times as long as level 1 for a tenth less
-/// output.
+/// Measured on recorded OTLP traces of four SDKs: level 6 of gzip takes two to four times as long
+/// as level 1 for a tenth to a sixth less output; zstd at level 1 is faster than gzip at level 1
+/// and its output smaller than gzip's at any level.
 const DEFAULT_LEVEL: i32 = 1;
 
 thread_local! {
