@@ -21,6 +21,12 @@ fn what_succeeds_and_what_fails() {
 fn components_are_valid_yaml() {
     let text = components::list(&crate::components::registry());
     let value: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
-    assert_eq!(value["extensions"][0]["name"], "health_check");
+    let names = |section: &str| -> Vec<String> {
+        let list = value[section].as_sequence().unwrap();
+        list.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(names("extensions").contains(&"health_check".to_owned()));
+    assert!(names("processors").contains(&"tail_sampling".to_owned()));
+    assert!(names("processors").is_sorted());
     assert_eq!(value["buildinfo"]["command"], "nyquist");
 }

@@ -686,6 +686,7 @@ impl<'de> VariantAccess<'de> for Content<'_, '_, '_> {
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
         let reader = self.content()?;
-        visitor.visit_map(reader.entries(Some(fields))?)
+        let entries = reader.entries(Some(fields));
+        entries.and_then(|entries| visitor.visit_map(entries)).map_err(|fault| reader.report(fault))
     }
 }

@@ -130,10 +130,12 @@ impl Expander<'_> {
             Some(Part::Text(text)) if self.is_set_before_default(text) => text.clone(),
             _ => self.splice(inner, place)?,
         };
+        // A bare NAME:-default, where the Collector wants env: in front.
+        let has_default = uri
+            .split_once(":-")
+            .is_some_and(|(name, _)| !name.contains(':') && !matches!(name, "env" | "file" | "yaml"));
         let (source, text) = match source::scheme(&uri) {
-            Some((name, default)) if default.starts_with('-') && !matches!(name, "env" | "file" | "yaml") => {
-                self.variable(&uri, place)?
-            }
+            _ if has_default => self.variable(&uri, place)?,
             None if !uri.contains(':') => self.variable(&uri, place)?,
             Some(("env", variable)) => self.variable(variable, place)?,
             Some(("yaml", text)) => (format!("yaml:{text}"), Some(text.to_owned())),
@@ -310,12 +312,12 @@ fn parse(text: &str) -> Vec<Part> {
     while let Some(at) = rest.find(['$', '}']) {
         let (before, from) = rest.split_at(at);
         push(&mut open, before);
-        if from.starts_with("$${") {
+        if let Some(after) = from.strip_prefix("$${") {
             last(&mut open).push(Part::Escaped);
-            rest = &from[3..];
-        } else if from.starts_with("$$") {
+            rest = after;
+        } else if let Some(after) = from.strip_prefix("$$") {
             push(&mut open, "$");
-            rest = &from[2..];
+            rest = after;
         } else if from.starts_with("${") && open.len() < MAX_ROUNDS {
             open.push(Vec::new());
             rest = &from[2..];

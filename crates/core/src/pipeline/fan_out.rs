@@ -34,7 +34,10 @@ pub struct FanOut {
 impl FanOut {
     /// A fan-out to `branches`, which books what it hands over in `emitted`.
     #[must_use]
-    pub fn new(branches: Vec<Branch>, emitted: Option<Ledger>) -> Self {
+    pub fn new(mut branches: Vec<Branch>, emitted: Option<Ledger>) -> Self {
+        // All fan-outs reserve in one order: two that wait for room in the same full queues
+        // (`block_on_overflow`) would otherwise wait for each other for ever.
+        branches.sort_by_key(|branch| Arc::as_ptr(&branch.stage).cast::<()>() as usize);
         Self { branches, emitted }
     }
 

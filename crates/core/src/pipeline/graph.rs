@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -87,12 +88,18 @@ pub struct GraphError {
     pub source: BuildError,
 }
 
+/// The processors of one pipeline, in order.
+type Chain = Vec<(ComponentId, Arc<dyn Processor>)>;
+
+/// The longest that receivers may take of a shutdown.
+const RECEIVERS_SHARE: Duration = Duration::from_secs(5);
+
 /// The built components. Nothing runs before [`Graph::start`].
 pub struct Graph {
     extensions: Vec<(ComponentId, Arc<dyn Extension>)>,
     receivers: Vec<(ComponentId, Arc<dyn Receiver>)>,
-    /// Each pipeline's processors, in order.
-    processors: Vec<Vec<(ComponentId, Arc<dyn Processor>)>>,
+    /// Each pipeline's processors.
+    processors: Vec<Chain>,
     exporters: Vec<(ComponentId, Arc<dyn Exporter>)>,
 }
 
@@ -172,12 +179,15 @@ impl Graph {
     }
 
     /// Shuts down in the order in which data flows, each stage flushing to the next: receivers,
-    /// processors, exporters, and extensions last. All share one `deadline`.
+    /// processors, exporters, and extensions last. All share one `deadline`, of which receivers get
+    /// at most a quarter: clients that do not let go must not cost the others their time.
     pub async fn shutdown(&self, deadline: Instant) {
         for (_, extension) in &self.extensions {
             extension.not_ready();
         }
-        join_all(self.receivers.iter().map(|(_, receiver)| receiver.shutdown(deadline))).await;
+        let now = Instant::now();
+        let share = RECEIVERS_SHARE.min(deadline.saturating_duration_since(now) / 4);
+        join_all(self.receivers.iter().map(|(_, receiver)| receiver.shutdown(now + share))).await;
         join_all(self.processors.iter().map(|chain| async move {
             for (_, processor) in chain {
                 processor.shutdown(deadline).await;
@@ -282,12 +292,7 @@ impl Builder<'_> {
     }
 
     /// Builds a pipeline's processors from last to first. Returns the first stage and the chain.
-    fn chain(
-        &mut self,
-        pipeline: &Pipeline,
-        exit: Arc<dyn Consumer>,
-        ledger: &Ledger,
-    ) -> (Arc<dyn Consumer>, Vec<(ComponentId, Arc<dyn Processor>)>) {
+    fn chain(&mut self, pipeline: &Pipeline, exit: Arc<dyn Consumer>, ledger: &Ledger) -> (Arc<dyn Consumer>, Chain) {
         let mut next = exit;
         let mut chain = Vec::new();
         for id in pipeline.processors.iter().rev() {

@@ -267,7 +267,8 @@ async fn order_of_start_flow_and_drain() {
     let graph = build(&plan, &telemetry);
     assert!(events.lock().is_empty(), "building has no side effects");
     graph.start(&host(&telemetry)).await.unwrap();
-    receiver.outputs.lock().clone().unwrap().consume(batch(3)).await.unwrap();
+    let output = receiver.outputs.lock().clone().unwrap();
+    output.consume(batch(3)).await.unwrap();
     graph.shutdown(Instant::now() + Duration::from_secs(1)).await;
     let expected = [
         "start out",

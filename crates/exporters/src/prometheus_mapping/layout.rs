@@ -179,7 +179,9 @@ impl PointAttributes<'_> {
 
     /// Takes the long way from here on, with what has come so far.
     fn leave(&mut self) {
-        let Some(layout) = self.candidate.take().and_then(|candidate| self.layouts.known.get(candidate)) else { return };
+        let Some(layout) = self.candidate.take().and_then(|candidate| self.layouts.known.get(candidate)) else {
+            return;
+        };
         for (index, value) in self.layouts.values.drain(..).enumerate() {
             // Keys of a layout have names.
             let _ = self.labels.push_known(layout.key(index).unwrap_or_default(), value, self.rules);
@@ -243,8 +245,7 @@ fn learn(base: &BaseLabels, point: &Labels, extra: &'static [u8]) -> Option<Layo
     }
     let mut by_arrival: Vec<(usize, &[u8])> = point.keys().collect();
     by_arrival.sort_unstable();
-    let mut layout =
-        Layout { extra, keys: Vec::new(), key_ends: Vec::new(), bytes: Vec::new(), steps: Vec::new() };
+    let mut layout = Layout { extra, keys: Vec::new(), key_ends: Vec::new(), bytes: Vec::new(), steps: Vec::new() };
     for (_, key) in by_arrival {
         layout.keys.extend_from_slice(key);
         layout.key_ends.push(layout.keys.len());

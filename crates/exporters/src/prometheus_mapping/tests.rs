@@ -303,7 +303,9 @@ fn hostile_bytes_do_not_panic() {
 /// keys, empty values and scopes.
 #[test]
 fn layouts_change_nothing() {
-    use nyquist_core::proto::metrics::v1::{Gauge, Metric, MetricsData, NumberDataPoint, metric::Data, number_data_point};
+    use nyquist_core::proto::metrics::v1::{
+        Gauge, Metric, MetricsData, NumberDataPoint, metric::Data, number_data_point,
+    };
     use prost::Message;
     #[derive(Default)]
     struct Collect(Vec<(Vec<u8>, [usize; 2], u64)>, (usize, usize));

@@ -123,7 +123,7 @@ fn compile(config: &ActionConfig) -> Result<Action, Problem> {
     let name = config.action.to_lowercase();
     let key = config.key.clone().into_bytes();
     let by_pattern = matches!(name.as_str(), "delete" | "hash");
-    if config.key.is_empty() && !(by_pattern && !config.pattern.is_empty()) {
+    if config.key.is_empty() && (!by_pattern || config.pattern.is_empty()) {
         return Err(("key", "missing required field \"key\"".to_owned()));
     }
     let sources = [config.value.is_some(), !config.from_attribute.is_empty(), !config.from_context.is_empty()];

@@ -204,7 +204,7 @@ async fn log_records_are_chosen_by_body_and_severity() {
 fn errors_name_the_place_and_the_rule() {
     let cases = [
         ("{}", "actions: at least one action is needed"),
-        ("{actions: [{action: insert, value: 1}]}", "actions.0.key: missing required field \"key\""),
+        ("{actions: [{action: insert, value: 1}]}", "actions[0].key: missing required field \"key\""),
         ("{actions: [{action: insert, key: a}]}", "needs one of \"value\", \"from_attribute\" and \"from_context\""),
         ("{actions: [{action: insert, key: a, value: 1, from_attribute: b}]}", "only one of"),
         ("{actions: [{action: delete, key: a, value: 1}]}", "action \"delete\" does not use \"value\""),

@@ -57,6 +57,7 @@ impl When {
 
 impl Metric {
     /// Adds the point with `fingerprint` to the collapsed series to which `route` leads.
+    #[expect(clippy::too_many_arguments, reason = "one caller; a struct of these would only be taken apart again")]
     pub(super) fn absorb(
         &mut self,
         shared: &Shared,

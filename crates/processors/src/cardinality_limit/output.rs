@@ -306,7 +306,7 @@ pub(super) fn collapsed_attributes(
         }
         let key = KeyValue::new(attribute).key;
         let index = names.iter().position(|name| **name == *key);
-        if !index.is_some_and(|index| mask & (1 << index) != 0) {
+        if index.is_none_or(|index| mask & (1 << index) == 0) {
             put_len_field(&mut out, number, attribute);
         } else if !shared.replacement.is_empty() {
             put_nested(&mut out, number, |out| {

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nyquist_core::telemetry::{Counter, Gauge, Telemetry, UpDown};
 use parking_lot::Mutex;
 
+/// How many series a metric has, and how many values each of its labels.
+pub(super) type Usage = (Vec<u8>, usize, Vec<(Vec<u8>, usize)>);
+
 /// Log lines between two flushes; more are only counted.
 const MAX_LINES: usize = 20;
 /// Labels of one metric that get series of their own.
@@ -116,7 +119,7 @@ impl Report {
     }
 
     /// Publishes how many series the metrics have, and how many values their labels.
-    pub(super) fn usage(&self, metrics: &[(Vec<u8>, usize, Vec<(Vec<u8>, usize)>)]) {
+    pub(super) fn usage(&self, metrics: &[Usage]) {
         let mut series: HashMap<String, i64> = HashMap::new();
         let mut values: HashMap<(String, String), i64> = HashMap::new();
         for (metric, count, labels) in metrics {

@@ -150,7 +150,7 @@ impl Shards {
     }
 
     /// How many series each metric has, and how many values its labels, busiest metrics first.
-    pub(super) fn usage(&self, most: usize) -> Vec<(Vec<u8>, usize, Vec<(Vec<u8>, usize)>)> {
+    pub(super) fn usage(&self, most: usize) -> Vec<super::report::Usage> {
         let mut busiest: Vec<(usize, u64, usize)> = Vec::new();
         for (index, shard) in self.0.iter().enumerate() {
             let shard = shard.lock();

@@ -65,7 +65,7 @@ pub(super) fn growth(now: Number, last: Number) -> Option<Number> {
         (Number::Int(_), Number::Int(_)) => None,
         (now, last) => {
             let (now, last) = (as_double(now), as_double(last));
-            (now >= last).then(|| Number::Double(now - last))
+            (now >= last).then_some(Number::Double(now - last))
         }
     }
 }

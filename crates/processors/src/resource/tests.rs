@@ -88,6 +88,6 @@ async fn a_resource_in_pieces_and_unknown_fields_survive() {
 fn errors_name_the_action_and_the_field() {
     let errors = errors::<ResourceConfig>("{attributes: [{action: upsert, key: a}, {action: frob, key: b}]}");
     assert_eq!(errors.len(), 2);
-    assert!(errors[0].starts_with("attributes.0.action: "), "{errors:?}");
+    assert!(errors[0].starts_with("attributes[0].action: "), "{errors:?}");
     assert!(errors[1].contains("unsupported action \"frob\""), "{errors:?}");
 }

@@ -103,7 +103,6 @@ impl HttpHandler {
     }
 
     /// All that can be said before the body is read, in the Collector's order.
-    #[expect(clippy::result_large_err, reason = "made once per refused request")]
     fn check_head(&self, head: &request::Parts) -> Result<(Arc<Lane>, Format, Encoding), Response<Reply>> {
         let format = Format::of(&head.headers);
         self.authenticate(head).map_err(|rejection| failure(format, &rejection))?;

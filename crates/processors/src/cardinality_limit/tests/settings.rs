@@ -51,8 +51,8 @@ fn errors_say_what_to_write() {
         ("{min_sightings: 2}", "min_sightings: only 1 is there yet"),
         ("{tenant_from: x}", "tenant_from: budgets per tenant are not there yet"),
         ("{storage: file_storage}", "storage: keeping slots over a restart is not there yet"),
-        ("{rules: [{labels: {a: 1}}]}", "rules.0.metrics: must name at least one metric"),
-        ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: top_k}}}]}", "rules.0.labels.b: keep \"top_k\""),
+        ("{rules: [{labels: {a: 1}}]}", "rules[0].metrics: must name at least one metric"),
+        ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: top_k}}}]}", "rules[0].labels.b: keep \"top_k\""),
         ("{rules: [{metrics: [a], labels: {b: -1}}]}", "cannot be negative"),
         ("{on_exceed: explode}", "unknown variant `explode`"),
     ];
