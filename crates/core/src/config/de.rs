@@ -170,7 +170,7 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
         let problem = match fault {
             Fault::Reported => return fault,
             Fault::Null => None,
-            // What is missing may be what was left out.
+            // What is missing may be what was left out, or misspelt.
             Fault::Missing(_) if self.has_skipped(&state) => {
                 state.left_out.insert(std::ptr::from_ref(self.node));
                 None
@@ -191,8 +191,12 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
         Fault::Reported
     }
 
+    /// Whether an entry was left out, or its key is unknown.
     fn has_skipped(&self, state: &State<'_>) -> bool {
-        self.node.entries().iter().any(|(.., value)| state.skipped.contains(&std::ptr::from_ref(value)))
+        self.node.entries().iter().any(|(_, at, value)| {
+            state.skipped.contains(&std::ptr::from_ref(value))
+                || state.mentioned.contains(&std::ptr::from_ref(at).cast())
+        })
     }
 
     fn expected(&self, what: &str) -> Fault {
@@ -686,6 +690,7 @@ impl<'de> VariantAccess<'de> for Content<'_, '_, '_> {
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
         let reader = self.content()?;
-        visitor.visit_map(reader.entries(Some(fields))?)
+        let entries = reader.entries(Some(fields));
+        entries.and_then(|entries| visitor.visit_map(entries)).map_err(|fault| reader.report(fault))
     }
 }

@@ -130,10 +130,12 @@ impl Expander<'_> {
             Some(Part::Text(text)) if self.is_set_before_default(text) => text.clone(),
             _ => self.splice(inner, place)?,
         };
+        // A bare NAME:-default, where the Collector wants env: in front.
+        let has_default = uri
+            .split_once(":-")
+            .is_some_and(|(name, _)| !name.contains(':') && !matches!(name, "env" | "file" | "yaml"));
         let (source, text) = match source::scheme(&uri) {
-            Some((name, default)) if default.starts_with('-') && !matches!(name, "env" | "file" | "yaml") => {
-                self.variable(&uri, place)?
-            }
+            _ if has_default => self.variable(&uri, place)?,
             None if !uri.contains(':') => self.variable(&uri, place)?,
             Some(("env", variable)) => self.variable(variable, place)?,
             Some(("yaml", text)) => (format!("yaml:{text}"), Some(text.to_owned())),

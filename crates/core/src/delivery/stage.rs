@@ -97,8 +97,14 @@ pub struct Delivery<A: Attempt> {
 
 /// How the work on a request ended.
 enum End {
-    Delivered { lost: Vec<(DropReason, usize)>, message: String },
-    Failed { reason: DropReason, refusal: Refusal },
+    Delivered {
+        lost: Vec<(DropReason, usize)>,
+        message: String,
+    },
+    Failed {
+        reason: DropReason,
+        refusal: Refusal,
+    },
     /// Smaller pieces may pass.
     TooLarge(String),
 }
