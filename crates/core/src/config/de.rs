@@ -170,7 +170,7 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
         let problem = match fault {
             Fault::Reported => return fault,
             Fault::Null => None,
-            // What is missing may be what was left out, or misspelt.
+            // What is missing may be what was left out.
             Fault::Missing(_) if self.has_skipped(&state) => {
                 state.left_out.insert(std::ptr::from_ref(self.node));
                 None
@@ -191,12 +191,8 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
         Fault::Reported
     }
 
-    /// Whether an entry was left out, or its key is unknown.
     fn has_skipped(&self, state: &State<'_>) -> bool {
-        self.node.entries().iter().any(|(_, at, value)| {
-            state.skipped.contains(&std::ptr::from_ref(value))
-                || state.mentioned.contains(&std::ptr::from_ref(at).cast())
-        })
+        self.node.entries().iter().any(|(.., value)| state.skipped.contains(&std::ptr::from_ref(value)))
     }
 
     fn expected(&self, what: &str) -> Fault {

@@ -95,8 +95,7 @@ impl Request {
     /// Requests within `limit`, in order.
     pub(super) fn split(&self, limit: SizeLimit) -> Vec<Self> {
         let pieces = split_by_size(self.signal, &self.bytes(), limit);
-        let piece =
-            |(bytes, items)| Self { metadata: Arc::clone(&self.metadata), ..Self::new(self.signal, bytes, items) };
+        let piece = |(bytes, items)| Self { metadata: Arc::clone(&self.metadata), ..Self::new(self.signal, bytes, items) };
         pieces.into_iter().map(piece).collect()
     }
 

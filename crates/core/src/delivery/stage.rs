@@ -97,14 +97,8 @@ pub struct Delivery<A: Attempt> {
 
 /// How the work on a request ended.
 enum End {
-    Delivered {
-        lost: Vec<(DropReason, usize)>,
-        message: String,
-    },
-    Failed {
-        reason: DropReason,
-        refusal: Refusal,
-    },
+    Delivered { lost: Vec<(DropReason, usize)>, message: String },
+    Failed { reason: DropReason, refusal: Refusal },
     /// Smaller pieces may pass.
     TooLarge(String),
 }

@@ -33,8 +33,7 @@ fn the_backend_may_ask_for_more_but_not_for_less() {
 
 #[test]
 fn absurd_settings_do_not_panic() {
-    let config =
-        retry("{initial_interval: 2500000h, multiplier: 1.0e+300, max_interval: 2500000h, max_elapsed_time: 0}");
+    let config = retry("{initial_interval: 2500000h, multiplier: 1.0e+300, max_interval: 2500000h, max_elapsed_time: 0}");
     let mut backoff = Backoff::new(&config);
     for _ in 0..5 {
         backoff.next_wait(None);

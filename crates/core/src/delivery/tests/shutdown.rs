@@ -33,8 +33,7 @@ async fn what_is_left_gets_one_attempt() {
 #[tokio::test(start_paused = true)]
 async fn what_can_be_delivered_is() {
     let backend = Backend::answering([]);
-    let rig =
-        Rig::start(&backend, queue("{num_consumers: 1, batch: {flush_timeout: 1h}}"), RetryConfig::default()).await;
+    let rig = Rig::start(&backend, queue("{num_consumers: 1, batch: {flush_timeout: 1h}}"), RetryConfig::default()).await;
     for _ in 0..5 {
         rig.delivery.consume(batch("a", 10)).await.unwrap();
     }

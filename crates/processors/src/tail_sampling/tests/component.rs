@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use nyquist_core::batch::Signal;
 use nyquist_core::batch::{Batch, DropReason, Refusal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{Consumer, Extensions, Host, Processor, ProcessorConfig, ProcessorContext};
 use nyquist_core::config::ComponentId;
 use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
+use nyquist_core::batch::Signal;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::{Duration, Instant, sleep};

@@ -51,13 +51,7 @@ fn a_trace_is_decided_when_its_wait_is_over() {
 
 #[test]
 fn a_root_span_moves_the_decision_forward_and_never_back() {
-    let rig = config(
-        EVERYTHING,
-        "{decision_wait: 30s, decision_wait_after_root_received: 5s}"
-            .trim_matches(['{', '}'])
-            .replace(", ", "\n")
-            .as_str(),
-    );
+    let rig = config(EVERYTHING, "{decision_wait: 30s, decision_wait_after_root_received: 5s}".trim_matches(['{', '}']).replace(", ", "\n").as_str());
     rig.insert(&request(vec![child(T1)]), secs(0));
     rig.insert(&request(vec![span(T1)]), secs(3));
     rig.insert(&request(vec![span(T1)]), secs(4));
@@ -137,13 +131,11 @@ fn with_block_on_overflow_senders_wait_and_go_on_after_decisions() {
 
 #[test]
 fn policies_are_not_asked_about_a_trace_that_is_too_large() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 64
 maximum_trace_size_bytes: 1024
 policies: [{name: all, type: always_sample}]
-",
-    );
+");
     let big = attribute("big", text(&"x".repeat(3072)));
     rig.insert(&request(vec![Span { attributes: vec![big], ..span(T1) }]), secs(0));
     rig.insert(&request(vec![child(T1)]), secs(1));
@@ -341,13 +333,11 @@ fn id_of(number: u64) -> Id {
 /// early, by the same rules, and everything is accounted for.
 #[test]
 fn under_pressure_the_oldest_traces_are_decided_early_and_nothing_is_lost() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 8
 num_shards: 2
 rules: [{name: some, sampling_percentage: 10}]
-",
-    );
+");
     let mut kept = Vec::new();
     const TRACES: u64 = 20_000;
     for number in 0..TRACES {
@@ -369,14 +359,12 @@ rules: [{name: some, sampling_percentage: 10}]
 /// With a dead backend kept traces stay, until intake is refused; when it is back, all of them leave.
 #[test]
 fn kept_traces_wait_for_the_next_stage_and_intake_is_refused_when_full() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 8
 num_shards: 2
 decision_wait: 1s
 rules: [{name: all, sampling_percentage: 100}]
-",
-    );
+");
     let mut accepted = 0;
     let mut in_flight = None;
     for number in 0..10_000 {
@@ -405,15 +393,13 @@ rules: [{name: all, sampling_percentage: 100}]
 /// One trace that goes on for ever does not hold the blocks of those around it.
 #[test]
 fn a_long_trace_does_not_hold_the_memory_of_others() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 256
 num_shards: 1
 decision_wait: 1h
 decision_wait_after_root_received: 100ms
 rules: [{name: children, sampling_percentage: 100, when: {span_count: {min: 1000}}}]
-",
-    );
+");
     for number in 0..40_000u64 {
         let now = millis(number);
         let mut spans = vec![large_span(id_of(number), 1000)];
@@ -455,14 +441,12 @@ fn a_giant_trace_leaves_in_several_batches() {
 /// An attacker who sends every span with a resource of its own fills the budget, not the memory.
 #[test]
 fn headers_are_bounded_and_go_with_their_blocks() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 16
 num_shards: 2
 decision_wait: 100ms
 rules: [{name: none, sampling_percentage: 0}]
-",
-    );
+");
     for number in 0..50_000u64 {
         let unique = resource(vec![attribute("unique", text(&format!("{number} {}", "y".repeat(300))))]);
         let data = TracesData { resource_spans: vec![resource_spans(unique, vec![span(id_of(number))])] };
@@ -476,13 +460,11 @@ rules: [{name: none, sampling_percentage: 0}]
 /// Traces of ten spans of about 410 bytes: what the buffer takes over what came over the wire.
 #[test]
 fn memory_stays_near_the_wire_size() {
-    let rig = Rig::new(
-        "
+    let rig = Rig::new("
 memory_limit_mib: 512
 num_shards: 4
 rules: [{name: some, sampling_percentage: 10}]
-",
-    );
+");
     let mut wire = 0;
     for group in 0..2000u64 {
         // Ten traces per request, one span of each at a time, so that no runs form.

@@ -163,11 +163,8 @@ fn it_decides_as_a_simple_sampler_does() {
         assert_eq!(rig.sampler.pending(), sent.len(), "seed {seed}: nothing is decided before its time");
         rig.decide(Duration::from_secs(1000));
         let kept = rig.take(Duration::from_secs(1000));
-        let expected: BTreeMap<Id, usize> = sent
-            .iter()
-            .filter(|(id, spans)| decide(**id, spans).is_some())
-            .map(|(id, spans)| (*id, spans.len()))
-            .collect();
+        let expected: BTreeMap<Id, usize> =
+            sent.iter().filter(|(id, spans)| decide(**id, spans).is_some()).map(|(id, spans)| (*id, spans.len())).collect();
         assert_eq!(by_trace(&kept), expected, "seed {seed}, round {round}");
         for span in kept.iter().filter(|span| span.has("nyquist.sampling.rule")) {
             assert_eq!(span.text("nyquist.sampling.rule").as_deref(), decide(span.id(), &sent[&span.id()]));
