@@ -100,7 +100,7 @@ impl Validate for PrometheusConfig {
     fn validate(&self, check: &mut Check<'_>) {
         if self.endpoint.is_empty() {
             check.error(&["endpoint"], "requires a non-empty \"endpoint\" to listen on, for example localhost:8889");
-        } else if !self.endpoint.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        } else if self.endpoint.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             let message = format!("{:?} must be host:port, for example localhost:8889", self.endpoint);
             check.error(&["endpoint"], message);
         }

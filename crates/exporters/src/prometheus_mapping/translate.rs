@@ -161,10 +161,10 @@ impl Translator {
                 (1, Value::Len(text)) => name = text,
                 (2, Value::Len(text)) => description = text,
                 (3, Value::Len(text)) => unit = text,
-                (GAUGE | SUM | HISTOGRAM | EXPONENTIAL | SUMMARY, Value::Len(_)) => {
-                    if data.as_ref().is_none_or(|data| data.number != number) {
-                        data = Some(Data { fields: here, number });
-                    }
+                (GAUGE | SUM | HISTOGRAM | EXPONENTIAL | SUMMARY, Value::Len(_))
+                    if data.as_ref().is_none_or(|data| data.number != number) =>
+                {
+                    data = Some(Data { fields: here, number });
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! The exporter's metrics, and its words about what it could not translate.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
@@ -21,7 +21,7 @@ pub(super) struct Stats {
     unnamable: Counter,
     overwritten: Counter,
     dropped: [Counter; Untranslatable::ALL.len()],
-    named: Mutex<HashMap<(u8, Box<[u8]>), ()>>,
+    named: Mutex<HashSet<(u8, Box<[u8]>)>>,
     rejected_log: LogGate,
 }
 
@@ -61,7 +61,7 @@ impl Stats {
         self.dropped[reason as usize].inc_by(points as u64);
         let is_new = {
             let mut named = self.named.lock();
-            named.len() < NAMED && named.insert((reason as u8, metric.into()), ()).is_none()
+            named.len() < NAMED && named.insert((reason as u8, metric.into()))
         };
         if is_new {
             tracing::warn!(
