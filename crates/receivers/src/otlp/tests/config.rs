@@ -4,8 +4,8 @@ use nyquist_core::config::{Diagnostics, from_str};
 
 use super::*;
 
-fn parse(text: &str) -> Result<(OtlpConfig, Diagnostics), Box<Diagnostics>> {
-    from_str(text).map_err(Box::new)
+fn parse(text: &str) -> Result<(OtlpConfig, Diagnostics), Diagnostics> {
+    from_str(text)
 }
 
 fn good(text: &str) -> OtlpConfig {
