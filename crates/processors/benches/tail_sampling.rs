@@ -70,11 +70,11 @@ fn span(id: [u8; 16], number: usize, random: u64) -> Span {
 }
 
 /// A message, and which trace id of the request stands where.
-type Message = (Vec<u8>, Vec<(usize, usize)>);
+type Template = (Vec<u8>, Vec<(usize, usize)>);
 
 /// Requests whose trace ids can be changed in place, and where those are.
 struct Requests {
-    messages: Vec<Message>,
+    messages: Vec<Template>,
     random: u64,
 }
 

@@ -231,7 +231,9 @@ fn scaling_down_loses_nothing() {
 
 #[test]
 fn exponential_histograms_of_the_specification() {
-    let cases: [(i32, i32, &[u64], &[(i32, i64)]); 4] = [
+    /// Scale, offset, counts, and the buckets they should become.
+    type Case<'a> = (i32, i32, &'a [u64], &'a [(i32, i64)]);
+    let cases: [Case<'_>; 4] = [
         (3, 3, &[10, 0, 0, 20, 5, 2], &[(4, 10), (7, 20), (8, 5), (9, 2)]),
         (9, 0, &[0, 0, 3, 5], &[(2, 8)]),
         (9, 0, &[0, 0, 0, 0, 3, 5], &[(3, 8)]),

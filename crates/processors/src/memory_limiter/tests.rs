@@ -142,7 +142,9 @@ fn recorded(files: &[(&str, &str)]) -> (tempfile::TempDir, Linux) {
 #[test]
 fn the_total_is_the_lowest_limit_of_group_ancestors_and_host() {
     let host = ("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\n");
-    let cases: [(&str, &[(&str, &str)], u64); 5] = [
+    /// What, the files of the group, the limit.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u64);
+    let cases: [Case<'_>; 5] = [
         ("no control group", &[], 1000 * 1024),
         (
             "version 2, limit on the parent",

@@ -1,8 +1,8 @@
 //! `tail_sampling`: decides whole traces, once they are complete.
 //!
 //! A request is read once, before any lock, into runs of spans with folds: what every condition
-//! wants to know of them ([`rules`]). Each touched shard is then locked once, the runs are copied
-//! into its buffer ([`buffer`]), and the call returns: from then on the sampler is responsible. One task per shard
+//! wants to know of them (`rules`). Each touched shard is then locked once, the runs are copied
+//! into its buffer (`buffer`), and the call returns: from then on the sampler is responsible. One task per shard
 //! decides what is due and hands kept traces on, batch by batch; a refused batch is offered again.
 //! Memory is bounded by a byte budget: near its limit the oldest traces are decided early, by the
 //! same rules, and at the limit requests are refused, so nothing is lost silently.
