@@ -1,5 +1,6 @@
 //! Running a gateway from start to drain.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use nyquist_core::batch::DropReason;
 use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::Host;
+use nyquist_core::config::TelemetryConfig;
 use nyquist_core::net::page::PageServer;
 use nyquist_core::pipeline::{Graph, Plan};
 use nyquist_core::runtime::Runtimes;
@@ -18,8 +20,8 @@ use tokio::time::Instant;
 /// What a run needs beside the components.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the gateway's own metrics are served, `host:port`; `None` for nowhere.
-    pub metrics_endpoint: Option<String>,
+    /// How the gateway tells of itself.
+    pub telemetry: TelemetryConfig,
     /// How long a shutdown may take to deliver what is held.
     pub drain_timeout: Duration,
 }
@@ -80,10 +82,29 @@ async fn run_until_told(
 }
 
 async fn serve_metrics(host: &Host, settings: &Settings) -> Result<Option<PageServer>, String> {
-    let Some(endpoint) = &settings.metrics_endpoint else { return Ok(None) };
-    let page = MetricsPage::new(Arc::clone(&host.telemetry), Arc::clone(&host.clock));
+    let metrics = &settings.telemetry.metrics;
+    let Some(endpoint) = &metrics.endpoint else { return Ok(None) };
+    host.telemetry.target_info(&resource(&settings.telemetry));
+    let page = MetricsPage::new(Arc::clone(&host.telemetry), Arc::clone(&host.clock), metrics.without_type_suffix);
     let server = PageServer::start(&host.runtimes, endpoint, Arc::new(page)).await;
     let server = server.map_err(|error| format!("service.telemetry.metrics: {error}"))?;
     tracing::info!(component = "telemetry", endpoint = %server.address(), "listening");
     Ok(Some(server))
+}
+
+/// The attributes of this process: the defaults, with what the configuration sets or (by `null`)
+/// removes.
+fn resource(telemetry: &TelemetryConfig) -> Vec<(String, String)> {
+    let mut attributes = BTreeMap::from([
+        ("service.name".to_owned(), "nyquist".to_owned()),
+        ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id".to_owned(), format!("{:032x}", rand::random::<u128>())),
+    ]);
+    for (key, value) in &telemetry.resource {
+        match value {
+            Some(value) => attributes.insert(key.clone(), value.clone()),
+            None => attributes.remove(key),
+        };
+    }
+    attributes.into_iter().collect()
 }

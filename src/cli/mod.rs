@@ -99,8 +99,7 @@ fn start(cli: &Cli, sources: &Sources, registry: &Registry) -> ExitCode {
     if !cli.sources.feature_gates.is_empty() {
         tracing::warn!(gates = ?cli.sources.feature_gates, "there are no feature gates here: ignored");
     }
-    let settings =
-        Settings { metrics_endpoint: config.telemetry.metrics.endpoint.clone(), drain_timeout: cli.drain_timeout.0 };
+    let settings = Settings { telemetry: config.telemetry.clone(), drain_timeout: cli.drain_timeout.0 };
     match run(&config.plan, &settings) {
         Ok(code) => code,
         Err(message) => {

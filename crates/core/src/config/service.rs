@@ -280,7 +280,19 @@ impl TelemetrySection {
                 let message = "not yet: the gateway's own metrics are not pushed, only served for scraping";
                 check.warning(&["metrics", "readers", &at, "periodic"], message);
             }
-            if reader.pull.is_some() {
+            if let Some(pull) = &reader.pull {
+                let page = &pull.exporter.prometheus;
+                let labels = &page.with_resource_constant_labels;
+                for (key, is_set) in [
+                    ("without_units", !page.without_units),
+                    ("without_scope_info", !page.without_scope_info),
+                    ("with_resource_constant_labels", !labels.included.is_empty() || !labels.excluded.is_empty()),
+                ] {
+                    if is_set {
+                        let path = ["metrics", "readers", &at, "pull", "exporter", "prometheus", key];
+                        check.warning(&path, "not yet: names have no units, series no scope or resource labels");
+                    }
+                }
                 pulls += 1;
                 if pulls > 1 {
                     check.warning(&["metrics", "readers", &at], "not yet: only the first Prometheus reader is served");

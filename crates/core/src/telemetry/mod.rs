@@ -5,7 +5,7 @@ pub mod logs;
 mod process;
 mod server;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use prometheus::{
 
 pub use ledger::{Entry, Ledger};
 pub use process::{ProcessMetrics, resident_bytes};
+use prometheus::proto::MetricType;
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};
 pub use server::MetricsPage;
 
@@ -96,11 +97,14 @@ impl Telemetry {
         })
     }
 
-    /// Everything in the Prometheus text format.
+    /// Everything in the Prometheus text format, `counter_suffix` behind the names of counters.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, counter_suffix: &str) -> String {
         let mut text = String::new();
-        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+        let mut families = self.registry.gather();
+        let counters = families.iter_mut().filter(|family| family.get_field_type() == MetricType::COUNTER);
+        counters.for_each(|family| family.set_name(format!("{}{counter_suffix}", family.name())));
+        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut text) {
             tracing::error!(%error, "cannot encode own metrics");
         }
         text
@@ -118,6 +122,21 @@ impl Telemetry {
             labels.iter().all(has)
         });
         wanted.map(|series| series.get_counter().get_value() as u64).sum()
+    }
+
+    /// Publishes what this process is (`target_info`): the attributes of its resource, with label
+    /// names in which other characters than letters, digits and underscores are underscores. Of
+    /// attributes that come to the same name, the last one is there.
+    pub fn target_info(&self, attributes: &[(String, String)]) {
+        let is_fine = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let name = |key: &str| {
+            let name: String = key.chars().map(|letter| if is_fine(letter) { letter } else { '_' }).collect();
+            if name.starts_with(|first: char| first.is_ascii_alphabetic()) { name } else { format!("key_{name}") }
+        };
+        let labels: BTreeMap<String, &str> =
+            attributes.iter().map(|(key, value)| (name(key), value.as_str())).collect();
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        self.gauge("target_info", "What this process is.", &labels).set(1);
     }
 
     fn register(&self, name: &str, family: Box<dyn prometheus::core::Collector>) {

@@ -15,14 +15,16 @@ pub struct MetricsPage {
     telemetry: Arc<Telemetry>,
     clock: Arc<dyn Clock>,
     process: ProcessMetrics,
+    counter_suffix: &'static str,
 }
 
 impl MetricsPage {
-    /// The page of `telemetry`.
+    /// The page of `telemetry`. Counters are named as the Collector names them by default, or with
+    /// `_total` behind (`without_type_suffix: false`).
     #[must_use]
-    pub fn new(telemetry: Arc<Telemetry>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(telemetry: Arc<Telemetry>, clock: Arc<dyn Clock>, without_type_suffix: bool) -> Self {
         let process = ProcessMetrics::new(&telemetry);
-        Self { telemetry, clock, process }
+        Self { telemetry, clock, process, counter_suffix: if without_type_suffix { "" } else { "_total" } }
     }
 }
 
@@ -32,7 +34,7 @@ impl Page for MetricsPage {
             return text(StatusCode::NOT_FOUND, "the metrics are at /metrics\n");
         }
         self.process.update(self.clock.now());
-        let mut response = text(StatusCode::OK, self.telemetry.render());
+        let mut response = text(StatusCode::OK, self.telemetry.render(self.counter_suffix));
         let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
         response

@@ -135,7 +135,7 @@ impl Rig {
     }
 
     pub(crate) fn metric(&self, line_start: &str) -> f64 {
-        let text = self.telemetry.render();
+        let text = self.telemetry.render("");
         let line = text.lines().find(|line| line.starts_with(line_start));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }

@@ -180,7 +180,7 @@ impl Metric {
                     return Decision::Collapse(route);
                 }
                 if !is_sketched {
-                    self.sketch(fingerprint, found);
+                    self.sketch(shared, fingerprint, found);
                 }
                 self.admit(shared, fingerprint, INDIVIDUAL, bits(found));
                 return Decision::Pass;
@@ -191,7 +191,7 @@ impl Metric {
                 return self.overflow(shared, context, fingerprint);
             }
             if !is_sketched {
-                self.sketch(fingerprint, found);
+                self.sketch(shared, fingerprint, found);
                 is_sketched = true;
             }
             if self.retire(shared, mask & self.collapsed_labels(), dirty) {

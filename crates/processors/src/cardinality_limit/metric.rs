@@ -18,6 +18,10 @@ use super::sketch::Distinct;
 pub(super) const MAX_LABELS: usize = 64;
 /// Below this budget series are sketched from the first one on, above it from half the budget.
 const SMALL_BUDGET: usize = 256;
+/// What a newly tracked label may take: its tables when they are small, its key, its samples.
+const LABEL_BYTES: usize = 2048;
+/// What the sketch of one label may take.
+const SKETCH_BYTES: usize = 1100;
 
 /// In [`Series::output`]: the series passes as it is.
 pub(super) const INDIVIDUAL: u32 = u32::MAX;
@@ -222,6 +226,7 @@ impl Metric {
                     None
                 }
                 None if self.labels.len() >= MAX_LABELS => None,
+                None if !shared.fits(self.unbooked() + LABEL_BYTES) => None,
                 None => {
                     let index = self.labels.len() as u8;
                     self.track(shared, attribute.key);
@@ -280,10 +285,19 @@ impl Metric {
     /// Gives the values of the labels outside `mask` their slots, or notes that they were seen.
     pub(super) fn admit_values(&mut self, shared: &Shared, found: &[Found], attributes: &[Attribute<'_>], mask: u64) {
         for found in found.iter().filter(|found| mask & (1 << found.index) == 0) {
+            let unbooked = self.unbooked();
             let Some(label) = self.labels.get_mut(usize::from(found.index)) else { continue };
-            if label.values.insert(found.hash, self.seen).is_some() {
+            if let Some(seen) = label.values.get_mut(&found.hash) {
+                *seen = self.seen;
                 continue;
             }
+            let grows = label.values.len() == label.values.capacity();
+            // A value without a slot of its own passes all the same: its series has one.
+            if grows && !shared.fits(unbooked + 2 * label.values.allocation_size() + 256) {
+                shared.starve();
+                continue;
+            }
+            label.values.insert(found.hash, self.seen);
             let wanted = shared.report.sample_values;
             if wanted > 0 && label.values.len() > 8 {
                 let Some(Attribute { value: AnyValue::String(text), .. }) = attributes.get(found.place) else {
@@ -327,10 +341,11 @@ impl Metric {
     }
 
     /// Adds a series that has no slot to the sketches, which are begun when it is time.
-    pub(super) fn sketch(&mut self, fingerprint: u64, found: &[Found]) {
+    pub(super) fn sketch(&mut self, shared: &Shared, fingerprint: u64, found: &[Found]) {
         let max = self.limits.max_series;
         if self.sketched.is_none() {
-            if max > SMALL_BUDGET && self.used * 2 < max {
+            let all_labels = (self.labels.len() + 1) * SKETCH_BYTES;
+            if (max > SMALL_BUDGET && self.used * 2 < max) || !shared.fits(self.unbooked() + all_labels) {
                 return;
             }
             self.sketched = Some(Distinct::default());

@@ -77,7 +77,7 @@ async fn refuses_from_the_soft_limit_until_memory_is_back_below_it_with_hysteres
     tested.limiter.consume(batch()).await.unwrap();
 
     assert_eq!(tested.sink.take().len(), 2);
-    let metrics = tested.telemetry.render();
+    let metrics = tested.telemetry.render("");
     assert!(metrics.contains("otelcol_processor_memory_limiter_accepted_spans{processor=\"tested\"} 6"), "{metrics}");
     assert!(metrics.contains("otelcol_processor_memory_limiter_refused_spans{processor=\"tested\"} 6"), "{metrics}");
     tested.limiter.shutdown(tokio::time::Instant::now()).await;

@@ -94,7 +94,7 @@ impl Bench {
     /// The value of one of the limiter's own metrics, summed over its labels.
     fn own(&self, name: &str) -> f64 {
         let name = format!("otelcol_processor_cardinality_limit_{name}{{");
-        let text = self.telemetry.render();
+        let text = self.telemetry.render("");
         let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
         text.lines().filter(|line| line.starts_with(&name)).map(value).sum()
     }

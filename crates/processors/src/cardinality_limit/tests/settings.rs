@@ -54,7 +54,7 @@ fn errors_say_what_to_write() {
         ("{rules: [{labels: {a: 1}}]}", "rules[0].metrics: must name at least one metric"),
         ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: top_k}}}]}", "rules[0].labels.b: keep \"top_k\""),
         ("{rules: [{metrics: [a], labels: {b: -1}}]}", "cannot be negative"),
-        ("{on_exceed: explode}", "unknown variant `explode`"),
+        ("{on_exceed: explode}", "unknown value \"explode\": accepted are"),
     ];
     for (yaml, expected) in cases {
         let errors = errors::<CardinalityLimitConfig>(yaml);

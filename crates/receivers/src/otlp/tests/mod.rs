@@ -181,7 +181,7 @@ impl Running {
 
     /// The value of the series that begins with `name{` and has all of `labels`.
     fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        let page = self.telemetry.render();
+        let page = self.telemetry.render("");
         let start = format!("{name}{{");
         let line =
             page.lines().find(|line| line.starts_with(&start) && labels.iter().all(|label| line.contains(label)));
