@@ -28,17 +28,20 @@ pub struct Branch {
 /// shared, never copied.
 pub struct FanOut {
     branches: Vec<Branch>,
+    /// The order in which branches are asked for room, the same in all fan-outs: two that wait for
+    /// room in the same full queues (`block_on_overflow`) would otherwise wait for each other for
+    /// ever.
+    asking_order: Vec<usize>,
     emitted: Option<Ledger>,
 }
 
 impl FanOut {
     /// A fan-out to `branches`, which books what it hands over in `emitted`.
     #[must_use]
-    pub fn new(mut branches: Vec<Branch>, emitted: Option<Ledger>) -> Self {
-        // All fan-outs reserve in one order: two that wait for room in the same full queues
-        // (`block_on_overflow`) would otherwise wait for each other for ever.
-        branches.sort_by_key(|branch| Arc::as_ptr(&branch.stage).cast::<()>() as usize);
-        Self { branches, emitted }
+    pub fn new(branches: Vec<Branch>, emitted: Option<Ledger>) -> Self {
+        let mut asking_order: Vec<usize> = (0..branches.len()).collect();
+        asking_order.sort_by_key(|&index| Arc::as_ptr(&branches[index].stage).cast::<()>() as usize);
+        Self { branches, asking_order, emitted }
     }
 
     async fn give_to_all(&self, mut batch: Batch) -> Result<(), Refusal> {
@@ -105,8 +108,8 @@ impl Consumer for FanOut {
     }
 
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
-        for branch in &self.branches {
-            branch.stage.reserve(batch, permits).await?;
+        for &index in &self.asking_order {
+            self.branches[index].stage.reserve(batch, permits).await?;
         }
         Ok(())
     }

@@ -396,6 +396,11 @@ impl Validate for RemoteWriteConfig {
             check_header(check, &["include_metadata_keys"], name);
         }
         check.nested(&["retry_on_failure"], &self.retry());
+        if check.is_written(&["sending_queue", "num_consumers"]) {
+            let message = "has no effect here: each series must stay in order, so shards send; set \
+                           max_batch_request_parallelism for how many there are";
+            check.warning(&["sending_queue", "num_consumers"], message);
+        }
         if self.wal.is_some() {
             check.error(&["wal"], "there is no wal here: set `sending_queue: {storage: ...}` for a queue on disk");
         }
