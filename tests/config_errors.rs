@@ -2,7 +2,7 @@
 //!
 //! `NYQUIST_BLESS=1 cargo test --test config_errors` writes the messages as they are now; read the
 //! difference before committing it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,6 +1,6 @@
 //! A bare `nyquist` with the repository's pipeline.yaml and no backend up: it starts, is useful, and
 //! says what it cannot reach.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

@@ -3,8 +3,7 @@
 //! Exit codes are the Collector's: 0 after a clean shutdown or a successful command, 1 after any
 //! error; and 1 if a fault ended the process or a shutdown left data behind.
 
-// The command line's output is the one thing that is printed rather than logged.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints; everything else logs")]
 
 mod args;
 mod components;

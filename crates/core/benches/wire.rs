@@ -2,7 +2,7 @@
 //!
 //! Figures are the best of many rounds: the machine's noise only ever adds.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a measurement, run by hand")]
 
 use std::hint::black_box;
 use std::time::Instant;

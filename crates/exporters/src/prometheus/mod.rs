@@ -11,7 +11,6 @@ mod store;
 mod tests;
 mod text;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +30,10 @@ use tokio::time::Instant;
 pub use config::PrometheusConfig;
 
 use crate::prometheus_mapping::{
-    Family, HashSeed, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
+    Family, HashSeed, Losses, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
 };
 use page::ScrapePage;
 use store::Store;
-
-/// How many metrics are named in the log, each once a reason.
-const NAMED: usize = 1000;
 
 /// A scraper that keeps a connection for longer between two scrapes has to connect again.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -196,7 +192,7 @@ impl Sink for StoreSink<'_> {
 
     fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize) {
         self.lost += points;
-        self.stats.dropped(reason, metric, points);
+        self.stats.losses.add(reason, metric, points);
     }
 
     fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
@@ -207,14 +203,12 @@ impl Sink for StoreSink<'_> {
 
 /// The exporter's metrics, and a log line for the first drop of each metric.
 struct Stats {
-    exporter: String,
     sent: Counter,
     failed: Counter,
     series: UpDown,
     unnamable: Counter,
     overwritten: Counter,
-    dropped: [Counter; Untranslatable::ALL.len()],
-    named: Mutex<HashSet<(u8, Box<[u8]>)>>,
+    losses: Losses,
 }
 
 impl Stats {
@@ -222,7 +216,6 @@ impl Stats {
         let own = |what: &str| format!("otelcol_exporter_prometheus_{what}");
         let counter = |name: &str, help: &str| telemetry.counter(name, help, &[("exporter", exporter)]);
         Self {
-            exporter: exporter.to_owned(),
             sent: counter("otelcol_exporter_sent_metric_points", "Items successfully sent to the destination."),
             failed: counter(
                 "otelcol_exporter_send_failed_metric_points",
@@ -231,32 +224,12 @@ impl Stats {
             series: telemetry.gauge(&own("series"), "Series that are held.", &[("exporter", exporter)]),
             unnamable: counter(&own("dropped_labels"), "Labels that were left out: nothing is left of their names."),
             overwritten: counter(&own("overwritten_labels"), "Labels that labels of the same name overwrote."),
-            dropped: Untranslatable::ALL.map(|reason| {
-                let labels = [("exporter", exporter), ("reason", reason.name())];
-                telemetry.counter(&own("dropped_points"), "Points that are not on the page, by reason.", &labels)
-            }),
-            named: Mutex::default(),
-        }
-    }
-
-    fn dropped(&self, reason: Untranslatable, metric: &[u8], points: usize) {
-        if points == 0 {
-            return;
-        }
-        self.dropped[reason as usize].inc_by(points as u64);
-        let is_new = {
-            let mut named = self.named.lock();
-            named.len() < NAMED && named.insert((reason as u8, metric.into()))
-        };
-        if is_new {
-            tracing::warn!(
-                exporter = self.exporter,
-                metric = %String::from_utf8_lossy(metric),
-                reason = reason.name(),
-                points,
-                "dropping points of this metric, now and from here on without a word: {}",
-                reason.advice()
-            );
+            losses: Losses::new(
+                telemetry,
+                exporter,
+                &own("dropped_points"),
+                "Points that are not on the page, by reason.",
+            ),
         }
     }
 }

@@ -1,15 +1,9 @@
 //! The exporter's metrics, and its words about what it could not translate.
 
-use std::collections::HashSet;
-
 use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
-use parking_lot::Mutex;
 
-use crate::prometheus_mapping::Untranslatable;
-
-/// How many metrics are named in the log, each once a reason.
-const NAMED: usize = 1000;
+use crate::prometheus_mapping::{Losses, Untranslatable};
 
 /// `otelcol_exporter_prometheusremotewrite_*`, and a log line for the first drop of each metric.
 pub(super) struct Stats {
@@ -20,8 +14,7 @@ pub(super) struct Stats {
     duplicates: Counter,
     unnamable: Counter,
     overwritten: Counter,
-    dropped: [Counter; Untranslatable::ALL.len()],
-    named: Mutex<HashSet<(u8, Box<[u8]>)>>,
+    losses: Losses,
     rejected_log: LogGate,
 }
 
@@ -43,11 +36,7 @@ impl Stats {
             duplicates: counter("duplicate_points", "Points that another one of the same series and time replaced."),
             unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
             overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
-            dropped: Untranslatable::ALL.map(|reason| {
-                let labels = [("exporter", exporter), ("reason", reason.name())];
-                telemetry.counter(&name("dropped_points"), "Points that were not sent, by reason.", &labels)
-            }),
-            named: Mutex::default(),
+            losses: Losses::new(telemetry, exporter, &name("dropped_points"), "Points that were not sent, by reason."),
             rejected_log: LogGate::default(),
         }
     }
@@ -58,21 +47,7 @@ impl Stats {
             return;
         }
         self.failed_translations.inc();
-        self.dropped[reason as usize].inc_by(points as u64);
-        let is_new = {
-            let mut named = self.named.lock();
-            named.len() < NAMED && named.insert((reason as u8, metric.into()))
-        };
-        if is_new {
-            tracing::warn!(
-                exporter = self.exporter,
-                metric = %String::from_utf8_lossy(metric),
-                reason = reason.name(),
-                points,
-                "dropping points of this metric, now and from here on without a word: {}",
-                reason.advice()
-            );
-        }
+        self.losses.add(reason, metric, points);
     }
 
     pub(super) fn labels_lost(&self, unnamable: usize, overwritten: usize) {
