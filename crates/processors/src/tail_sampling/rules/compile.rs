@@ -10,7 +10,7 @@ use super::keys::KeyTable;
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::plan::{AttributeTest, DurationTest, Places, Plan};
 use super::trace_state::TraceStateTest;
-use super::verdict::{Judge, Verdict, Votes};
+use super::verdict::{Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
 use crate::tail_sampling::config::TailSamplingConfig;
 
@@ -86,6 +86,14 @@ impl RuleSet {
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
     pub(crate) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
         self.judge.decide(facts, now, votes)
+    }
+}
+
+impl RuleSet {
+    /// How each policy or rule votes on a trace, in the order in which they are asked. Changes
+    /// nothing: no tokens are taken, no vote is counted. `now` as for [`RuleSet::decide`].
+    pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+        self.judge.explain(facts, now)
     }
 }
 

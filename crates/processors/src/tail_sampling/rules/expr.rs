@@ -34,8 +34,22 @@ impl Facts<'_> {
 pub(crate) struct Look {
     /// Nanoseconds of the sampler's clock.
     pub(crate) now: u64,
+    /// Nothing is taken from limiters.
+    pub(crate) only_ask: bool,
     /// The sub-policy of a composite that said yes.
     pub(crate) member: Option<u16>,
+}
+
+impl Look {
+    /// To decide a trace at `now`.
+    pub(crate) const fn at(now: u64) -> Self {
+        Self { now, only_ask: false, member: None }
+    }
+
+    /// To tell how a trace would be decided at `now`.
+    pub(crate) const fn ask(now: u64) -> Self {
+        Self { now, only_ask: true, member: None }
+    }
 }
 
 /// A condition.
@@ -79,8 +93,8 @@ impl Expr {
             }
             Self::SpanCount { min, max } => (*min..=*max).contains(&facts.spans),
             Self::Probabilistic { salt, threshold } => salt.hash(facts.id) <= *threshold,
-            Self::SpanRate(bucket) => bucket.take(facts.spans, look.now),
-            Self::ByteRate(bucket) => bucket.take(facts.bytes, look.now),
+            Self::SpanRate(bucket) => bucket.take(facts.spans, look),
+            Self::ByteRate(bucket) => bucket.take(facts.bytes, look),
             Self::Composite(composite) => {
                 look.member = composite.choose(facts, look);
                 look.member.is_some()

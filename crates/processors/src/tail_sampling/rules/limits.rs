@@ -26,15 +26,15 @@ impl Bucket {
         Self { rate: rate as f64, capacity, level: Mutex::new(Level { tokens: capacity, at: 0 }) }
     }
 
-    pub(super) fn take(&self, cost: u64, now: u64) -> bool {
+    /// Are there tokens for `cost`? Takes them, unless this is only a question.
+    pub(super) fn take(&self, cost: u64, look: &Look) -> bool {
         let cost = cost as f64;
         let mut level = self.level.lock();
-        let elapsed = now.saturating_sub(level.at) as f64 / SECOND;
-        level.tokens = (level.tokens + elapsed * self.rate).min(self.capacity);
-        level.at = level.at.max(now);
-        let enough = cost <= level.tokens;
-        if enough {
-            level.tokens -= cost;
+        let elapsed = look.now.saturating_sub(level.at) as f64 / SECOND;
+        let tokens = (level.tokens + elapsed * self.rate).min(self.capacity);
+        let enough = cost <= tokens;
+        if !look.only_ask {
+            *level = Level { tokens: if enough { tokens - cost } else { tokens }, at: level.at.max(look.now) };
         }
         enough
     }
@@ -74,16 +74,22 @@ impl Composite {
         let member = self.members.get(index)?;
         let second = look.now / SECOND as u64;
         let mut spent = self.spent.lock();
-        if spent.second != second {
-            spent.second = second;
-            spent.by_member.fill(0);
-        }
-        let used = spent.by_member.get_mut(index)?;
+        let fresh = spent.second != second;
+        let used = if fresh { 0 } else { spent.by_member.get(index).copied()? };
         let would_use = used.saturating_add(facts.spans);
-        if would_use > member.budget || would_use > self.max_total {
+        let enough = would_use <= member.budget && would_use <= self.max_total;
+        if !look.only_ask {
+            if fresh {
+                spent.second = second;
+                spent.by_member.fill(0);
+            }
+            if enough && let Some(used) = spent.by_member.get_mut(index) {
+                *used = would_use;
+            }
+        }
+        if !enough {
             return None;
         }
-        *used = would_use;
         u16::try_from(index).ok()
     }
 }

@@ -58,6 +58,12 @@ pub(crate) fn rejection_threshold(percentage: f64) -> u64 {
     (all - kept.round()) as u64
 }
 
+/// The part of traces, from 0 to 1, that a rejection threshold keeps.
+pub(crate) fn probability(threshold: u64) -> f64 {
+    let all = 1u64 << RANDOM_BITS;
+    all.saturating_sub(threshold) as f64 / all as f64
+}
+
 /// Where rules take the randomness of a trace from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Randomness {

@@ -1,7 +1,7 @@
 //! From conditions to a decision.
 
 use super::expr::{Expr, Facts, Look};
-use super::random::Randomness;
+use super::random::{Randomness, probability};
 
 /// What becomes of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,21 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None };
+}
+
+/// How one policy or rule votes on a trace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Vote {
+    /// The policy or rule, as an index into the names.
+    pub(crate) name: usize,
+    /// The vote; `None` where its conditions do not hold, so that it has none.
+    pub(crate) decision: Option<Decision>,
+    /// The reason that it would give, as an index into the reasons.
+    pub(crate) reason: u16,
+    /// How much of what it matches is kept, from 0 to 1, where that is by the trace id.
+    pub(crate) probability: Option<f64>,
+    /// It makes the decision.
+    pub(crate) decides: bool,
 }
 
 /// A policy of the Collector.
@@ -84,6 +99,15 @@ impl Judge {
         }
     }
 
+    /// How each policy or rule votes, in the order in which they are asked; those after the one that
+    /// decides are asked too.
+    pub(super) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+        match self {
+            Self::Policies { drops, others, first_match } => explain_policies(drops, others, *first_match, facts, now),
+            Self::Rules { rules, randomness } => explain_rules(rules, *randomness, facts, now),
+        }
+    }
+
     pub(super) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
         match self {
             Self::Policies { drops, others, first_match } => {
@@ -95,7 +119,7 @@ impl Judge {
 }
 
 fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-    let mut look = Look { now, member: None };
+    let mut look = Look::at(now);
     let Some(index) = rules.iter().position(|rule| rule.when.holds(facts, &mut look)) else {
         return Verdict::NONE;
     };
@@ -115,7 +139,7 @@ fn by_policies(
     votes: &mut Votes,
 ) -> Verdict {
     for policy in drops {
-        let drop = policy.expr.holds(facts, &mut Look { now, member: None });
+        let drop = policy.expr.holds(facts, &mut Look::at(now));
         votes.count(policy.index, drop);
         if drop {
             return Verdict { decision: Decision::Dropped, reason: Some(policy.reason) };
@@ -123,7 +147,7 @@ fn by_policies(
     }
     let mut winner: Option<(u16, u64)> = None;
     for policy in others {
-        let mut look = Look { now, member: None };
+        let mut look = Look::at(now);
         let keep = policy.expr.holds(facts, &mut look);
         votes.count(policy.index, keep);
         if !keep {
@@ -141,4 +165,45 @@ fn by_policies(
         Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason) },
         None => Verdict::NONE,
     }
+}
+
+fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+    let mut decided = false;
+    let vote = |(index, rule): (usize, &Rule)| {
+        let holds = rule.when.holds(facts, &mut Look::ask(now));
+        let kept = rule.threshold == 0 || randomness.of(facts.id) >= rule.threshold;
+        let decision = holds.then_some(if kept { Decision::Sampled } else { Decision::NotSampled });
+        let decides = holds && !decided;
+        decided |= holds;
+        let probability = Some(probability(rule.threshold));
+        Vote { name: index, decision, reason: index as u16, probability, decides }
+    };
+    rules.iter().enumerate().map(vote).collect()
+}
+
+fn explain_policies(drops: &[Policy], others: &[Policy], first: bool, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+    let vote = |policy: &Policy, yes: Decision| {
+        let mut look = Look::ask(now);
+        let holds = policy.expr.holds(facts, &mut look);
+        Vote {
+            name: policy.index,
+            decision: holds.then_some(yes),
+            reason: policy.reason + look.member.map_or(0, |member| member + 1),
+            probability: None,
+            decides: false,
+        }
+    };
+    let mut votes: Vec<Vote> = drops.iter().map(|policy| vote(policy, Decision::Dropped)).collect();
+    let decider = votes.iter().position(|vote| vote.decision.is_some());
+    votes.extend(others.iter().map(|policy| vote(policy, Decision::Sampled)));
+    let decider = decider.or_else(|| {
+        let voters = votes.iter().zip(drops.iter().chain(others)).enumerate();
+        let mut voters = voters.filter(|(_, (vote, _))| vote.decision.is_some());
+        let found = if first { voters.next() } else { voters.min_by_key(|(_, (_, policy))| policy.threshold) };
+        found.map(|(index, _)| index)
+    });
+    if let Some(vote) = decider.and_then(|decider| votes.get_mut(decider)) {
+        vote.decides = true;
+    }
+    votes
 }

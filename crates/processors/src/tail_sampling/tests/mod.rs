@@ -2,6 +2,7 @@
 
 mod component;
 mod corpus;
+mod explain;
 mod life;
 mod model;
 mod support;
