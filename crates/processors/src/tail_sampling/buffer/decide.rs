@@ -5,7 +5,8 @@ use nyquist_core::wire::{Field, Fields, Value};
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, Timer};
 use super::slab::State;
-use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::ballot::Ballot;
+use crate::tail_sampling::rules::verdict::{Decision, Verdict, Vote};
 use crate::tail_sampling::tally::Trigger;
 
 const NANOS: f64 = 1e9;
@@ -18,7 +19,16 @@ const MAX_RELIEF: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     due: Vec<(Timer, Trigger)>,
-    verdicts: Vec<(u32, Trigger, Verdict)>,
+    verdicts: Vec<(u32, Trigger, Judged)>,
+    votes: Vec<Vote>,
+}
+
+/// A verdict and the votes behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    /// Empty if the log of decisions is off.
+    pub(super) ballot: Ballot,
 }
 
 impl Shard {
@@ -80,8 +90,8 @@ impl Shard {
     pub(super) fn decide_oldest(&mut self, trigger: Trigger, now: u64) -> bool {
         while let Some(timer) = self.waiting.pop() {
             if self.is_pending(timer) {
-                let verdict = self.judge(timer.slot, now);
-                self.apply(timer.slot, trigger, verdict, now);
+                let judged = self.judge(timer.slot, now);
+                self.apply(timer.slot, trigger, judged, now);
                 return true;
             }
         }
@@ -93,9 +103,11 @@ impl Shard {
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
         if self.settings.rules.ordered {
-            let verdict = self.judge(slot, now);
-            self.apply(slot, Trigger::Size, verdict, now);
+            let judged = self.judge(slot, now);
+            self.apply(slot, Trigger::Size, judged, now);
         } else {
+            let judged = Judged { verdict: Verdict::NONE, ballot: Ballot::EMPTY };
+            self.remember(slot, Trigger::Size, judged, now);
             self.drop_trace(slot, NO_REASON, now);
         }
     }
@@ -113,24 +125,34 @@ impl Shard {
         for (timer, trigger) in due.drain(..) {
             verdicts.push((timer.slot, trigger, self.judge(timer.slot, now)));
         }
-        for (slot, trigger, verdict) in verdicts.drain(..) {
+        for (slot, trigger, judged) in verdicts.drain(..) {
             // Both of a trace's timers may have been due.
             if self.slab.get(slot).is_some_and(|trace| trace.state == State::Pending) {
-                self.apply(slot, trigger, verdict, now);
+                self.apply(slot, trigger, judged, now);
             }
         }
         self.scratch.verdicts = verdicts;
     }
 
-    fn judge(&mut self, slot: u32, now: u64) -> Verdict {
-        match self.slab.get(slot) {
-            Some(trace) => self.settings.rules.decide(&trace.facts(), now, &mut self.tally.votes),
-            None => Verdict::NONE,
-        }
+    fn judge(&mut self, slot: u32, now: u64) -> Judged {
+        let Some(trace) = self.slab.get(slot) else {
+            return Judged { verdict: Verdict::NONE, ballot: Ballot::EMPTY };
+        };
+        let (facts, rules) = (trace.facts(), &self.settings.rules);
+        // Before the decision, which spends from limits.
+        let ballot = if self.decisions.is_off() {
+            Ballot::EMPTY
+        } else {
+            rules.explain_into(&facts, now, &mut self.scratch.votes);
+            Ballot::of(&self.scratch.votes)
+        };
+        Judged { verdict: rules.decide(&facts, now, &mut self.tally.votes), ballot }
     }
 
-    fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
+    fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {
+        let verdict = judged.verdict;
         self.count(trigger, verdict);
+        self.remember(slot, trigger, judged, now);
         let reason = verdict.reason.unwrap_or(NO_REASON);
         if verdict.decision != Decision::Sampled {
             self.drop_trace(slot, reason, now);

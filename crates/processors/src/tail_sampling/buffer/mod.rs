@@ -8,6 +8,7 @@
 mod assemble;
 mod cache;
 mod decide;
+mod decisions;
 mod fifo;
 mod headers;
 mod index;
@@ -15,4 +16,5 @@ mod log;
 mod shard;
 mod slab;
 
+pub(super) use decisions::{DecisionLog, Record};
 pub(super) use shard::{Arrival, Settings, Shard};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::assemble::Assembly;
 use super::cache::DecisionCache;
+use super::decisions::DecisionLog;
 use super::fifo::Fifo;
 use super::headers::{self, Headers};
 use super::index::Index;
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     /// Ids per shard.
     pub(crate) sampled_cache: usize,
     pub(crate) non_sampled_cache: usize,
+    /// Past decisions per shard that can be asked for.
+    pub(crate) decision_log: usize,
     /// Traces per shard that tables have room for from the start.
     pub(crate) expected_traces: usize,
 }
@@ -69,6 +72,7 @@ pub(crate) struct Shard {
     pub(super) kept_count: usize,
     pub(super) sampled: DecisionCache,
     pub(super) not_sampled: DecisionCache,
+    pub(crate) decisions: DecisionLog,
     /// Bytes in the log that belong to traces in the buffer.
     pub(super) live_bytes: u64,
     pub(super) tally: Tally,
@@ -95,6 +99,7 @@ impl Shard {
             kept_count: 0,
             sampled: DecisionCache::new(settings.sampled_cache),
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
+            decisions: DecisionLog::new(settings.decision_log),
             live_bytes: 0,
             tally: Tally::new(settings.rules.names.len()),
             assembly: Assembly::new(settings.record),
@@ -110,7 +115,7 @@ impl Shard {
     pub(crate) fn footprint(&self) -> usize {
         const PER_TRACE: usize = size_of::<Trace>() + Index::BYTES_PER_TRACE;
         let timers = (self.waiting.len() + self.rooted.len()) * size_of::<Timer>();
-        self.log.bytes() + self.headers.bytes() + self.slab.used() * PER_TRACE + timers
+        self.log.bytes() + self.headers.bytes() + self.slab.used() * PER_TRACE + timers + self.decisions.bytes()
     }
 
     /// Bytes of memory beyond the footprint that are kept for use again.
@@ -126,6 +131,18 @@ impl Shard {
     /// How many traces are undecided.
     pub(crate) fn pending(&self) -> usize {
         self.slab.used() - self.kept_count
+    }
+
+    /// The trace `id`, if it is not decided yet.
+    pub(crate) fn undecided(&self, id: &[u8; 16], tag: u32) -> Option<&Trace> {
+        let slot = self.index.find(tag, |slot| self.slab.get(slot).is_some_and(|trace| trace.id == *id))?;
+        self.slab.get(slot).filter(|trace| trace.state == State::Pending)
+    }
+
+    /// What is remembered for late spans of the trace `id`: whether it is kept, and the reason.
+    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, u16)> {
+        let sampled = self.sampled.get(tag, id).map(|reason| (true, reason));
+        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?)))
     }
 
     /// What has been counted since the last call.

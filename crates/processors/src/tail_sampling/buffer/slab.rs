@@ -16,7 +16,7 @@ pub(super) enum State {
 
 /// What is known of a trace.
 #[derive(Debug, Clone)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     pub(super) id: [u8; 16],
     pub(super) bits: Bits,
     /// The earliest start that is set; `u64::MAX` if none is.
@@ -24,12 +24,12 @@ pub(super) struct Trace {
     /// The latest end.
     pub(super) end: u64,
     /// When its first span came, in nanoseconds of the sampler's clock.
-    pub(super) arrival: u64,
+    pub(crate) arrival: u64,
     /// Bytes of spans.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes in the log.
     pub(super) footprint: u64,
-    pub(super) spans: u32,
+    pub(crate) spans: u32,
     pub(super) first: Addr,
     pub(super) last: Addr,
     /// Bits of the hash of its id.
@@ -41,7 +41,7 @@ pub(super) struct Trace {
     pub(super) trigger: u8,
     pub(super) state: State,
     /// A root span has arrived.
-    pub(super) has_root: bool,
+    pub(crate) has_root: bool,
     /// The reason has been written to one of its spans.
     pub(super) recorded: bool,
     /// It was decided before, and these are spans that came later.

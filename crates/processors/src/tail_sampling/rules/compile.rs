@@ -90,10 +90,25 @@ impl RuleSet {
 }
 
 impl RuleSet {
-    /// How each policy or rule votes on a trace, in the order in which they are asked. Changes
-    /// nothing: no tokens are taken, no vote is counted. `now` as for [`RuleSet::decide`].
+    /// Puts into `votes` how each policy or rule votes on a trace, in the order in which they are
+    /// asked. Changes nothing: no tokens are taken, no vote is counted. `now` as for
+    /// [`RuleSet::decide`].
+    pub(crate) fn explain_into(&self, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
+        votes.clear();
+        self.judge.explain(facts, now, votes);
+    }
+
+    /// [`RuleSet::explain_into`] a list of its own.
+    #[cfg(test)]
     pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
-        self.judge.explain(facts, now)
+        let mut votes = Vec::new();
+        self.explain_into(facts, now, &mut votes);
+        votes
+    }
+
+    /// The randomness of a trace, where rates go by it: with `rules`.
+    pub(crate) fn randomness(&self, id: &[u8; 16]) -> Option<u64> {
+        self.judge.randomness(id)
     }
 }
 
