@@ -26,9 +26,9 @@ struct Answer {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> ExitCode {
-    match ask(args).and_then(|(body, answers)| Ok((if args.json { body } else { render(args, &answers) }, answers))) {
-        Ok((text, answers)) => {
-            print(&text);
+    match ask(args) {
+        Ok((body, answers)) => {
+            print(&if args.json { pretty(&body) } else { render(args, &answers) });
             ExitCode::from(code(&answers))
         }
         Err(message) => {
@@ -47,6 +47,11 @@ fn code(answers: &[Answer]) -> u8 {
         () if has(Status::Dropped) => 1,
         () => 4,
     }
+}
+
+fn pretty(body: &str) -> String {
+    let value: Result<serde_json::Value, _> = serde_json::from_str(body);
+    value.map_or_else(|_| body.to_owned(), |value| format!("{value:#}\n"))
 }
 
 fn hex(id: [u8; 16]) -> String {
@@ -85,6 +90,9 @@ async fn fetch(args: &ExplainArgs) -> Result<String, String> {
     let reply = client.send(request).await.map_err(|error| format!("{}: {error}; {hint}", args.endpoint))?;
     let body = String::from_utf8_lossy(&reply.body).into_owned();
     match reply.status {
+        StatusCode::OK if reply.body.len() >= Client::MAX_REPLY => {
+            Err(format!("{}: the answer is longer than {} bytes", args.endpoint, Client::MAX_REPLY))
+        }
         StatusCode::OK => Ok(body),
         status => Err(format!("{}: {status}: {}; {hint}", args.endpoint, printable(body.trim()))),
     }

@@ -27,7 +27,7 @@ impl Page for ExplainPage {
             Err(message) => return text(StatusCode::BAD_REQUEST, format!("{message}\n")),
         };
         let accounts = self.0.explain(&id);
-        let Ok(body) = serde_json::to_vec_pretty(&accounts) else {
+        let Ok(body) = serde_json::to_vec(&accounts) else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "an account cannot be written as JSON\n");
         };
         let mut response = text(StatusCode::OK, body);

@@ -6,13 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::buffer::Record;
-use super::rules::ballot::MAX_VOTES;
-use super::rules::random;
+use super::buffer::{MAX_VOTES, Record};
 use super::sampler::{Sampler, nanos};
 
 /// Decisions on one trace that are told of: its latest.
-const MAX_DECISIONS: usize = 8;
+const MAX_DECISIONS: usize = 4;
 /// Decisions that are looked through under one lock.
 const SLICE: u64 = 4096;
 
@@ -74,7 +72,8 @@ pub struct Decided {
     pub trigger: String,
     /// The rate of the rule that decided.
     pub sampling_percentage: Option<f64>,
-    /// The trace is kept if its randomness is at least this, in 14 hexadecimal digits.
+    /// The trace is kept if its randomness is at least this, in 14 hexadecimal digits (15 at a rate of
+    /// 0, which nothing reaches).
     pub threshold: Option<String>,
     /// Its randomness, in 14 hexadecimal digits.
     pub randomness: Option<String>,
@@ -218,8 +217,8 @@ impl Sampler {
             decision: record.decision.name().to_owned(),
             rule: self.rule(record.reason),
             trigger: record.trigger.name().to_owned(),
-            sampling_percentage: ballot.probability.map(|probability| probability * 100.0),
-            threshold: ballot.probability.map(random::threshold_of).map(digits),
+            sampling_percentage: ballot.probability.map(percentage),
+            threshold: ballot.probability.map(threshold).map(digits),
             randomness: randomness.map(digits),
             votes: rules.names.iter().enumerate().take(MAX_VOTES).map(vote).collect(),
             spans: u64::from(record.spans),
@@ -230,6 +229,19 @@ impl Sampler {
             decided_at: None,
         }
     }
+}
+
+/// What randomness, 56 bits of it, must reach to be among this part of all traces. Exact: a part that was
+/// computed from a threshold gives that threshold.
+fn threshold(probability: f64) -> u64 {
+    const ALL: u64 = 1 << 56;
+    ALL - ((probability * ALL as f64) as u64).min(ALL)
+}
+
+/// In percent, without what a threshold of 56 bits adds to a decimal fraction.
+fn percentage(probability: f64) -> f64 {
+    const DIGITS: f64 = 1e9;
+    (probability * 100.0 * DIGITS).round() / DIGITS
 }
 
 fn seconds(from: u64, to: u64) -> f64 {

@@ -2,10 +2,10 @@
 
 use nyquist_core::wire::{Field, Fields, Value};
 
+use super::ballot::Ballot;
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, Timer};
 use super::slab::State;
-use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict, Vote};
 use crate::tail_sampling::tally::Trigger;
 

@@ -6,6 +6,7 @@
 //! leaves behind is never read again: blocks are freed in order, once no trace begins in the first.
 
 mod assemble;
+mod ballot;
 mod cache;
 mod decide;
 mod decisions;
@@ -16,5 +17,6 @@ mod log;
 mod shard;
 mod slab;
 
+pub(super) use ballot::MAX_VOTES;
 pub(super) use decisions::{DecisionLog, Record};
 pub(super) use shard::{Arrival, Settings, Shard};

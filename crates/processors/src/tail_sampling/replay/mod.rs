@@ -95,7 +95,9 @@ pub fn replay<M: AsRef<[u8]>>(config: &TailSamplingConfig, requests: &[M], pace:
     let telemetry = Telemetry::new();
     let sampler = Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), &telemetry)
         .map_err(|error| error.to_string())?;
-    let mut run = Run { sampler, traces, now: Duration::ZERO, seen: 0 };
+    // Of a very long wait, a ten-thousandth is precise enough.
+    let tick = TICK.max(config.decision_wait.0 / 10_000);
+    let mut run = Run { sampler, traces, now: Duration::ZERO, tick, seen: 0 };
     for (at, request) in arrivals {
         run.advance(Duration::from_nanos(at.saturating_sub(begin)));
         run.insert(request)?;
@@ -132,6 +134,8 @@ struct Run {
     sampler: Sampler,
     traces: Traces,
     now: Duration,
+    /// How often due traces are looked for.
+    tick: Duration,
     /// The number of the next decision to be read.
     seen: u64,
 }
@@ -150,14 +154,14 @@ impl Run {
     /// Lets time pass as the gateway's tasks see it; where nothing waits, all at once.
     fn advance(&mut self, to: Duration) {
         while self.now < to && self.sampler.pending() > 0 {
-            self.now = to.min(self.now + TICK);
+            self.now = to.min(self.now + self.tick);
             self.decide();
         }
         self.now = self.now.max(to);
     }
 
     fn tick(&mut self) {
-        self.now += TICK;
+        self.now += self.tick;
         self.decide();
     }
 

@@ -4,10 +4,8 @@
 //! - [`plan`] looks at a span once, when it arrives, and reduces it to [`bits::Bits`];
 //! - [`expr`] evaluates a trace's folded state;
 //! - [`verdict`] combines votes (policies) or takes the first match (rules);
-//! - [`ballot`] keeps the votes for people who ask;
 //! - [`limits`] holds the policies with state: token buckets and composite budgets.
 
-pub(super) mod ballot;
 pub(super) mod bits;
 pub(super) mod compile;
 mod compile_policies;

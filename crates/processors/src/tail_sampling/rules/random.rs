@@ -53,13 +53,8 @@ pub(crate) fn fnv_threshold(percentage: f64) -> u64 {
 
 /// The rejection threshold at `percentage`: a trace is kept if its randomness is at least this.
 pub(crate) fn rejection_threshold(percentage: f64) -> u64 {
-    threshold_of(percentage / 100.0)
-}
-
-/// The rejection threshold that keeps this part of traces, from 0 to 1.
-pub(crate) fn threshold_of(probability: f64) -> u64 {
     let all = (1u64 << RANDOM_BITS) as f64;
-    let kept = probability.clamp(0.0, 1.0) * all;
+    let kept = (percentage / 100.0).clamp(0.0, 1.0) * all;
     (all - kept.round()) as u64
 }
 
@@ -127,9 +122,6 @@ mod tests {
         assert_eq!(rejection_threshold(100.0), 0);
         assert_eq!(rejection_threshold(0.0), 1 << 56);
         assert_eq!(rejection_threshold(50.0), 1 << 55);
-        for threshold in [0.0, 0.1, 5.0, 33.3, 100.0].map(rejection_threshold) {
-            assert_eq!(threshold_of(probability(threshold)), threshold);
-        }
     }
 
     /// Ids that count up are hashed, so that a percentage of them is kept and not all or none.

@@ -6,3 +6,7 @@ mod explain;
 mod life;
 mod model;
 mod support;
+
+// `nyquist explain` and `nyquist sample`.
+mod asked;
+mod replayed;

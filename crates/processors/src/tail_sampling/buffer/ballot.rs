@@ -1,6 +1,6 @@
 //! The votes on one trace in a few bytes, for the log of decisions.
 
-use super::verdict::Vote;
+use crate::tail_sampling::rules::verdict::Vote;
 
 /// So many votes are remembered; those of later policies or rules are not.
 pub(crate) const MAX_VOTES: usize = u64::BITS as usize;
