@@ -165,7 +165,7 @@ fn tell_undecided(out: &mut String, undecided: &Undecided) {
 }
 
 fn tell_decided(out: &mut String, decided: &Decided) {
-    let what = if decided.is_kept() { "kept" } else { "dropped" };
+    let what = if decided.kept { "kept" } else { "dropped" };
     let never_asked = decided.rule.is_none() && decided.trigger == "size";
     let by = if never_asked { "without asking policies".to_owned() } else { by(decided.rule.as_deref()) };
     let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
@@ -187,7 +187,7 @@ fn tell_decided(out: &mut String, decided: &Decided) {
     if let (Some(percentage), Some(threshold), Some(randomness)) =
         (decided.sampling_percentage, &decided.threshold, &decided.randomness)
     {
-        let relation = if decided.is_kept() { "at least" } else { "less than" };
+        let relation = if decided.kept { "at least" } else { "less than" };
         let (randomness, threshold) = (printable(randomness), printable(threshold));
         let _ = writeln!(
             out,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nyquist_core::config::{Check, Diagnostics, Located, Problem, Validate};
 use nyquist_core::pipeline::parse_trace_id;
 use nyquist_processors::tail_sampling::config::TailSamplingConfig;
-use nyquist_processors::tail_sampling::explain::Decided;
+use nyquist_processors::tail_sampling::explain::{Decided, triggers};
 use nyquist_processors::tail_sampling::replay::{Report, TraceReport};
 use serde::Deserialize;
 
@@ -13,7 +13,6 @@ use crate::cli::output::{decimal, printable};
 
 /// Where no rule decided.
 const NO_RULE: &str = "none";
-const TRIGGERS: [&str; 6] = ["wait", "root", "memory", "count", "size", "shutdown"];
 
 /// The file.
 #[derive(Debug, Default, Deserialize)]
@@ -158,8 +157,9 @@ impl TraceExpectation {
         if self.decision.is_none() && self.rule.is_none() && self.trigger.is_none() {
             check.error(&["traces", index], "what is expected is missing: decision, rule or trigger");
         }
-        if let Some(trigger) = self.trigger.as_deref().filter(|trigger| !TRIGGERS.contains(trigger)) {
-            let message = format!("unknown trigger {trigger:?}: the triggers are {}", TRIGGERS.join(", "));
+        if let Some(trigger) = self.trigger.as_deref().filter(|trigger| triggers().all(|known| known != *trigger)) {
+            let known: Vec<&str> = triggers().collect();
+            let message = format!("unknown trigger {trigger:?}: the triggers are {}", known.join(", "));
             check.error(&["traces", index, "trigger"], message);
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buffer::{MAX_VOTES, Record};
 use super::sampler::{Sampler, nanos};
+use super::tally::Trigger;
 
 /// Decisions on one trace that are told of: its latest.
 const MAX_DECISIONS: usize = 4;
@@ -66,9 +67,11 @@ pub struct Decided {
     pub trace_id: String,
     /// `sampled`, `not_sampled`, or `dropped` (by a policy of type `drop`).
     pub decision: String,
+    /// Whether the trace is kept.
+    pub kept: bool,
     /// The rule or policy that decided.
     pub rule: Option<String>,
-    /// Why it was decided then: `wait`, `root`, `memory`, `count`, `size`, `shutdown`.
+    /// Why it was decided then: one of [`triggers`].
     pub trigger: String,
     /// The rate of the rule that decided.
     pub sampling_percentage: Option<f64>,
@@ -93,12 +96,9 @@ pub struct Decided {
     pub decided_at: Option<String>,
 }
 
-impl Decided {
-    /// Whether the trace is kept.
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.decision == "sampled"
-    }
+/// What [`Decided::trigger`] may be.
+pub fn triggers() -> impl Iterator<Item = &'static str> {
+    Trigger::ALL.into_iter().map(Trigger::name)
 }
 
 /// What one rule or policy says of a trace.
@@ -182,7 +182,7 @@ impl Sampler {
         if !found.is_empty() {
             explanation.remembered = None;
         }
-        let kept = explanation.decisions.first().map(Decided::is_kept);
+        let kept = explanation.decisions.first().map(|decided| decided.kept);
         let kept = kept.or(explanation.remembered.as_ref().map(|remembered| remembered.kept));
         explanation.status = match (&explanation.undecided, kept) {
             (Some(_), _) => Status::Undecided,
@@ -210,16 +210,16 @@ impl Sampler {
         let rules = &self.settings.rules;
         let ballot = record.ballot;
         let digits = |number: u64| format!("{number:014x}");
-        let randomness = ballot.probability.and_then(|_| rules.randomness(&record.id));
         let vote = |(name, rule): (usize, &String)| Vote { rule: rule.clone(), matched: ballot.matches(name) };
         Decided {
             trace_id: hex::encode(record.id),
             decision: record.decision.name().to_owned(),
+            kept: record.kept,
             rule: self.rule(record.reason),
             trigger: record.trigger.name().to_owned(),
             sampling_percentage: ballot.probability.map(percentage),
             threshold: ballot.probability.map(threshold).map(digits),
-            randomness: randomness.map(digits),
+            randomness: ballot.probability.and(ballot.randomness).map(digits),
             votes: rules.names.iter().enumerate().take(MAX_VOTES).map(vote).collect(),
             spans: u64::from(record.spans),
             bytes: record.bytes,

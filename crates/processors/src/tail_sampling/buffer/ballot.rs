@@ -12,13 +12,15 @@ pub(crate) struct Ballot {
     matched: u64,
     /// How much of what it matches the decider keeps, from 0 to 1, where that is by the trace id.
     pub(crate) probability: Option<f64>,
+    /// The randomness that its rate goes by.
+    pub(crate) randomness: Option<u64>,
 }
 
 impl Ballot {
-    pub(crate) const EMPTY: Self = Self { matched: 0, probability: None };
+    pub(crate) const EMPTY: Self = Self { matched: 0, probability: None, randomness: None };
 
-    pub(crate) fn of(votes: &[Vote]) -> Self {
-        let mut ballot = Self::EMPTY;
+    pub(crate) fn of(votes: &[Vote], randomness: Option<u64>) -> Self {
+        let mut ballot = Self { randomness, ..Self::EMPTY };
         for vote in votes {
             if vote.decision.is_some() {
                 ballot.matched |= bit(vote.name);

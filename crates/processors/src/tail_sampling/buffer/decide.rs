@@ -144,7 +144,7 @@ impl Shard {
             Ballot::EMPTY
         } else {
             rules.explain_into(&facts, now, &mut self.scratch.votes);
-            Ballot::of(&self.scratch.votes)
+            Ballot::of(&self.scratch.votes, rules.randomness(&facts))
         };
         Judged { verdict: rules.decide(&facts, now, &mut self.tally.votes), ballot }
     }

@@ -13,6 +13,8 @@ use crate::tail_sampling::tally::Trigger;
 pub(crate) struct Record {
     pub(crate) id: [u8; 16],
     pub(crate) decision: Decision,
+    /// Is the trace kept?
+    pub(crate) kept: bool,
     pub(crate) trigger: Trigger,
     /// As an index into the rule set's reasons, if a policy or rule decided.
     pub(crate) reason: Option<u16>,
@@ -116,6 +118,7 @@ impl super::shard::Shard {
         self.decisions.push(Record {
             id: trace.id,
             decision: judged.verdict.decision,
+            kept: judged.verdict.decision == Decision::Sampled,
             trigger,
             reason: judged.verdict.reason,
             ballot: judged.ballot,
@@ -136,7 +139,8 @@ mod tests {
         let id = [(number % 7) as u8; 16];
         let (decision, trigger) = (Decision::Sampled, Trigger::Wait);
         let ballot = Ballot::EMPTY;
-        Record { id, decision, trigger, reason: None, ballot, spans: 1, bytes: 1, duration: 0, arrival: 0, at: number }
+        let (reason, kept) = (None, true);
+        Record { id, decision, kept, trigger, reason, ballot, spans: 1, bytes: 1, duration: 0, arrival: 0, at: number }
     }
 
     /// Whatever its size, the log holds the last decisions, in order, and never more memory than at

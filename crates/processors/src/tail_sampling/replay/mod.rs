@@ -70,7 +70,7 @@ impl TraceReport {
     /// Whether any of it is kept.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.kept_spans > 0 || self.decisions.iter().any(Decided::is_kept)
+        self.kept_spans > 0 || self.decisions.iter().any(|decided| decided.kept)
     }
 }
 

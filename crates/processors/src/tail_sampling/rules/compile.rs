@@ -107,8 +107,8 @@ impl RuleSet {
     }
 
     /// The randomness of a trace, where rates go by it: with `rules`.
-    pub(crate) fn randomness(&self, id: &[u8; 16]) -> Option<u64> {
-        self.judge.randomness(id)
+    pub(crate) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
+        self.judge.randomness(facts)
     }
 }
 

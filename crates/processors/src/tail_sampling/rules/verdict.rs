@@ -111,10 +111,10 @@ impl Judge {
     }
 
     /// The randomness of a trace, where rates go by it.
-    pub(super) fn randomness(&self, id: &[u8; 16]) -> Option<u64> {
+    pub(super) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
         match self {
             Self::Policies { .. } => None,
-            Self::Rules { randomness, .. } => Some(randomness.of(id)),
+            Self::Rules { randomness, .. } => Some(randomness.of(facts.id)),
         }
     }
 

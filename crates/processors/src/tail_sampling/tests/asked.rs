@@ -61,7 +61,7 @@ fn it_tells_what_it_did() {
                 _ => ("default", 10.0),
             };
             assert_eq!((decided.rule.as_deref(), decided.sampling_percentage), (Some(rule), Some(rate)));
-            assert_eq!((decided.is_kept(), decided.trigger.as_str(), decided.spans), (is_kept, "wait", spans));
+            assert_eq!((decided.kept, decided.trigger.as_str(), decided.spans), (is_kept, "wait", spans));
             assert_eq!(decided.threshold <= decided.randomness, is_kept, "both have 14 digits");
             assert_eq!((decided.duration_ms, decided.seconds_ago), (100.0, 30.0));
             assert!((16.0..=20.0).contains(&decided.waited_seconds));
