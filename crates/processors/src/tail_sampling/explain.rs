@@ -224,7 +224,7 @@ impl Sampler {
             spans: u64::from(record.spans),
             bytes: record.bytes,
             duration_ms: record.duration as f64 / 1e6,
-            waited_seconds: seconds(record.arrival, record.at),
+            waited_seconds: record.waited as f64 / 1e9,
             seconds_ago: seconds(record.at, now),
             decided_at: None,
         }

@@ -8,7 +8,7 @@ use super::decide::Judged;
 use crate::tail_sampling::rules::verdict::Decision;
 use crate::tail_sampling::tally::Trigger;
 
-/// A decision. Times are in nanoseconds of the sampler's clock.
+/// A decision.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) id: [u8; 16],
@@ -24,9 +24,9 @@ pub(crate) struct Record {
     pub(crate) bytes: u64,
     /// Nanoseconds from the earliest start to the latest end.
     pub(crate) duration: u64,
-    /// When the first span came.
-    pub(crate) arrival: u64,
-    /// When it was decided.
+    /// Nanoseconds since the first span came.
+    pub(crate) waited: u64,
+    /// When it was decided, in nanoseconds of the sampler's clock.
     pub(crate) at: u64,
 }
 
@@ -125,7 +125,7 @@ impl super::shard::Shard {
             spans: trace.spans,
             bytes: trace.bytes,
             duration: u64::try_from(trace.facts().duration()).unwrap_or(0),
-            arrival: trace.arrival,
+            waited: now.saturating_sub(trace.arrival),
             at: now,
         });
     }
@@ -140,7 +140,7 @@ mod tests {
         let (decision, trigger) = (Decision::Sampled, Trigger::Wait);
         let ballot = Ballot::EMPTY;
         let (reason, kept) = (None, true);
-        Record { id, decision, kept, trigger, reason, ballot, spans: 1, bytes: 1, duration: 0, arrival: 0, at: number }
+        Record { id, decision, kept, trigger, reason, ballot, spans: 1, bytes: 1, duration: 0, waited: 0, at: number }
     }
 
     /// Whatever its size, the log holds the last decisions, in order, and never more memory than at
