@@ -3,5 +3,7 @@
 mod component;
 mod corpus;
 mod life;
+mod memory;
 mod model;
 mod support;
+mod timing;
