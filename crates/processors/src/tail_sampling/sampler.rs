@@ -141,16 +141,18 @@ impl Sampler {
         let (sampled_cache, non_sampled_cache) = config.decision_cache.sizes(limit as u64);
         // A timer that rings when the trace is decided anyway is none.
         let timer = |wait: Duration| {
-            if wait < config.decision_wait.0 { u32::try_from(wait.as_millis()).unwrap_or(u32::MAX) } else { 0 }
+            if wait < config.decision_wait.0 { millis(wait) } else { 0 }
         };
         let automatic = if rules.ordered { (limit / MAX_TRACE_PART) as u64 } else { 0 };
+        let max_trace_bytes = config.maximum_trace_size_bytes.unwrap_or(automatic);
+        let max_trace_bytes = u32::try_from(max_trace_bytes).unwrap_or(u32::MAX);
         let stress = config.stress.unwrap_or_default();
         let settings = Settings {
             hash: IdHash::new(shards),
-            wait: nanos(config.decision_wait.0),
+            wait: millis(config.decision_wait.0),
             wait_after_root: timer(config.decision_wait_after_root_received.0),
             wait_after_last: timer(config.decision_wait_after_last_span.0),
-            max_trace_bytes: or_none(config.maximum_trace_size_bytes.unwrap_or(automatic), u64::MAX),
+            max_trace_bytes: or_none(max_trace_bytes, u32::MAX),
             max_trace_spans: or_none(config.span_limit, u32::MAX),
             max_traces: match num_traces {
                 Some(traces) if !config.block_on_overflow => traces.div_ceil(shards),
@@ -471,6 +473,10 @@ impl Sampler {
 /// `none` for 0.
 fn or_none<T: Default + PartialEq>(limit: T, none: T) -> T {
     if limit == T::default() { none } else { limit }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -374,7 +374,7 @@ impl Shard {
             let (_, tag) = self.settings.hash.of(&trace.id);
             let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
             self.tally.forgotten[0] += u64::from(forgotten);
-            self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / 1e9);
+            self.tally.ages.push(trace.age(now));
         }
         self.kept_count = self.kept_count.saturating_sub(1);
         self.remove(slot);

@@ -12,8 +12,6 @@ use super::trace::{NO_REASON, State};
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
 use crate::tail_sampling::tally::Trigger;
 
-const NANOS: f64 = 1e9;
-const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Traces that one call decides early, at most.
 const MAX_RELIEF: usize = 4096;
 /// So few blocks are not worth compacting.
@@ -30,8 +28,8 @@ const LOOKS: usize = 8;
 struct Due {
     slot: u32,
     trigger: Trigger,
-    /// Since when, in nanoseconds.
-    late_by: u64,
+    /// Since when, in milliseconds.
+    late_by: u32,
 }
 
 /// Reused from call to call.
@@ -53,9 +51,10 @@ impl Shard {
     pub(crate) fn decide_due(&mut self, now: u64, limit: usize) -> bool {
         let mut due = std::mem::take(&mut self.scratch.due);
         let mut looks = limit.saturating_mul(LOOKS);
-        self.find_rooted(now, limit, &mut looks, &mut due);
-        self.find_silent(now, limit, &mut looks, &mut due);
-        self.find_waiting(now, limit, &mut looks, &mut due);
+        let time = Millis::of(now);
+        self.find_rooted(time, limit, &mut looks, &mut due);
+        self.find_silent(time, limit, &mut looks, &mut due);
+        self.find_waiting(time, limit, &mut looks, &mut due);
         let more = due.len() >= limit || looks == 0;
         self.decide_found(&mut due, now);
         self.scratch.due = due;
@@ -64,56 +63,48 @@ impl Shard {
     }
 
     /// Traces whose root came long enough ago.
-    fn find_rooted(&mut self, now: u64, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
-        let now = Millis::of(now);
+    fn find_rooted(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
         while due.len() < limit
             && *looks > 0
-            && let Some((timer, late)) = self.rooted.front().and_then(|timer| Some((timer, timer.due.late_by(now)?)))
+            && let Some(timer) = self.rooted.front()
+            && let Some(late_by) = timer.due.late_by(now)
         {
             self.rooted.pop();
             *looks -= 1;
             if self.mark_due(timer.trace) {
-                let late_by = u64::from(late) * NANOS_PER_MILLI;
                 due.push(Due { slot: timer.trace.slot, trigger: Trigger::Root, late_by });
             }
         }
     }
 
     /// Traces whose last span came long enough ago. For the others the timer is set again.
-    fn find_silent(&mut self, now: u64, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
-        let wait = u64::from(self.settings.wait_after_last) * NANOS_PER_MILLI;
+    fn find_silent(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
         while due.len() < limit
             && *looks > 0
-            && let Some(handle) = self.silent.pop_due(Millis::of(now))
+            && let Some(handle) = self.silent.pop_due(now)
         {
             *looks -= 1;
-            if !self.is_pending(handle) {
+            let Some(trace) = self.traces.get(handle.slot).filter(|_| self.is_pending(handle)) else {
                 continue;
-            }
-            let at = self.traces.get(handle.slot).map_or(0, |trace| trace.last_arrival()) + wait;
-            match now.checked_sub(at) {
-                Some(late_by) => {
-                    self.mark_due(handle);
-                    due.push(Due { slot: handle.slot, trigger: Trigger::Idle, late_by });
-                }
-                None => {
-                    let left = (at - now).div_ceil(NANOS_PER_MILLI) as u32;
-                    self.silent.set(Millis::of(now), left, handle);
-                }
+            };
+            let at = trace.last_arrival().after(self.settings.wait_after_last);
+            if let Some(late_by) = at.late_by(now) {
+                self.mark_due(handle);
+                due.push(Due { slot: handle.slot, trigger: Trigger::Idle, late_by });
+            } else {
+                self.silent.set(now, at.ahead_of(now), handle);
             }
         }
     }
 
     /// Traces whose first span came long enough ago.
-    fn find_waiting(&mut self, now: u64, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
+    fn find_waiting(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
         while due.len() < limit
             && *looks > 0
             && let Some(handle) = self.waiting.front()
         {
-            if self.is_pending(handle) {
-                let at =
-                    self.traces.get(handle.slot).map_or(0, |trace| trace.arrival).saturating_add(self.settings.wait);
-                let Some(late_by) = now.checked_sub(at) else {
+            if let Some(trace) = self.traces.get(handle.slot).filter(|_| self.is_pending(handle)) {
+                let Some(late_by) = trace.arrival.after(self.settings.wait).late_by(now) else {
                     return;
                 };
                 self.mark_due(handle);
@@ -268,7 +259,7 @@ impl Shard {
         self.tally.judging += begin.elapsed();
         for (due, verdict) in verdicts.drain(..) {
             if due.trigger != Trigger::Shutdown {
-                self.tally.delays.push(due.late_by as f64 / NANOS);
+                self.tally.delays.push(f64::from(due.late_by) / 1e3);
                 self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.has_root));
             }
             self.apply(due.slot, due.trigger, verdict, now);
@@ -294,7 +285,7 @@ impl Shard {
             trace.state = State::Kept;
             trace.reason = reason;
             trace.trigger = trigger as u8;
-            self.kept_bytes += trace.bytes;
+            self.kept_bytes += u64::from(trace.bytes);
             self.kept_count += 1;
             self.kept.push(slot);
         }
@@ -318,7 +309,7 @@ impl Shard {
         };
         self.tally.sampled_out += trace.spans as usize;
         self.tally.held -= i64::from(trace.spans);
-        self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / NANOS);
+        self.tally.ages.push(trace.age(now));
         let (_, tag) = self.settings.hash.of(&trace.id);
         let forgotten = self.not_sampled.insert(tag, &trace.id, Past::new(reason, now));
         self.tally.forgotten[1] += u64::from(forgotten);

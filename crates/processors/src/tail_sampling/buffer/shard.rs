@@ -23,14 +23,14 @@ use crate::tail_sampling::tally::{Tally, Trigger};
 pub(crate) struct Settings {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) hash: IdHash,
-    /// From the first span to the decision, in nanoseconds.
-    pub(crate) wait: u64,
+    /// From the first span to the decision, in milliseconds.
+    pub(crate) wait: u32,
     /// From the root span, in milliseconds; 0: a root span triggers nothing.
     pub(crate) wait_after_root: u32,
     /// From the last span, in milliseconds; 0: silence triggers nothing.
     pub(crate) wait_after_last: u32,
-    /// `u64::MAX`: no limit.
-    pub(crate) max_trace_bytes: u64,
+    /// A trace of more bytes is decided. (`u32::MAX`: none can have more.)
+    pub(crate) max_trace_bytes: u32,
     /// `u32::MAX`: no limit.
     pub(crate) max_trace_spans: u32,
     /// Undecided traces per shard; `usize::MAX` for no limit.
@@ -303,8 +303,8 @@ impl Shard {
         trace.bits.merge(&run.bits);
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
-        trace.last_seen = u32::try_from(arrival.now.saturating_sub(trace.arrival) / 1_000_000).unwrap_or(u32::MAX);
-        trace.bytes += bytes.len() as u64;
+        trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
+        trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
         let units = trace.units;
         trace.units = units.saturating_add((footprint / 8) as u32);
         trace.spans = trace.spans.saturating_add(run.spans);
@@ -316,7 +316,7 @@ impl Shard {
         let root_came = run.root && !trace.has_root;
         trace.has_root |= run.root;
         let kept = trace.state == State::Kept;
-        let too_large = trace.bytes > self.settings.max_trace_bytes;
+        let too_large = trace.bytes > self.settings.max_trace_bytes || trace.bytes == u32::MAX;
         let too_many = trace.spans >= self.settings.max_trace_spans;
         let handle = Handle { slot, generation: trace.generation };
         let grown = (units, trace.units);

@@ -19,12 +19,19 @@ pub(super) struct Handle {
 pub(super) struct Millis(u32);
 
 impl Millis {
+    pub(super) const ZERO: Self = Self(0);
+
     pub(super) fn of(nanos: u64) -> Self {
         Self((nanos / 1_000_000) as u32)
     }
 
     pub(super) fn after(self, millis: u32) -> Self {
         Self(self.0.wrapping_add(millis))
+    }
+
+    /// Milliseconds from `now` until it is reached; 0 if it was.
+    pub(super) fn ahead_of(self, now: Self) -> u32 {
+        u32::try_from(self.0.wrapping_sub(now.0) as i32).unwrap_or_default()
     }
 
     /// Has it been reached at `now`?

@@ -2,6 +2,7 @@
 
 use super::log::Addr;
 use super::slab::Slot;
+use super::timers::Millis;
 use crate::tail_sampling::rules::{Bits, Facts};
 
 /// Where a trace stands.
@@ -33,10 +34,10 @@ pub(super) struct Trace {
     pub(super) start: u64,
     /// The latest end.
     pub(super) end: u64,
-    /// When its first span came, in nanoseconds of the sampler's clock.
-    pub(super) arrival: u64,
-    /// Bytes of spans.
-    pub(super) bytes: u64,
+    /// When its first span came.
+    pub(super) arrival: Millis,
+    /// Bytes of spans. (No trace is undecided that has more than fit.)
+    pub(super) bytes: u32,
     /// When its last span came, in milliseconds after the first.
     pub(super) last_seen: u32,
     /// Bytes in the log, in units of 8.
@@ -59,11 +60,11 @@ pub(super) struct Trace {
 }
 
 /// What a trace takes in the slab; part of what the README says of memory.
-const _: () = assert!(size_of::<Trace>() <= 112);
+const _: () = assert!(size_of::<Trace>() <= 104);
 
 impl Trace {
-    pub(super) fn new(id: [u8; 16], arrival: u64, generation: u32) -> Self {
-        Self { id, arrival, generation, state: State::Pending, ..Self::empty() }
+    pub(super) fn new(id: [u8; 16], now: u64, generation: u32) -> Self {
+        Self { id, arrival: Millis::of(now), generation, state: State::Pending, ..Self::empty() }
     }
 
     pub(super) fn facts(&self) -> Facts<'_> {
@@ -73,7 +74,7 @@ impl Trace {
             start: self.start,
             end: self.end,
             spans: u64::from(self.spans),
-            bytes: self.bytes,
+            bytes: u64::from(self.bytes),
         }
     }
 
@@ -82,9 +83,14 @@ impl Trace {
         u64::from(self.units) * 8
     }
 
-    /// When its last span came, in nanoseconds of the sampler's clock.
-    pub(super) fn last_arrival(&self) -> u64 {
-        self.arrival + u64::from(self.last_seen) * 1_000_000
+    /// When its last span came.
+    pub(super) fn last_arrival(&self) -> Millis {
+        self.arrival.after(self.last_seen)
+    }
+
+    /// Seconds since its first span came; `now` is in nanoseconds.
+    pub(super) fn age(&self, now: u64) -> f64 {
+        f64::from(self.arrival.late_by(Millis::of(now)).unwrap_or_default()) / 1e3
     }
 }
 
@@ -95,7 +101,7 @@ impl Slot for Trace {
             bits: Bits::NONE,
             start: u64::MAX,
             end: 0,
-            arrival: 0,
+            arrival: Millis::ZERO,
             bytes: 0,
             last_seen: 0,
             units: 0,
