@@ -53,6 +53,7 @@ pub(super) struct Metrics {
     without_root: Counter,
     early: [Option<Counter>; Trigger::ALL.len()],
     pub(super) stress: UpDown,
+    pub(super) limit: UpDown,
     pub(super) refused: Counter,
     pub(super) retries: Counter,
 }
@@ -196,6 +197,7 @@ impl Metrics {
                 "1 while new traces are decided by their id because the buffer stays nearly full.",
                 &[],
             ),
+            limit: telemetry.gauge(&name("memory_limit_bytes"), "The byte budget of the buffer.", &[]),
             refused: counter("refused_requests", "Requests that found the buffer full."),
             retries: counter(
                 "forward_retries",

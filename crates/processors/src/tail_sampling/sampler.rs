@@ -181,6 +181,7 @@ impl Sampler {
             ledger,
             settings,
         };
+        sampler.metrics.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
         // The tables that are there from the start.
         for shard in 0..shards {
             sampler.visit(shard, |_| ());

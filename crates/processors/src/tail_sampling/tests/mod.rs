@@ -5,5 +5,7 @@ mod corpus;
 mod life;
 mod memory;
 mod model;
+mod settings;
 mod support;
+mod telemetry;
 mod timing;
