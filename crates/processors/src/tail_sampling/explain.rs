@@ -160,12 +160,13 @@ impl Sampler {
         let Some(shard) = self.shards.get(shard) else { return explanation };
         let mut end = {
             let shard = shard.lock();
+            let wait = u64::from(self.settings.wait) * 1_000_000;
             explanation.undecided = shard.undecided(id, tag).map(|trace| Undecided {
                 spans: u64::from(trace.spans),
-                bytes: trace.bytes,
+                bytes: u64::from(trace.bytes),
                 has_root: trace.has_root,
-                waiting_seconds: seconds(trace.arrival, now),
-                decided_in_seconds: seconds(now, trace.arrival.saturating_add(self.settings.wait)),
+                waiting_seconds: seconds(0, trace.waited(now)),
+                decided_in_seconds: seconds(trace.waited(now), wait),
             });
             let reason = shard.cached(id, tag);
             explanation.remembered = reason.map(|(kept, reason)| Remembered { kept, rule: self.rule(Some(reason)) });

@@ -2,10 +2,11 @@
 
 use nyquist_core::wire::{Field, Fields, Value, put_tag, put_varint, varint_len};
 
+use super::cache::Past;
 use super::headers::Headers;
 use super::log::{Addr, Log};
 use super::shard::Shard;
-use super::slab::Trace;
+use super::trace::{LATE_ERROR, STRESS, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
@@ -62,6 +63,9 @@ pub(super) struct Assembly {
     /// Attributes for traces that were decided early, by trigger.
     early: Vec<Vec<u8>>,
     late: [Vec<u8>; 2],
+    incomplete: Vec<u8>,
+    /// Bytes of the headers in the batch.
+    header_bytes: usize,
     number: u64,
     pieces: Vec<Piece>,
     scopes: Vec<ScopeGroup>,
@@ -71,14 +75,19 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(record: Record) -> Self {
+    pub(super) fn new(record: Record, stress_percentage: f64) -> Self {
         let attribute = |key: &str, value: AttributeValue<'_>| {
             let mut out = Vec::new();
             put_attribute(&mut out, key, value);
             out
         };
         let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root => Vec::new(),
+            Trigger::Wait | Trigger::Root | Trigger::Idle => Vec::new(),
+            Trigger::Stress => [
+                attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
+                attribute("nyquist.sampling.rate", AttributeValue::Double(stress_percentage)),
+            ]
+            .concat(),
             _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
         });
         Self {
@@ -86,6 +95,8 @@ impl Assembly {
             early: early.into(),
             late: ["tailsampling.cached_decision", "nyquist.sampling.late"]
                 .map(|key| attribute(key, AttributeValue::Bool(true))),
+            incomplete: attribute("nyquist.sampling.incomplete", AttributeValue::Bool(true)),
+            header_bytes: 0,
             number: 0,
             pieces: Vec::new(),
             scopes: Vec::new(),
@@ -95,8 +106,17 @@ impl Assembly {
         }
     }
 
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.capacity() * size_of::<Piece>()
+            + self.scopes.capacity() * size_of::<ScopeGroup>()
+            + self.resources.capacity() * size_of::<ResourceGroup>()
+            + self.rewritten.capacity()
+    }
+
     fn begin(&mut self) {
         self.number += 1;
+        self.header_bytes = 0;
         self.pieces.clear();
         self.scopes.clear();
         self.resources.clear();
@@ -110,7 +130,13 @@ impl Assembly {
             self.attributes.extend_from_slice(&reason.attributes);
         }
         if trace.late {
-            self.attributes.extend_from_slice(&self.late[usize::from(rules.ordered)]);
+            let mark = usize::from(rules.ordered || trace.reason == LATE_ERROR);
+            self.attributes.extend_from_slice(&self.late[mark]);
+            match trace.reason {
+                LATE_ERROR => self.attributes.extend_from_slice(&self.incomplete),
+                STRESS => self.attributes.extend_from_slice(&self.early[Trigger::Stress as usize]),
+                _ => {}
+            }
         } else if let Some(early) = self.early.get(usize::from(trace.trigger)) {
             self.attributes.extend_from_slice(early);
         }
@@ -159,6 +185,7 @@ impl Assembly {
         }
         let header = headers.get_mut(id)?;
         (header.batch, header.group) = (self.number, group);
+        self.header_bytes += len;
         self.scopes.push(ScopeGroup { header: id, first: END, last: END, len, next: END });
         self.scopes.last_mut()
     }
@@ -170,6 +197,7 @@ impl Assembly {
         }
         (header.batch, header.group) = (self.number, self.resources.len() as u32);
         let len = header.bytes.len();
+        self.header_bytes += len;
         self.resources.push(ResourceGroup { header: id, first: END, last: END, len });
         self.resources.last_mut()
     }
@@ -277,7 +305,7 @@ impl Shard {
         self.assembly.begin();
         let mut spans = 0;
         let mut bytes = 0;
-        while bytes < max_bytes
+        while bytes + self.assembly.header_bytes < max_bytes
             && let Some(slot) = self.kept.front()
         {
             let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);
@@ -302,12 +330,12 @@ impl Shard {
     /// bytes, and whether that was all.
     fn collect(&mut self, slot: u32, max_bytes: usize) -> (usize, usize, bool) {
         let (mut spans, mut bytes) = (0, 0);
-        let Some(trace) = self.slab.get_mut(slot) else {
+        let Some(trace) = self.traces.get_mut(slot) else {
             return (spans, bytes, true);
         };
         self.assembly.set_reason(trace, &self.settings.rules);
         let mut addr = trace.first;
-        while bytes < max_bytes
+        while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
             let (source, len) = match self.assembly.target(trace, record.root) {
@@ -322,7 +350,7 @@ impl Shard {
             self.assembly.add(record.scope, source, len, &mut self.headers);
             spans += record.spans as usize;
             bytes += run.len();
-            trace.footprint = trace.footprint.saturating_sub(Log::footprint(run.len()) as u64);
+            trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
             addr = record.next;
         }
@@ -342,9 +370,11 @@ impl Shard {
 
     /// A kept trace has left the buffer.
     fn leave(&mut self, slot: u32, now: u64) {
-        if let Some(trace) = self.slab.get(slot) {
-            self.sampled.insert(trace.tag, &trace.id, trace.reason);
-            self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / 1e9);
+        if let Some(trace) = self.traces.get(slot) {
+            let (_, tag) = self.settings.hash.of(&trace.id);
+            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
+            self.tally.forgotten[0] += u64::from(forgotten);
+            self.tally.ages.push(trace.age(now));
         }
         self.kept_count = self.kept_count.saturating_sub(1);
         self.remove(slot);

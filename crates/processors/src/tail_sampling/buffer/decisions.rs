@@ -114,7 +114,7 @@ impl super::shard::Shard {
         if self.decisions.is_off() {
             return;
         }
-        let Some(trace) = self.slab.get(slot) else { return };
+        let Some(trace) = self.traces.get(slot) else { return };
         self.decisions.push(Record {
             id: trace.id,
             decision: judged.verdict.decision,
@@ -123,9 +123,9 @@ impl super::shard::Shard {
             reason: judged.verdict.reason,
             ballot: judged.ballot,
             spans: trace.spans,
-            bytes: trace.bytes,
+            bytes: u64::from(trace.bytes),
             duration: u64::try_from(trace.facts().duration()).unwrap_or(0),
-            waited: now.saturating_sub(trace.arrival),
+            waited: trace.waited(now),
             at: now,
         });
     }

@@ -16,6 +16,13 @@ mod index;
 mod log;
 mod shard;
 mod slab;
+mod timers;
+mod trace;
+
+/// Bytes of memory that so many past decisions take.
+pub(super) const fn cache_bytes(entries: u64) -> u64 {
+    cache::DecisionCache::bytes_for(entries)
+}
 
 pub(super) use ballot::MAX_VOTES;
 pub(super) use decisions::{DecisionLog, Record};

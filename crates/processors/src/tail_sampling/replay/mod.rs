@@ -120,13 +120,14 @@ fn adapted(config: &TailSamplingConfig, log: usize, pace: bool) -> TailSamplingC
     let log_bytes = log * DecisionLog::BYTES_EACH as u64;
     if pace {
         // The log must not take the room of traces.
-        let own = if config.memory_limit_mib > 0 { config.memory_limit_mib << 20 } else { budget::default_limit() };
-        config.memory_limit_mib = ((own + log_bytes).div_ceil(1 << 20)).min(MAX_MEMORY_MIB);
+        config.memory_limit_mib = ((budget::limit(&config) + log_bytes).div_ceil(1 << 20)).min(MAX_MEMORY_MIB);
     } else {
         config.memory_limit_mib = MAX_MEMORY_MIB;
         config.num_traces = None;
         config.block_on_overflow = false;
+        config.stress = None;
     }
+    config.memory_limit_percentage = 0;
     config
 }
 

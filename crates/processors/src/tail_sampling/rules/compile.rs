@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
-use super::bits::CAPACITY;
+use super::bits::{Bits, CAPACITY};
 use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -12,7 +12,7 @@ use super::plan::{AttributeTest, DurationTest, Places, Plan};
 use super::trace_state::TraceStateTest;
 use super::verdict::{Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
-use crate::tail_sampling::config::TailSamplingConfig;
+use crate::tail_sampling::config::{LateErrors, TailSamplingConfig};
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,9 @@ pub(crate) struct RuleSet {
     pub(crate) reasons: Vec<Reason>,
     /// Are these `rules`, not `policies`?
     pub(crate) ordered: bool,
+    /// What makes a late span an error: status ERROR and an exception. None: late errors are like any
+    /// late span.
+    late_errors: Option<[Expr; 2]>,
     judge: Judge,
 }
 
@@ -81,6 +84,11 @@ impl RuleSet {
     /// Is the policy a `drop`?
     pub(crate) fn is_drop(&self, name: usize) -> bool {
         self.judge.is_drop(name)
+    }
+
+    /// Do these late spans bring their trace back?
+    pub(crate) fn is_late_error(&self, bits: &Bits) -> bool {
+        self.late_errors.as_ref().is_some_and(|errors| errors.iter().any(|error| error.holds_for_span(bits)))
     }
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
@@ -121,11 +129,12 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
     } else {
         compile_policies::compile(config, &mut builder)
     };
+    let late_errors = (config.late_errors == LateErrors::Keep).then(|| [builder.status(2), builder.exception()]);
     if builder.next_bit > CAPACITY {
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
     }
-    RuleSet { plan: builder.finish(), names, reasons, ordered, judge }
+    RuleSet { plan: builder.finish(), names, reasons, ordered, late_errors, judge }
 }
 
 /// Collects what is asked of spans. Equal conditions share a bit.

@@ -4,8 +4,12 @@ mod component;
 mod corpus;
 mod explain;
 mod life;
+mod memory;
 mod model;
+mod settings;
 mod support;
+mod telemetry;
+mod timing;
 
 // `nyquist explain` and `nyquist sample`.
 mod asked;
