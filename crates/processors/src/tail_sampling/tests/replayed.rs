@@ -50,7 +50,7 @@ fn it_keeps_what_a_gateway_keeps() {
     requests.iter().for_each(|request| rig.insert(request, secs(0)));
     let spans = by_trace(&rig.finish(secs(40)));
     let encoded: Vec<Vec<u8>> = requests.iter().map(Message::encode_to_vec).collect();
-    for limits in ["", "num_traces: 5", "memory_limit_mib: 4\nblock_on_overflow: true", "decision_wait: 9000h"] {
+    for limits in ["", "num_traces: 5", "memory_limit_mib: 4\nblock_on_overflow: true", "decision_wait: 160h"] {
         let report = replay(&config(&format!("{RULES}{limits}")), &encoded, false).unwrap();
         assert_eq!(kept(&report), spans.keys().map(hex::encode).collect());
         let summary = &report.summary;
