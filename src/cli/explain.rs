@@ -117,6 +117,9 @@ fn tell(out: &mut String, explanation: &Explanation) {
     for decided in &explanation.decisions {
         tell_decided(out, decided);
     }
+    if explanation.late_error {
+        out.push_str("  since then a late span was an error: late spans are kept (late_errors: keep)\n");
+    }
     if explanation.decisions.len() > 1 {
         let _ = writeln!(
             out,
@@ -167,7 +170,13 @@ fn tell_undecided(out: &mut String, undecided: &Undecided) {
 fn tell_decided(out: &mut String, decided: &Decided) {
     let what = if decided.kept { "kept" } else { "dropped" };
     let never_asked = decided.rule.is_none() && decided.trigger == "size";
-    let by = if never_asked { "without asking policies".to_owned() } else { by(decided.rule.as_deref()) };
+    let by = if decided.trigger == "stress" {
+        "by its id alone".to_owned()
+    } else if never_asked {
+        "without asking policies".to_owned()
+    } else {
+        by(decided.rule.as_deref())
+    };
     let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
     let at = decided.decided_at.as_deref().map(|at| format!(" ({})", printable(at))).unwrap_or_default();
     let _ = writeln!(
@@ -207,6 +216,9 @@ fn trigger(name: &str) -> String {
     match name {
         "wait" => "decision_wait was over",
         "root" => "decision_wait_after_root_received was over",
+        "idle" => "decision_wait_after_last_span was over",
+        "spans" => "at once, because it had reached span_limit",
+        "stress" => "at its first spans, by its id alone, because the buffer was overloaded (stress)",
         "memory" => "early, because the buffer was nearly full (memory_limit_mib)",
         "count" => "early, because there were more undecided traces than num_traces",
         "size" => "at once, because it had grown beyond maximum_trace_size_bytes",

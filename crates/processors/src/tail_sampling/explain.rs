@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::buffer::{MAX_VOTES, Record};
+use super::buffer::{MAX_VOTES, Record, Shard};
 use super::sampler::{Sampler, nanos};
 use super::tally::Trigger;
 
@@ -39,6 +39,9 @@ pub struct Explanation {
     /// The decisions on it that the log still has, the latest first. More than one means that
     /// spans came after its decision had been forgotten.
     pub decisions: Vec<Decided>,
+    /// A span that came after a decision against it was an error: late spans are kept since
+    /// (`late_errors: keep`).
+    pub late_error: bool,
     /// What is remembered for late spans, if the log has forgotten the decision.
     pub remembered: Option<Remembered>,
     /// How far back the log goes.
@@ -154,6 +157,7 @@ impl Sampler {
             status: Status::Unknown,
             undecided: None,
             decisions: Vec::new(),
+            late_error: false,
             remembered: None,
             log: Coverage { decisions: 0, seconds: 0.0, is_off: self.settings.decision_log == 0 },
         };
@@ -169,6 +173,7 @@ impl Sampler {
                 decided_in_seconds: seconds(trace.waited(now), wait),
             });
             let reason = shard.cached(id, tag);
+            explanation.late_error = reason.is_some_and(|(kept, reason)| kept && Shard::is_late_error(reason));
             explanation.remembered = reason.map(|(kept, reason)| Remembered { kept, rule: self.rule(Some(reason)) });
             explanation.log.decisions = shard.decisions.len() as u64;
             explanation.log.seconds = shard.decisions.oldest().map_or(0.0, |record| seconds(record.at, now));
@@ -183,8 +188,9 @@ impl Sampler {
         if !found.is_empty() {
             explanation.remembered = None;
         }
+        let late_error = explanation.late_error.then_some(true);
         let kept = explanation.decisions.first().map(|decided| decided.kept);
-        let kept = kept.or(explanation.remembered.as_ref().map(|remembered| remembered.kept));
+        let kept = late_error.or(kept).or(explanation.remembered.as_ref().map(|remembered| remembered.kept));
         explanation.status = match (&explanation.undecided, kept) {
             (Some(_), _) => Status::Undecided,
             (None, Some(true)) => Status::Kept,

@@ -9,7 +9,7 @@ pub(crate) const MAX_VOTES: usize = u64::BITS as usize;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ballot {
     /// A bit for each policy or rule that matches, by its place in the list of names.
-    matched: u64,
+    pub(super) matched: u64,
     /// How much of what it matches the decider keeps, from 0 to 1, where that is by the trace id.
     pub(crate) probability: Option<f64>,
     /// The randomness that its rate goes by.

@@ -5,6 +5,7 @@
 
 use super::ballot::Ballot;
 use super::decide::Judged;
+use crate::tail_sampling::request::Run;
 use crate::tail_sampling::rules::verdict::Decision;
 use crate::tail_sampling::tally::Trigger;
 
@@ -126,6 +127,30 @@ impl super::shard::Shard {
             bytes: u64::from(trace.bytes),
             duration: u64::try_from(trace.facts().duration()).unwrap_or(0),
             waited: trace.waited(now),
+            at: now,
+        });
+    }
+}
+
+impl super::shard::Shard {
+    /// Remembers a trace that was decided by its id, at its first spans.
+    pub(super) fn remember_stress(&mut self, run: &Run, decision: Decision, now: u64) {
+        if self.decisions.is_off() {
+            return;
+        }
+        let probability = Some(self.settings.stress_percentage / 100.0);
+        let randomness = Some(self.settings.randomness.of(&run.id));
+        self.decisions.push(Record {
+            id: run.id,
+            decision,
+            kept: decision == Decision::Sampled,
+            trigger: Trigger::Stress,
+            reason: None,
+            ballot: Ballot { matched: 0, probability, randomness },
+            spans: run.spans,
+            bytes: run.bytes.len() as u64,
+            duration: if run.start == u64::MAX { 0 } else { run.end.saturating_sub(run.start) },
+            waited: 0,
             at: now,
         });
     }

@@ -193,10 +193,15 @@ impl Shard {
         self.traces.get(slot).filter(|trace| trace.state == State::Pending)
     }
 
-    /// What is remembered for late spans of the trace `id`: whether it is kept, and the reason.
+    /// What is remembered for late spans of the trace `id`: whether they are kept, and the reason.
     pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, u16)> {
         let sampled = self.sampled.get(tag, id).map(|past| (true, past.reason));
         sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.reason)))
+    }
+
+    /// Is this reason a late span that was an error?
+    pub(crate) fn is_late_error(reason: u16) -> bool {
+        reason == LATE_ERROR
     }
 
     /// What has been counted since the last call.
@@ -292,6 +297,7 @@ impl Shard {
         let kept = self.settings.randomness.of(&run.id) >= self.settings.stress_threshold;
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         self.count(Trigger::Stress, Verdict { decision, reason: None });
+        self.remember_stress(run, decision, now);
         if kept {
             return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
         }
