@@ -148,6 +148,13 @@ impl Metrics {
         }
     }
 
+    /// Counts that a list of values in a file has been read again, or could not be.
+    pub(super) fn list_read(&self, read: bool) {
+        let outcome = if read { "ok" } else { "failed" };
+        let help = "Times that a values_file had changed: read again, or not readable.";
+        self.telemetry.counter(&format!("{PREFIX}value_list_reloads"), help, &[("outcome", outcome)]).inc();
+    }
+
     pub(super) fn spans(&self, change: i64) {
         self.spans.add(change);
     }

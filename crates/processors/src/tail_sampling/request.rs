@@ -166,6 +166,8 @@ impl Request {
     }
 
     fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, bits: Bits, plan: &Plan, hash: &IdHash) {
+        let mut bits = bits;
+        plan.fold_scope(message, &mut bits);
         let begin = self.header_bytes.len();
         // The index that the header is going to have.
         let header = self.headers.len() as u32;

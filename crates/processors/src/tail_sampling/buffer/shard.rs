@@ -206,6 +206,7 @@ impl Shard {
         let Some(trace) = self.slab.get_mut(slot) else {
             return;
         };
+        self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);

@@ -59,6 +59,8 @@ pub struct TailSamplingConfig {
     pub memory_limit_mib: u64,
     /// Which spans of a kept trace say why it was kept.
     pub record: Record,
+    /// `policies`: the Collector's behaviour also where we differ on purpose.
+    pub compat: Option<Compat>,
     /// Set: rules take their randomness from a hash of this salt and the trace id, for ids that
     /// are not random.
     pub hash_salt: String,
@@ -83,6 +85,7 @@ impl Default for TailSamplingConfig {
             tail_storage: None,
             memory_limit_mib: 0,
             record: Record::Root,
+            compat: None,
             hash_salt: String::new(),
         }
     }
@@ -125,6 +128,14 @@ pub enum Record {
     None,
 }
 
+/// Whose behaviour is reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// The OpenTelemetry Collector's (contrib v0.165).
+    Otelcol,
+}
+
 const TRACE_COMPLETE: &str = "trace-complete";
 const MAX_SHARDS: u32 = 256;
 const MAX_CACHE: u64 = 1 << 26;
@@ -162,7 +173,8 @@ impl TailSamplingConfig {
         if self.tail_storage.is_some() {
             problems.add(
                 &["tail_storage"],
-                "not available yet; the buffer is bounded by memory_limit_mib, remove this key",
+                "not available; the nearest is `storage:`, which makes the buffer durable, and memory_limit_mib, which \
+                 bounds it",
             );
         }
         if self.num_shards > MAX_SHARDS {
@@ -184,6 +196,9 @@ impl TailSamplingConfig {
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
+        }
+        if !self.rules.is_empty() && self.compat.is_some() {
+            problems.add(&["compat"], "this belongs to policies; rules have no counterpart in the Collector");
         }
         if !self.rules.is_empty() && self.sample_on_first_match {
             problems

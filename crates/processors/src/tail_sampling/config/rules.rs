@@ -1,6 +1,7 @@
 //! Our ordered rules.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use nyquist_core::config::Duration;
 use serde::{Deserialize, Deserializer, de};
@@ -34,6 +35,12 @@ pub struct ConditionConfig {
     pub attribute: Option<AttributeCondition>,
     /// The name of a span.
     pub span_name: Option<NameCondition>,
+    /// The name of an event of a span.
+    pub event_name: Option<NameCondition>,
+    /// The name of a span's instrumentation scope.
+    pub scope_name: Option<NameCondition>,
+    /// The version of a span's instrumentation scope.
+    pub scope_version: Option<NameCondition>,
     /// The status of a span.
     pub status: Option<StatusCondition>,
     /// A span has an event `exception`.
@@ -66,14 +73,16 @@ pub enum AttributePlace {
     Span,
     /// On its resource.
     Resource,
+    /// On its instrumentation scope.
+    Scope,
     /// On its events.
     Event,
-    /// On any of the three.
+    /// On any of the four.
     #[default]
     Any,
 }
 
-/// `attribute`: exactly one of `values`, `regex`, `min`/`max`, `truthy`, `exists`.
+/// `attribute`: where, and exactly one test (`min` and `max` together are one).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct AttributeCondition {
@@ -83,6 +92,16 @@ pub struct AttributeCondition {
     pub scope: AttributePlace,
     /// One of these values; a text matches text only, a number numbers, a boolean booleans.
     pub values: Option<Vec<ScalarValue>>,
+    /// There, and none of these values.
+    pub not_values: Option<Vec<ScalarValue>>,
+    /// A file with one value a line, read again when it changes; matches texts, and whole numbers.
+    pub values_file: Option<PathBuf>,
+    /// A text that begins with this.
+    pub prefix: Option<String>,
+    /// A text that ends with this.
+    pub suffix: Option<String>,
+    /// A text with this in it.
+    pub contains: Option<String>,
     /// A regular expression, not anchored, that a text value matches.
     pub regex: Option<String>,
     /// A number of at least this.
@@ -95,14 +114,20 @@ pub struct AttributeCondition {
     pub exists: Option<bool>,
 }
 
-/// `span_name`: exactly one of its keys.
+/// `span_name` and other names: exactly one of its keys.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct NameCondition {
     /// One of these.
     pub values: Option<Vec<String>>,
+    /// A file with one name a line, read again when it changes.
+    pub values_file: Option<PathBuf>,
     /// Begins with this.
     pub prefix: Option<String>,
+    /// Ends with this.
+    pub suffix: Option<String>,
+    /// Has this in it.
+    pub contains: Option<String>,
     /// A regular expression, not anchored.
     pub regex: Option<String>,
 }

@@ -1,14 +1,19 @@
 //! From configuration to [`RuleSet`]; every mistake is reported, with its place.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
 use super::bits::CAPACITY;
 use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
+use super::lists::List;
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::plan::{AttributeTest, DurationTest, Places, Plan};
+use super::prefix::PrefixTest;
 use super::trace_state::TraceStateTest;
 use super::verdict::{Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
@@ -68,6 +73,10 @@ pub(crate) struct Reason {
 /// A compiled configuration.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
+    /// Different for every rule set of the process: reasons are indices into one of them.
+    pub(crate) version: u64,
+    /// Lists of values that may change.
+    pub(crate) lists: Vec<Arc<List>>,
     pub(crate) plan: Plan,
     /// The policies' or rules' names.
     pub(crate) names: Vec<String>,
@@ -99,7 +108,15 @@ impl RuleSet {
 
 /// Compiles `config`. The result is for use only if no problem was added.
 pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> RuleSet {
-    let mut builder = Builder { problems, plan: Plan::default(), bits: HashMap::new(), keys: Vec::new(), next_bit: 0 };
+    let mut builder = Builder {
+        compat: config.compat.is_some(),
+        problems,
+        plan: Plan::default(),
+        bits: HashMap::new(),
+        lists: HashMap::new(),
+        keys: Vec::new(),
+        next_bit: 0,
+    };
     let ordered = !config.rules.is_empty();
     let (judge, names, reasons) = if ordered {
         compile_rules::compile(config, &mut builder)
@@ -110,14 +127,35 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
     }
-    RuleSet { plan: builder.finish(), names, reasons, ordered, judge }
+    static VERSION: AtomicU64 = AtomicU64::new(1);
+    RuleSet {
+        version: VERSION.fetch_add(1, Ordering::Relaxed),
+        lists: builder.lists.values().cloned().collect(),
+        plan: builder.finish(),
+        names,
+        reasons,
+        ordered,
+        judge,
+    }
+}
+
+/// What has a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Named {
+    Span,
+    Event,
+    Scope,
+    ScopeVersion,
 }
 
 /// Collects what is asked of spans. Equal conditions share a bit.
 pub(super) struct Builder<'a> {
+    /// The Collector's behaviour also where we differ on purpose.
+    pub(super) compat: bool,
     problems: &'a mut Problems,
     plan: Plan,
     bits: HashMap<String, u16>,
+    lists: HashMap<PathBuf, Arc<List>>,
     keys: Vec<Box<[u8]>>,
     next_bit: usize,
 }
@@ -157,12 +195,36 @@ impl Builder<'_> {
         Expr::Bit(bit)
     }
 
-    pub(super) fn name(&mut self, matcher: TextMatcher, identity: &str) -> Expr {
-        let (bit, new) = self.bit(format!("name {identity}"));
+    pub(super) fn name(&mut self, named: Named, matcher: TextMatcher, identity: &str) -> Expr {
+        let (bit, new) = self.bit(format!("{named:?} {identity}"));
         if new {
-            self.plan.names.push((matcher, bit));
+            let tests = match named {
+                Named::Span => &mut self.plan.names,
+                Named::Event => &mut self.plan.event_names,
+                Named::Scope => &mut self.plan.scope_names,
+                Named::ScopeVersion => &mut self.plan.scope_versions,
+            };
+            tests.push((matcher, bit));
         }
         Expr::Bit(bit)
+    }
+
+    /// The values of a file; each file is read once.
+    pub(super) fn list(&mut self, path: &Path, place: &Place) -> Option<Arc<List>> {
+        if let Some(list) = self.lists.get(path) {
+            return Some(Arc::clone(list));
+        }
+        match List::open(path) {
+            Ok(list) => {
+                let list = Arc::new(list);
+                self.lists.insert(path.to_owned(), Arc::clone(&list));
+                Some(list)
+            }
+            Err(error) => {
+                self.error(place, error);
+                None
+            }
+        }
     }
 
     /// `code` is 0 for UNSET, 1 for OK, 2 for ERROR.
@@ -197,6 +259,15 @@ impl Builder<'_> {
         let (bit, new) = self.bit(format!("duration {above} {up_to}"));
         if new {
             self.plan.durations.push(DurationTest { above, up_to, bit });
+        }
+        Expr::Bit(bit)
+    }
+
+    /// The first spans of the trace, up to any of them, took more than `above` and at most `up_to` ms.
+    pub(super) fn prefix_latency(&mut self, above: i64, up_to: i64) -> Expr {
+        let (bit, new) = self.bit(format!("prefix {above} {up_to}"));
+        if new {
+            self.plan.prefixes.push(PrefixTest { above, up_to, bit });
         }
         Expr::Bit(bit)
     }

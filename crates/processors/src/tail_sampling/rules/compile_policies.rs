@@ -65,7 +65,7 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         if policy.kind == "composite"
             && let Some(composite) = &policy.composite
         {
-            for member in ordered_members(composite) {
+            for member in ordered_members(composite, builder.compat) {
                 reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)) });
             }
         }
@@ -121,16 +121,16 @@ fn drop_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) 
     }
     let members = &policy.drop.as_ref()?.drop_sub_policy;
     let place = place.key("drop").key("drop_sub_policy");
-    if members.is_empty() {
+    if members.is_empty() && !builder.compat {
         builder.error(&place, "an empty list would drop every trace: list what should be dropped");
         return None;
     }
-    all_of(members, &place, builder, 1)
+    all_of(members, &place, builder, Nest::TOP.inside("drop"))
 }
 
 fn top_level(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
     if policy.kind != "composite" {
-        return any_policy(policy, place, builder, 0);
+        return any_policy(policy, place, builder, Nest::TOP);
     }
     if !check_blocks(policy, place, builder) {
         return None;
@@ -138,9 +138,41 @@ fn top_level(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) ->
     composite(policy.composite.as_ref()?, &place.key("composite"), builder)
 }
 
-fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
-    if depth > MAX_DEPTH {
+/// Where a policy stands.
+#[derive(Clone, Copy)]
+struct Nest {
+    depth: usize,
+    parent: &'static str,
+}
+
+impl Nest {
+    const TOP: Self = Self { depth: 0, parent: "" };
+
+    fn inside(self, parent: &'static str) -> Self {
+        Self { depth: self.depth + 1, parent }
+    }
+
+    /// May a policy of type `kind` stand here in the Collector?
+    fn allows(self, kind: &str) -> bool {
+        match kind {
+            "and" => matches!(self.parent, "" | "composite"),
+            "not" => matches!(self.parent, "" | "and" | "drop"),
+            _ => true,
+        }
+    }
+}
+
+fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
+    if nest.depth > MAX_DEPTH {
         builder.error(place, format!("policies are nested more than {MAX_DEPTH} deep"));
+        return None;
+    }
+    if builder.compat && !nest.allows(&policy.kind) {
+        let message = format!(
+            "the Collector takes no {} inside of {}: leave out `compat: otelcol` for this",
+            policy.kind, nest.parent
+        );
+        builder.error(place, message);
         return None;
     }
     if !check_blocks(policy, place, builder) {
@@ -151,11 +183,11 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
         "and" => {
             let members = &policy.and.as_ref()?.and_sub_policy;
             let block = block.key("and_sub_policy");
-            if members.is_empty() {
+            if members.is_empty() && !builder.compat {
                 builder.error(&block, "an empty list would sample every trace: use always_sample for that");
                 return None;
             }
-            all_of(members, &block, builder, depth + 1)
+            all_of(members, &block, builder, nest.inside("and"))
         }
         "not" => {
             let block = block.key("not_sub_policy");
@@ -163,7 +195,7 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
                 builder.error(&block, "a policy is required");
                 return None;
             };
-            let inner = any_policy(inner, &block, builder, depth + 1)?;
+            let inner = any_policy(inner, &block, builder, nest.inside("not"))?;
             Some(Expr::Not(Box::new(inner.expr)).into())
         }
         "drop" | "composite" => {
@@ -174,11 +206,11 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
     }
 }
 
-fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
+fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
     let mut parts = Vec::new();
     let mut threshold = 0;
     for (index, member) in members.iter().enumerate() {
-        if let Some(compiled) = any_policy(member, &place.index(index), builder, depth) {
+        if let Some(compiled) = any_policy(member, &place.index(index), builder, nest) {
             threshold = threshold.max(compiled.threshold);
             parts.push(compiled.expr);
         }
@@ -197,7 +229,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             if up_to.is_some_and(|up_to| up_to <= config.threshold_ms) {
                 builder.error(&block.key("upper_threshold_ms"), "not above threshold_ms, so no trace would match");
             }
-            Expr::Latency { unit_nanos: 1_000_000, above: config.threshold_ms, up_to }
+            match up_to {
+                Some(up_to) if builder.compat => builder.prefix_latency(config.threshold_ms, up_to),
+                _ => Expr::Latency { unit_nanos: 1_000_000, above: config.threshold_ms, up_to },
+            }
         }
         "numeric_attribute" => {
             let config = policy.numeric_attribute.as_ref()?;
@@ -211,7 +246,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
                 builder.error(&block.key("max_value"), "less than min_value, so no trace would match");
             }
             let identity = format!("int {min} {max}");
-            let matcher = ValueMatcher::IntRange(min, max);
+            let matcher = match builder.compat {
+                true => ValueMatcher::IntOrZeroRange(min, max),
+                false => ValueMatcher::IntRange(min, max),
+            };
             inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
         }
         "string_attribute" => {
@@ -224,7 +262,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
         "boolean_attribute" => {
             let config = policy.boolean_attribute.as_ref()?;
             required_key(&config.key, block, builder);
-            let matcher = ValueMatcher::Bool(config.value);
+            let matcher = match builder.compat {
+                true => ValueMatcher::BoolOrFalse(config.value),
+                false => ValueMatcher::Bool(config.value),
+            };
             let identity = format!("bool {}", config.value);
             inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
         }
@@ -327,9 +368,12 @@ fn bucket(rate: i64, burst: i64, block: &Place, builder: &mut Builder<'_>) -> Ar
     Arc::new(Bucket::new(rate, burst))
 }
 
-/// The sub-policies in the order in which they are asked.
-fn ordered_members(config: &CompositeConfig) -> Vec<&PolicyConfig> {
+/// The sub-policies in the order in which they are asked; the Collector does not heed `policy_order`.
+fn ordered_members(config: &CompositeConfig, compat: bool) -> Vec<&PolicyConfig> {
     let members = &config.composite_sub_policy;
+    if compat {
+        return members.iter().collect();
+    }
     let listed = config.policy_order.iter().filter_map(|name| members.iter().find(|member| member.name == *name));
     let mut ordered: Vec<&PolicyConfig> = listed.collect();
     ordered.extend(members.iter().filter(|member| !config.policy_order.contains(&member.name)));
@@ -344,10 +388,11 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
         return None;
     }
     let known = |name: &String| members.iter().any(|member| member.name == *name);
-    for (index, name) in config.policy_order.iter().enumerate() {
+    let order: &[String] = if builder.compat { &[] } else { &config.policy_order };
+    for (index, name) in order.iter().enumerate() {
         if !known(name) {
             builder.error(&place.key("policy_order").index(index), format!("there is no sub-policy {name:?}"));
-        } else if config.policy_order.iter().take(index).any(|earlier| earlier == name) {
+        } else if order.iter().take(index).any(|earlier| earlier == name) {
             builder.error(&place.key("policy_order").index(index), format!("{name:?} is listed twice"));
         }
     }
@@ -367,13 +412,13 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
     }
     let equal_share = max_total / members.len() as u64;
     let mut compiled = Vec::new();
-    for member in ordered_members(config) {
+    for member in ordered_members(config, builder.compat) {
         let index = members.iter().position(|other| std::ptr::eq(other, member)).unwrap_or(0);
-        let expr = any_policy(member, &list.index(index), builder, 1)?.expr;
+        let expr = any_policy(member, &list.index(index), builder, Nest::TOP.inside("composite"))?.expr;
         let percent = config.rate_allocation.iter().find(|allocation| allocation.policy == member.name);
         let percent = percent.and_then(|allocation| u64::try_from(allocation.percent).ok()).unwrap_or(0);
         let budget = if percent == 0 { equal_share } else { max_total.saturating_mul(percent) / 100 };
         compiled.push(Member { expr, budget });
     }
-    Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total))).into())
+    Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total, builder.compat))).into())
 }

@@ -4,6 +4,7 @@
 //! - [`plan`] looks at a span once, when it arrives, and reduces it to [`bits::Bits`];
 //! - [`expr`] evaluates a trace's folded state;
 //! - [`verdict`] combines votes (policies) or takes the first match (rules);
+//! - [`lists`] holds values from files, which may change;
 //! - [`limits`] holds the policies with state: token buckets and composite budgets.
 
 pub(super) mod bits;
@@ -13,8 +14,10 @@ mod compile_rules;
 pub(super) mod expr;
 mod keys;
 mod limits;
+pub(super) mod lists;
 mod matchers;
 pub(super) mod plan;
+mod prefix;
 pub(super) mod random;
 mod trace_state;
 pub(super) mod verdict;

@@ -6,6 +6,7 @@ use super::Bits;
 use super::expr::Expr;
 use super::keys::KeyTable;
 use super::matchers::{TextMatcher, ValueMatcher};
+use super::prefix::{self, PrefixTest};
 use super::trace_state::{self, TraceStateTest};
 
 /// Where attributes are looked for: a set.
@@ -16,6 +17,8 @@ impl Places {
     pub(super) const SPAN: Self = Self(1);
     pub(super) const RESOURCE: Self = Self(2);
     pub(super) const EVENT: Self = Self(4);
+    pub(super) const SCOPE: Self = Self(8);
+    pub(super) const ALL: Self = Self(15);
 
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -52,12 +55,16 @@ pub(crate) struct Plan {
     /// In which places any attribute is looked for.
     pub(super) places: Places,
     pub(super) names: Vec<(TextMatcher, u16)>,
+    pub(super) event_names: Vec<(TextMatcher, u16)>,
+    pub(super) scope_names: Vec<(TextMatcher, u16)>,
+    pub(super) scope_versions: Vec<(TextMatcher, u16)>,
     /// For UNSET, OK, ERROR.
     pub(super) statuses: [Option<u16>; 3],
     pub(super) exception: Option<u16>,
     pub(super) root: Option<u16>,
     pub(super) sampled_flag: Option<u16>,
     pub(super) durations: Vec<DurationTest>,
+    pub(super) prefixes: Vec<PrefixTest>,
     pub(super) trace_states: Vec<TraceStateTest>,
     /// Conditions on one span that combine the bits above; in order.
     pub(super) derived: Vec<(Expr, u16)>,
@@ -89,7 +96,41 @@ impl Plan {
         }
     }
 
-    /// Folds one span; `bits` are those of its resource.
+    /// What depends on the order of spans: `run` comes after spans from `start` to `end`.
+    #[inline]
+    pub(crate) fn fold_in_order(&self, run: &[u8], start: u64, end: u64, bits: &mut Bits) {
+        if !self.prefixes.is_empty() {
+            prefix::fold(&self.prefixes, run, start, end, bits);
+        }
+    }
+
+    /// The bits of the instrumentation scope of a `ScopeSpans`.
+    pub(crate) fn fold_scope(&self, scope_spans: &[u8], bits: &mut Bits) {
+        let asked = self.places.has(Places::SCOPE) || !self.scope_names.is_empty() || !self.scope_versions.is_empty();
+        if !asked {
+            return;
+        }
+        // Everybody writes the scope first; only where it is not there are all fields looked at.
+        let scope = Fields::new(scope_spans).find_map(|field| match field {
+            Field { number: 1, value: Value::Len(scope) } => Some(scope),
+            _ => None,
+        });
+        let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
+        for Field { number, value } in Fields::new(scope.unwrap_or_default()) {
+            match (number, value) {
+                (1, Value::Len(text)) => name = text,
+                (2, Value::Len(text)) => version = text,
+                (3, Value::Len(attribute)) if self.places.has(Places::SCOPE) => {
+                    self.attribute(attribute, Places::SCOPE, bits);
+                }
+                _ => {}
+            }
+        }
+        test_text(&self.scope_names, name, bits);
+        test_text(&self.scope_versions, version, bits);
+    }
+
+    /// Folds one span; `bits` are those of its resource and scope.
     #[inline]
     pub(crate) fn fold_span(&self, span: &[u8], bits: Bits) -> SpanFold {
         let mut walk = Walk {
@@ -174,7 +215,7 @@ impl Plan {
             (5, Value::Len(text)) => walk.name = text,
             (7, Value::Fixed64(nanos)) => walk.fold.start = nanos,
             (8, Value::Fixed64(nanos)) => walk.fold.end = nanos,
-            (11, Value::Len(event)) if self.exception.is_some() || self.places.has(Places::EVENT) => {
+            (11, Value::Len(event)) if self.wants_events() => {
                 self.event(event, &mut walk.fold.bits);
             }
             (15, Value::Len(status)) => walk.status(status),
@@ -200,11 +241,7 @@ impl Plan {
         {
             fold.bits.set(bit);
         }
-        for (matcher, bit) in &self.names {
-            if matcher.matches(name) {
-                fold.bits.set(*bit);
-            }
-        }
+        test_text(&self.names, name, &mut fold.bits);
         if !self.durations.is_empty() && fold.start != 0 {
             let nanos = i128::from(fold.end) - i128::from(fold.start);
             let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
@@ -237,6 +274,10 @@ impl Plan {
         }
     }
 
+    fn wants_events(&self) -> bool {
+        self.exception.is_some() || self.places.has(Places::EVENT) || !self.event_names.is_empty()
+    }
+
     fn event(&self, event: &[u8], bits: &mut Bits) {
         let mut name: &[u8] = &[];
         let attributes = self.places.has(Places::EVENT);
@@ -252,6 +293,7 @@ impl Plan {
         {
             bits.set(bit);
         }
+        test_text(&self.event_names, name, bits);
     }
 
     #[inline]
@@ -279,6 +321,15 @@ impl Plan {
             if test.places.has(place) && test.matcher.matches(value) {
                 bits.set(test.bit);
             }
+        }
+    }
+}
+
+#[inline]
+fn test_text(tests: &[(TextMatcher, u16)], text: &[u8], bits: &mut Bits) {
+    for (matcher, bit) in tests {
+        if matcher.matches(text) {
+            bits.set(*bit);
         }
     }
 }

@@ -4,5 +4,6 @@ mod component;
 mod corpus;
 mod explain;
 mod life;
+mod lists;
 mod model;
 mod support;
