@@ -6,10 +6,13 @@ use std::ops::Range;
 use nyquist_core::wire::{Field, Fields, Value};
 
 use super::rules::Bits;
-use super::rules::plan::Plan;
+use super::rules::extra::{Extras, Given, NO_EXTRA};
+use super::rules::plan::{Plan, SpanFold};
 
 /// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
+/// Extras that are kept allocated from request to request.
+const KEEP_EXTRAS: usize = 1024;
 /// No header: the parent of resources.
 pub(super) const NO_PARENT: u32 = u32::MAX;
 
@@ -28,6 +31,8 @@ pub(super) struct Run {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) bits: Bits,
+    /// A place in the request's extras.
+    pub(super) extra: u32,
 }
 
 /// What a `ResourceSpans` or `ScopeSpans` holds beside its children.
@@ -77,6 +82,7 @@ pub(super) struct Request {
     pub(super) touched: Vec<usize>,
     headers: Vec<RequestHeader>,
     header_bytes: Vec<u8>,
+    pub(super) extras: Extras,
     /// Spans with a sound id.
     pub(super) spans: usize,
     /// Spans whose trace id is not 16 bytes long.
@@ -121,6 +127,7 @@ impl Request {
         self.shards.resize_with(shards, Vec::new);
         self.headers.clear();
         self.header_bytes.clear();
+        self.extras.clear(KEEP_EXTRAS);
         self.spans = 0;
         self.invalid = 0;
         self.bad_trace_states = 0;
@@ -201,10 +208,23 @@ impl Request {
                 run.start = run.start.min(start);
                 run.end = run.end.max(fold.end);
                 run.bits.merge(&fold.bits);
+                note_extra(&mut self.extras, run, &fold);
                 continue;
             }
             let (shard, tag) = hash.of(&id);
-            let run = Run { id, tag, header, bytes, spans: 1, root: fold.root, start, end: fold.end, bits: fold.bits };
+            let mut run = Run {
+                id,
+                tag,
+                header,
+                bytes,
+                spans: 1,
+                root: fold.root,
+                start,
+                end: fold.end,
+                bits: fold.bits,
+                extra: NO_EXTRA,
+            };
+            note_extra(&mut self.extras, &mut run, &fold);
             if let Some((shard, run)) = open.replace((shard, run)) {
                 self.push(shard, run);
             }
@@ -233,5 +253,14 @@ impl Request {
         let hash = hash.state.hash_one(self.header_bytes.get(bytes.clone()).unwrap_or_default());
         self.headers.push(RequestHeader { bytes, hash, parent });
         (self.headers.len() - 1) as u32
+    }
+}
+
+#[inline]
+fn note_extra(extras: &mut Extras, run: &mut Run, fold: &SpanFold) {
+    if fold.given != Given::NOTHING
+        && let Some(extra) = extras.at(&mut run.extra)
+    {
+        extra.given.merge(fold.given);
     }
 }

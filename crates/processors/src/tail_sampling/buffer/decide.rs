@@ -124,7 +124,7 @@ impl Shard {
 
     fn judge(&mut self, slot: u32, now: u64) -> Verdict {
         match self.slab.get(slot) {
-            Some(trace) => self.settings.rules.decide(&trace.facts(), now, &mut self.tally.votes),
+            Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
             None => Verdict::NONE,
         }
     }
@@ -207,6 +207,7 @@ impl Shard {
             self.log.remove_first(trace.first);
         }
         self.tally.traces -= 1;
+        self.extras.remove(trace.extra);
         self.slab.give_back(slot);
     }
 

@@ -12,6 +12,7 @@ use super::slab::{Slab, State, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::request::{IdHash, NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::RuleSet;
+use crate::tail_sampling::rules::extra::{Extras, NO_EXTRA};
 use crate::tail_sampling::tally::{Tally, Trigger};
 
 /// What all shards go by. Times are in nanoseconds.
@@ -59,6 +60,7 @@ pub(crate) struct Shard {
     pub(super) index: Index,
     pub(super) slab: Slab,
     pub(super) headers: Headers,
+    pub(super) extras: Extras,
     /// All traces in the order of arrival. Some may have been decided since.
     pub(super) waiting: Fifo<Timer>,
     /// Traces whose root has come, in that order.
@@ -88,6 +90,7 @@ impl Shard {
             index: Index::with_capacity(settings.expected_traces),
             slab: Slab::default(),
             headers: Headers::default(),
+            extras: Extras::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
             kept: Fifo::default(),
@@ -110,7 +113,7 @@ impl Shard {
     pub(crate) fn footprint(&self) -> usize {
         const PER_TRACE: usize = size_of::<Trace>() + Index::BYTES_PER_TRACE;
         let timers = (self.waiting.len() + self.rooted.len()) * size_of::<Timer>();
-        self.log.bytes() + self.headers.bytes() + self.slab.used() * PER_TRACE + timers
+        self.log.bytes() + self.headers.bytes() + self.extras.bytes() + self.slab.used() * PER_TRACE + timers
     }
 
     /// Bytes of memory beyond the footprint that are kept for use again.
@@ -208,6 +211,11 @@ impl Shard {
         };
         self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
+        if run.extra != NO_EXTRA
+            && let Some(extra) = self.extras.at(&mut trace.extra)
+        {
+            extra.merge(arrival.request.extras.get(run.extra));
+        }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
         trace.bytes += bytes.len() as u64;

@@ -59,6 +59,10 @@ pub struct TailSamplingConfig {
     pub memory_limit_mib: u64,
     /// Which spans of a kept trace say why it was kept.
     pub record: Record,
+    /// `rules`: read and write the `ot` entry of `tracestate` (true).
+    pub tracestate: Option<bool>,
+    /// `policies`: read and write the `ot` entry of `tracestate` (false).
+    pub use_tracestate: bool,
     /// `policies`: the Collector's behaviour also where we differ on purpose.
     pub compat: Option<Compat>,
     /// Set: rules take their randomness from a hash of this salt and the trace id, for ids that
@@ -85,6 +89,8 @@ impl Default for TailSamplingConfig {
             tail_storage: None,
             memory_limit_mib: 0,
             record: Record::Root,
+            tracestate: None,
+            use_tracestate: false,
             compat: None,
             hash_salt: String::new(),
         }
@@ -196,6 +202,12 @@ impl TailSamplingConfig {
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
+        }
+        if !self.rules.is_empty() && self.use_tracestate {
+            problems.add(&["use_tracestate"], "this belongs to policies; for rules the key is `tracestate`");
+        }
+        if !self.policies.is_empty() && self.tracestate.is_some() {
+            problems.add(&["tracestate"], "this belongs to rules; for policies the key is `use_tracestate`");
         }
         if !self.rules.is_empty() && self.compat.is_some() {
             problems.add(&["compat"], "this belongs to policies; rules have no counterpart in the Collector");

@@ -12,9 +12,9 @@ use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
 use super::lists::List;
 use super::matchers::{TextMatcher, ValueMatcher};
-use super::plan::{AttributeTest, DurationTest, Places, Plan};
+use super::plan::{AttributeTest, DurationTest, Places, Plan, Wanted};
 use super::prefix::PrefixTest;
-use super::trace_state::TraceStateTest;
+use super::trace_state::{Change, TraceStateTest};
 use super::verdict::{Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
 use crate::tail_sampling::config::TailSamplingConfig;
@@ -68,6 +68,17 @@ pub(crate) struct Reason {
     pub(crate) name: usize,
     /// The attributes that say so, as fields of a span.
     pub(crate) attributes: Vec<u8>,
+    /// How much of what is like the trace is kept.
+    pub(super) odds: Odds,
+}
+
+/// Which part of traces is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Odds {
+    /// Those whose randomness is not below this.
+    Threshold(u64),
+    /// It depends on what else there is.
+    Unknown,
 }
 
 /// A compiled configuration.
@@ -83,6 +94,8 @@ pub(crate) struct RuleSet {
     pub(crate) reasons: Vec<Reason>,
     /// Are these `rules`, not `policies`?
     pub(crate) ordered: bool,
+    /// Do kept spans say in their `tracestate` how many traces they stand for?
+    writes_trace_state: bool,
     judge: Judge,
 }
 
@@ -90,6 +103,18 @@ impl RuleSet {
     /// Is the policy a `drop`?
     pub(crate) fn is_drop(&self, name: usize) -> bool {
         self.judge.is_drop(name)
+    }
+
+    /// What becomes of the `tracestate` of the spans of a trace that is kept for `reason`.
+    pub(crate) fn trace_state_change(&self, reason: u16, id: &[u8; 16]) -> Option<Change> {
+        if !self.writes_trace_state {
+            return None;
+        }
+        match self.reasons.get(usize::from(reason))?.odds {
+            Odds::Threshold(0) => None,
+            Odds::Threshold(threshold) => Some(Change::Threshold { threshold, rv: self.judge.derived_randomness(id) }),
+            Odds::Unknown => Some(Change::Erase),
+        }
     }
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
@@ -110,6 +135,7 @@ impl RuleSet {
 pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> RuleSet {
     let mut builder = Builder {
         compat: config.compat.is_some(),
+        use_trace_state: config.use_tracestate,
         problems,
         plan: Plan::default(),
         bits: HashMap::new(),
@@ -118,6 +144,12 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         next_bit: 0,
     };
     let ordered = !config.rules.is_empty();
+    let trace_state = if ordered { config.tracestate.unwrap_or(true) } else { config.use_tracestate };
+    builder.plan.ot = match (trace_state, ordered) {
+        (false, _) => None,
+        (true, true) => Some(Wanted::Randomness),
+        (true, false) => Some(Wanted::RandomnessAndThreshold),
+    };
     let (judge, names, reasons) = if ordered {
         compile_rules::compile(config, &mut builder)
     } else {
@@ -135,6 +167,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         names,
         reasons,
         ordered,
+        writes_trace_state: trace_state,
         judge,
     }
 }
@@ -152,6 +185,8 @@ pub(super) enum Named {
 pub(super) struct Builder<'a> {
     /// The Collector's behaviour also where we differ on purpose.
     pub(super) compat: bool,
+    /// Policies read and write the `ot` entry of `tracestate`.
+    pub(super) use_trace_state: bool,
     problems: &'a mut Problems,
     plan: Plan,
     bits: HashMap<String, u16>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regex::bytes::RegexSet;
 
-use super::compile::{AttributeValue, Builder, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
 use super::expr::Expr;
 use super::limits::{Bucket, Composite, Member};
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -43,11 +43,20 @@ const MAX_DEPTH: usize = 16;
 struct Compiled {
     expr: Expr,
     threshold: u64,
+    /// The threshold tells which part of traces is kept.
+    known: bool,
 }
 
 impl From<Expr> for Compiled {
     fn from(expr: Expr) -> Self {
-        Self { expr, threshold: 0 }
+        let known = !matches!(expr, Expr::SpanRate(_) | Expr::ByteRate(_) | Expr::Composite(_));
+        Self { expr, threshold: 0, known }
+    }
+}
+
+impl Compiled {
+    fn odds(&self) -> Odds {
+        if self.known { Odds::Threshold(self.threshold) } else { Odds::Unknown }
     }
 }
 
@@ -60,22 +69,20 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         let place = Place::at("policies").index(index);
         builder.unique_name(&policy.name, &names, &place);
         names.push(policy.name.clone());
-        let reason = reasons.len() as u16;
-        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None) });
-        if policy.kind == "composite"
-            && let Some(composite) = &policy.composite
-        {
-            for member in ordered_members(composite, builder.compat) {
-                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)) });
-            }
-        }
         let drop = policy.kind == "drop";
         let compiled = if drop { drop_policy(policy, &place, builder) } else { top_level(policy, &place, builder) };
-        let Some(Compiled { expr, threshold }) = compiled else {
+        let Some(compiled) = compiled else {
             continue;
         };
+        let (reason, odds) = (reasons.len() as u16, compiled.odds());
+        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None), odds });
+        if let Some(composite) = &policy.composite {
+            for member in ordered_members(composite, builder.compat) {
+                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)), odds });
+            }
+        }
         let list = if drop { &mut drops } else { &mut others };
-        list.push(Policy { index, expr, reason, threshold });
+        list.push(Policy { index, expr: compiled.expr, reason, threshold: compiled.threshold });
     }
     if reasons.len() > usize::from(u16::MAX) / 2 {
         builder.error(&Place::at("policies"), "too many policies");
@@ -196,7 +203,9 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
                 return None;
             };
             let inner = any_policy(inner, &block, builder, nest.inside("not"))?;
-            Some(Expr::Not(Box::new(inner.expr)).into())
+            // What a fraction leaves is not those above a threshold.
+            let known = inner.known && inner.threshold == 0;
+            Some(Compiled { expr: Expr::Not(Box::new(inner.expr)), threshold: 0, known })
         }
         "drop" | "composite" => {
             builder.error(place, format!("type {} works only at the top level of policies", policy.kind));
@@ -208,14 +217,15 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
 
 fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
     let mut parts = Vec::new();
-    let mut threshold = 0;
+    let (mut threshold, mut known) = (0, true);
     for (index, member) in members.iter().enumerate() {
         if let Some(compiled) = any_policy(member, &place.index(index), builder, nest) {
             threshold = threshold.max(compiled.threshold);
+            known &= compiled.known;
             parts.push(compiled.expr);
         }
     }
-    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold })
+    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known })
 }
 
 fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
@@ -295,8 +305,12 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             }
             let salt = if config.hash_salt.is_empty() { DEFAULT_SALT } else { &config.hash_salt };
             let threshold = fnv_threshold(config.sampling_percentage);
-            let expr = Expr::Probabilistic { salt: Fnv::of(salt.as_bytes()), threshold };
-            return Some(Compiled { expr, threshold: rejection_threshold(config.sampling_percentage) });
+            let (salt, rejected) = (Fnv::of(salt.as_bytes()), rejection_threshold(config.sampling_percentage));
+            let expr = match builder.use_trace_state {
+                true => Expr::Consistent { salt, threshold, rejected },
+                false => Expr::Probabilistic { salt, threshold },
+            };
+            return Some(Compiled { expr, threshold: rejected, known: true });
         }
         "rate_limiting" => {
             let config = policy.rate_limiting?;

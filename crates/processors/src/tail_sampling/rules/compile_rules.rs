@@ -5,7 +5,7 @@ use std::time::Duration;
 use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
-use super::compile::{AttributeValue, Builder, Named, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Named, Odds, Place, Reason, put_attribute};
 use super::expr::Expr;
 use super::matchers::{TextMatcher, ValueMatcher, Values};
 use super::plan::Places;
@@ -52,8 +52,9 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         let mut attributes = Vec::new();
         put_attribute(&mut attributes, "nyquist.sampling.rule", AttributeValue::Text(&rule.name));
         put_attribute(&mut attributes, "nyquist.sampling.rate", AttributeValue::Double(percentage));
-        reasons.push(Reason { name: index, attributes });
-        rules.push(Rule { when, threshold: rejection_threshold(percentage) });
+        let threshold = rejection_threshold(percentage);
+        reasons.push(Reason { name: index, attributes, odds: Odds::Threshold(threshold) });
+        rules.push(Rule { when, threshold });
     }
     if rules.len() > usize::from(u16::MAX) / 2 {
         builder.error(&Place::at("rules"), "too many rules");

@@ -4,10 +4,11 @@ use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::Bits;
 use super::expr::Expr;
+use super::extra::Given;
 use super::keys::KeyTable;
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::prefix::{self, PrefixTest};
-use super::trace_state::{self, TraceStateTest};
+use super::trace_state::{self, Ot, TraceStateTest};
 
 /// Where attributes are looked for: a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +67,17 @@ pub(crate) struct Plan {
     pub(super) durations: Vec<DurationTest>,
     pub(super) prefixes: Vec<PrefixTest>,
     pub(super) trace_states: Vec<TraceStateTest>,
+    /// Is the `ot` entry of `tracestate` read: for randomness, or also for thresholds?
+    pub(super) ot: Option<Wanted>,
     /// Conditions on one span that combine the bits above; in order.
     pub(super) derived: Vec<(Expr, u16)>,
+}
+
+/// What is wanted of the `ot` entry of `tracestate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Randomness,
+    RandomnessAndThreshold,
 }
 
 /// What the sampler needs of every span, and what the conditions found.
@@ -79,7 +89,9 @@ pub(crate) struct SpanFold {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) bits: Bits,
-    /// It has a `tracestate` that cannot be read, and a condition wanted to.
+    /// What its `tracestate` says about sampling, if that is wanted.
+    pub(crate) given: Given,
+    /// It has a `tracestate` that cannot be read, and somebody wanted to.
     pub(crate) bad_trace_state: bool,
 }
 
@@ -134,7 +146,15 @@ impl Plan {
     #[inline]
     pub(crate) fn fold_span(&self, span: &[u8], bits: Bits) -> SpanFold {
         let mut walk = Walk {
-            fold: SpanFold { id: None, root: true, start: 0, end: 0, bits, bad_trace_state: false },
+            fold: SpanFold {
+                id: None,
+                root: true,
+                start: 0,
+                end: 0,
+                bits,
+                given: Given::NOTHING,
+                bad_trace_state: false,
+            },
             name: &[],
             trace_state: &[],
             status: 0,
@@ -251,7 +271,7 @@ impl Plan {
                 }
             }
         }
-        if !trace_state.is_empty() && !self.trace_states.is_empty() {
+        if !trace_state.is_empty() && (self.ot.is_some() || !self.trace_states.is_empty()) {
             self.trace_state(trace_state, fold);
         }
         for (expr, bit) in &self.derived {
@@ -263,6 +283,19 @@ impl Plan {
 
     #[cold]
     fn trace_state(&self, header: &[u8], fold: &mut SpanFold) {
+        if let Some(wanted) = self.ot {
+            match trace_state::read_ot(header) {
+                Ok(Ot { rv: Some(rv), .. }) => fold.given = Given::randomness(rv),
+                Ok(Ot { th: Some(_), .. }) if wanted == Wanted::RandomnessAndThreshold => {
+                    fold.given = Given::THRESHOLD;
+                }
+                Ok(_) => {}
+                Err(_) => fold.bad_trace_state = true,
+            }
+        }
+        if self.trace_states.is_empty() {
+            return;
+        }
         let Some(entries) = trace_state::parse(header) else {
             fold.bad_trace_state = true;
             return;

@@ -92,6 +92,14 @@ impl Votes {
 }
 
 impl Judge {
+    /// The randomness that rules go by, where it is not that of the trace id.
+    pub(super) fn derived_randomness(&self, id: &[u8; 16]) -> Option<u64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { randomness, .. } => randomness.derived(id),
+        }
+    }
+
     pub(super) fn is_drop(&self, name: usize) -> bool {
         match self {
             Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),
@@ -124,7 +132,7 @@ fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64,
         return Verdict::NONE;
     };
     let threshold = rules.get(index).map_or(u64::MAX, |rule| rule.threshold);
-    let kept = threshold == 0 || randomness.of(facts.id) >= threshold;
+    let kept = threshold == 0 || randomness.of(facts.id, facts.extra.given) >= threshold;
     votes.count(index, kept);
     let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
     Verdict { decision, reason: u16::try_from(index).ok() }
@@ -171,7 +179,7 @@ fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now:
     let mut decided = false;
     let vote = |(index, rule): (usize, &Rule)| {
         let holds = rule.when.holds(facts, &mut Look::ask(now));
-        let kept = rule.threshold == 0 || randomness.of(facts.id) >= rule.threshold;
+        let kept = rule.threshold == 0 || randomness.of(facts.id, facts.extra.given) >= rule.threshold;
         let decision = holds.then_some(if kept { Decision::Sampled } else { Decision::NotSampled });
         let decides = holds && !decided;
         decided |= holds;

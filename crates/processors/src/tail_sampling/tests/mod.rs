@@ -6,4 +6,5 @@ mod explain;
 mod life;
 mod lists;
 mod model;
+mod probability;
 mod support;
