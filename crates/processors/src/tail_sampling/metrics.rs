@@ -35,6 +35,8 @@ pub(super) struct Metrics {
     late_not_sampled: Counter,
     too_large: Counter,
     bad_trace_states: Counter,
+    /// By rule with an adaptive rate.
+    adaptive_keys: Vec<UpDown>,
     traces: UpDown,
     spans: UpDown,
     pub(super) bytes: UpDown,
@@ -118,6 +120,14 @@ impl Metrics {
                 "count_spans_with_unparseable_tracestate",
                 "Spans whose tracestate a policy wanted to read, and could not.",
             ),
+            adaptive_keys: rules
+                .adaptive_keys()
+                .map(|(rule, _)| {
+                    let label = policy(rules.names.get(rule).map_or("", String::as_str));
+                    let help = "Combinations of values that have a percentage of their own.";
+                    telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)])
+                })
+                .collect(),
             traces: telemetry.gauge(&name("sampling_traces_on_memory"), "Traces in the buffer.", &[]),
             spans: telemetry.gauge(&name("spans_on_memory"), "Spans in the buffer, or being handed on.", &[]),
             bytes: telemetry.gauge(&name("bytes_on_memory"), "Bytes of the buffer's memory in use.", &[]),
@@ -145,6 +155,13 @@ impl Metrics {
     pub(super) fn bad_trace_states(&self, spans: usize) {
         if spans > 0 {
             self.bad_trace_states.inc_by(spans as u64);
+        }
+    }
+
+    /// Shows how many keys adaptive rates know.
+    pub(super) fn adaptive(&self, rules: &RuleSet) {
+        for (gauge, (_, keys)) in self.adaptive_keys.iter().zip(rules.adaptive_keys()) {
+            gauge.set(keys as i64);
         }
     }
 

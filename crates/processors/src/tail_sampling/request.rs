@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::rules::Bits;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
 use super::rules::plan::{Plan, SpanFold};
+use super::rules::{Bits, Marks};
 
 /// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
@@ -147,7 +147,7 @@ impl Request {
     /// `at` is the place of `message` in the request.
     fn resource_spans(&mut self, message: &[u8], at: usize, plan: &Plan, hash: &IdHash) {
         // Twice, because the resource may be written after its spans, and folds need it first.
-        let mut bits = Bits::default();
+        let mut base = Base::default();
         let begin = self.header_bytes.len();
         let mut fields = Fields::new(message);
         let mut before = 0;
@@ -155,7 +155,8 @@ impl Request {
             match (number, value) {
                 (2, Value::Len(_)) => {}
                 (1, Value::Len(resource)) => {
-                    plan.fold_resource(resource, &mut bits);
+                    plan.fold_resource(resource, &mut base.bits);
+                    plan.mark_resource(resource, &mut base.marks);
                     self.keep(message, before..fields.position());
                 }
                 _ => self.keep(message, before..fields.position()),
@@ -167,13 +168,13 @@ impl Request {
         while let Some(field) = fields.next() {
             if let Field { number: 2, value: Value::Len(scope_spans) } = field {
                 let at = at + fields.position() - scope_spans.len();
-                self.scope_spans(scope_spans, at, resource, bits, plan, hash);
+                self.scope_spans(scope_spans, at, resource, &base, plan, hash);
             }
         }
     }
 
-    fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, bits: Bits, plan: &Plan, hash: &IdHash) {
-        let mut bits = bits;
+    fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, base: &Base, plan: &Plan, hash: &IdHash) {
+        let mut bits = base.bits;
         plan.fold_scope(message, &mut bits);
         let begin = self.header_bytes.len();
         // The index that the header is going to have.
@@ -208,7 +209,7 @@ impl Request {
                 run.start = run.start.min(start);
                 run.end = run.end.max(fold.end);
                 run.bits.merge(&fold.bits);
-                note_extra(&mut self.extras, run, &fold);
+                self.extras.note(run, &fold, span, base, plan);
                 continue;
             }
             let (shard, tag) = hash.of(&id);
@@ -224,7 +225,7 @@ impl Request {
                 bits: fold.bits,
                 extra: NO_EXTRA,
             };
-            note_extra(&mut self.extras, &mut run, &fold);
+            self.extras.note(&mut run, &fold, span, base, plan);
             if let Some((shard, run)) = open.replace((shard, run)) {
                 self.push(shard, run);
             }
@@ -256,11 +257,23 @@ impl Request {
     }
 }
 
-#[inline]
-fn note_extra(extras: &mut Extras, run: &mut Run, fold: &SpanFold) {
-    if fold.given != Given::NOTHING
-        && let Some(extra) = extras.at(&mut run.extra)
-    {
-        extra.given.merge(fold.given);
+/// What the spans of a resource have from it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Base {
+    bits: Bits,
+    marks: Marks,
+}
+
+impl Extras {
+    /// Notes what a span brings beside its bits, which most do not.
+    #[inline]
+    fn note(&mut self, run: &mut Run, fold: &SpanFold, span: &[u8], base: &Base, plan: &Plan) {
+        if (fold.given != Given::NOTHING || plan.wants_marks())
+            && let Some(extra) = self.at(&mut run.extra)
+        {
+            extra.given.merge(fold.given);
+            extra.add_marks(&base.marks);
+            plan.mark_span(span, fold.root, &mut extra.marks);
+        }
     }
 }

@@ -289,6 +289,7 @@ impl Sampler {
     /// Notes how long a round of decisions took.
     pub(super) fn decided_in(&self, duration: Duration) {
         self.metrics.timer.observe(duration.as_secs_f64() * 1e3);
+        self.metrics.adaptive(&self.settings.rules);
     }
 
     pub(super) fn count_retry(&self) {

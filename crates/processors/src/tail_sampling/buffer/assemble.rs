@@ -9,6 +9,7 @@ use super::slab::Trace;
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
+use crate::tail_sampling::rules::extra::Extra;
 use crate::tail_sampling::rules::trace_state::Change;
 use crate::tail_sampling::tally::Trigger;
 
@@ -107,10 +108,13 @@ impl Assembly {
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.
-    fn set_reason(&mut self, trace: &Trace, rules: &RuleSet) {
+    fn set_reason(&mut self, trace: &Trace, extra: &Extra, rules: &RuleSet) {
         self.attributes.clear();
         if let Some(reason) = rules.reasons.get(usize::from(trace.reason)) {
             self.attributes.extend_from_slice(&reason.attributes);
+        }
+        if let Some(tried) = extra.tried.and_then(|tried| rules.reasons.get(usize::from(tried))) {
+            self.attributes.extend_from_slice(&tried.attributes);
         }
         if trace.late {
             self.attributes.extend_from_slice(&self.late[usize::from(rules.ordered)]);
@@ -384,7 +388,7 @@ impl Shard {
         let Some(trace) = self.slab.get_mut(slot) else {
             return (spans, bytes, true);
         };
-        self.assembly.set_reason(trace, &self.settings.rules);
+        self.assembly.set_reason(trace, self.extras.get(trace.extra), &self.settings.rules);
         let change = self.settings.rules.trace_state_change(trace.reason, &trace.id);
         let mut addr = trace.first;
         while bytes < max_bytes

@@ -5,7 +5,7 @@ use nyquist_core::wire::{Field, Fields, Value};
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, Timer};
 use super::slab::State;
-use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
 const NANOS: f64 = 1e9;
@@ -92,7 +92,7 @@ impl Shard {
     /// Collector's policies are not asked.
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
-        if self.settings.rules.ordered {
+        if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
             let verdict = self.judge(slot, now);
             self.apply(slot, Trigger::Size, verdict, now);
         } else {
@@ -132,7 +132,7 @@ impl Shard {
     fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
         self.count(trigger, verdict);
         let reason = verdict.reason.unwrap_or(NO_REASON);
-        if verdict.decision != Decision::Sampled {
+        if !verdict.keeps() {
             self.drop_trace(slot, reason, now);
             return;
         }
@@ -140,6 +140,11 @@ impl Shard {
             trace.state = State::Kept;
             trace.reason = reason;
             trace.trigger = trigger as u8;
+            if verdict.tried.is_some()
+                && let Some(extra) = self.extras.at(&mut trace.extra)
+            {
+                extra.tried = verdict.tried;
+            }
             self.kept_bytes += trace.bytes;
             self.kept_count += 1;
             self.kept.push(slot);

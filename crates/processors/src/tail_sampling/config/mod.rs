@@ -16,8 +16,8 @@ pub use policies::{
     SpanCountPolicyConfig, StatusCodeConfig, StringAttributeConfig, TraceStateConfig,
 };
 pub use rules::{
-    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
-    ScalarValue, SpanCountCondition, StatusCondition,
+    AdaptiveConfig, AttributeCondition, AttributePlace, BudgetConfig, ConditionConfig, LatencyCondition, LatencyOf,
+    Match, NameCondition, RuleConfig, ScalarValue, SpanCountCondition, StatusCondition,
 };
 
 use super::rules::compile;
@@ -59,6 +59,8 @@ pub struct TailSamplingConfig {
     pub memory_limit_mib: u64,
     /// Which spans of a kept trace say why it was kept.
     pub record: Record,
+    /// Keep everything, and record what would have been decided (false).
+    pub dry_run: bool,
     /// `rules`: read and write the `ot` entry of `tracestate` (true).
     pub tracestate: Option<bool>,
     /// `policies`: read and write the `ot` entry of `tracestate` (false).
@@ -89,6 +91,7 @@ impl Default for TailSamplingConfig {
             tail_storage: None,
             memory_limit_mib: 0,
             record: Record::Root,
+            dry_run: false,
             tracestate: None,
             use_tracestate: false,
             compat: None,

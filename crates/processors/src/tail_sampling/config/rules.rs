@@ -14,8 +14,61 @@ pub struct RuleConfig {
     pub name: String,
     /// How much of what it matches is kept: 0 to 100.
     pub sampling_percentage: Option<f64>,
+    /// Instead: percentages that follow a goal.
+    pub adaptive: Option<AdaptiveConfig>,
+    /// Instead of or beside the percentage: so many spans a second.
+    pub budget: Option<BudgetConfig>,
+    /// Only record what it would decide, and go on with the next rule (false).
+    pub dry_run: bool,
     /// What it matches.
     pub when: Option<ConditionConfig>,
+}
+
+/// `adaptive`: exactly one goal.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct AdaptiveConfig {
+    /// This part of traces, from above 0 to 100.
+    pub goal_percentage: Option<f64>,
+    /// So many traces a second.
+    pub goal_traces_per_second: Option<f64>,
+    /// So many spans a second.
+    pub goal_spans_per_second: Option<f64>,
+    /// What tells traces apart: attributes, `span_name`; with `root.` before it, of the root span.
+    pub keys: Vec<String>,
+    /// How often percentages change (15s).
+    pub adjustment_interval: Duration,
+    /// The weight of the newest interval in the average (0.5).
+    pub weight: f64,
+    /// So many combinations of values have a percentage of their own; others share one (500).
+    pub max_keys: usize,
+    /// The percentage until the first interval is over (`goal_percentage`, or 10).
+    pub initial_percentage: Option<f64>,
+}
+
+impl Default for AdaptiveConfig {
+    fn default() -> Self {
+        Self {
+            goal_percentage: None,
+            goal_traces_per_second: None,
+            goal_spans_per_second: None,
+            keys: Vec::new(),
+            adjustment_interval: Duration::from_secs(15),
+            weight: 0.5,
+            max_keys: 500,
+            initial_percentage: None,
+        }
+    }
+}
+
+/// `budget`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct BudgetConfig {
+    /// So many; what is not used is lent to other rules with a budget.
+    pub spans_per_second: f64,
+    /// So many at once (twice the rate).
+    pub burst_capacity: Option<f64>,
 }
 
 /// A condition. Where several keys are set, all of them must hold.

@@ -15,7 +15,7 @@ use super::matchers::{TextMatcher, ValueMatcher};
 use super::plan::{AttributeTest, DurationTest, Places, Plan, Wanted};
 use super::prefix::PrefixTest;
 use super::trace_state::{Change, TraceStateTest};
-use super::verdict::{Judge, Verdict, Vote, Votes};
+use super::verdict::{Decision, Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
 use crate::tail_sampling::config::TailSamplingConfig;
 
@@ -96,6 +96,8 @@ pub(crate) struct RuleSet {
     pub(crate) ordered: bool,
     /// Do kept spans say in their `tracestate` how many traces they stand for?
     writes_trace_state: bool,
+    /// Everything is kept, and decisions are only recorded.
+    pub(crate) dry_run: Option<DryRun>,
     judge: Judge,
 }
 
@@ -119,7 +121,59 @@ impl RuleSet {
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
     pub(crate) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-        self.judge.decide(facts, now, votes)
+        let verdict = self.judge.decide(facts, now, votes);
+        match &self.dry_run {
+            Some(dry_run) => dry_run.record(verdict),
+            None => verdict,
+        }
+    }
+
+    /// The rules with a rate that adapts, by index, and how many keys each of them knows.
+    pub(crate) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.judge.adaptive_keys()
+    }
+}
+
+/// The reasons of traces that are kept although that was not decided.
+#[derive(Debug)]
+pub(crate) struct DryRun {
+    /// The first of those for decisions against; they follow each other as the others do.
+    against: u16,
+    /// Where no rule decided.
+    unmatched: u16,
+}
+
+impl DryRun {
+    fn of(reasons: &mut Vec<Reason>, names: usize, judge: &Judge) -> Self {
+        let record = |attributes: &mut Vec<u8>, decision: Decision| {
+            put_attribute(attributes, "nyquist.sampling.dry_run", AttributeValue::Text(decision.name()));
+        };
+        let mut twins = Vec::new();
+        for reason in &mut *reasons {
+            let mut attributes = reason.attributes.clone();
+            let against = if judge.is_drop(reason.name) { Decision::Dropped } else { Decision::NotSampled };
+            record(&mut attributes, against);
+            twins.push(Reason { name: reason.name, attributes, odds: reason.odds });
+            record(&mut reason.attributes, Decision::Sampled);
+        }
+        let mut attributes = Vec::new();
+        record(&mut attributes, Decision::NotSampled);
+        let against = reasons.len() as u16;
+        reasons.extend(twins);
+        reasons.push(Reason { name: names, attributes, odds: Odds::Unknown });
+        Self { against, unmatched: (reasons.len() - 1) as u16 }
+    }
+
+    fn record(&self, mut verdict: Verdict) -> Verdict {
+        verdict.dry_run = true;
+        verdict.reason = match (verdict.decision, verdict.reason) {
+            (Decision::Sampled, reason) => reason,
+            (_, Some(reason)) => Some(reason + self.against),
+            (_, None) => Some(self.unmatched),
+        };
+        // The rules that try are part of what is tried.
+        verdict.tried = None;
+        verdict
     }
 }
 
@@ -150,7 +204,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         (true, true) => Some(Wanted::Randomness),
         (true, false) => Some(Wanted::RandomnessAndThreshold),
     };
-    let (judge, names, reasons) = if ordered {
+    let (judge, names, mut reasons) = if ordered {
         compile_rules::compile(config, &mut builder)
     } else {
         compile_policies::compile(config, &mut builder)
@@ -158,6 +212,12 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
     if builder.next_bit > CAPACITY {
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
+    }
+    let dry_run = config.dry_run.then(|| DryRun::of(&mut reasons, names.len(), &judge));
+    // Indices of reasons have 16 bits, and the last number is none of them.
+    if reasons.len() >= usize::from(u16::MAX) {
+        let list = Place::at(if ordered { "rules" } else { "policies" });
+        builder.error(&list, "too many, above all of those with an adaptive rate");
     }
     static VERSION: AtomicU64 = AtomicU64::new(1);
     RuleSet {
@@ -167,7 +227,8 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         names,
         reasons,
         ordered,
-        writes_trace_state: trace_state,
+        writes_trace_state: trace_state && dry_run.is_none(),
+        dry_run,
         judge,
     }
 }
@@ -188,7 +249,7 @@ pub(super) struct Builder<'a> {
     /// Policies read and write the `ot` entry of `tracestate`.
     pub(super) use_trace_state: bool,
     problems: &'a mut Problems,
-    plan: Plan,
+    pub(super) plan: Plan,
     bits: HashMap<String, u16>,
     lists: HashMap<PathBuf, Arc<List>>,
     keys: Vec<Box<[u8]>>,

@@ -84,9 +84,6 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         let list = if drop { &mut drops } else { &mut others };
         list.push(Policy { index, expr: compiled.expr, reason, threshold: compiled.threshold });
     }
-    if reasons.len() > usize::from(u16::MAX) / 2 {
-        builder.error(&Place::at("policies"), "too many policies");
-    }
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
 }
 

@@ -6,13 +6,14 @@ use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
 use super::compile::{AttributeValue, Builder, Named, Odds, Place, Reason, put_attribute};
+use super::compile_rates::Rates;
 use super::expr::Expr;
 use super::matchers::{TextMatcher, ValueMatcher, Values};
 use super::plan::Places;
-use super::random::{Randomness, rejection_threshold};
+use super::random::Randomness;
 use super::verdict::{Judge, Rule};
 use crate::tail_sampling::config::{
-    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
+    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition,
     ScalarValue, StatusCondition, TailSamplingConfig,
 };
 
@@ -28,20 +29,21 @@ struct Scope {
 
 pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) -> (Judge, Vec<String>, Vec<Reason>) {
     let mut names: Vec<String> = Vec::new();
-    let mut reasons = Vec::new();
+    let mut rates = Rates::new(config);
     let mut rules = Vec::new();
     for (index, rule) in config.rules.iter().enumerate() {
         let place = Place::at("rules").index(index);
         builder.unique_name(&rule.name, &names, &place);
         names.push(rule.name.clone());
-        let percentage = percentage(rule, &place, builder);
+        let reason = rates.reasons.len() as u16;
+        let rate = rates.rate(index, rule, &place, builder);
         let when = match &rule.when {
             Some(condition) => {
                 let scope = Scope { one_span: false, depth: 0 };
                 compile_condition(condition, &place.key("when"), scope, builder).unwrap_or(Expr::Const(false))
             }
             None => {
-                if index + 1 < config.rules.len() {
+                if index + 1 < config.rules.len() && !rule.dry_run {
                     let message = "without conditions this rule matches every trace, so no rule after it is reached: \
                                    add `when:` or make it the last";
                     builder.error(&place, message);
@@ -49,29 +51,21 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
                 Expr::Const(true)
             }
         };
-        let mut attributes = Vec::new();
-        put_attribute(&mut attributes, "nyquist.sampling.rule", AttributeValue::Text(&rule.name));
-        put_attribute(&mut attributes, "nyquist.sampling.rate", AttributeValue::Double(percentage));
-        let threshold = rejection_threshold(percentage);
-        reasons.push(Reason { name: index, attributes, odds: Odds::Threshold(threshold) });
-        rules.push(Rule { when, threshold });
+        rules.push(Rule { when, rate, reason, tried: None });
     }
-    if rules.len() > usize::from(u16::MAX) / 2 {
-        builder.error(&Place::at("rules"), "too many rules");
+    let mut reasons = rates.reasons;
+    for (index, (rule, compiled)) in
+        config.rules.iter().zip(&mut rules).enumerate().filter(|(_, (rule, _))| rule.dry_run)
+    {
+        compiled.tried = Some(reasons.len() as u16);
+        for outcome in ["sampled", "not_sampled"] {
+            let mut attributes = Vec::new();
+            put_attribute(&mut attributes, "nyquist.sampling.dry_run.rule", AttributeValue::Text(&rule.name));
+            put_attribute(&mut attributes, "nyquist.sampling.dry_run", AttributeValue::Text(outcome));
+            reasons.push(Reason { name: index, attributes, odds: Odds::Unknown });
+        }
     }
     (Judge::Rules { rules, randomness: Randomness::new(&config.hash_salt) }, names, reasons)
-}
-
-fn percentage(rule: &RuleConfig, place: &Place, builder: &mut Builder<'_>) -> f64 {
-    let place = place.key("sampling_percentage");
-    let Some(percentage) = rule.sampling_percentage else {
-        builder.error(&place, "required: how much of what matches is kept, from 0 to 100");
-        return 0.0;
-    };
-    if !(0.0..=100.0).contains(&percentage) {
-        builder.error(&place, format!("{percentage} is not between 0 and 100"));
-    }
-    percentage
 }
 
 fn compile_condition(

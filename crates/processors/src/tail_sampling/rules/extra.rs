@@ -1,5 +1,7 @@
 //! What few traces have, and few configurations ask for.
 
+use super::marks::{MAX_KEYS, Marks};
+
 /// What the spans of a trace say about its sampling in their `tracestate`: explicit randomness of 56
 /// bits, or just that a sampler has been there, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +34,24 @@ impl Given {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extra {
     pub(crate) given: Given,
+    /// The values that adaptive rates go by.
+    pub(crate) marks: Marks,
+    /// What a rule that only tries would have decided: an index into the reasons.
+    pub(crate) tried: Option<u16>,
 }
 
 impl Extra {
-    pub(crate) const NONE: Self = Self { given: Given::NOTHING };
+    pub(crate) const NONE: Self = Self { given: Given::NOTHING, marks: [0; MAX_KEYS], tried: None };
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.given.merge(other.given);
+        self.add_marks(&other.marks);
+    }
+
+    pub(crate) fn add_marks(&mut self, marks: &Marks) {
+        for (mark, more) in self.marks.iter_mut().zip(marks) {
+            *mark |= more;
+        }
     }
 }
 

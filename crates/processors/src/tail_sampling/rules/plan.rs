@@ -6,6 +6,7 @@ use super::Bits;
 use super::expr::Expr;
 use super::extra::Given;
 use super::keys::KeyTable;
+use super::marks::{self, MarkKey, Marks};
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::prefix::{self, PrefixTest};
 use super::trace_state::{self, Ot, TraceStateTest};
@@ -65,6 +66,8 @@ pub(crate) struct Plan {
     pub(super) root: Option<u16>,
     pub(super) sampled_flag: Option<u16>,
     pub(super) durations: Vec<DurationTest>,
+    /// What adaptive rates tell traces apart by.
+    pub(super) marks: Vec<MarkKey>,
     pub(super) prefixes: Vec<PrefixTest>,
     pub(super) trace_states: Vec<TraceStateTest>,
     /// Is the `ot` entry of `tracestate` read: for randomness, or also for thresholds?
@@ -106,6 +109,24 @@ impl Plan {
                 self.attribute(attribute, Places::RESOURCE, bits);
             }
         }
+    }
+
+    /// Are there marks to fold?
+    #[inline]
+    pub(crate) fn wants_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// The marks of a resource, given as one piece of its message.
+    pub(crate) fn mark_resource(&self, resource: &[u8], marks: &mut Marks) {
+        if self.wants_marks() {
+            marks::fold_resource(&self.marks, resource, marks);
+        }
+    }
+
+    /// The marks of a span.
+    pub(crate) fn mark_span(&self, span: &[u8], root: bool, marks: &mut Marks) {
+        marks::fold_span(&self.marks, span, root, marks);
     }
 
     /// What depends on the order of spans: `run` comes after spans from `start` to `end`.

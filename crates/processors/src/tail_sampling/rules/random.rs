@@ -25,6 +25,11 @@ impl Fnv {
         self
     }
 
+    /// The hash of the bytes so far.
+    pub(super) fn value(self) -> u64 {
+        self.0
+    }
+
     /// The hash of the bytes so far followed by `id`.
     pub(crate) fn hash(self, id: &[u8; 16]) -> u64 {
         self.then(id).0
@@ -108,7 +113,7 @@ pub(crate) fn low_bits(id: &[u8; 16]) -> u64 {
 }
 
 /// The finalizer of SplitMix64: FNV alone hardly moves the high bits of ids that differ at the end.
-fn finish(mut hash: u64) -> u64 {
+pub(super) fn finish(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)

@@ -7,4 +7,5 @@ mod life;
 mod lists;
 mod model;
 mod probability;
+mod rates;
 mod support;
