@@ -81,7 +81,7 @@ impl Assembly {
             out
         };
         let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root => Vec::new(),
+            Trigger::Wait | Trigger::Root | Trigger::Ingest => Vec::new(),
             _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
         });
         Self {

@@ -124,12 +124,14 @@ impl Shard {
 
     fn judge(&mut self, slot: u32, now: u64) -> Verdict {
         match self.slab.get(slot) {
+            // They were asked as its spans came.
+            Some(_) if self.settings.rules.span_ingest => self.settings.rules.nothing_matched(),
             Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
             None => Verdict::NONE,
         }
     }
 
-    fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
+    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
         self.count(trigger, verdict);
         let reason = verdict.reason.unwrap_or(NO_REASON);
         if !verdict.keeps() {

@@ -76,6 +76,7 @@ pub(crate) struct Shard {
     pub(super) tally: Tally,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
+    pub(super) batches: super::ingest::Batches,
     header_ids: Vec<u32>,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
@@ -102,6 +103,7 @@ impl Shard {
             tally: Tally::new(settings.rules.names.len()),
             assembly: Assembly::new(settings.record),
             scratch: super::decide::Scratch::default(),
+            batches: super::ingest::Batches::default(),
             header_ids: Vec::new(),
             charged: 0,
             charged_pending: 0,
@@ -146,7 +148,13 @@ impl Shard {
                 self.tally.sampled_out += run.spans as usize;
                 continue;
             };
+            if self.settings.rules.span_ingest {
+                self.begin_batch(slot);
+            }
             self.add(slot, run, arrival);
+        }
+        if self.settings.rules.span_ingest {
+            self.decide_batches(arrival.now);
         }
         while self.pending() > self.settings.max_traces {
             if !self.decide_oldest(Trigger::Count, arrival.now) {

@@ -51,7 +51,8 @@ pub struct TailSamplingConfig {
     pub maximum_trace_size_bytes: u64,
     /// How many shards; 0 means the next power of two that is at least twice the number of cores.
     pub num_shards: u32,
-    /// Only `trace-complete`.
+    /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
+    /// alone as it comes, and what keeps or drops the trace is final.
     pub sampling_strategy: String,
     /// Not available.
     pub tail_storage: Option<String>,
@@ -146,6 +147,8 @@ pub enum Compat {
 }
 
 const TRACE_COMPLETE: &str = "trace-complete";
+/// Policies are asked about each batch alone.
+pub(super) const SPAN_INGEST: &str = "span-ingest";
 const MAX_SHARDS: u32 = 256;
 const MAX_CACHE: u64 = 1 << 26;
 /// Below this a shard would have no room for a handful of requests.
@@ -171,13 +174,15 @@ impl TailSamplingConfig {
         let mut problems = compile::Problems::default();
         match self.sampling_strategy.as_str() {
             TRACE_COMPLETE | "" => {}
-            "span-ingest" => problems.add(
+            SPAN_INGEST if self.rules.is_empty() => {}
+            SPAN_INGEST => problems.add(
                 &["sampling_strategy"],
-                "span-ingest is not available yet; the nearest is trace-complete with a short \
-                 decision_wait_after_root_received",
+                "span-ingest belongs to policies; for rules the nearest is a short decision_wait_after_root_received",
             ),
-            other => problems
-                .add(&["sampling_strategy"], format!("unknown strategy {other:?}: the only one is {TRACE_COMPLETE}")),
+            other => problems.add(
+                &["sampling_strategy"],
+                format!("unknown strategy {other:?}: write {TRACE_COMPLETE} or {SPAN_INGEST}"),
+            ),
         }
         if self.tail_storage.is_some() {
             problems.add(

@@ -17,7 +17,7 @@ use super::prefix::PrefixTest;
 use super::trace_state::{Change, TraceStateTest};
 use super::verdict::{Decision, Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
-use crate::tail_sampling::config::TailSamplingConfig;
+use crate::tail_sampling::config::{SPAN_INGEST, TailSamplingConfig};
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,7 @@ pub(super) enum Odds {
 #[derive(Debug)]
 pub(crate) struct RuleSet {
     /// Different for every rule set of the process: reasons are indices into one of them.
+    #[allow(dead_code, reason = "read once rule sets can be replaced while traces wait")]
     pub(crate) version: u64,
     /// Lists of values that may change.
     pub(crate) lists: Vec<Arc<List>>,
@@ -94,6 +95,8 @@ pub(crate) struct RuleSet {
     pub(crate) reasons: Vec<Reason>,
     /// Are these `rules`, not `policies`?
     pub(crate) ordered: bool,
+    /// Policies are asked about each batch alone, as it comes.
+    pub(crate) span_ingest: bool,
     /// Do kept spans say in their `tracestate` how many traces they stand for?
     writes_trace_state: bool,
     /// Everything is kept, and decisions are only recorded.
@@ -126,6 +129,11 @@ impl RuleSet {
             Some(dry_run) => dry_run.record(verdict),
             None => verdict,
         }
+    }
+
+    /// The verdict on a trace that nothing keeps.
+    pub(crate) fn nothing_matched(&self) -> Verdict {
+        self.dry_run.as_ref().map_or(Verdict::NONE, |dry_run| dry_run.record(Verdict::NONE))
     }
 
     /// The rules with a rate that adapts, by index, and how many keys each of them knows.
@@ -180,6 +188,7 @@ impl DryRun {
 impl RuleSet {
     /// How each policy or rule votes on a trace, in the order in which they are asked. Changes
     /// nothing: no tokens are taken, no vote is counted. `now` as for [`RuleSet::decide`].
+    #[allow(dead_code, reason = "asked by what explains decisions, not by the sampler")]
     pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
         self.judge.explain(facts, now)
     }
@@ -187,9 +196,11 @@ impl RuleSet {
 
 /// Compiles `config`. The result is for use only if no problem was added.
 pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> RuleSet {
+    let span_ingest = config.sampling_strategy == SPAN_INGEST;
     let mut builder = Builder {
         compat: config.compat.is_some(),
         use_trace_state: config.use_tracestate,
+        span_ingest,
         problems,
         plan: Plan::default(),
         bits: HashMap::new(),
@@ -227,6 +238,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         names,
         reasons,
         ordered,
+        span_ingest,
         writes_trace_state: trace_state && dry_run.is_none(),
         dry_run,
         judge,
@@ -248,6 +260,8 @@ pub(super) struct Builder<'a> {
     pub(super) compat: bool,
     /// Policies read and write the `ot` entry of `tracestate`.
     pub(super) use_trace_state: bool,
+    /// Policies are asked about each batch alone.
+    pub(super) span_ingest: bool,
     problems: &'a mut Problems,
     pub(super) plan: Plan,
     bits: HashMap<String, u16>,

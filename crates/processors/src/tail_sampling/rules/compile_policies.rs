@@ -108,6 +108,11 @@ fn check_blocks(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>)
         return false;
     }
     let mut sound = true;
+    if builder.span_ingest && is_stateful(policy) {
+        let message = format!("span-ingest looks at each batch alone, which {kind} with a limit or upper bound cannot");
+        builder.error(place, message);
+        sound = false;
+    }
     for block in policy.blocks().filter(|&block| block != kind) {
         builder.error(&place.key(block), format!("this block belongs to type {block}, but the type is {kind}"));
         sound = false;
@@ -117,6 +122,16 @@ fn check_blocks(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>)
         sound = false;
     }
     sound
+}
+
+/// Does the policy need the whole trace, or what was decided before?
+fn is_stateful(policy: &PolicyConfig) -> bool {
+    match policy.kind.as_str() {
+        "rate_limiting" | "bytes_limiting" | "composite" => true,
+        "latency" => policy.latency.is_some_and(|latency| latency.upper_threshold_ms > 0),
+        "span_count" => policy.span_count.is_some_and(|count| count.max_spans > 0),
+        _ => false,
+    }
 }
 
 fn drop_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {

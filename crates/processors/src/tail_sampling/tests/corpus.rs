@@ -310,6 +310,7 @@ fn run_batches(case: &Case, rig: &Rig, column: Column) {
     let Some(last) = case.batches.last() else {
         return;
     };
+    assert!(case.batches.iter().all(|batch| batch.t % TICK == 0), "case {}: at a tick", case.id);
     let end = case.shutdown.unwrap_or(last.t + AFTER);
     let mut kept: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let mut first_at = None;
