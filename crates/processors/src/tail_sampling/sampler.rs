@@ -13,10 +13,12 @@ use parking_lot::Mutex;
 
 use super::budget::{self, Budget, Charge};
 use super::buffer::{Arrival, Settings, Shard};
-use super::config::{MAX_MEMORY_MIB, TailSamplingConfig};
+use super::config::{Compat, MAX_MEMORY_MIB, TailSamplingConfig};
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
+use super::rules::RuleSet;
 use super::rules::compile::{Problem, Problems, compile};
+use super::rules::lists::Watcher;
 
 /// Kept spans leave in batches of about so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -45,6 +47,8 @@ pub struct Sampler {
     block_at: Option<usize>,
     metrics: Arc<Metrics>,
     ledger: Ledger,
+    /// Looks after lists of values in files, if there are any.
+    _lists: Option<Watcher>,
 }
 
 /// What is wrong with a configuration, one problem a line.
@@ -126,8 +130,14 @@ impl Sampler {
         let expected = (config.expected_new_traces_per_sec as f64 * config.decision_wait.0.as_secs_f64()) as usize;
         let settings = Settings {
             hash: IdHash::new(shards),
-            wait: nanos(config.decision_wait.0),
-            wait_after_root: nanos(config.decision_wait_after_root_received.0),
+            wait: nanos(match config.compat {
+                Some(Compat::Otelcol) => whole_seconds(config.decision_wait.0).max(Duration::from_secs(1)),
+                None => config.decision_wait.0,
+            }),
+            wait_after_root: nanos(match config.compat {
+                Some(Compat::Otelcol) => whole_seconds(config.decision_wait_after_root_received.0),
+                None => config.decision_wait_after_root_received.0,
+            }),
             max_trace_bytes: config.maximum_trace_size_bytes,
             max_traces: match num_traces {
                 Some(traces) if !config.block_on_overflow => traces.div_ceil(shards),
@@ -141,12 +151,14 @@ impl Sampler {
             expected_traces: expected.min(limit / 16 / 16) / shards,
             rules,
         };
+        let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
         Ok(Self {
+            _lists: watch(&settings.rules, &metrics)?,
             shards: (0..shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
             budget: Budget::new(limit),
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(num_traces.unwrap_or(usize::MAX)),
-            metrics: Arc::new(Metrics::new(telemetry, id, &settings.rules)),
+            metrics,
             ledger,
             settings,
         })
@@ -277,6 +289,7 @@ impl Sampler {
     /// Notes how long a round of decisions took.
     pub(super) fn decided_in(&self, duration: Duration) {
         self.metrics.timer.observe(duration.as_secs_f64() * 1e3);
+        self.metrics.adaptive(&self.settings.rules);
     }
 
     pub(super) fn count_retry(&self) {
@@ -316,6 +329,19 @@ impl Sampler {
         }
         tally.clear();
     }
+}
+
+fn watch(rules: &RuleSet, metrics: &Arc<Metrics>) -> Result<Option<Watcher>, ConfigError> {
+    if rules.lists.is_empty() {
+        return Ok(None);
+    }
+    let metrics = Arc::clone(metrics);
+    let watcher = Watcher::new(rules.lists.clone(), move |read| metrics.list_read(read));
+    watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
+}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -17,10 +17,13 @@ pub(super) enum Trigger {
     Size,
     /// The gateway shut down.
     Shutdown,
+    /// A batch of it alone was enough (`span-ingest`).
+    Ingest,
 }
 
 impl Trigger {
-    pub(super) const ALL: [Self; 6] = [Self::Wait, Self::Root, Self::Memory, Self::Count, Self::Size, Self::Shutdown];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Wait, Self::Root, Self::Memory, Self::Count, Self::Size, Self::Shutdown, Self::Ingest];
 
     /// The label value.
     pub(super) fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Trigger {
             Self::Count => "count",
             Self::Size => "size",
             Self::Shutdown => "shutdown",
+            Self::Ingest => "ingest",
         }
     }
 }

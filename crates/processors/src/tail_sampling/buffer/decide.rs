@@ -5,7 +5,7 @@ use nyquist_core::wire::{Field, Fields, Value};
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, Timer};
 use super::slab::State;
-use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
 const NANOS: f64 = 1e9;
@@ -92,7 +92,7 @@ impl Shard {
     /// Collector's policies are not asked.
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
-        if self.settings.rules.ordered {
+        if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
             let verdict = self.judge(slot, now);
             self.apply(slot, Trigger::Size, verdict, now);
         } else {
@@ -124,15 +124,17 @@ impl Shard {
 
     fn judge(&mut self, slot: u32, now: u64) -> Verdict {
         match self.slab.get(slot) {
-            Some(trace) => self.settings.rules.decide(&trace.facts(), now, &mut self.tally.votes),
+            // They were asked as its spans came.
+            Some(_) if self.settings.rules.span_ingest => self.settings.rules.nothing_matched(),
+            Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
             None => Verdict::NONE,
         }
     }
 
-    fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
+    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
         self.count(trigger, verdict);
         let reason = verdict.reason.unwrap_or(NO_REASON);
-        if verdict.decision != Decision::Sampled {
+        if !verdict.keeps() {
             self.drop_trace(slot, reason, now);
             return;
         }
@@ -140,6 +142,11 @@ impl Shard {
             trace.state = State::Kept;
             trace.reason = reason;
             trace.trigger = trigger as u8;
+            if verdict.tried.is_some()
+                && let Some(extra) = self.extras.at(&mut trace.extra)
+            {
+                extra.tried = verdict.tried;
+            }
             self.kept_bytes += trace.bytes;
             self.kept_count += 1;
             self.kept.push(slot);
@@ -207,6 +214,7 @@ impl Shard {
             self.log.remove_first(trace.first);
         }
         self.tally.traces -= 1;
+        self.extras.remove(trace.extra);
         self.slab.give_back(slot);
     }
 

@@ -11,6 +11,7 @@ mod decide;
 mod fifo;
 mod headers;
 mod index;
+mod ingest;
 mod log;
 mod shard;
 mod slab;

@@ -12,6 +12,7 @@ use super::slab::{Slab, State, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::request::{IdHash, NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::RuleSet;
+use crate::tail_sampling::rules::extra::{Extras, NO_EXTRA};
 use crate::tail_sampling::tally::{Tally, Trigger};
 
 /// What all shards go by. Times are in nanoseconds.
@@ -59,6 +60,7 @@ pub(crate) struct Shard {
     pub(super) index: Index,
     pub(super) slab: Slab,
     pub(super) headers: Headers,
+    pub(super) extras: Extras,
     /// All traces in the order of arrival. Some may have been decided since.
     pub(super) waiting: Fifo<Timer>,
     /// Traces whose root has come, in that order.
@@ -74,6 +76,7 @@ pub(crate) struct Shard {
     pub(super) tally: Tally,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
+    pub(super) batches: super::ingest::Batches,
     header_ids: Vec<u32>,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
@@ -88,6 +91,7 @@ impl Shard {
             index: Index::with_capacity(settings.expected_traces),
             slab: Slab::default(),
             headers: Headers::default(),
+            extras: Extras::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
             kept: Fifo::default(),
@@ -99,6 +103,7 @@ impl Shard {
             tally: Tally::new(settings.rules.names.len()),
             assembly: Assembly::new(settings.record),
             scratch: super::decide::Scratch::default(),
+            batches: super::ingest::Batches::default(),
             header_ids: Vec::new(),
             charged: 0,
             charged_pending: 0,
@@ -110,7 +115,7 @@ impl Shard {
     pub(crate) fn footprint(&self) -> usize {
         const PER_TRACE: usize = size_of::<Trace>() + Index::BYTES_PER_TRACE;
         let timers = (self.waiting.len() + self.rooted.len()) * size_of::<Timer>();
-        self.log.bytes() + self.headers.bytes() + self.slab.used() * PER_TRACE + timers
+        self.log.bytes() + self.headers.bytes() + self.extras.bytes() + self.slab.used() * PER_TRACE + timers
     }
 
     /// Bytes of memory beyond the footprint that are kept for use again.
@@ -143,7 +148,13 @@ impl Shard {
                 self.tally.sampled_out += run.spans as usize;
                 continue;
             };
+            if self.settings.rules.span_ingest {
+                self.begin_batch(slot);
+            }
             self.add(slot, run, arrival);
+        }
+        if self.settings.rules.span_ingest {
+            self.decide_batches(arrival.now);
         }
         while self.pending() > self.settings.max_traces {
             if !self.decide_oldest(Trigger::Count, arrival.now) {
@@ -206,7 +217,13 @@ impl Shard {
         let Some(trace) = self.slab.get_mut(slot) else {
             return;
         };
+        self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
+        if run.extra != NO_EXTRA
+            && let Some(extra) = self.extras.at(&mut trace.extra)
+        {
+            extra.merge(arrival.request.extras.get(run.extra));
+        }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
         trace.bytes += bytes.len() as u64;

@@ -1,6 +1,7 @@
 //! The folded state of traces.
 
 use super::log::Addr;
+use crate::tail_sampling::rules::extra::{Extras, NO_EXTRA};
 use crate::tail_sampling::rules::{Bits, Facts};
 
 /// Where a trace stands.
@@ -36,6 +37,8 @@ pub(super) struct Trace {
     pub(super) tag: u32,
     /// How often the slot was used before: tells a stale reference from a good one.
     pub(super) generation: u32,
+    /// A place in the shard's extras.
+    pub(super) extra: u32,
     /// Why it is kept, as an index into the rule set's reasons; `u16::MAX` for no reason.
     pub(super) reason: u16,
     pub(super) trigger: u8,
@@ -62,6 +65,7 @@ impl Trace {
         last: Addr::NONE,
         tag: 0,
         generation: 0,
+        extra: NO_EXTRA,
         reason: u16::MAX,
         trigger: 0,
         state: State::Free,
@@ -70,7 +74,7 @@ impl Trace {
         late: false,
     };
 
-    pub(super) fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts<'a>(&'a self, extras: &'a Extras) -> Facts<'a> {
         Facts {
             id: &self.id,
             bits: &self.bits,
@@ -78,6 +82,7 @@ impl Trace {
             end: self.end,
             spans: u64::from(self.spans),
             bytes: self.bytes,
+            extra: extras.get(self.extra),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Bits;
+use super::extra::{Extra, Given};
 use super::limits::{Bucket, Composite};
-use super::random::Fnv;
+use super::random::{Fnv, low_bits};
 
 /// What is known of a trace when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) end: u64,
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
+    /// [`Extra::NONE`] for most.
+    pub(crate) extra: &'a Extra,
 }
 
 impl Facts<'_> {
@@ -34,8 +37,22 @@ impl Facts<'_> {
 pub(crate) struct Look {
     /// Nanoseconds of the sampler's clock.
     pub(crate) now: u64,
+    /// Nothing is taken from limiters.
+    pub(crate) only_ask: bool,
     /// The sub-policy of a composite that said yes.
     pub(crate) member: Option<u16>,
+}
+
+impl Look {
+    /// To decide a trace at `now`.
+    pub(crate) const fn at(now: u64) -> Self {
+        Self { now, only_ask: false, member: None }
+    }
+
+    /// To tell how a trace would be decided at `now`.
+    pub(crate) const fn ask(now: u64) -> Self {
+        Self { now, only_ask: true, member: None }
+    }
 }
 
 /// A condition.
@@ -57,6 +74,9 @@ pub(super) enum Expr {
     SpanCount { min: u64, max: u64 },
     /// The Collector's hash of the id is at most the threshold.
     Probabilistic { salt: Fnv, threshold: u64 },
+    /// The same where `tracestate` says nothing; where it does, its randomness or the low 56 bits of
+    /// the id are not below `rejected`.
+    Consistent { salt: Fnv, threshold: u64, rejected: u64 },
     /// There are tokens for all spans.
     SpanRate(Arc<Bucket>),
     /// There are tokens for all bytes.
@@ -79,8 +99,12 @@ impl Expr {
             }
             Self::SpanCount { min, max } => (*min..=*max).contains(&facts.spans),
             Self::Probabilistic { salt, threshold } => salt.hash(facts.id) <= *threshold,
-            Self::SpanRate(bucket) => bucket.take(facts.spans, look.now),
-            Self::ByteRate(bucket) => bucket.take(facts.bytes, look.now),
+            Self::Consistent { salt, threshold, rejected } => match facts.extra.given {
+                Given::NOTHING => salt.hash(facts.id) <= *threshold,
+                given => given.rv().unwrap_or_else(|| low_bits(facts.id)) >= *rejected,
+            },
+            Self::SpanRate(bucket) => bucket.take(facts.spans, look),
+            Self::ByteRate(bucket) => bucket.take(facts.bytes, look),
             Self::Composite(composite) => {
                 look.member = composite.choose(facts, look);
                 look.member.is_some()

@@ -2,6 +2,10 @@
 
 mod component;
 mod corpus;
+mod explain;
 mod life;
+mod lists;
 mod model;
+mod probability;
+mod rates;
 mod support;
