@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the limiter reads memory use from.
-pub(super) trait MemorySource: Send + Sync {
+pub(crate) trait MemorySource: Send + Sync {
     /// Bytes that the process keeps resident and cannot give back.
     fn used(&self) -> Result<u64, String>;
 
@@ -14,9 +14,9 @@ pub(super) trait MemorySource: Send + Sync {
 
 /// Linux: `/proc` and the control group.
 #[derive(Debug, Clone)]
-pub(super) struct Linux {
+pub(crate) struct Linux {
     /// `/`, or a directory of recorded files in tests.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 impl Default for Linux {

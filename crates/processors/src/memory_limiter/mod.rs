@@ -2,7 +2,7 @@
 
 mod config;
 mod limiter;
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
 

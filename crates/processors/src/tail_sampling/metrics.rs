@@ -1,5 +1,6 @@
 //! The processor's metrics: the Collector's names, and what they do not tell.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use nyquist_core::config::ComponentId;
@@ -11,6 +12,7 @@ use super::tally::{Tally, Trigger};
 
 const PREFIX: &str = "otelcol_processor_tail_sampling_";
 const AGE_BUCKETS: [f64; 11] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 600.0];
+const DELAY_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 const TIMER_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 5000.0];
 
 /// One policy's or rule's series.
@@ -20,6 +22,9 @@ struct Series {
     yes: Counter,
     no: Counter,
     executions: Counter,
+    /// In microseconds; the nanoseconds that are left are in the second.
+    time: Counter,
+    rest: AtomicU64,
     /// By trigger and decision; registered when first counted.
     decisions: [[OnceLock<Counter>; 3]; Trigger::ALL.len()],
 }
@@ -42,6 +47,15 @@ pub(super) struct Metrics {
     pub(super) bytes: UpDown,
     removal_age: Histogram,
     pub(super) timer: Histogram,
+    delay: Histogram,
+    late_age: Histogram,
+    late_errors: Counter,
+    /// By whether they were decisions to keep.
+    forgotten: [Counter; 2],
+    without_root: Counter,
+    early: [Option<Counter>; Trigger::ALL.len()],
+    pub(super) stress: UpDown,
+    pub(super) limit: UpDown,
     pub(super) refused: Counter,
     pub(super) retries: Counter,
 }
@@ -76,7 +90,12 @@ impl Metrics {
                 "How often each policy was asked.",
                 &[("policy", &label)],
             );
-            Series { yes, no, executions, decisions: Default::default(), name: label }
+            let time = telemetry.counter(
+                &name("sampling_policy_execution_time_sum"),
+                "Microseconds that each policy took: its share, by executions, of what all took together.",
+                &[("policy", &label)],
+            );
+            Series { yes, no, executions, time, rest: AtomicU64::new(0), decisions: Default::default(), name: label }
         };
         let global = Decision::ALL.map(|decision| {
             let sampled = if decision == Decision::Sampled { "true" } else { "false" };
@@ -92,6 +111,22 @@ impl Metrics {
                 "Late spans that followed the decision on their trace.",
                 &[("sampled", sampled)],
             )
+        };
+        let forgotten = |sampled: &str| {
+            telemetry.counter(
+                &name("decision_cache_evictions"),
+                "Past decisions that were forgotten for newer ones.",
+                &[("sampled", sampled)],
+            )
+        };
+        let early = |trigger: Trigger| {
+            trigger.is_early().then(|| {
+                telemetry.counter(
+                    &name("early_decisions"),
+                    "Traces that were decided before their time, by cause.",
+                    &[("cause", trigger.name())],
+                )
+            })
         };
         // Nothing is ever lost without a decision, and no condition can fail; dashboards that
         // look at these two find them at zero.
@@ -109,6 +144,8 @@ impl Metrics {
                 yes: detached(),
                 no: detached(),
                 executions: detached(),
+                time: detached(),
+                rest: AtomicU64::new(0),
                 decisions: Default::default(),
             },
             global,
@@ -143,6 +180,34 @@ impl Metrics {
                 &TIMER_BUCKETS,
                 &[],
             ),
+            delay: telemetry.histogram(
+                &name("decision_delay"),
+                "Seconds from when a trace was due until it was decided.",
+                &DELAY_BUCKETS,
+                &[],
+            ),
+            late_age: telemetry.histogram(
+                &name("sampling_late_span_age"),
+                "Seconds from the decision on a trace until spans of it that came later.",
+                &AGE_BUCKETS,
+                &[],
+            ),
+            late_errors: counter(
+                "late_errors_kept",
+                "Traces that were not sampled and are kept from a late error on (late_errors: keep).",
+            ),
+            forgotten: ["true", "false"].map(forgotten),
+            without_root: counter(
+                "traces_without_root",
+                "Traces that were decided in time and had no root span: if many, their spans go to several gateways.",
+            ),
+            early: Trigger::ALL.map(early),
+            stress: telemetry.gauge(
+                &name("stress_active"),
+                "1 while new traces are decided by their id because the buffer stays nearly full.",
+                &[],
+            ),
+            limit: telemetry.gauge(&name("memory_limit_bytes"), "The byte budget of the buffer.", &[]),
             refused: counter("refused_requests", "Requests that found the buffer full."),
             retries: counter(
                 "forward_retries",
@@ -183,6 +248,10 @@ impl Metrics {
             (&self.late_sampled, tally.late_sampled),
             (&self.late_not_sampled, tally.late_not_sampled),
             (&self.too_large, tally.too_large),
+            (&self.late_errors, tally.late_errors),
+            (&self.forgotten[0], tally.forgotten[0]),
+            (&self.forgotten[1], tally.forgotten[1]),
+            (&self.without_root, tally.roots[0]),
         ] {
             if count > 0 {
                 counter.inc_by(count);
@@ -194,9 +263,16 @@ impl Metrics {
         for &age in &tally.ages {
             self.removal_age.observe(age);
         }
+        for &age in &tally.late_ages {
+            self.late_age.observe(age);
+        }
+        for &delay in &tally.delays {
+            self.delay.observe(delay);
+        }
         if tally.decided == 0 {
             return;
         }
+        self.share_time(tally);
         for (series, [yes, no]) in self.by_name.iter().zip(&tally.votes.0) {
             if yes + no > 0 {
                 series.yes.inc_by(*yes);
@@ -215,8 +291,28 @@ impl Metrics {
         }
     }
 
+    /// Shares the time that asking all policies took among them, by how often each was asked.
+    fn share_time(&self, tally: &Tally) {
+        let total: u64 = tally.votes.0.iter().flatten().sum();
+        let nanos = u64::try_from(tally.judging.as_nanos()).unwrap_or(u64::MAX);
+        if total == 0 || nanos == 0 {
+            return;
+        }
+        for (series, votes) in self.by_name.iter().zip(&tally.votes.0) {
+            let share = nanos.saturating_mul(votes.iter().sum()) / total;
+            let all = series.rest.fetch_add(share, Ordering::Relaxed) + share;
+            if all >= 1000 {
+                series.rest.fetch_sub(all / 1000 * 1000, Ordering::Relaxed);
+                series.time.inc_by(all / 1000);
+            }
+        }
+    }
+
     fn decided(&self, series: &Series, trigger: Trigger, decision: Decision, count: u64) {
         self.global[decision as usize].inc_by(count);
+        if let Some(early) = &self.early[trigger as usize] {
+            early.inc_by(count);
+        }
         let counter = series.decisions[trigger as usize][decision as usize].get_or_init(|| {
             self.telemetry.counter(
                 &format!("{PREFIX}decisions"),

@@ -12,10 +12,12 @@
 mod budget;
 mod buffer;
 pub mod config;
+mod evidence;
 mod metrics;
 mod request;
 mod rules;
 pub mod sampler;
+mod stress;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -108,16 +110,21 @@ impl TailSampling {
 impl Consumer for TailSampling {
     async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         self.open()?;
-        while self.sampler.must_wait() {
+        loop {
+            if !self.sampler.must_wait() {
+                match self.sampler.insert(batch.wire(), self.clock.now()) {
+                    Err(refusal) if refusal.is_retryable() && self.sampler.blocks() => {}
+                    result => return result,
+                }
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
             self.open()?;
         }
-        self.sampler.insert(batch.wire(), self.clock.now())
     }
 
     async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), Refusal> {
         self.open()?;
-        if self.sampler.must_wait() { Ok(()) } else { self.sampler.room() }
+        if self.sampler.blocks() { Ok(()) } else { self.sampler.room() }
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) struct Request {
     headers: Vec<RequestHeader>,
     header_bytes: Vec<u8>,
     pub(super) extras: Extras,
+    widest_header: usize,
     /// Spans with a sound id.
     pub(super) spans: usize,
     /// Spans whose trace id is not 16 bytes long.
@@ -98,6 +99,21 @@ impl Request {
 
     pub(super) fn headers(&self) -> usize {
         self.headers.len()
+    }
+
+    /// Bytes of all headers.
+    pub(super) fn header_bytes(&self) -> usize {
+        self.header_bytes.len()
+    }
+
+    /// Bytes of the longest header.
+    pub(super) fn widest_header(&self) -> usize {
+        self.widest_header
+    }
+
+    /// How many runs there are.
+    pub(super) fn runs(&self) -> usize {
+        self.touched.iter().filter_map(|&shard| self.shards.get(shard)).map(Vec::len).sum()
     }
 
     /// Gives back the memory of an unusually large request.
@@ -128,6 +144,7 @@ impl Request {
         self.headers.clear();
         self.header_bytes.clear();
         self.extras.clear(KEEP_EXTRAS);
+        self.widest_header = 0;
         self.spans = 0;
         self.invalid = 0;
         self.bad_trace_states = 0;
@@ -251,6 +268,7 @@ impl Request {
 
     fn end_header(&mut self, begin: usize, parent: u32, hash: &IdHash) -> u32 {
         let bytes = begin..self.header_bytes.len();
+        self.widest_header = self.widest_header.max(bytes.len());
         let hash = hash.state.hash_one(self.header_bytes.get(bytes.clone()).unwrap_or_default());
         self.headers.push(RequestHeader { bytes, hash, parent });
         (self.headers.len() - 1) as u32

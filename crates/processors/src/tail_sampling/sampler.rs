@@ -11,21 +11,34 @@ use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 
-use super::budget::{self, Budget, Charge};
+use super::budget::{self, Budget, Charge, Reservation};
 use super::buffer::{Arrival, Settings, Shard};
-use super::config::{Compat, MAX_MEMORY_MIB, TailSamplingConfig};
+use super::config::{Compat, StressConfig, TailSamplingConfig};
+use super::evidence::Evidence;
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
 use super::rules::RuleSet;
 use super::rules::compile::{Problem, Problems, compile};
 use super::rules::lists::Watcher;
+use super::rules::random::{Randomness, rejection_threshold};
+use super::stress::{Change, Stress};
 
-/// Kept spans leave in batches of about so many bytes.
-const BATCH_BYTES: usize = 1 << 20;
+/// The largest block, and about the bytes of kept spans that leave in one batch.
 const MAX_BLOCK: usize = 1 << 20;
 const MIN_BLOCK: usize = 16 << 10;
 /// Blocks per shard that the budget should be good for, at least.
-const BLOCKS_PER_SHARD: usize = 16;
+const BLOCKS_PER_SHARD: usize = 64;
+/// Blocks per shard that requests never get: for a batch on its way (which may end with a block of its
+/// own and headers), for its spans with attributes added, and for one that is being compacted.
+const HEADROOM: usize = 8;
+/// A shard has at least so much of the budget, unless `num_shards` says otherwise.
+const MIN_SHARD: usize = 4 << 20;
+/// With `rules`, a trace that takes more than this part of the budget is decided, unless
+/// `maximum_trace_size_bytes` says otherwise.
+const MAX_TRACE_PART: usize = 16;
+/// Under pressure, a trace that takes more than this part of a shard's share goes first.
+const GIANT_PART: usize = 64;
+const MIN_GIANT: usize = 64 << 10;
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Runs per shard that are kept allocated from request to request.
@@ -45,6 +58,8 @@ pub struct Sampler {
     pending: AtomicUsize,
     /// Senders wait while there are so many; `None`: they never do.
     block_at: Option<usize>,
+    stress: Option<Stress>,
+    evidence: Evidence,
     metrics: Arc<Metrics>,
     ledger: Ledger,
     /// Looks after lists of values in files, if there are any.
@@ -114,54 +129,76 @@ impl Sampler {
             return Err(ConfigError(problems.iter().map(line).collect::<Vec<_>>().join("\n")));
         }
         let rules = Arc::new(compile(config, &mut Problems::default()));
+        let limit = usize::try_from(budget::limit(config)).unwrap_or(usize::MAX);
         let shards = match config.num_shards {
-            0 => (available_parallelism().map_or(1, usize::from) * 2).next_power_of_two().min(256),
+            0 => {
+                let cores = available_parallelism().map_or(1, usize::from);
+                (cores * 2).next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
+            }
             shards => shards as usize,
         };
-        let limit = match config.memory_limit_mib {
-            0 => budget::default_limit().min(MAX_MEMORY_MIB << 20),
-            mebibytes => mebibytes << 20,
-        };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let block_size = prev_power_of_two(limit / (shards * BLOCKS_PER_SHARD)).clamp(MIN_BLOCK, MAX_BLOCK);
         let num_traces = config.num_traces.filter(|&traces| traces > 0);
         let num_traces = num_traces.map(|traces| usize::try_from(traces).unwrap_or(usize::MAX));
         let per_shard = |total: u64| usize::try_from(total).unwrap_or(usize::MAX).div_ceil(shards);
         let expected = (config.expected_new_traces_per_sec as f64 * config.decision_wait.0.as_secs_f64()) as usize;
+        let (sampled_cache, non_sampled_cache) = config.decision_cache.sizes(limit as u64);
+        // A timer that rings when the trace is decided anyway is none.
+        let timer = |wait: Duration| {
+            if wait < config.decision_wait.0 { millis(wait) } else { 0 }
+        };
+        let automatic = if rules.ordered { (limit / MAX_TRACE_PART) as u64 } else { 0 };
+        let max_trace_bytes = config.maximum_trace_size_bytes.unwrap_or(automatic);
+        let max_trace_bytes = u32::try_from(max_trace_bytes).unwrap_or(u32::MAX);
+        let stress = config.stress.unwrap_or_default();
         let settings = Settings {
             hash: IdHash::new(shards),
-            wait: nanos(match config.compat {
+            wait: millis(match config.compat {
                 Some(Compat::Otelcol) => whole_seconds(config.decision_wait.0).max(Duration::from_secs(1)),
                 None => config.decision_wait.0,
             }),
-            wait_after_root: nanos(match config.compat {
+            wait_after_root: timer(match config.compat {
                 Some(Compat::Otelcol) => whole_seconds(config.decision_wait_after_root_received.0),
                 None => config.decision_wait_after_root_received.0,
             }),
-            max_trace_bytes: config.maximum_trace_size_bytes,
+            wait_after_last: timer(config.decision_wait_after_last_span.0),
+            max_trace_bytes: or_none(max_trace_bytes, u32::MAX),
+            max_trace_spans: or_none(config.span_limit, u32::MAX),
             max_traces: match num_traces {
                 Some(traces) if !config.block_on_overflow => traces.div_ceil(shards),
                 _ => usize::MAX,
             },
+            giant: (limit / shards / GIANT_PART).max(MIN_GIANT) as u32,
+            stress_threshold: rejection_threshold(stress.sampling_percentage),
+            stress_percentage: stress.sampling_percentage,
+            randomness: Randomness::new(&config.hash_salt),
             record: config.record,
             block_size,
-            sampled_cache: per_shard(config.decision_cache.sampled()),
-            non_sampled_cache: per_shard(config.decision_cache.non_sampled()),
+            sampled_cache: per_shard(sampled_cache),
+            non_sampled_cache: per_shard(non_sampled_cache),
             // A hint may not cost more than a sixteenth of the budget.
             expected_traces: expected.min(limit / 16 / 16) / shards,
             rules,
         };
         let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
-        Ok(Self {
+        let sampler = Self {
             _lists: watch(&settings.rules, &metrics)?,
             shards: (0..shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
-            budget: Budget::new(limit),
+            budget: Budget::new(limit, shards * HEADROOM * block_size),
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(num_traces.unwrap_or(usize::MAX)),
+            stress: config.stress.map(Stress::new),
+            evidence: Evidence::default(),
             metrics,
             ledger,
             settings,
-        })
+        };
+        sampler.metrics.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        // The tables that are there from the start.
+        for shard in 0..shards {
+            sampler.visit(shard, |_| ());
+        }
+        Ok(sampler)
     }
 
     /// How many shards there are.
@@ -170,13 +207,19 @@ impl Sampler {
         self.shards.len()
     }
 
-    /// Should senders wait until there is room (`block_on_overflow`)?
+    /// Do senders wait where others are refused (`block_on_overflow`)?
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.block_at.is_some()
+    }
+
+    /// Should senders wait now?
     #[must_use]
     pub fn must_wait(&self) -> bool {
         let Some(block_at) = self.block_at else {
             return false;
         };
-        self.budget.is_full() || self.pending.load(Ordering::Relaxed) >= block_at
+        self.budget.is_high() || self.pending.load(Ordering::Relaxed) >= block_at
     }
 
     /// Is there room for another request?
@@ -184,51 +227,133 @@ impl Sampler {
     /// # Errors
     /// A retryable refusal if there is none.
     pub fn room(&self) -> Result<(), Refusal> {
-        if !self.budget.is_full() {
-            return Ok(());
-        }
+        if self.budget.is_full() { Err(self.full()) } else { Ok(()) }
+    }
+
+    fn full(&self) -> Refusal {
         self.metrics.refused.inc();
         let message = format!(
             "tail_sampling: the buffer is full ({} MiB): the next stage takes kept traces too slowly, or \
              memory_limit_mib is too small",
             self.budget.limit() >> 20
         );
-        Err(Refusal::retryable(Some(RETRY_DELAY), message))
+        Refusal::retryable(Some(RETRY_DELAY), message)
     }
 
     /// Takes an `ExportTraceServiceRequest` in, whole or not at all.
     ///
     /// # Errors
-    /// A retryable refusal if the buffer is full.
+    /// A retryable refusal if the buffer is full; a permanent one if it is too small for the request.
     pub fn insert(&self, message: &[u8], now: Duration) -> Result<(), Refusal> {
-        self.room()?;
+        let now = nanos(now);
+        if self.budget.is_full() {
+            self.make_room(0, now);
+            self.room()?;
+        }
         REQUEST.with_borrow_mut(|request| {
             request.read(message, &self.settings.rules.plan, &self.settings.hash);
-            if request.invalid > 0 {
-                self.ledger.dropped(DropReason::InvalidId, request.invalid);
-            }
-            self.metrics.bad_trace_states(request.bad_trace_states);
-            let arrival = Arrival { message, request, now: nanos(now) };
-            for &index in &request.touched {
-                if let (Some(shard), Some(runs)) = (self.shards.get(index), request.shards.get(index)) {
-                    let mut shard = shard.lock();
-                    shard.insert(arrival, runs);
-                    self.relieve(&mut shard, message.len() / request.touched.len(), arrival.now);
-                    self.settle(&mut shard);
-                }
-            }
+            let admitted = self.admit(message, request, now).map(|reservation| {
+                self.take_in(message, request, now);
+                drop(reservation);
+            });
             request.shrink(KEEP_RUNS);
-        });
-        Ok(())
+            admitted
+        })
+    }
+
+    /// Sets aside what a request may need; if there is too little, decides early.
+    fn admit(&self, message: &[u8], request: &Request, now: u64) -> Result<Reservation<'_>, Refusal> {
+        let need = Shard::growth(&self.settings, request, message.len());
+        if let Some(reservation) = self.budget.reserve(need) {
+            return Ok(reservation);
+        }
+        if need > self.budget.ceiling() {
+            self.metrics.refused.inc();
+            return Err(Refusal::permanent(format!(
+                "tail_sampling: this request takes {} MiB and can never fit into the buffer: send smaller ones, or set a \
+                 larger memory_limit_mib",
+                need >> 20
+            )));
+        }
+        self.make_room(need, now);
+        self.budget.reserve(need).ok_or_else(|| self.full())
+    }
+
+    /// Decides early, in all shards if need be, until `need` bytes are free.
+    fn make_room(&self, need: usize, now: u64) {
+        if self.blocks() {
+            return;
+        }
+        for is_fair in [true, false] {
+            for shard in 0..self.shards.len() {
+                let missing = self.budget.missing(need);
+                if missing == 0 {
+                    return;
+                }
+                self.visit(shard, |shard| {
+                    if self.has_its_share(shard) || !is_fair {
+                        shard.make_room(now, missing);
+                    }
+                });
+            }
+        }
+    }
+
+    fn take_in(&self, message: &[u8], request: &Request, now: u64) {
+        if request.invalid > 0 {
+            self.ledger.dropped(DropReason::InvalidId, request.invalid);
+        }
+        self.metrics.bad_trace_states(request.bad_trace_states);
+        let arrival = Arrival { message, request, now, stress: self.is_under_stress(now) };
+        for &index in &request.touched {
+            if let (Some(shard), Some(runs)) = (self.shards.get(index), request.shards.get(index)) {
+                let mut shard = shard.lock();
+                shard.insert(arrival, runs);
+                self.relieve(&mut shard, message.len() / request.touched.len(), now);
+                self.settle(&mut shard);
+            }
+        }
+    }
+
+    /// Are new traces to be decided by their id?
+    fn is_under_stress(&self, now: u64) -> bool {
+        let Some(stress) = &self.stress else {
+            return false;
+        };
+        let StressConfig { minimum_duration, sampling_percentage, .. } = stress.config();
+        let level = self.budget.level();
+        match stress.look(level, now) {
+            Change::None(active) => active,
+            Change::On => {
+                self.metrics.stress.set(1);
+                tracing::warn!(
+                    "tail_sampling: the buffer has been nearly full for {:?} and is at {level} %: new traces are decided \
+                     by their id alone, and {sampling_percentage} % of them are kept, until there is room again",
+                    minimum_duration.0
+                );
+                true
+            }
+            Change::Off => {
+                self.metrics.stress.set(0);
+                tracing::info!("tail_sampling: the buffer is at {level} %: traces are buffered again");
+                false
+            }
+        }
     }
 
     /// Decides early if memory is short: twice what has just come in.
     fn relieve(&self, shard: &mut Shard, came_in: usize, now: u64) {
-        if self.block_at.is_none() && self.budget.is_high() {
+        if !self.blocks() && self.budget.is_high() && self.has_its_share(shard) {
             shard.relieve(now, came_in * 2);
         } else {
             shard.tidy();
         }
+    }
+
+    /// Does a shard hold nearly as much as all of them may on average? Where memory is short, one
+    /// that holds less need not give any: a giant in another one is no reason.
+    fn has_its_share(&self, shard: &Shard) -> bool {
+        shard.charged >= self.budget.ceiling() / self.shards.len() / 10 * 9
     }
 
     /// Decides up to `limit` traces of a shard that are due. True if there may be more.
@@ -246,7 +371,7 @@ impl Sampler {
     #[must_use]
     pub fn take(&self, shard: usize, now: Duration) -> Option<Outgoing> {
         let (kept, charge) = self.visit(shard, |shard| {
-            let kept = shard.take_kept(BATCH_BYTES, nanos(now))?;
+            let kept = shard.take_kept(self.settings.block_size, nanos(now))?;
             let charge = Charge::new(&self.budget, kept.message.capacity());
             Some((kept, charge))
         })??;
@@ -263,7 +388,7 @@ impl Sampler {
     /// Does a shard hold enough kept spans for a full batch?
     #[must_use]
     pub fn has_full_batch(&self, shard: usize) -> bool {
-        self.shards.get(shard).is_some_and(|shard| shard.lock().kept_bytes() >= BATCH_BYTES as u64)
+        self.shards.get(shard).is_some_and(|shard| shard.lock().kept_bytes() >= self.settings.block_size as u64)
     }
 
     /// Gives up everything that is left; it counts as lost in shutdown.
@@ -273,11 +398,29 @@ impl Sampler {
         }
     }
 
-    /// Bytes of memory that traces take: blocks in use and spare, tables, headers.
+    /// Bytes of memory: of blocks in use and spare, tables, timers, headers, past decisions, and of
+    /// batches on their way.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let spare: usize = self.shards.iter().map(|shard| shard.lock().spare()).sum();
-        self.budget.used() + spare
+        self.budget.used()
+    }
+
+    /// What [`memory`](Self::memory) never exceeds.
+    #[must_use]
+    pub fn memory_limit(&self) -> usize {
+        self.budget.limit()
+    }
+
+    /// Bytes of tables and timers: all that traces take beside their records.
+    #[cfg(test)]
+    pub(super) fn table_memory(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().tables()).sum()
+    }
+
+    /// The most that [`memory`](Self::memory) ever was.
+    #[cfg(test)]
+    pub(super) fn peak_memory(&self) -> usize {
+        self.budget.peak()
     }
 
     /// Traces that are not decided.
@@ -327,6 +470,16 @@ impl Sampler {
         if tally.no_room > 0 {
             self.ledger.dropped(DropReason::MemoryPressure, tally.no_room);
         }
+        let [without_root, with_root] = tally.roots;
+        if without_root + with_root > 0
+            && let Some(percentage) = self.evidence.count(without_root, with_root)
+        {
+            tracing::warn!(
+                "tail_sampling: {percentage} % of the traces had no root span when they were decided: if their spans go to \
+                 several gateways, each decides on a part only; balance by trace id in front of them (load_balancing with \
+                 routing_key: traceID)"
+            );
+        }
         tally.clear();
     }
 }
@@ -342,6 +495,15 @@ fn watch(rules: &RuleSet, metrics: &Arc<Metrics>) -> Result<Option<Watcher>, Con
 
 fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
+}
+
+/// `none` for 0.
+fn or_none<T: Default + PartialEq>(limit: T, none: T) -> T {
+    if limit == T::default() { none } else { limit }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -1,5 +1,7 @@
 //! What happened under a lock, counted after it.
 
+use std::time::Duration;
+
 use super::rules::verdict::Votes;
 
 /// Why a trace was decided when it was.
@@ -9,12 +11,18 @@ pub(super) enum Trigger {
     Wait,
     /// `decision_wait_after_root_received` was over.
     Root,
+    /// `decision_wait_after_last_span` was over.
+    Idle,
     /// The buffer was nearly full.
     Memory,
     /// There were more than `num_traces`.
     Count,
     /// The trace grew beyond `maximum_trace_size_bytes`.
     Size,
+    /// The trace reached `span_limit`.
+    Spans,
+    /// The buffer was overloaded: decided by the trace id.
+    Stress,
     /// The gateway shut down.
     Shutdown,
     /// A batch of it alone was enough (`span-ingest`).
@@ -22,17 +30,35 @@ pub(super) enum Trigger {
 }
 
 impl Trigger {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Wait, Self::Root, Self::Memory, Self::Count, Self::Size, Self::Shutdown, Self::Ingest];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Wait,
+        Self::Root,
+        Self::Idle,
+        Self::Memory,
+        Self::Count,
+        Self::Size,
+        Self::Spans,
+        Self::Stress,
+        Self::Shutdown,
+        Self::Ingest,
+    ];
+
+    /// Was the trace decided before its time?
+    pub(super) fn is_early(self) -> bool {
+        !matches!(self, Self::Wait | Self::Root | Self::Idle | Self::Ingest)
+    }
 
     /// The label value.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Wait => "wait",
             Self::Root => "root",
+            Self::Idle => "idle",
             Self::Memory => "memory",
             Self::Count => "count",
             Self::Size => "size",
+            Self::Spans => "spans",
+            Self::Stress => "stress",
             Self::Shutdown => "shutdown",
             Self::Ingest => "ingest",
         }
@@ -65,8 +91,20 @@ pub(super) struct Tally {
     pub(super) held: i64,
     /// Change of undecided traces.
     pub(super) traces: i64,
+    /// Traces that were decided against, and are kept from a late error on.
+    pub(super) late_errors: u64,
+    /// Past decisions that were forgotten for newer ones: to keep, and others.
+    pub(super) forgotten: [u64; 2],
+    /// Traces that were decided in time: without, and with a root span.
+    pub(super) roots: [u64; 2],
+    /// What the asking of policies or rules took.
+    pub(super) judging: Duration,
     /// Ages in seconds of traces that left the buffer.
     pub(super) ages: Vec<f64>,
+    /// Seconds from when a trace was due until it was decided.
+    pub(super) delays: Vec<f64>,
+    /// Seconds from decisions until late spans.
+    pub(super) late_ages: Vec<f64>,
 }
 
 impl Tally {
@@ -74,12 +112,23 @@ impl Tally {
         Self { votes: Votes(vec![[0; 2]; names]), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
     }
 
+    pub(super) fn count_root(&mut self, has_root: bool) {
+        self.roots[usize::from(has_root)] += 1;
+    }
+
+    /// Spans have come so many seconds after the decision.
+    pub(super) fn late(&mut self, age: f64) {
+        self.late_ages.push(age);
+    }
+
     pub(super) fn clear(&mut self) {
-        self.votes.0.fill([0; 2]);
-        self.decisions.fill(Decisions::default());
-        self.ages.clear();
-        let (votes, decisions) = (std::mem::take(&mut self.votes), std::mem::take(&mut self.decisions));
-        let ages = std::mem::take(&mut self.ages);
-        *self = Self { votes, decisions, ages, ..Self::default() };
+        let mut old = std::mem::take(self);
+        old.votes.0.fill([0; 2]);
+        old.decisions.fill(Decisions::default());
+        for list in [&mut old.ages, &mut old.delays, &mut old.late_ages] {
+            list.clear();
+        }
+        let Self { votes, decisions, ages, delays, late_ages, .. } = old;
+        *self = Self { votes, decisions, ages, delays, late_ages, ..Self::default() };
     }
 }

@@ -2,13 +2,14 @@
 
 use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag, put_varint, varint_len};
 
+use super::cache::Past;
 use super::headers::Headers;
 use super::log::{Addr, Log};
 use super::shard::Shard;
-use super::slab::Trace;
+use super::trace::{LATE_ERROR, STRESS, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
-use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
+use crate::tail_sampling::rules::compile::{AttributeValue, Odds, put_attribute};
 use crate::tail_sampling::rules::extra::Extra;
 use crate::tail_sampling::rules::trace_state::Change;
 use crate::tail_sampling::tally::Trigger;
@@ -64,6 +65,9 @@ pub(super) struct Assembly {
     /// Attributes for traces that were decided early, by trigger.
     early: Vec<Vec<u8>>,
     late: [Vec<u8>; 2],
+    incomplete: Vec<u8>,
+    /// Bytes of the headers in the batch.
+    header_bytes: usize,
     number: u64,
     pieces: Vec<Piece>,
     scopes: Vec<ScopeGroup>,
@@ -74,14 +78,19 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(record: Record) -> Self {
+    pub(super) fn new(record: Record, stress_percentage: f64) -> Self {
         let attribute = |key: &str, value: AttributeValue<'_>| {
             let mut out = Vec::new();
             put_attribute(&mut out, key, value);
             out
         };
         let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root | Trigger::Ingest => Vec::new(),
+            Trigger::Wait | Trigger::Root | Trigger::Idle | Trigger::Ingest => Vec::new(),
+            Trigger::Stress => [
+                attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
+                attribute("nyquist.sampling.rate", AttributeValue::Double(stress_percentage)),
+            ]
+            .concat(),
             _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
         });
         Self {
@@ -89,6 +98,8 @@ impl Assembly {
             early: early.into(),
             late: ["tailsampling.cached_decision", "nyquist.sampling.late"]
                 .map(|key| attribute(key, AttributeValue::Bool(true))),
+            incomplete: attribute("nyquist.sampling.incomplete", AttributeValue::Bool(true)),
+            header_bytes: 0,
             number: 0,
             pieces: Vec::new(),
             scopes: Vec::new(),
@@ -99,8 +110,17 @@ impl Assembly {
         }
     }
 
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.capacity() * size_of::<Piece>()
+            + self.scopes.capacity() * size_of::<ScopeGroup>()
+            + self.resources.capacity() * size_of::<ResourceGroup>()
+            + self.rewritten.capacity()
+    }
+
     fn begin(&mut self) {
         self.number += 1;
+        self.header_bytes = 0;
         self.pieces.clear();
         self.scopes.clear();
         self.resources.clear();
@@ -116,9 +136,15 @@ impl Assembly {
         if let Some(tried) = extra.tried.and_then(|tried| rules.reasons.get(usize::from(tried))) {
             self.attributes.extend_from_slice(&tried.attributes);
         }
-        if trace.late {
-            self.attributes.extend_from_slice(&self.late[usize::from(rules.ordered)]);
-        } else if let Some(early) = self.early.get(usize::from(trace.trigger)) {
+        if trace.marks.is_late() {
+            let mark = usize::from(rules.ordered || trace.reason == LATE_ERROR);
+            self.attributes.extend_from_slice(&self.late[mark]);
+            match trace.reason {
+                LATE_ERROR => self.attributes.extend_from_slice(&self.incomplete),
+                STRESS => self.attributes.extend_from_slice(&self.early[Trigger::Stress as usize]),
+                _ => {}
+            }
+        } else if let Some(early) = self.early.get(trace.marks.trigger()) {
             self.attributes.extend_from_slice(early);
         }
     }
@@ -128,8 +154,8 @@ impl Assembly {
         match self.record {
             Record::None => Target::None,
             Record::All => Target::All,
-            Record::Root if trace.recorded => Target::None,
-            Record::Root if !trace.has_root => Target::First,
+            Record::Root if trace.marks.is_recorded() => Target::None,
+            Record::Root if !trace.marks.has_root() => Target::First,
             Record::Root if root_run => Target::Root,
             Record::Root => Target::None,
         }
@@ -167,6 +193,7 @@ impl Assembly {
         }
         let header = headers.get_mut(id)?;
         (header.batch, header.group) = (self.number, group);
+        self.header_bytes += len;
         self.scopes.push(ScopeGroup { header: id, first: END, last: END, len, next: END });
         self.scopes.last_mut()
     }
@@ -178,6 +205,7 @@ impl Assembly {
         }
         (header.batch, header.group) = (self.number, self.resources.len() as u32);
         let len = header.bytes.len();
+        self.header_bytes += len;
         self.resources.push(ResourceGroup { header: id, first: END, last: END, len });
         self.resources.last_mut()
     }
@@ -360,7 +388,7 @@ impl Shard {
         self.assembly.begin();
         let mut spans = 0;
         let mut bytes = 0;
-        while bytes < max_bytes
+        while bytes + self.assembly.header_bytes < max_bytes
             && let Some(slot) = self.kept.front()
         {
             let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);
@@ -385,13 +413,18 @@ impl Shard {
     /// bytes, and whether that was all.
     fn collect(&mut self, slot: u32, max_bytes: usize) -> (usize, usize, bool) {
         let (mut spans, mut bytes) = (0, 0);
-        let Some(trace) = self.slab.get_mut(slot) else {
+        let Some(trace) = self.traces.get_mut(slot) else {
             return (spans, bytes, true);
         };
         self.assembly.set_reason(trace, self.extras.get(trace.extra), &self.settings.rules);
-        let change = self.settings.rules.trace_state_change(trace.reason, &trace.id);
+        let rules = &self.settings.rules;
+        let change = match trace.reason {
+            STRESS => rules.change_to(Odds::Threshold(self.settings.stress_threshold), &trace.id),
+            LATE_ERROR => rules.change_to(Odds::Unknown, &trace.id),
+            reason => rules.trace_state_change(reason, &trace.id),
+        };
         let mut addr = trace.first;
-        while bytes < max_bytes
+        while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
             let assembly = &mut self.assembly;
@@ -399,7 +432,9 @@ impl Shard {
             let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
             let (source, len) = if rewrite.is_needed() {
                 let start = assembly.rewritten.len();
-                trace.recorded |= rewrite.run(run, &mut assembly.scratch, &mut assembly.rewritten);
+                if rewrite.run(run, &mut assembly.scratch, &mut assembly.rewritten) {
+                    trace.marks.record();
+                }
                 (Source::Rewritten(start), assembly.rewritten.len() - start)
             } else {
                 (Source::Log(addr), run.len())
@@ -407,7 +442,7 @@ impl Shard {
             self.assembly.add(record.scope, source, len, &mut self.headers);
             spans += record.spans as usize;
             bytes += run.len();
-            trace.footprint = trace.footprint.saturating_sub(Log::footprint(run.len()) as u64);
+            trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
             addr = record.next;
         }
@@ -427,9 +462,11 @@ impl Shard {
 
     /// A kept trace has left the buffer.
     fn leave(&mut self, slot: u32, now: u64) {
-        if let Some(trace) = self.slab.get(slot) {
-            self.sampled.insert(trace.tag, &trace.id, trace.reason);
-            self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / 1e9);
+        if let Some(trace) = self.traces.get(slot) {
+            let (_, tag) = self.settings.hash.of(&trace.id);
+            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
+            self.tally.forgotten[0] += u64::from(forgotten);
+            self.tally.ages.push(trace.age(now));
         }
         self.kept_count = self.kept_count.saturating_sub(1);
         self.remove(slot);

@@ -1,91 +1,232 @@
 //! One shard: deciding, and giving memory back.
 
+use std::time::Instant;
+
 use nyquist_core::wire::{Field, Fields, Value};
 
+use super::cache::Past;
 use super::log::{self, Addr, Log};
-use super::shard::{Shard, Timer};
-use super::slab::State;
+use super::shard::Shard;
+use super::timers::{Handle, Millis};
+use super::trace::{NO_REASON, State};
 use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
-const NANOS: f64 = 1e9;
-/// No policy or rule is the reason.
-const NO_REASON: u16 = u16::MAX;
 /// Traces that one call decides early, at most.
 const MAX_RELIEF: usize = 4096;
+/// So few blocks are not worth compacting.
+const FEW: usize = 4;
+/// Under pressure the log is compacted if more than this part of it is dead.
+const DEAD_PART: u64 = 4;
+/// Headers that are looked at in each round of tidying.
+const SWEEP: u32 = 4;
+/// For each trace that a call may decide, it looks at so many timers, at most.
+const LOOKS: usize = 8;
+
+/// A trace that is due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    slot: u32,
+    trigger: Trigger,
+    /// Since when, in milliseconds.
+    late_by: u32,
+}
 
 /// Reused from call to call.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    due: Vec<(Timer, Trigger)>,
-    verdicts: Vec<(u32, Trigger, Verdict)>,
+    due: Vec<Due>,
+    verdicts: Vec<(Due, Verdict)>,
+}
+
+impl Scratch {
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.due.capacity() * size_of::<Due>() + self.verdicts.capacity() * size_of::<(Due, Verdict)>()
+    }
 }
 
 impl Shard {
     /// Decides up to `limit` traces that are due at `now`. True if more may be.
     pub(crate) fn decide_due(&mut self, now: u64, limit: usize) -> bool {
         let mut due = std::mem::take(&mut self.scratch.due);
-        for (timers, trigger) in [(&mut self.rooted, Trigger::Root), (&mut self.waiting, Trigger::Wait)] {
-            while due.len() < limit
-                && let Some(timer) = timers.front().filter(|timer| timer.due <= now)
-            {
-                timers.pop();
-                due.push((timer, trigger));
-            }
-        }
-        let more = due.len() >= limit;
-        self.decide_timers(&mut due, now);
+        let mut looks = limit.saturating_mul(LOOKS);
+        let time = Millis::of(now);
+        self.find_rooted(time, limit, &mut looks, &mut due);
+        self.find_silent(time, limit, &mut looks, &mut due);
+        self.find_waiting(time, limit, &mut looks, &mut due);
+        let more = due.len() >= limit || looks == 0;
+        self.decide_found(&mut due, now);
         self.scratch.due = due;
         self.tidy();
         more
+    }
+
+    /// Traces whose root came long enough ago.
+    fn find_rooted(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
+        while due.len() < limit
+            && *looks > 0
+            && let Some(timer) = self.rooted.front()
+            && let Some(late_by) = timer.due.late_by(now)
+        {
+            self.rooted.pop();
+            *looks -= 1;
+            if self.mark_due(timer.trace) {
+                due.push(Due { slot: timer.trace.slot, trigger: Trigger::Root, late_by });
+            }
+        }
+    }
+
+    /// Traces whose last span came long enough ago. For the others the timer is set again.
+    fn find_silent(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
+        while due.len() < limit
+            && *looks > 0
+            && let Some(handle) = self.silent.pop_due(now)
+        {
+            *looks -= 1;
+            let Some(trace) = self.traces.get(handle.slot).filter(|_| self.is_pending(handle)) else {
+                continue;
+            };
+            let at = trace.last_arrival().after(self.settings.wait_after_last);
+            if let Some(late_by) = at.late_by(now) {
+                self.mark_due(handle);
+                due.push(Due { slot: handle.slot, trigger: Trigger::Idle, late_by });
+            } else {
+                self.silent.set(now, at.ahead_of(now), handle);
+            }
+        }
+    }
+
+    /// Traces whose first span came long enough ago.
+    fn find_waiting(&mut self, now: Millis, limit: usize, looks: &mut usize, due: &mut Vec<Due>) {
+        while due.len() < limit
+            && *looks > 0
+            && let Some(handle) = self.waiting.front()
+        {
+            if let Some(trace) = self.traces.get(handle.slot).filter(|_| self.is_pending(handle)) {
+                let Some(late_by) = trace.arrival.after(self.settings.wait).late_by(now) else {
+                    return;
+                };
+                self.mark_due(handle);
+                due.push(Due { slot: handle.slot, trigger: Trigger::Wait, late_by });
+            }
+            self.waiting.pop();
+            *looks -= 1;
+        }
+    }
+
+    /// Claims an undecided trace for a decision; false if it has been decided or claimed.
+    fn mark_due(&mut self, handle: Handle) -> bool {
+        let pending = self.is_pending(handle);
+        if pending && let Some(trace) = self.traces.get_mut(handle.slot) {
+            trace.state = State::Due;
+        }
+        pending
     }
 
     /// Decides up to `limit` of all traces, or discards them. True if there may be more.
     pub(crate) fn decide_all(&mut self, now: u64, limit: usize, discard: bool) -> bool {
         let mut due = std::mem::take(&mut self.scratch.due);
+        let mut looks = limit.saturating_mul(LOOKS);
         while due.len() < limit
-            && let Some(timer) = self.waiting.pop()
+            && looks > 0
+            && let Some(handle) = self.waiting.pop()
         {
-            due.push((timer, Trigger::Shutdown));
-        }
-        let more = due.len() >= limit;
-        if discard {
-            for (timer, _) in due.drain(..) {
-                self.discard(timer);
+            looks -= 1;
+            if self.mark_due(handle) {
+                due.push(Due { slot: handle.slot, trigger: Trigger::Shutdown, late_by: 0 });
             }
         }
-        self.decide_timers(&mut due, now);
+        let more = due.len() >= limit || looks == 0;
+        if discard {
+            for Due { slot, .. } in due.drain(..) {
+                self.discard(slot);
+            }
+        }
+        self.decide_found(&mut due, now);
         self.scratch.due = due;
         self.tidy();
         more
     }
 
-    /// Decides the oldest traces until those that held `bytes` are decided.
+    /// Decides traces early until those that held `bytes` are decided.
     pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
+        let dead = (self.log.bytes() as u64).saturating_sub(self.live_bytes);
+        if self.log.blocks() > FEW && dead > self.log.bytes() as u64 / DEAD_PART {
+            // What was decided already is enough, once its memory is free.
+            for _ in 0..2 {
+                self.compact();
+            }
+            return;
+        }
         let before = self.undecided_bytes();
         for _ in 0..MAX_RELIEF {
             let decided = before.saturating_sub(self.undecided_bytes());
-            if decided >= bytes as u64 || !self.decide_oldest(Trigger::Memory, now) {
+            if decided >= bytes as u64 || !self.decide_early(now) {
                 break;
             }
         }
         self.tidy();
     }
 
+    /// Decides traces early until `bytes` of memory are free, as far as that helps.
+    pub(crate) fn make_room(&mut self, now: u64, bytes: usize) {
+        let target = self.footprint().saturating_sub(bytes);
+        self.log.drop_spares();
+        self.headers.sweep(self.log.oldest(), MAX_RELIEF as u32);
+        for _ in 0..MAX_RELIEF {
+            if self.footprint() <= target || !self.decide_early(now) {
+                break;
+            }
+            self.tidy();
+            self.log.drop_spares();
+        }
+    }
+
     fn undecided_bytes(&self) -> u64 {
         self.live_bytes.saturating_sub(self.kept_bytes)
     }
 
+    /// Decides a giant if there is one, the largest first; else the oldest trace. So one large trace
+    /// goes before a thousand small ones. False if no trace is undecided.
+    fn decide_early(&mut self, now: u64) -> bool {
+        match self.pop_giant() {
+            Some(slot) => {
+                self.decide_now(slot, Trigger::Memory, now);
+                true
+            }
+            None => self.decide_oldest(Trigger::Memory, now),
+        }
+    }
+
+    fn pop_giant(&mut self) -> Option<u32> {
+        for class in (0..self.giants.len()).rev() {
+            while let Some(handle) = self.giants.get_mut(class).and_then(super::fifo::Fifo::pop) {
+                let units = self.traces.get(handle.slot).map_or(0, |trace| trace.units);
+                // One that has grown on stands in a higher class too.
+                if self.is_pending(handle) && self.giant_class(units) == Some(class as u32) {
+                    return Some(handle.slot);
+                }
+            }
+        }
+        None
+    }
+
     /// Decides the oldest undecided trace; false if there is none.
     pub(super) fn decide_oldest(&mut self, trigger: Trigger, now: u64) -> bool {
-        while let Some(timer) = self.waiting.pop() {
-            if self.is_pending(timer) {
-                let verdict = self.judge(timer.slot, now);
-                self.apply(timer.slot, trigger, verdict, now);
+        while let Some(handle) = self.waiting.pop() {
+            if self.is_pending(handle) {
+                self.decide_now(handle.slot, trigger, now);
                 return true;
             }
         }
         false
+    }
+
+    /// Decides an undecided trace before its time.
+    pub(super) fn decide_now(&mut self, slot: u32, trigger: Trigger, now: u64) {
+        let verdict = self.judge(slot, now);
+        self.apply(slot, trigger, verdict, now);
     }
 
     /// Decides a trace that has just grown beyond the limit: rules decide as always; the
@@ -93,37 +234,41 @@ impl Shard {
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
         if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
-            let verdict = self.judge(slot, now);
-            self.apply(slot, Trigger::Size, verdict, now);
+            self.decide_now(slot, Trigger::Size, now);
         } else {
             self.drop_trace(slot, NO_REASON, now);
         }
     }
 
-    fn is_pending(&self, timer: Timer) -> bool {
-        self.slab
-            .get(timer.slot)
-            .is_some_and(|trace| trace.generation == timer.generation && trace.state == State::Pending)
+    fn is_pending(&self, handle: Handle) -> bool {
+        self.traces
+            .get(handle.slot)
+            .is_some_and(|trace| trace.generation == handle.generation && trace.state == State::Pending)
     }
 
-    /// In three passes, so that the cache misses of one trace do not wait for those of another.
-    fn decide_timers(&mut self, due: &mut Vec<(Timer, Trigger)>, now: u64) {
-        due.retain(|(timer, _)| self.is_pending(*timer));
-        let mut verdicts = std::mem::take(&mut self.scratch.verdicts);
-        for (timer, trigger) in due.drain(..) {
-            verdicts.push((timer.slot, trigger, self.judge(timer.slot, now)));
+    /// In passes, so that the cache misses of one trace do not wait for those of another.
+    fn decide_found(&mut self, due: &mut Vec<Due>, now: u64) {
+        if due.is_empty() {
+            return;
         }
-        for (slot, trigger, verdict) in verdicts.drain(..) {
-            // Both of a trace's timers may have been due.
-            if self.slab.get(slot).is_some_and(|trace| trace.state == State::Pending) {
-                self.apply(slot, trigger, verdict, now);
+        let mut verdicts = std::mem::take(&mut self.scratch.verdicts);
+        let begin = Instant::now();
+        for due in due.drain(..) {
+            verdicts.push((due, self.judge(due.slot, now)));
+        }
+        self.tally.judging += begin.elapsed();
+        for (due, verdict) in verdicts.drain(..) {
+            if due.trigger != Trigger::Shutdown {
+                self.tally.delays.push(f64::from(due.late_by) / 1e3);
+                self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.marks.has_root()));
             }
+            self.apply(due.slot, due.trigger, verdict, now);
         }
         self.scratch.verdicts = verdicts;
     }
 
     fn judge(&mut self, slot: u32, now: u64) -> Verdict {
-        match self.slab.get(slot) {
+        match self.traces.get(slot) {
             // They were asked as its spans came.
             Some(_) if self.settings.rules.span_ingest => self.settings.rules.nothing_matched(),
             Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
@@ -138,22 +283,22 @@ impl Shard {
             self.drop_trace(slot, reason, now);
             return;
         }
-        if let Some(trace) = self.slab.get_mut(slot) {
+        if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            trace.trigger = trigger as u8;
+            trace.marks.set_trigger(trigger);
             if verdict.tried.is_some()
                 && let Some(extra) = self.extras.at(&mut trace.extra)
             {
                 extra.tried = verdict.tried;
             }
-            self.kept_bytes += trace.bytes;
+            self.kept_bytes += u64::from(trace.bytes);
             self.kept_count += 1;
             self.kept.push(slot);
         }
     }
 
-    fn count(&mut self, trigger: Trigger, verdict: Verdict) {
+    pub(super) fn count(&mut self, trigger: Trigger, verdict: Verdict) {
         self.tally.decided += 1;
         let reason = verdict.reason.and_then(|reason| self.settings.rules.reasons.get(usize::from(reason)));
         let name = reason.map_or(self.settings.rules.names.len(), |reason| reason.name);
@@ -166,32 +311,31 @@ impl Shard {
 
     /// Counts a trace's spans out and forgets them.
     fn drop_trace(&mut self, slot: u32, reason: u16, now: u64) {
-        let Some(trace) = self.slab.get(slot) else {
+        let Some(trace) = self.traces.get(slot) else {
             return;
         };
         self.tally.sampled_out += trace.spans as usize;
         self.tally.held -= i64::from(trace.spans);
-        self.tally.ages.push(now.saturating_sub(trace.arrival) as f64 / NANOS);
-        self.not_sampled.insert(trace.tag, &trace.id, reason);
+        self.tally.ages.push(trace.age(now));
+        let (_, tag) = self.settings.hash.of(&trace.id);
+        let forgotten = self.not_sampled.insert(tag, &trace.id, Past::new(reason, now));
+        self.tally.forgotten[1] += u64::from(forgotten);
         self.remove(slot);
     }
 
-    fn discard(&mut self, timer: Timer) {
-        if !self.is_pending(timer) {
-            return;
-        }
-        if let Some(trace) = self.slab.get(timer.slot) {
+    fn discard(&mut self, slot: u32) {
+        if let Some(trace) = self.traces.get(slot) {
             self.tally.discarded += trace.spans as usize;
             self.tally.held -= i64::from(trace.spans);
         }
-        self.remove(timer.slot);
+        self.remove(slot);
     }
 
     /// Discards everything: what is left after the deadline of a shutdown.
     pub(crate) fn abandon(&mut self) {
         while self.kept.pop().is_some() {}
-        for slot in self.slab.slots() {
-            let Some(trace) = self.slab.get(slot).filter(|trace| trace.state != State::Free) else {
+        for slot in self.traces.slots() {
+            let Some(trace) = self.traces.get(slot).filter(|trace| trace.state != State::Free) else {
                 continue;
             };
             self.tally.discarded += trace.spans as usize;
@@ -205,23 +349,25 @@ impl Shard {
 
     /// Takes a trace out of all tables. Its records stay where they are until their blocks go.
     pub(super) fn remove(&mut self, slot: u32) {
-        let Some(trace) = self.slab.get(slot) else {
+        let Some(trace) = self.traces.get(slot) else {
             return;
         };
-        self.index.remove(trace.tag, slot);
-        self.live_bytes = self.live_bytes.saturating_sub(trace.footprint);
+        let (_, tag) = self.settings.hash.of(&trace.id);
+        self.index.remove(tag, slot);
+        self.live_bytes = self.live_bytes.saturating_sub(trace.footprint());
         if trace.first != Addr::NONE {
             self.log.remove_first(trace.first);
         }
         self.tally.traces -= 1;
         self.extras.remove(trace.extra);
-        self.slab.give_back(slot);
+        self.traces.give_back(slot);
     }
 
     /// Frees blocks; if more than half of what is held is dead, makes the oldest block free.
     pub(crate) fn tidy(&mut self) {
-        const FEW: usize = 4;
         self.log.free_unused();
+        self.headers.sweep(self.log.oldest(), SWEEP);
+        // What is copied is at most as much as is freed.
         let half_dead = self.live_bytes.saturating_mul(2) < self.log.bytes() as u64;
         if self.log.blocks() > FEW && half_dead {
             self.compact();
@@ -238,8 +384,8 @@ impl Shard {
                 continue;
             };
             let (_, tag) = self.settings.hash.of(&id);
-            let slab = &self.slab;
-            if let Some(slot) = self.index.find(tag, |slot| slab.get(slot).is_some_and(|trace| trace.id == id)) {
+            let traces = &self.traces;
+            if let Some(slot) = self.index.find(tag, |slot| traces.get(slot).is_some_and(|trace| trace.id == id)) {
                 self.move_forward(slot, &data);
             }
         }
@@ -249,7 +395,7 @@ impl Shard {
 
     /// Moves those records of a trace that are in the oldest block, whose bytes are `data`.
     fn move_forward(&mut self, slot: u32, data: &[u8]) {
-        let Some(trace) = self.slab.get(slot) else {
+        let Some(trace) = self.traces.get(slot) else {
             return;
         };
         let old_first = trace.first;
@@ -274,7 +420,7 @@ impl Shard {
         if first_copy == Addr::NONE {
             return;
         }
-        let Some(trace) = self.slab.get_mut(slot) else {
+        let Some(trace) = self.traces.get_mut(slot) else {
             return;
         };
         let last = std::mem::replace(&mut trace.last, last_copy);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 
 /// First in, first out, in chunks.
 #[derive(Debug)]
@@ -19,8 +19,17 @@ impl<T> Default for Fifo<T> {
 }
 
 impl<T: Copy> Fifo<T> {
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// Memory for `items` more items, at most.
+    pub(super) const fn growth(items: usize) -> usize {
+        (items / CHUNK + 1) * (CHUNK * size_of::<T>() + 4 * size_of::<VecDeque<T>>())
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = self.chunks.len() + usize::from(self.spare.is_some());
+        // The list is charged as if it had just doubled, so that the charge grows smoothly.
+        let list = self.chunks.capacity().max(2 * self.chunks.len()) * size_of::<VecDeque<T>>();
+        chunks * CHUNK * size_of::<T>() + list
     }
 
     pub(super) fn push(&mut self, item: T) {

@@ -5,7 +5,8 @@
 //! knows the last block that does, and a sweep that moves on with every new header removes those
 //! whose block is gone. The hash is keyed, so nobody outside can make headers collide.
 
-use hashbrown::HashTable;
+use super::index::Index;
+use super::slab::{Slab, Slot};
 
 /// No header: the parent of resources.
 pub(super) const NONE: u32 = u32::MAX;
@@ -25,32 +26,57 @@ pub(super) struct Header {
     pub(super) group: u32,
 }
 
-/// What a header costs beside its bytes.
-const OVERHEAD: usize = size_of::<Header>() + 16;
-/// How many headers are looked at for each new one.
-const SWEEP: usize = 4;
+impl Slot for Header {
+    fn empty() -> Self {
+        Self { bytes: Box::default(), parent: NONE, hash: 0, last_used: 0, live: false, batch: 0, group: 0 }
+    }
 
-#[derive(Debug, Default)]
+    fn link(&mut self) -> &mut u32 {
+        &mut self.group
+    }
+}
+
+/// What the allocator takes for a header's bytes beside them.
+const ALLOCATION: usize = 16;
+/// How many headers are looked at for each new one.
+const SWEEP: u32 = 4;
+
+#[derive(Debug)]
 pub(super) struct Headers {
-    table: HashTable<u32>,
-    entries: Vec<Header>,
-    free: Vec<u32>,
-    hand: usize,
+    index: Index,
+    entries: Slab<Header>,
+    hand: u32,
     bytes: usize,
+    /// A header of more bytes is charged twice: for its copy in a batch on its way out.
+    large: usize,
 }
 
 impl Headers {
-    /// Bytes of memory in use.
+    /// Headers of more than `large` bytes are charged twice.
+    pub(super) fn new(large: usize) -> Self {
+        Self { index: Index::with_capacity(0), entries: Slab::default(), hand: 0, bytes: 0, large }
+    }
+
+    /// Memory for so many more headers with so many bytes, at most.
+    pub(super) const fn growth(headers: usize, bytes: usize) -> usize {
+        Slab::<Header>::growth(headers) + Index::growth(headers) + headers * ALLOCATION + 2 * bytes
+    }
+
+    /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.entries.bytes() + self.index.bytes()
+    }
+
+    fn charge(&self, bytes: usize) -> usize {
+        ALLOCATION + if bytes > self.large { 2 * bytes } else { bytes }
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Header> {
-        self.entries.get(id as usize)
+        self.entries.get(id)
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Header> {
-        self.entries.get_mut(id as usize)
+        self.entries.get_mut(id)
     }
 
     /// The header with these bytes below `parent`, which stays until `block` is gone. `hash` is a
@@ -58,41 +84,29 @@ impl Headers {
     pub(super) fn intern(&mut self, bytes: &[u8], hash: u64, parent: u32, block: u64, oldest_block: u64) -> u32 {
         let hash = hash ^ u64::from(parent).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let entries = &self.entries;
-        let same = |id: &u32| {
+        let same = |id: u32| {
             entries
-                .get(*id as usize)
+                .get(id)
                 .is_some_and(|header| header.hash == hash && header.parent == parent && *header.bytes == *bytes)
         };
-        if let Some(&id) = self.table.find(hash, same) {
-            if let Some(header) = self.entries.get_mut(id as usize) {
+        if let Some(id) = self.index.find(fold(hash), same) {
+            if let Some(header) = self.entries.get_mut(id) {
                 header.last_used = header.last_used.max(block);
             }
             return id;
         }
-        self.sweep(oldest_block);
+        self.sweep(oldest_block, SWEEP);
         let header = Header { bytes: bytes.into(), parent, hash, last_used: block, live: true, batch: 0, group: 0 };
-        self.bytes += bytes.len() + OVERHEAD;
-        let id = match self.free.pop() {
-            Some(id) => {
-                if let Some(entry) = self.entries.get_mut(id as usize) {
-                    *entry = header;
-                }
-                id
-            }
-            None => {
-                self.entries.push(header);
-                (self.entries.len() - 1) as u32
-            }
-        };
-        let entries = &self.entries;
-        self.table.insert_unique(hash, id, |id| entries.get(*id as usize).map_or(0, |header| header.hash));
+        self.bytes += self.charge(bytes.len());
+        let id = self.entries.take(header);
+        self.index.insert(fold(hash), id);
         id
     }
 
     /// Notes that a record in `block` refers to scope `id`.
     #[inline]
     pub(super) fn touch(&mut self, id: u32, block: u64) {
-        let Some(scope) = self.entries.get_mut(id as usize) else {
+        let Some(scope) = self.entries.get_mut(id) else {
             return;
         };
         // A resource is never older than its scopes.
@@ -101,29 +115,29 @@ impl Headers {
         }
         scope.last_used = block;
         let parent = scope.parent;
-        if let Some(resource) = self.entries.get_mut(parent as usize) {
+        if let Some(resource) = self.entries.get_mut(parent) {
             resource.last_used = resource.last_used.max(block);
         }
     }
 
-    fn sweep(&mut self, oldest_block: u64) {
-        for _ in 0..SWEEP.min(self.entries.len()) {
-            self.hand = (self.hand + 1) % self.entries.len();
+    /// Looks at the next `count` headers, and removes those whose last block is gone.
+    pub(super) fn sweep(&mut self, oldest_block: u64, count: u32) {
+        let end = self.entries.slots().end;
+        for _ in 0..count.min(end) {
+            self.hand = (self.hand + 1) % end;
             let hand = self.hand;
-            let Some(header) = self.entries.get_mut(hand) else {
-                return;
-            };
-            if !header.live || header.last_used >= oldest_block {
+            let Some(header) = self.entries.get(hand).filter(|header| header.live && header.last_used < oldest_block)
+            else {
                 continue;
-            }
-            header.live = false;
-            self.bytes -= header.bytes.len() + OVERHEAD;
-            header.bytes = Box::default();
-            let hash = header.hash;
-            if let Ok(entry) = self.table.find_entry(hash, |id| *id as usize == hand) {
-                entry.remove();
-            }
-            self.free.push(hand as u32);
+            };
+            self.index.remove(fold(header.hash), hand);
+            self.bytes -= self.charge(header.bytes.len());
+            self.entries.give_back(hand);
         }
     }
+}
+
+/// The tag of a hash.
+fn fold(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
 }

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::shard::Shard;
-use super::slab::State;
+use super::trace::{State, Trace};
 use crate::tail_sampling::rules::Bits;
 use crate::tail_sampling::rules::verdict::Decision;
 use crate::tail_sampling::tally::Trigger;
@@ -21,7 +21,7 @@ impl Shard {
     /// A run of the trace in `slot` is about to come: if it is the request's first, what came before is
     /// no longer looked at.
     pub(super) fn begin_batch(&mut self, slot: u32) {
-        let Some(trace) = self.slab.get_mut(slot).filter(|trace| trace.state == State::Pending) else {
+        let Some(trace) = self.traces.get_mut(slot).filter(|trace| trace.state == State::Pending) else {
             return;
         };
         if self.batches.known.insert(slot) {
@@ -35,8 +35,8 @@ impl Shard {
         let mut batches = std::mem::take(&mut self.batches);
         batches.known.clear();
         for (slot, generation) in batches.slots.drain(..) {
-            let pending = |trace: &&super::slab::Trace| trace.state == State::Pending && trace.generation == generation;
-            let Some(trace) = self.slab.get(slot).filter(pending) else {
+            let pending = |trace: &&Trace| trace.state == State::Pending && trace.generation == generation;
+            let Some(trace) = self.traces.get(slot).filter(pending) else {
                 continue;
             };
             let verdict = self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes);

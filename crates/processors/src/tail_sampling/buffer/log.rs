@@ -29,6 +29,8 @@ const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
 const HEADER: usize = 16;
 const ROOT: u32 = 1 << 31;
+/// A record on its way out: in its block, with attributes added, and in the batch.
+const COPIES: usize = 3;
 
 /// The largest block: what an [`Addr`] can span.
 pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
@@ -57,12 +59,13 @@ pub(super) struct Log {
     free: Vec<Vec<u8>>,
     block_size: usize,
     bytes: usize,
+    charged: usize,
 }
 
 impl Log {
     pub(super) fn new(block_size: usize) -> Self {
         let block_size = block_size.clamp(4096, MAX_BLOCK);
-        Self { blocks: VecDeque::new(), oldest: 0, free: Vec::new(), block_size, bytes: 0 }
+        Self { blocks: VecDeque::new(), oldest: 0, free: Vec::new(), block_size, bytes: 0, charged: 0 }
     }
 
     /// Bytes of all blocks in use.
@@ -70,9 +73,27 @@ impl Log {
         self.bytes
     }
 
-    /// Bytes of blocks that wait to be used again.
-    pub(super) fn spare_bytes(&self) -> usize {
-        self.free.len() * self.block_size
+    /// What the budget is charged for: all blocks, in use and spare. A block of its own for a large
+    /// record counts for the record's copies on its way out too.
+    pub(super) fn charged(&self) -> usize {
+        self.charged + self.free.len() * self.block_size + self.blocks.len() * size_of::<Block>() * 2
+    }
+
+    /// Memory for so many more records with so many bytes, at most. (Of two blocks that follow each
+    /// other, the records do not fit into one.)
+    pub(super) const fn growth(block_size: usize, records: usize, bytes: usize) -> usize {
+        let footprint = bytes + records * (HEADER + UNIT);
+        let copies = if footprint > block_size { COPIES } else { 2 };
+        copies * footprint + block_size + (footprint / block_size + 1) * 4 * size_of::<Block>()
+    }
+
+    /// Gives the memory of spare blocks back.
+    pub(super) fn drop_spares(&mut self) {
+        self.free.clear();
+    }
+
+    fn charge(&self, capacity: usize) -> usize {
+        if capacity > self.block_size { capacity * COPIES } else { capacity }
     }
 
     /// The number of the oldest block.
@@ -130,6 +151,7 @@ impl Log {
             self.free.pop().unwrap_or_else(|| Vec::with_capacity(self.block_size))
         };
         self.bytes += data.capacity();
+        self.charged += self.charge(data.capacity());
         self.blocks.push_back(Block { data, firsts: 0 });
         Some(())
     }
@@ -189,6 +211,8 @@ impl Log {
             Some(block) => {
                 let data = std::mem::take(&mut block.data);
                 self.bytes -= data.capacity();
+                let charge = if data.capacity() > self.block_size { data.capacity() * COPIES } else { data.capacity() };
+                self.charged -= charge;
                 data
             }
             None => Vec::new(),
@@ -213,6 +237,7 @@ impl Log {
             };
             self.oldest += 1;
             self.bytes -= block.data.capacity();
+            self.charged -= self.charge(block.data.capacity());
             self.recycle(block.data);
         }
         // The last one is being filled: start it again.
@@ -222,6 +247,7 @@ impl Log {
         {
             if block.data.capacity() > self.block_size {
                 self.bytes -= block.data.capacity();
+                self.charged -= block.data.capacity() * COPIES;
                 self.blocks.clear();
             } else {
                 block.data.clear();

@@ -7,6 +7,7 @@
 
 mod assemble;
 mod cache;
+mod extras;
 mod decide;
 mod fifo;
 mod headers;
@@ -15,5 +16,12 @@ mod ingest;
 mod log;
 mod shard;
 mod slab;
+mod timers;
+mod trace;
+
+/// Bytes of memory that so many past decisions take.
+pub(super) const fn cache_bytes(entries: u64) -> u64 {
+    cache::DecisionCache::bytes_for(entries)
+}
 
 pub(super) use shard::{Arrival, Settings, Shard};

@@ -3,30 +3,47 @@
 use std::sync::Arc;
 
 use super::assemble::Assembly;
-use super::cache::DecisionCache;
+use super::cache::{DecisionCache, Past};
+use super::extras::TraceExtras;
 use super::fifo::Fifo;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::log::{Addr, Log};
-use super::slab::{Slab, State, Trace};
+use super::slab::Slab;
+use super::timers::{Handle, Ladder, Millis, Timer};
+use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::request::{IdHash, NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::RuleSet;
-use crate::tail_sampling::rules::extra::{Extras, NO_EXTRA};
+use crate::tail_sampling::rules::random::Randomness;
+use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::tally::{Tally, Trigger};
 
-/// What all shards go by. Times are in nanoseconds.
+/// What all shards go by.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) hash: IdHash,
-    pub(crate) wait: u64,
-    /// 0: a root span triggers nothing.
-    pub(crate) wait_after_root: u64,
-    /// 0: no limit.
-    pub(crate) max_trace_bytes: u64,
+    /// From the first span to the decision, in milliseconds.
+    pub(crate) wait: u32,
+    /// From the root span, in milliseconds; 0: a root span triggers nothing.
+    pub(crate) wait_after_root: u32,
+    /// From the last span, in milliseconds; 0: silence triggers nothing.
+    pub(crate) wait_after_last: u32,
+    /// A trace of more bytes is decided. (`u32::MAX`: none can have more.)
+    pub(crate) max_trace_bytes: u32,
+    /// `u32::MAX`: no limit.
+    pub(crate) max_trace_spans: u32,
     /// Undecided traces per shard; `usize::MAX` for no limit.
     pub(crate) max_traces: usize,
+    /// Under pressure a trace of so many bytes is decided before older ones.
+    pub(crate) giant: u32,
+    /// Under stress the traces whose randomness is at least this are kept.
+    pub(crate) stress_threshold: u64,
+    /// In percent.
+    pub(crate) stress_percentage: f64,
+    pub(crate) randomness: Randomness,
     pub(crate) record: Record,
     pub(crate) block_size: usize,
     /// Ids per shard.
@@ -41,15 +58,10 @@ pub(crate) struct Settings {
 pub(crate) struct Arrival<'a> {
     pub(crate) message: &'a [u8],
     pub(crate) request: &'a Request,
+    /// In nanoseconds of the sampler's clock.
     pub(crate) now: u64,
-}
-
-/// A trace that is to be decided at `due`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Timer {
-    pub(super) due: u64,
-    pub(super) slot: u32,
-    pub(super) generation: u32,
+    /// New traces are to be decided by their id alone.
+    pub(crate) stress: bool,
 }
 
 /// The state of one shard; see the module's documentation.
@@ -58,13 +70,17 @@ pub(crate) struct Shard {
     pub(super) settings: Settings,
     pub(super) log: Log,
     pub(super) index: Index,
-    pub(super) slab: Slab,
+    pub(super) traces: Slab<Trace>,
     pub(super) headers: Headers,
-    pub(super) extras: Extras,
-    /// All traces in the order of arrival. Some may have been decided since.
-    pub(super) waiting: Fifo<Timer>,
+    pub(super) extras: TraceExtras,
+    /// All undecided traces in the order of arrival, among some that have been decided since.
+    pub(super) waiting: Fifo<Handle>,
     /// Traces whose root has come, in that order.
     pub(super) rooted: Fifo<Timer>,
+    /// Traces to look at for silence.
+    pub(super) silent: Ladder,
+    /// Traces that have grown to [`Settings::giant`], to twice that, and so on.
+    pub(super) giants: Vec<Fifo<Handle>>,
     /// Kept traces that wait to be handed on.
     pub(super) kept: Fifo<u32>,
     pub(super) kept_bytes: u64,
@@ -77,6 +93,8 @@ pub(crate) struct Shard {
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
     pub(super) batches: super::ingest::Batches,
+    /// The number of the next trace.
+    generation: u32,
     header_ids: Vec<u32>,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
@@ -89,11 +107,13 @@ impl Shard {
         Self {
             log: Log::new(settings.block_size),
             index: Index::with_capacity(settings.expected_traces),
-            slab: Slab::default(),
-            headers: Headers::default(),
-            extras: Extras::default(),
+            traces: Slab::default(),
+            headers: Headers::new(settings.block_size / 4),
+            extras: TraceExtras::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
+            silent: Ladder::new(settings.wait_after_last),
+            giants: Vec::new(),
             kept: Fifo::default(),
             kept_bytes: 0,
             kept_count: 0,
@@ -101,9 +121,10 @@ impl Shard {
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
             live_bytes: 0,
             tally: Tally::new(settings.rules.names.len()),
-            assembly: Assembly::new(settings.record),
+            assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
             batches: super::ingest::Batches::default(),
+            generation: 0,
             header_ids: Vec::new(),
             charged: 0,
             charged_pending: 0,
@@ -111,16 +132,52 @@ impl Shard {
         }
     }
 
-    /// Bytes of memory that the shard's contents take.
+    /// Bytes of memory: of blocks, tables, timers, headers and past decisions.
     pub(crate) fn footprint(&self) -> usize {
-        const PER_TRACE: usize = size_of::<Trace>() + Index::BYTES_PER_TRACE;
-        let timers = (self.waiting.len() + self.rooted.len()) * size_of::<Timer>();
-        self.log.bytes() + self.headers.bytes() + self.extras.bytes() + self.slab.used() * PER_TRACE + timers
+        self.log.charged()
+            + self.headers.bytes()
+            + self.tables()
+            + self.sampled.bytes()
+            + self.not_sampled.bytes()
+            + self.assembly.bytes()
+            + self.scratch.bytes()
+            + self.header_ids.capacity() * size_of::<u32>()
     }
 
-    /// Bytes of memory beyond the footprint that are kept for use again.
-    pub(crate) fn spare(&self) -> usize {
-        self.log.spare_bytes()
+    /// Bytes of what traces take beside their records: slots, index and timers.
+    pub(crate) fn tables(&self) -> usize {
+        self.traces.bytes()
+            + self.extras.bytes()
+            + self.index.bytes()
+            + self.waiting.bytes()
+            + self.rooted.bytes()
+            + self.silent.bytes()
+            + self.giants.iter().map(Fifo::bytes).sum::<usize>()
+            + self.kept.bytes()
+    }
+
+    /// By how much the footprints of all shards that `request` touches can grow, at most.
+    pub(crate) fn growth(settings: &Settings, request: &Request, bytes: usize) -> usize {
+        let (shards, runs) = (request.touched.len(), request.runs());
+        // What any one shard may need although little comes in.
+        let each = Slab::<Trace>::growth(0)
+            + TraceExtras::growth(0)
+            + Index::growth(0)
+            + 4 * Fifo::<Timer>::growth(0)
+            + Fifo::<Handle>::growth(0)
+            + Log::growth(settings.block_size, 0, 0)
+            + Headers::growth(0, 0);
+        // A shard knows a header only if one of its runs is below it.
+        let headers = (request.headers() * shards).min(2 * runs);
+        let header_bytes = (request.header_bytes() * shards).min(headers * request.widest_header());
+        shards * (each + request.headers() * size_of::<u32>())
+            + Slab::<Trace>::growth(runs)
+            + TraceExtras::growth(request.extras.len())
+            + Index::growth(runs)
+            + 4 * Fifo::<Timer>::growth(runs)
+            + Fifo::<Handle>::growth(runs)
+            + Log::growth(settings.block_size, runs, bytes)
+            + Headers::growth(headers, header_bytes)
     }
 
     /// Bytes of kept traces that wait to be handed on.
@@ -130,7 +187,7 @@ impl Shard {
 
     /// How many traces are undecided.
     pub(crate) fn pending(&self) -> usize {
-        self.slab.used() - self.kept_count
+        self.traces.used() - self.kept_count
     }
 
     /// What has been counted since the last call.
@@ -143,15 +200,14 @@ impl Shard {
         self.header_ids.clear();
         self.header_ids.resize(arrival.request.headers(), headers::NONE);
         for run in runs {
-            let Some(slot) = self.slot(run, arrival.now) else {
-                self.tally.late_not_sampled += u64::from(run.spans);
+            if let Some(slot) = self.slot(run, arrival) {
+                if self.settings.rules.span_ingest {
+                    self.begin_batch(slot);
+                }
+                self.add(slot, run, arrival);
+            } else {
                 self.tally.sampled_out += run.spans as usize;
-                continue;
-            };
-            if self.settings.rules.span_ingest {
-                self.begin_batch(slot);
             }
-            self.add(slot, run, arrival);
         }
         if self.settings.rules.span_ingest {
             self.decide_batches(arrival.now);
@@ -164,39 +220,85 @@ impl Shard {
     }
 
     /// The slot that `run` goes into; `None` if its trace was decided against.
-    fn slot(&mut self, run: &Run, now: u64) -> Option<u32> {
-        let slab = &self.slab;
-        let found = self.index.find(run.tag, |slot| slab.get(slot).is_some_and(|trace| trace.id == run.id));
+    fn slot(&mut self, run: &Run, arrival: Arrival<'_>) -> Option<u32> {
+        let traces = &self.traces;
+        let found = self.index.find(run.tag, |slot| traces.get(slot).is_some_and(|trace| trace.id == run.id));
         if found.is_some() {
             return found;
         }
-        let sampled = self.sampled.get(run.tag, &run.id);
-        if sampled.is_none() && self.not_sampled.get(run.tag, &run.id).is_some() {
-            return None;
+        let now = arrival.now;
+        if let Some(past) = self.sampled.get(run.tag, &run.id) {
+            self.tally.late(past.age(now));
+            self.tally.late_sampled += u64::from(run.spans);
+            return Some(self.keep(run, now, past.reason, None));
         }
-        let slot = self.slab.take(run.id, run.tag, now);
-        self.index.insert(run.tag, slot);
-        self.tally.traces += 1;
-        match sampled {
-            Some(reason) => self.keep_late(slot, reason, run.spans),
-            None => {
-                self.tally.new_traces += 1;
-                let generation = self.slab.get(slot).map_or(0, |trace| trace.generation);
-                self.waiting.push(Timer { due: now.saturating_add(self.settings.wait), slot, generation });
+        if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
+            self.tally.late(past.age(now));
+            if !self.settings.rules.is_late_error(&run.bits) {
+                self.tally.late_not_sampled += u64::from(run.spans);
+                return None;
             }
+            self.not_sampled.remove(run.tag, &run.id);
+            self.tally.late_errors += 1;
+            self.tally.late_sampled += u64::from(run.spans);
+            return Some(self.keep(run, now, LATE_ERROR, None));
+        }
+        self.tally.new_traces += 1;
+        if arrival.stress {
+            return self.decide_by_id(run, arrival);
+        }
+        let slot = self.new_trace(run, now);
+        let trace = self.handle(slot);
+        self.waiting.push(trace);
+        if !self.silent.is_empty() {
+            self.silent.set(Millis::of(now), self.settings.wait_after_last, trace);
         }
         Some(slot)
     }
 
-    fn keep_late(&mut self, slot: u32, reason: u16, spans: u32) {
-        self.tally.late_sampled += u64::from(spans);
-        if let Some(trace) = self.slab.get_mut(slot) {
+    fn new_trace(&mut self, run: &Run, now: u64) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self.traces.take(Trace::new(run.id, now, self.generation));
+        self.index.insert(run.tag, slot);
+        self.tally.traces += 1;
+        slot
+    }
+
+    fn handle(&self, slot: u32) -> Handle {
+        Handle { slot, generation: self.traces.get(slot).map_or(0, |trace| trace.generation) }
+    }
+
+    /// A slot for spans of a trace that is decided: for those that come after the decision, or, if
+    /// there is a `trigger`, for all.
+    fn keep(&mut self, run: &Run, now: u64, reason: u16, trigger: Option<Trigger>) -> u32 {
+        let slot = self.new_trace(run, now);
+        if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            trace.late = true;
+            match trigger {
+                Some(trigger) => trace.marks.set_trigger(trigger),
+                None => trace.marks = Marks::late(),
+            }
         }
         self.kept_count += 1;
         self.kept.push(slot);
+        slot
+    }
+
+    /// Stress: decides a trace at its first span, by its id.
+    #[cold]
+    fn decide_by_id(&mut self, run: &Run, arrival: Arrival<'_>) -> Option<u32> {
+        let now = arrival.now;
+        let given = arrival.request.extras.get(run.extra).given;
+        let kept = self.settings.randomness.of(&run.id, given) >= self.settings.stress_threshold;
+        let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
+        self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
+        if kept {
+            return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
+        }
+        let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(NO_REASON, now));
+        self.tally.forgotten[1] += u64::from(forgotten);
+        None
     }
 
     fn add(&mut self, slot: u32, run: &Run, arrival: Arrival<'_>) {
@@ -205,7 +307,7 @@ impl Shard {
         let Some(addr) = self.log.append(bytes, scope, run.spans, run.root) else {
             self.tally.no_room += run.spans as usize;
             // A trace without any record must not stay.
-            if self.slab.get(slot).is_some_and(|trace| trace.first == Addr::NONE) {
+            if self.traces.get(slot).is_some_and(|trace| trace.first == Addr::NONE) {
                 self.forget_empty(slot);
             }
             return;
@@ -214,7 +316,7 @@ impl Shard {
         let footprint = Log::footprint(bytes.len()) as u64;
         self.live_bytes += footprint;
         self.tally.held += i64::from(run.spans);
-        let Some(trace) = self.slab.get_mut(slot) else {
+        let Some(trace) = self.traces.get_mut(slot) else {
             return;
         };
         self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
@@ -226,19 +328,25 @@ impl Shard {
         }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
-        trace.bytes += bytes.len() as u64;
-        trace.footprint += footprint;
+        trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
+        trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
+        let units = trace.units;
+        trace.units = units.saturating_add((footprint / 8) as u32);
         trace.spans = trace.spans.saturating_add(run.spans);
         let last = std::mem::replace(&mut trace.last, addr);
         let is_first = last == Addr::NONE;
         if is_first {
             trace.first = addr;
         }
-        let root_came = run.root && !trace.has_root;
-        trace.has_root |= run.root;
+        let root_came = run.root && !trace.marks.has_root();
+        if run.root {
+            trace.marks.root_came();
+        }
         let kept = trace.state == State::Kept;
-        let too_large = self.settings.max_trace_bytes > 0 && trace.bytes > self.settings.max_trace_bytes;
-        let generation = trace.generation;
+        let too_large = trace.bytes > self.settings.max_trace_bytes || trace.bytes == u32::MAX;
+        let too_many = trace.spans >= self.settings.max_trace_spans;
+        let handle = Handle { slot, generation: trace.generation };
+        let grown = (units, trace.units);
         if is_first {
             self.log.add_first(addr);
         } else {
@@ -246,11 +354,38 @@ impl Shard {
         }
         if kept {
             self.kept_bytes += bytes.len() as u64;
-        } else if too_large {
+            return;
+        }
+        if grown.1 >= self.settings.giant / 8 {
+            self.note_giant(handle, grown);
+        }
+        if too_large {
             self.decide_too_large(slot, arrival.now);
+        } else if too_many {
+            self.decide_now(slot, Trigger::Spans, arrival.now);
         } else if root_came && self.settings.wait_after_root > 0 {
-            let due = arrival.now.saturating_add(self.settings.wait_after_root);
-            self.rooted.push(Timer { due, slot, generation });
+            let due = Millis::of(arrival.now).after(self.settings.wait_after_root);
+            self.rooted.push(Timer { due, trace: handle });
+        }
+    }
+
+    /// Which class of giants a trace of so many units belongs to.
+    pub(super) fn giant_class(&self, units: u32) -> Option<u32> {
+        (units / (self.settings.giant / 8).max(1)).checked_ilog2()
+    }
+
+    /// A trace has grown from so many units to so many.
+    fn note_giant(&mut self, trace: Handle, (before, after): (u32, u32)) {
+        let class = self.giant_class(after);
+        if class == self.giant_class(before) {
+            return;
+        }
+        let class = class.unwrap_or_default() as usize;
+        while self.giants.len() <= class {
+            self.giants.push(Fifo::default());
+        }
+        if let Some(queue) = self.giants.get_mut(class) {
+            queue.push(trace);
         }
     }
 
@@ -265,9 +400,9 @@ impl Shard {
             return headers::NONE;
         };
         let parent = if scope.parent == NO_PARENT { headers::NONE } else { self.scope(scope.parent, request) };
-        // The block after the current one, in case that one is full.
-        let block = self.log.current() + 1;
-        let id = self.headers.intern(bytes, scope.hash, parent, block, self.log.oldest());
+        // Where its first record will be is noted when it is there.
+        let oldest = self.log.oldest();
+        let id = self.headers.intern(bytes, scope.hash, parent, self.log.current().max(oldest), oldest);
         if let Some(known) = self.header_ids.get_mut(header as usize) {
             *known = id;
         }
@@ -276,7 +411,7 @@ impl Shard {
 
     /// Takes back a slot that got no record. (A kept one goes when its turn comes.)
     fn forget_empty(&mut self, slot: u32) {
-        if self.slab.get(slot).is_some_and(|trace| trace.state == State::Pending) {
+        if self.traces.get(slot).is_some_and(|trace| trace.state == State::Pending) {
             self.remove(slot);
         }
     }

@@ -1,146 +1,209 @@
-//! The folded state of traces.
+//! Slots that never move, in chunks that are given back when they are empty.
+//!
+//! The lowest chunk with room is filled first, so that the higher ones run empty when there is less to
+//! hold. Growing copies the list of chunks at most, never what is in them.
 
-use super::log::Addr;
-use crate::tail_sampling::rules::extra::{Extras, NO_EXTRA};
-use crate::tail_sampling::rules::{Bits, Facts};
+/// What can be in a slot.
+pub(super) trait Slot {
+    /// What an unused slot holds.
+    fn empty() -> Self;
 
-/// Where a trace stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// The slot is unused.
-    Free,
-    /// Not decided.
-    Pending,
-    /// Decided to be kept, and not yet handed on.
-    Kept,
+    /// A place for a number that nothing else needs while the slot is not in use.
+    fn link(&mut self) -> &mut u32;
 }
 
-/// What is known of a trace.
-#[derive(Debug, Clone)]
-pub(super) struct Trace {
-    pub(super) id: [u8; 16],
-    pub(super) bits: Bits,
-    /// The earliest start that is set; `u64::MAX` if none is.
-    pub(super) start: u64,
-    /// The latest end.
-    pub(super) end: u64,
-    /// When its first span came, in nanoseconds of the sampler's clock.
-    pub(super) arrival: u64,
-    /// Bytes of spans.
-    pub(super) bytes: u64,
-    /// Bytes in the log.
-    pub(super) footprint: u64,
-    pub(super) spans: u32,
-    pub(super) first: Addr,
-    pub(super) last: Addr,
-    /// Bits of the hash of its id.
-    pub(super) tag: u32,
-    /// How often the slot was used before: tells a stale reference from a good one.
-    pub(super) generation: u32,
-    /// A place in the shard's extras.
-    pub(super) extra: u32,
-    /// Why it is kept, as an index into the rule set's reasons; `u16::MAX` for no reason.
-    pub(super) reason: u16,
-    pub(super) trigger: u8,
-    pub(super) state: State,
-    /// A root span has arrived.
-    pub(super) has_root: bool,
-    /// The reason has been written to one of its spans.
-    pub(super) recorded: bool,
-    /// It was decided before, and these are spans that came later.
-    pub(super) late: bool,
-}
-
-impl Trace {
-    const EMPTY: Self = Self {
-        id: [0; 16],
-        bits: Bits::NONE,
-        start: u64::MAX,
-        end: 0,
-        arrival: 0,
-        bytes: 0,
-        footprint: 0,
-        spans: 0,
-        first: Addr::NONE,
-        last: Addr::NONE,
-        tag: 0,
-        generation: 0,
-        extra: NO_EXTRA,
-        reason: u16::MAX,
-        trigger: 0,
-        state: State::Free,
-        has_root: false,
-        recorded: false,
-        late: false,
-    };
-
-    pub(super) fn facts<'a>(&'a self, extras: &'a Extras) -> Facts<'a> {
-        Facts {
-            id: &self.id,
-            bits: &self.bits,
-            start: self.start,
-            end: self.end,
-            spans: u64::from(self.spans),
-            bytes: self.bytes,
-            extra: extras.get(self.extra),
-        }
-    }
-}
-
-const CHUNK_BITS: u32 = 9;
+const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
+const NONE: u32 = u32::MAX;
+const WORD: usize = u64::BITS as usize;
 
-/// Traces in slots that never move.
-#[derive(Debug, Default)]
-pub(super) struct Slab {
-    chunks: Vec<Box<[Trace]>>,
-    free: Vec<u32>,
+#[derive(Debug)]
+struct Chunk<T> {
+    /// Empty if the chunk has no memory.
+    slots: Box<[T]>,
+    /// The first of its free slots, which are linked.
+    free: u32,
+    used: u32,
+}
+
+/// Numbered slots.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    chunks: Vec<Chunk<T>>,
+    /// A bit for each chunk: it has a free slot, or no memory.
+    room: Vec<u64>,
+    /// No word of `room` before this has a bit set.
+    lowest: usize,
+    /// Chunks with memory.
+    allocated: usize,
+    /// An empty chunk that keeps its memory, so that nothing goes back and forth.
+    idle: Option<usize>,
     used: usize,
 }
 
-impl Slab {
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), room: Vec::new(), lowest: 0, allocated: 0, idle: None, used: 0 }
+    }
+}
+
+impl<T: Slot> Slab<T> {
+    /// Memory of `slots` slots that come one after the other, at most.
+    pub(super) const fn growth(slots: usize) -> usize {
+        (slots / CHUNK + 1) * (CHUNK * size_of::<T>() + 4 * size_of::<Chunk<T>>())
+    }
+
     /// How many slots are in use.
     pub(super) fn used(&self) -> usize {
         self.used
     }
 
-    #[inline]
-    pub(super) fn get(&self, slot: u32) -> Option<&Trace> {
-        self.chunks.get((slot >> CHUNK_BITS) as usize)?.get(slot as usize % CHUNK)
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        // Lists are charged as if they had just doubled, so that the charge grows smoothly.
+        let list = self.chunks.capacity().max(2 * self.chunks.len()) * (size_of::<Chunk<T>>() + 1);
+        self.allocated * CHUNK * size_of::<T>() + list
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Trace> {
-        self.chunks.get_mut((slot >> CHUNK_BITS) as usize)?.get_mut(slot as usize % CHUNK)
+    pub(super) fn get(&self, slot: u32) -> Option<&T> {
+        self.chunks.get((slot >> CHUNK_BITS) as usize)?.slots.get(slot as usize % CHUNK)
     }
 
-    /// A slot for a new trace.
-    pub(super) fn take(&mut self, id: [u8; 16], tag: u32, arrival: u64) -> u32 {
-        if self.free.is_empty() {
-            let base = (self.chunks.len() << CHUNK_BITS) as u32;
-            self.chunks.push(vec![Trace::EMPTY; CHUNK].into());
-            self.free.extend((base..base + CHUNK as u32).rev());
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.chunks.get_mut((slot >> CHUNK_BITS) as usize)?.slots.get_mut(slot as usize % CHUNK)
+    }
+
+    /// Puts `value` into a free slot.
+    pub(super) fn take(&mut self, value: T) -> u32 {
+        let index = self.chunk_with_room();
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            return NONE;
+        };
+        if chunk.slots.is_empty() {
+            chunk.slots = (1..=CHUNK as u32)
+                .map(|next| {
+                    let mut slot = T::empty();
+                    *slot.link() = next;
+                    slot
+                })
+                .collect();
+            chunk.free = 0;
+            self.allocated += 1;
         }
-        let slot = self.free.pop().unwrap_or_default();
+        if self.idle == Some(index) {
+            self.idle = None;
+        }
+        let place = chunk.free;
+        if let Some(slot) = chunk.slots.get_mut(place as usize) {
+            chunk.free = *slot.link();
+            *slot = value;
+        }
+        chunk.used += 1;
         self.used += 1;
-        if let Some(trace) = self.get_mut(slot) {
-            let generation = trace.generation;
-            *trace = Trace { id, tag, arrival, generation, state: State::Pending, ..Trace::EMPTY };
+        if chunk.used as usize == CHUNK
+            && let Some(word) = self.room.get_mut(index / WORD)
+        {
+            *word &= !(1 << (index % WORD));
         }
-        slot
+        (index << CHUNK_BITS) as u32 | place
     }
 
-    pub(super) fn give_back(&mut self, slot: u32) {
-        if let Some(trace) = self.get_mut(slot) {
-            trace.state = State::Free;
-            trace.generation = trace.generation.wrapping_add(1);
-            self.used -= 1;
-            self.free.push(slot);
+    fn chunk_with_room(&mut self) -> usize {
+        while let Some(&word) = self.room.get(self.lowest) {
+            if word != 0 {
+                return self.lowest * WORD + word.trailing_zeros() as usize;
+            }
+            self.lowest += 1;
         }
+        let index = self.chunks.len();
+        self.chunks.push(Chunk { slots: Box::default(), free: 0, used: 0 });
+        // As many bits as there are chunks, so a full last word begins the next.
+        if index.is_multiple_of(WORD) {
+            self.room.push(0);
+        }
+        self.lowest = index / WORD;
+        if let Some(word) = self.room.get_mut(self.lowest) {
+            *word |= 1 << (index % WORD);
+        }
+        index
+    }
+
+    /// Empties a slot that is in use.
+    pub(super) fn give_back(&mut self, slot: u32) {
+        let index = (slot >> CHUNK_BITS) as usize;
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            return;
+        };
+        let place = slot as usize % CHUNK;
+        let Some(entry) = chunk.slots.get_mut(place) else {
+            return;
+        };
+        *entry = T::empty();
+        *entry.link() = chunk.free;
+        chunk.free = place as u32;
+        chunk.used -= 1;
+        self.used -= 1;
+        if chunk.used == 0 {
+            match self.idle {
+                None => self.idle = Some(index),
+                Some(_) => {
+                    chunk.slots = Box::default();
+                    self.allocated -= 1;
+                }
+            }
+        }
+        if let Some(word) = self.room.get_mut(index / WORD) {
+            *word |= 1 << (index % WORD);
+        }
+        self.lowest = self.lowest.min(index / WORD);
     }
 
     /// All slots, used or not.
     pub(super) fn slots(&self) -> std::ops::Range<u32> {
         0..(self.chunks.len() << CHUNK_BITS) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Slot for u32 {
+        fn empty() -> Self {
+            NONE
+        }
+
+        fn link(&mut self) -> &mut u32 {
+            self
+        }
+    }
+
+    /// Beside a map, through growing and shrinking; and memory goes when slots do.
+    #[test]
+    fn slots_hold_what_was_put_in_and_memory_is_given_back() {
+        use rand::{RngExt, SeedableRng};
+        let mut rng = rand::rngs::StdRng::seed_from_u64(5);
+        let mut slab = Slab::<u32>::default();
+        let mut model = std::collections::BTreeMap::new();
+        for round in 0..60_000u32 {
+            let growing = (round / 20_000).is_multiple_of(2);
+            if rng.random_bool(if growing { 0.9 } else { 0.1 }) || model.is_empty() {
+                let slot = slab.take(round);
+                assert_eq!(model.insert(slot, round), None, "the slot was free");
+            } else {
+                let nth = rng.random_range(0..model.len());
+                let slot = *model.keys().nth(nth).unwrap();
+                assert_eq!(slab.get(slot), model.remove(&slot).as_ref());
+                slab.give_back(slot);
+            }
+            assert_eq!(slab.used(), model.len());
+        }
+        for (&slot, value) in &model {
+            assert_eq!(slab.get(slot), Some(value));
+            slab.give_back(slot);
+        }
+        assert_eq!((slab.used(), slab.allocated), (0, 1));
     }
 }

@@ -1,11 +1,13 @@
 //! The configuration, as it is written in YAML.
 //!
 //! `policies` and every top-level key of the Collector are read as the Collector reads them, except
-//! that what it ignores or panics on is an error here. `rules`, `memory_limit_mib`, `record` and
+//! that what it ignores or panics on is an error here. `rules`, `decision_wait_after_last_span`,
+//! `span_limit`, `late_errors`, `memory_limit_mib`, `memory_limit_percentage`, `stress`, `record` and
 //! `hash_salt` are ours.
 
 mod policies;
 mod rules;
+mod stress;
 
 use nyquist_core::config::{Check, Duration, Validate};
 use serde::Deserialize;
@@ -20,6 +22,10 @@ pub use rules::{
     Match, NameCondition, RuleConfig, ScalarValue, SpanCountCondition, StatusCondition,
 };
 
+pub use stress::StressConfig;
+
+use super::budget;
+use super::buffer::cache_bytes;
 use super::rules::compile;
 
 /// The `tail_sampling` section.
@@ -34,6 +40,12 @@ pub struct TailSamplingConfig {
     pub decision_wait: Duration,
     /// How long after its root span a trace is decided, if that is earlier (0: no such trigger).
     pub decision_wait_after_root_received: Duration,
+    /// How long after its last span a trace is decided, if that is earlier (0: no such trigger).
+    pub decision_wait_after_last_span: Duration,
+    /// A trace of so many spans is decided at once (0: no limit).
+    pub span_limit: u32,
+    /// What a late span with an error does to a trace that was decided against.
+    pub late_errors: LateErrors,
     /// At most so many undecided traces; beyond, the oldest are decided early. Unset or 0: only
     /// the byte budget counts.
     pub num_traces: Option<u64>,
@@ -47,8 +59,9 @@ pub struct TailSamplingConfig {
     pub sample_on_first_match: bool,
     /// Discard undecided traces on shutdown, instead of deciding them on what has arrived (false).
     pub drop_pending_traces_on_shutdown: bool,
-    /// A trace that grows beyond so many bytes is decided at once (0: no limit).
-    pub maximum_trace_size_bytes: u64,
+    /// A trace that grows beyond so many bytes is decided at once (0: no limit). Unset: no limit for
+    /// `policies`, as in the Collector; a sixteenth of the byte budget for `rules`.
+    pub maximum_trace_size_bytes: Option<u64>,
     /// How many shards; 0 means the next power of two that is at least twice the number of cores.
     pub num_shards: u32,
     /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
@@ -56,8 +69,14 @@ pub struct TailSamplingConfig {
     pub sampling_strategy: String,
     /// Not available.
     pub tail_storage: Option<String>,
-    /// The byte budget of the buffer in MiB; 0 means a quarter of the memory limit of the process.
+    /// The byte budget of the buffer in MiB (0: see `memory_limit_percentage`).
     pub memory_limit_mib: u64,
+    /// The byte budget as a part of the memory that the process may use: that of its control group, or
+    /// of the machine (0: 25).
+    pub memory_limit_percentage: u32,
+    /// What to do when the buffer stays nearly full (unset: nothing beyond early decisions and, at the
+    /// limit, refusals).
+    pub stress: Option<StressConfig>,
     /// Which spans of a kept trace say why it was kept.
     pub record: Record,
     /// Keep everything, and record what would have been decided (false).
@@ -80,17 +99,22 @@ impl Default for TailSamplingConfig {
             rules: Vec::new(),
             decision_wait: Duration::from_secs(30),
             decision_wait_after_root_received: Duration::default(),
+            decision_wait_after_last_span: Duration::default(),
+            span_limit: 0,
+            late_errors: LateErrors::Follow,
             num_traces: None,
             block_on_overflow: false,
             expected_new_traces_per_sec: 0,
             decision_cache: DecisionCacheConfig::default(),
             sample_on_first_match: false,
             drop_pending_traces_on_shutdown: false,
-            maximum_trace_size_bytes: 0,
+            maximum_trace_size_bytes: None,
             num_shards: 0,
             sampling_strategy: TRACE_COMPLETE.to_owned(),
             tail_storage: None,
             memory_limit_mib: 0,
+            memory_limit_percentage: 0,
+            stress: None,
             record: Record::Root,
             dry_run: false,
             tracestate: None,
@@ -101,7 +125,19 @@ impl Default for TailSamplingConfig {
     }
 }
 
-/// How many past decisions are remembered. Unset: the defaults; 0: none.
+/// What a late span with an error does to a trace that was decided against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LateErrors {
+    /// Nothing: it follows the decision.
+    #[default]
+    Follow,
+    /// The trace is kept from then on, and marked as incomplete.
+    Keep,
+}
+
+/// How many past decisions are remembered. Unset: the defaults, or fewer, so that both caches together
+/// do not take more than a sixteenth of the byte budget; 0: none.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct DecisionCacheConfig {
@@ -112,16 +148,17 @@ pub struct DecisionCacheConfig {
 }
 
 impl DecisionCacheConfig {
-    /// How many kept ids are remembered.
-    #[must_use]
-    pub fn sampled(&self) -> u64 {
-        self.sampled_cache_size.unwrap_or(1 << 16)
-    }
+    const SAMPLED: u64 = 1 << 16;
+    const NON_SAMPLED: u64 = 1 << 19;
 
-    /// How many other ids are remembered.
-    #[must_use]
-    pub fn non_sampled(&self) -> u64 {
-        self.non_sampled_cache_size.unwrap_or(1 << 19)
+    /// How many kept and how many other ids are remembered, with a byte budget of `limit`.
+    pub(super) fn sizes(&self, limit: u64) -> (u64, u64) {
+        let part = (limit / 16) as f64 / cache_bytes(Self::SAMPLED + Self::NON_SAMPLED) as f64;
+        let default = |size: u64| (size as f64 * part.min(1.0)) as u64;
+        (
+            self.sampled_cache_size.unwrap_or(default(Self::SAMPLED)),
+            self.non_sampled_cache_size.unwrap_or(default(Self::NON_SAMPLED)),
+        )
     }
 }
 
@@ -150,9 +187,13 @@ const TRACE_COMPLETE: &str = "trace-complete";
 /// Policies are asked about each batch alone.
 pub(super) const SPAN_INGEST: &str = "span-ingest";
 const MAX_SHARDS: u32 = 256;
-const MAX_CACHE: u64 = 1 << 26;
+/// The part of the budget that past decisions may take: half of it.
+const MAX_CACHE_PART: u64 = 2;
+const MAX_MEMORY_PERCENTAGE: u32 = 90;
+/// Timers count milliseconds in 32 bits.
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 /// Below this a shard would have no room for a handful of requests.
-const MIN_MEMORY_MIB: u64 = 4;
+pub(super) const MIN_MEMORY_MIB: u64 = 4;
 /// What the addresses of one shard can span, with some room for requests in flight.
 pub(super) const MAX_MEMORY_MIB: u64 = 30 << 10;
 
@@ -200,13 +241,38 @@ impl TailSamplingConfig {
         if self.memory_limit_mib > MAX_MEMORY_MIB {
             problems.add(&["memory_limit_mib"], format!("too large: at most {MAX_MEMORY_MIB} for one processor"));
         }
-        for (key, size) in [
-            ("sampled_cache_size", self.decision_cache.sampled()),
-            ("non_sampled_cache_size", self.decision_cache.non_sampled()),
-        ] {
-            if size > MAX_CACHE {
-                problems.add(&["decision_cache", key], format!("{size} is too large: at most {MAX_CACHE}"));
-            }
+        if self.memory_limit_percentage > MAX_MEMORY_PERCENTAGE {
+            let message = format!("{} is too large: at most {MAX_MEMORY_PERCENTAGE}", self.memory_limit_percentage);
+            problems.add(&["memory_limit_percentage"], message);
+        }
+        if self.memory_limit_mib > 0 && self.memory_limit_percentage > 0 {
+            problems.add(
+                &["memory_limit_percentage"],
+                "memory_limit_mib and memory_limit_percentage exclude each other: keep one of the two",
+            );
+        }
+        if self.decision_wait.0 > MAX_WAIT {
+            problems.add(&["decision_wait"], "too long: at most 168h");
+        }
+        let (sampled, non_sampled) = self.decision_cache.sizes(budget::limit(self));
+        let caches = cache_bytes(sampled).saturating_add(cache_bytes(non_sampled));
+        if caches > budget::limit(self) / MAX_CACHE_PART {
+            let message = format!(
+                "these sizes take {} MiB, more than half of the byte budget of {} MiB: choose smaller ones, or a larger \
+                 memory_limit_mib",
+                caches >> 20,
+                budget::limit(self) >> 20
+            );
+            problems.add(&["decision_cache"], message);
+        }
+        if self.late_errors == LateErrors::Keep && non_sampled == 0 {
+            problems.add(
+                &["late_errors"],
+                "keep needs the decisions against traces: set decision_cache::non_sampled_cache_size, or remove this key",
+            );
+        }
+        if let Some(stress) = &self.stress {
+            stress.check(&mut problems);
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
-use super::bits::CAPACITY;
+use super::bits::{Bits, CAPACITY};
 use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
 use super::lists::List;
@@ -17,7 +17,7 @@ use super::prefix::PrefixTest;
 use super::trace_state::{Change, TraceStateTest};
 use super::verdict::{Decision, Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
-use crate::tail_sampling::config::{SPAN_INGEST, TailSamplingConfig};
+use crate::tail_sampling::config::{LateErrors, SPAN_INGEST, TailSamplingConfig};
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) struct Reason {
 
 /// Which part of traces is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Odds {
+pub(crate) enum Odds {
     /// Those whose randomness is not below this.
     Threshold(u64),
     /// It depends on what else there is.
@@ -101,6 +101,9 @@ pub(crate) struct RuleSet {
     writes_trace_state: bool,
     /// Everything is kept, and decisions are only recorded.
     pub(crate) dry_run: Option<DryRun>,
+    /// What makes a late span an error: status ERROR and an exception. None: late errors are like any
+    /// late span.
+    late_errors: Option<[Expr; 2]>,
     judge: Judge,
 }
 
@@ -112,14 +115,22 @@ impl RuleSet {
 
     /// What becomes of the `tracestate` of the spans of a trace that is kept for `reason`.
     pub(crate) fn trace_state_change(&self, reason: u16, id: &[u8; 16]) -> Option<Change> {
-        if !self.writes_trace_state {
-            return None;
-        }
-        match self.reasons.get(usize::from(reason))?.odds {
+        self.change_to(self.reasons.get(usize::from(reason))?.odds, id)
+    }
+
+    /// What becomes of it when the trace was kept with these odds, whatever the rules.
+    pub(crate) fn change_to(&self, odds: Odds, id: &[u8; 16]) -> Option<Change> {
+        match odds {
+            _ if !self.writes_trace_state => None,
             Odds::Threshold(0) => None,
             Odds::Threshold(threshold) => Some(Change::Threshold { threshold, rv: self.judge.derived_randomness(id) }),
             Odds::Unknown => Some(Change::Erase),
         }
+    }
+
+    /// Do these late spans bring their trace back?
+    pub(crate) fn is_late_error(&self, bits: &Bits) -> bool {
+        self.late_errors.as_ref().is_some_and(|errors| errors.iter().any(|error| error.holds_for_span(bits)))
     }
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
@@ -220,6 +231,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
     } else {
         compile_policies::compile(config, &mut builder)
     };
+    let late_errors = (config.late_errors == LateErrors::Keep).then(|| [builder.status(2), builder.exception()]);
     if builder.next_bit > CAPACITY {
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
@@ -241,6 +253,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         span_ingest,
         writes_trace_state: trace_state && dry_run.is_none(),
         dry_run,
+        late_errors,
         judge,
     }
 }

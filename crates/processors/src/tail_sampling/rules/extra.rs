@@ -38,10 +38,12 @@ pub(crate) struct Extra {
     pub(crate) marks: Marks,
     /// What a rule that only tries would have decided: an index into the reasons.
     pub(crate) tried: Option<u16>,
+    /// For whoever keeps extras, while this one is not in use.
+    pub(crate) link: u32,
 }
 
 impl Extra {
-    pub(crate) const NONE: Self = Self { given: Given::NOTHING, marks: [0; MAX_KEYS], tried: None };
+    pub(crate) const NONE: Self = Self { given: Given::NOTHING, marks: [0; MAX_KEYS], tried: None, link: 0 };
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.given.merge(other.given);
@@ -58,14 +60,17 @@ impl Extra {
 /// No extra.
 pub(crate) const NO_EXTRA: u32 = u32::MAX;
 
-/// Extras in places that can be used again.
+/// The extras of a request's runs.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     entries: Vec<Extra>,
-    free: Vec<u32>,
 }
 
 impl Extras {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// What is kept at `place`, which may be [`NO_EXTRA`].
     pub(crate) fn get(&self, place: u32) -> &Extra {
         self.entries.get(place as usize).unwrap_or(&Extra::NONE)
@@ -74,31 +79,15 @@ impl Extras {
     /// Adds to what is kept at `place`, and takes a place first if that is [`NO_EXTRA`].
     pub(crate) fn at(&mut self, place: &mut u32) -> Option<&mut Extra> {
         if *place == NO_EXTRA {
-            *place = self.free.pop().unwrap_or_else(|| {
-                self.entries.push(Extra::NONE);
-                (self.entries.len() - 1) as u32
-            });
+            self.entries.push(Extra::NONE);
+            *place = (self.entries.len() - 1) as u32;
         }
         self.entries.get_mut(*place as usize)
-    }
-
-    /// Gives a place back.
-    pub(crate) fn remove(&mut self, place: u32) {
-        if let Some(entry) = self.entries.get_mut(place as usize) {
-            *entry = Extra::NONE;
-            self.free.push(place);
-        }
-    }
-
-    /// Bytes of memory in use.
-    pub(crate) fn bytes(&self) -> usize {
-        (self.entries.len() - self.free.len()) * size_of::<Extra>()
     }
 
     /// Forgets everything; keeps room for `keep`.
     pub(crate) fn clear(&mut self, keep: usize) {
         self.entries.clear();
-        self.free.clear();
         if self.entries.capacity() > keep {
             self.entries.shrink_to(keep);
         }

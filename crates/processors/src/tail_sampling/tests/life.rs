@@ -5,8 +5,8 @@ use nyquist_core::telemetry::Entry;
 use prost::Message;
 
 use super::support::{
-    Id, KeptSpan, Rig, attribute, by_trace, exception, failed, millis, request, resource, resource_spans, secs, span,
-    text,
+    Id, KeptSpan, Rig, attribute, by_trace, child, exception, failed, id_of, large_span, millis, request, resource,
+    resource_spans, secs, span, text,
 };
 use nyquist_core::proto::common::v1::InstrumentationScope;
 use nyquist_core::proto::common::v1::any_value::Value;
@@ -26,47 +26,6 @@ rules: [{name: all, sampling_percentage: 100}]
 
 fn config(base: &str, more: &str) -> Rig {
     Rig::new(&format!("{base}\n{more}"))
-}
-
-fn child(id: Id) -> Span {
-    Span { parent_span_id: vec![1; 8], span_id: vec![9; 8], ..span(id) }
-}
-
-/// When the trace is decided, found by looking every 10 ms.
-fn decided_at(rig: &Rig, from: u64, to: u64) -> Option<u64> {
-    (from..=to).step_by(10).find(|&at| {
-        rig.decide(millis(at));
-        rig.sampler.pending() == 0
-    })
-}
-
-#[test]
-fn a_trace_is_decided_when_its_wait_is_over() {
-    let rig = config(EVERYTHING, "decision_wait: 500ms");
-    rig.insert(&request(vec![span(T1)]), millis(100));
-    rig.insert(&request(vec![child(T1)]), millis(400));
-    assert_eq!(decided_at(&rig, 0, 2000), Some(600));
-    assert_eq!(rig.take(millis(600)).len(), 2);
-}
-
-#[test]
-fn a_root_span_moves_the_decision_forward_and_never_back() {
-    let rig = config(
-        EVERYTHING,
-        "{decision_wait: 30s, decision_wait_after_root_received: 5s}"
-            .trim_matches(['{', '}'])
-            .replace(", ", "\n")
-            .as_str(),
-    );
-    rig.insert(&request(vec![child(T1)]), secs(0));
-    rig.insert(&request(vec![span(T1)]), secs(3));
-    rig.insert(&request(vec![span(T1)]), secs(4));
-    assert_eq!(decided_at(&rig, 0, 40_000), Some(8000));
-    assert_eq!(rig.metric("decisions", &[("policy", "all"), ("trigger", "root"), ("decision", "sampled")]), 1);
-
-    let rig = config(EVERYTHING, "decision_wait: 5s\ndecision_wait_after_root_received: 10s");
-    rig.insert(&request(vec![span(T1)]), secs(0));
-    assert_eq!(decided_at(&rig, 0, 40_000), Some(5000));
 }
 
 #[test]
@@ -325,18 +284,6 @@ fn foreign_bytes_do_no_harm() {
     assert_eq!(rig.ledger.held_count(), 0);
 }
 
-fn large_span(id: Id, filling: usize) -> Span {
-    Span { attributes: vec![attribute("filling", text(&"x".repeat(filling)))], ..span(id) }
-}
-
-fn id_of(number: u64) -> Id {
-    // Random-looking, so that rates apply.
-    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut id = [7; 16];
-    id[8..].copy_from_slice(&(number ^ number >> 29).to_be_bytes());
-    id
-}
-
 /// Ten times as much as there is room for comes in within the wait: the oldest traces are decided
 /// early, by the same rules, and everything is accounted for.
 #[test]
@@ -409,6 +356,7 @@ fn a_long_trace_does_not_hold_the_memory_of_others() {
         "
 memory_limit_mib: 256
 num_shards: 1
+decision_cache: {sampled_cache_size: 1000, non_sampled_cache_size: 1000}
 decision_wait: 1h
 decision_wait_after_root_received: 100ms
 rules: [{name: children, sampling_percentage: 100, when: {span_count: {min: 1000}}}]
@@ -471,30 +419,4 @@ rules: [{name: none, sampling_percentage: 0}]
         assert!(rig.sampler.memory() < 20 << 20, "{}", rig.sampler.memory());
     }
     assert_eq!(rig.ledger.dropped_count(DropReason::MemoryPressure), 0);
-}
-
-/// Traces of ten spans of about 410 bytes: what the buffer takes over what came over the wire.
-#[test]
-fn memory_stays_near_the_wire_size() {
-    let rig = Rig::new(
-        "
-memory_limit_mib: 512
-num_shards: 4
-rules: [{name: some, sampling_percentage: 10}]
-",
-    );
-    let mut wire = 0;
-    for group in 0..2000u64 {
-        // Ten traces per request, one span of each at a time, so that no runs form.
-        let ids: Vec<Id> = (0..10).map(|trace| id_of(group * 10 + trace)).collect();
-        for _ in 0..10 {
-            let message = request(ids.iter().map(|&id| large_span(id, 330)).collect()).encode_to_vec();
-            wire += message.len();
-            rig.sampler.insert(&message, secs(0)).unwrap();
-        }
-    }
-    let ratio = rig.sampler.memory() as f64 / wire as f64;
-    assert!(ratio < 1.25, "{ratio}");
-    // Ten blocks' worth of slack aside, nothing but records, headers and tables.
-    assert!(ratio > 0.95, "{ratio}");
 }

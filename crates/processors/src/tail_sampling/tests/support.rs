@@ -92,6 +92,16 @@ pub(crate) fn read_config(yaml: &str) -> Result<TailSamplingConfig, String> {
     }
 }
 
+/// Whatever a test does, the budget is kept.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let (peak, limit) = (self.sampler.peak_memory(), self.sampler.memory_limit());
+            assert!(peak <= limit, "{peak} bytes were in use, of {limit}");
+        }
+    }
+}
+
 /// A span that was kept, with where it stood.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeptSpan {
@@ -176,6 +186,22 @@ pub(crate) fn span(id: Id) -> Span {
 pub(crate) fn failed(mut span: Span) -> Span {
     span.status = Some(Status { code: 2, ..Status::default() });
     span
+}
+
+pub(crate) fn child(id: Id) -> Span {
+    Span { parent_span_id: vec![1; 8], span_id: vec![9; 8], ..span(id) }
+}
+
+pub(crate) fn large_span(id: Id, filling: usize) -> Span {
+    Span { attributes: vec![attribute("filling", text(&"x".repeat(filling)))], ..span(id) }
+}
+
+pub(crate) fn id_of(number: u64) -> Id {
+    // Random-looking, so that rates apply.
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut id = [7; 16];
+    id[8..].copy_from_slice(&(number ^ number >> 29).to_be_bytes());
+    id
 }
 
 pub(crate) fn exception() -> Event {

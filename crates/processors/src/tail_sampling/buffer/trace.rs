@@ -1,0 +1,170 @@
+//! The folded state of a trace.
+
+use super::extras::TraceExtras;
+use super::log::Addr;
+use super::slab::Slot;
+use super::timers::Millis;
+use crate::tail_sampling::rules::extra::NO_EXTRA;
+use crate::tail_sampling::rules::{Bits, Facts};
+use crate::tail_sampling::tally::Trigger;
+
+/// Where a trace stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The slot is unused.
+    Free,
+    /// Not decided.
+    Pending,
+    /// About to be decided.
+    Due,
+    /// Decided to be kept, and not yet handed on.
+    Kept,
+}
+
+/// No policy or rule is the reason.
+pub(super) const NO_REASON: u16 = u16::MAX;
+/// A late error is: the trace itself was decided against.
+pub(super) const LATE_ERROR: u16 = u16::MAX - 1;
+/// Stress is: the trace was decided by its id alone.
+pub(super) const STRESS: u16 = u16::MAX - 2;
+
+/// What is known of a trace.
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    pub(super) id: [u8; 16],
+    pub(super) bits: Bits,
+    /// The earliest start that is set; `u64::MAX` if none is.
+    pub(super) start: u64,
+    /// The latest end.
+    pub(super) end: u64,
+    /// When its first span came.
+    pub(super) arrival: Millis,
+    /// Bytes of spans. (No trace is undecided that has more than fit.)
+    pub(super) bytes: u32,
+    /// When its last span came, in milliseconds after the first.
+    pub(super) last_seen: u32,
+    /// Bytes in the log, in units of 8.
+    pub(super) units: u32,
+    pub(super) spans: u32,
+    pub(super) first: Addr,
+    pub(super) last: Addr,
+    /// The number of this trace: tells a stale reference to the slot from a good one.
+    pub(super) generation: u32,
+    /// A place in the shard's extras.
+    pub(super) extra: u32,
+    /// Why it is kept, as an index into the rule set's reasons, or one of the constants above.
+    pub(super) reason: u16,
+    pub(super) state: State,
+    pub(super) marks: Marks,
+}
+
+/// What decided a trace, and two facts about it, in one byte.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    const HAS_ROOT: u8 = 0x80;
+    const RECORDED: u8 = 0x40;
+    const TRIGGER: u8 = 0x3f;
+    /// In place of a trigger.
+    const LATE: u8 = 0x3f;
+
+    /// Of a trace that was decided before; these are spans that came later.
+    pub(super) fn late() -> Self {
+        Self(Self::LATE)
+    }
+
+    pub(super) fn is_late(self) -> bool {
+        self.0 & Self::TRIGGER == Self::LATE
+    }
+
+    pub(super) fn set_trigger(&mut self, trigger: Trigger) {
+        self.0 = self.0 & !Self::TRIGGER | trigger as u8;
+    }
+
+    /// What decided the trace, as an index into [`Trigger::ALL`].
+    pub(super) fn trigger(self) -> usize {
+        usize::from(self.0 & Self::TRIGGER)
+    }
+
+    /// Notes that a root span has arrived.
+    pub(super) fn root_came(&mut self) {
+        self.0 |= Self::HAS_ROOT;
+    }
+
+    pub(super) fn has_root(self) -> bool {
+        self.0 & Self::HAS_ROOT != 0
+    }
+
+    /// Notes that the reason has been written to one of its spans.
+    pub(super) fn record(&mut self) {
+        self.0 |= Self::RECORDED;
+    }
+
+    pub(super) fn is_recorded(self) -> bool {
+        self.0 & Self::RECORDED != 0
+    }
+}
+
+/// What a trace takes in the slab; part of what the README says of memory.
+const _: () = assert!(size_of::<Trace>() <= 104);
+
+impl Trace {
+    pub(super) fn new(id: [u8; 16], now: u64, generation: u32) -> Self {
+        Self { id, arrival: Millis::of(now), generation, state: State::Pending, ..Self::empty() }
+    }
+
+    pub(super) fn facts<'a>(&'a self, extras: &'a TraceExtras) -> Facts<'a> {
+        Facts {
+            id: &self.id,
+            bits: &self.bits,
+            start: self.start,
+            end: self.end,
+            spans: u64::from(self.spans),
+            bytes: u64::from(self.bytes),
+            extra: extras.get(self.extra),
+        }
+    }
+
+    /// Bytes in the log.
+    pub(super) fn footprint(&self) -> u64 {
+        u64::from(self.units) * 8
+    }
+
+    /// When its last span came.
+    pub(super) fn last_arrival(&self) -> Millis {
+        self.arrival.after(self.last_seen)
+    }
+
+    /// Seconds since its first span came; `now` is in nanoseconds.
+    pub(super) fn age(&self, now: u64) -> f64 {
+        f64::from(self.arrival.late_by(Millis::of(now)).unwrap_or_default()) / 1e3
+    }
+}
+
+impl Slot for Trace {
+    fn empty() -> Self {
+        Self {
+            id: [0; 16],
+            bits: Bits::NONE,
+            start: u64::MAX,
+            end: 0,
+            arrival: Millis::ZERO,
+            bytes: 0,
+            last_seen: 0,
+            units: 0,
+            spans: 0,
+            first: Addr::NONE,
+            last: Addr::NONE,
+            generation: 0,
+            extra: NO_EXTRA,
+            reason: NO_REASON,
+            state: State::Free,
+            marks: Marks::default(),
+        }
+    }
+
+    fn link(&mut self) -> &mut u32 {
+        &mut self.spans
+    }
+}

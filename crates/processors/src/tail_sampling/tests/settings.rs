@@ -1,0 +1,42 @@
+//! What the configuration may not say, and what it says where it says nothing.
+
+use super::support::Rig;
+use crate::tail_sampling::config::TailSamplingConfig;
+
+fn problem(yaml: &str) -> String {
+    let config: TailSamplingConfig = serde_yaml::from_str(yaml).expect("the types are right");
+    match Rig::of(&config) {
+        Ok(_) => String::new(),
+        Err(problems) => problems,
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    for (yaml, expected) in [
+        ("memory_limit_percentage: 95", "memory_limit_percentage: 95 is too large: at most 90"),
+        ("memory_limit_mib: 64\nmemory_limit_percentage: 10", "memory_limit_percentage: memory_limit_mib and"),
+        ("memory_limit_mib: 3", "memory_limit_mib: too small"),
+        ("decision_wait: 200h", "decision_wait: too long: at most 168h"),
+        ("memory_limit_mib: 8\ndecision_cache: {sampled_cache_size: 1000000}", "decision_cache: these sizes take 2"),
+        ("late_errors: keep\ndecision_cache: {non_sampled_cache_size: 0}", "late_errors: keep needs"),
+        ("stress: {activation_percentage: 101}", "stress.activation_percentage: it has to be from 1 to 100"),
+        ("stress: {activation_percentage: 50}", "stress.deactivation_percentage: 75 is not below"),
+        ("stress: {sampling_percentage: -1}", "stress.sampling_percentage: it has to be from 0 to 100"),
+    ] {
+        let found = problem(yaml);
+        assert!(found.contains(expected), "{yaml}: {found:?}");
+    }
+    assert_eq!(problem("stress: {}"), "");
+    assert_eq!(problem("memory_limit_percentage: 10\nlate_errors: keep\nspan_limit: 10000"), "");
+}
+
+/// Past decisions take a sixteenth of a small budget, not more than all of it.
+#[test]
+fn the_caches_fit_the_budget() {
+    for mebibytes in [4, 16, 64, 1024] {
+        let rig = Rig::new(&format!("memory_limit_mib: {mebibytes}\nrules: []"));
+        let limit = rig.sampler.memory_limit();
+        assert!(rig.sampler.memory() <= limit / 16 + (1 << 20), "{} of {limit}", rig.sampler.memory());
+    }
+}
