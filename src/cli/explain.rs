@@ -178,6 +178,9 @@ fn tell_decided(out: &mut String, decided: &Decided) {
         by(decided.rule.as_deref())
     };
     let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
+    if decided.kept && decided.decision != "sampled" {
+        out.push_str("  dry_run is on: otherwise it would have been dropped\n");
+    }
     let at = decided.decided_at.as_deref().map(|at| format!(" ({})", printable(at))).unwrap_or_default();
     let _ = writeln!(
         out,
@@ -216,6 +219,7 @@ fn trigger(name: &str) -> String {
     match name {
         "wait" => "decision_wait was over",
         "root" => "decision_wait_after_root_received was over",
+        "ingest" => "as its spans came (sampling_strategy: span-ingest)",
         "idle" => "decision_wait_after_last_span was over",
         "spans" => "at once, because it had reached span_limit",
         "stress" => "at its first spans, by its id alone, because the buffer was overloaded (stress)",

@@ -168,7 +168,7 @@ impl Sampler {
             explanation.undecided = shard.undecided(id, tag).map(|trace| Undecided {
                 spans: u64::from(trace.spans),
                 bytes: u64::from(trace.bytes),
-                has_root: trace.has_root,
+                has_root: trace.marks.has_root(),
                 waiting_seconds: seconds(0, trace.waited(now)),
                 decided_in_seconds: seconds(trace.waited(now), wait),
             });

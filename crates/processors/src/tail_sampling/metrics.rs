@@ -40,6 +40,8 @@ pub(super) struct Metrics {
     late_not_sampled: Counter,
     too_large: Counter,
     bad_trace_states: Counter,
+    /// By rule with an adaptive rate.
+    adaptive_keys: Vec<UpDown>,
     traces: UpDown,
     spans: UpDown,
     pub(super) bytes: UpDown,
@@ -155,6 +157,14 @@ impl Metrics {
                 "count_spans_with_unparseable_tracestate",
                 "Spans whose tracestate a policy wanted to read, and could not.",
             ),
+            adaptive_keys: rules
+                .adaptive_keys()
+                .map(|(rule, _)| {
+                    let label = policy(rules.names.get(rule).map_or("", String::as_str));
+                    let help = "Combinations of values that have a percentage of their own.";
+                    telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)])
+                })
+                .collect(),
             traces: telemetry.gauge(&name("sampling_traces_on_memory"), "Traces in the buffer.", &[]),
             spans: telemetry.gauge(&name("spans_on_memory"), "Spans in the buffer, or being handed on.", &[]),
             bytes: telemetry.gauge(&name("bytes_on_memory"), "Bytes of the buffer's memory in use.", &[]),
@@ -211,6 +221,20 @@ impl Metrics {
         if spans > 0 {
             self.bad_trace_states.inc_by(spans as u64);
         }
+    }
+
+    /// Shows how many keys adaptive rates know.
+    pub(super) fn adaptive(&self, rules: &RuleSet) {
+        for (gauge, (_, keys)) in self.adaptive_keys.iter().zip(rules.adaptive_keys()) {
+            gauge.set(keys as i64);
+        }
+    }
+
+    /// Counts that a list of values in a file has been read again, or could not be.
+    pub(super) fn list_read(&self, read: bool) {
+        let outcome = if read { "ok" } else { "failed" };
+        let help = "Times that a values_file had changed: read again, or not readable.";
+        self.telemetry.counter(&format!("{PREFIX}value_list_reloads"), help, &[("outcome", outcome)]).inc();
     }
 
     pub(super) fn spans(&self, change: i64) {

@@ -25,10 +25,12 @@ pub(super) enum Trigger {
     Stress,
     /// The gateway shut down.
     Shutdown,
+    /// A batch of it alone was enough (`span-ingest`).
+    Ingest,
 }
 
 impl Trigger {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Wait,
         Self::Root,
         Self::Idle,
@@ -38,11 +40,12 @@ impl Trigger {
         Self::Spans,
         Self::Stress,
         Self::Shutdown,
+        Self::Ingest,
     ];
 
     /// Was the trace decided before its time?
     pub(super) fn is_early(self) -> bool {
-        !matches!(self, Self::Wait | Self::Root | Self::Idle)
+        !matches!(self, Self::Wait | Self::Root | Self::Idle | Self::Ingest)
     }
 
     /// The label value.
@@ -57,6 +60,7 @@ impl Trigger {
             Self::Spans => "spans",
             Self::Stress => "stress",
             Self::Shutdown => "shutdown",
+            Self::Ingest => "ingest",
         }
     }
 }

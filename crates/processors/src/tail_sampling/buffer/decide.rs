@@ -10,7 +10,7 @@ use super::log::{self, Addr, Log};
 use super::shard::Shard;
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
-use crate::tail_sampling::rules::verdict::{Decision, Verdict, Vote};
+use crate::tail_sampling::rules::verdict::{Verdict, Vote};
 use crate::tail_sampling::tally::Trigger;
 
 /// Traces that one call decides early, at most.
@@ -56,6 +56,13 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
     /// Empty if the log of decisions is off.
     pub(super) ballot: Ballot,
+}
+
+impl Judged {
+    /// A verdict on which nobody voted.
+    pub(super) fn unasked(verdict: Verdict) -> Self {
+        Self { verdict, ballot: Ballot::EMPTY }
+    }
 }
 
 impl Shard {
@@ -245,10 +252,10 @@ impl Shard {
     /// Collector's policies are not asked.
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
-        if self.settings.rules.ordered {
+        if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
             self.decide_now(slot, Trigger::Size, now);
         } else {
-            let judged = Judged { verdict: Verdict::NONE, ballot: Ballot::EMPTY };
+            let judged = Judged::unasked(Verdict::NONE);
             self.remember(slot, Trigger::Size, judged, now);
             self.drop_trace(slot, NO_REASON, now);
         }
@@ -274,7 +281,7 @@ impl Shard {
         for (due, judged) in verdicts.drain(..) {
             if due.trigger != Trigger::Shutdown {
                 self.tally.delays.push(f64::from(due.late_by) / 1e3);
-                self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.has_root));
+                self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.marks.has_root()));
             }
             self.apply(due.slot, due.trigger, judged, now);
         }
@@ -282,10 +289,19 @@ impl Shard {
     }
 
     fn judge(&mut self, slot: u32, now: u64) -> Judged {
+        if self.settings.rules.span_ingest {
+            // They were asked as its spans came.
+            return Judged::unasked(self.settings.rules.nothing_matched());
+        }
+        self.ask(slot, now)
+    }
+
+    /// Asks policies or rules about what is known of a trace.
+    pub(super) fn ask(&mut self, slot: u32, now: u64) -> Judged {
         let Some(trace) = self.traces.get(slot) else {
-            return Judged { verdict: Verdict::NONE, ballot: Ballot::EMPTY };
+            return Judged::unasked(Verdict::NONE);
         };
-        let (facts, rules) = (trace.facts(), &self.settings.rules);
+        let (facts, rules) = (trace.facts(&self.extras), &self.settings.rules);
         // Before the decision, which spends from limits.
         let ballot = if self.decisions.is_off() {
             Ballot::EMPTY
@@ -296,19 +312,24 @@ impl Shard {
         Judged { verdict: rules.decide(&facts, now, &mut self.tally.votes), ballot }
     }
 
-    fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {
+    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {
         let verdict = judged.verdict;
         self.count(trigger, verdict);
         self.remember(slot, trigger, judged, now);
         let reason = verdict.reason.unwrap_or(NO_REASON);
-        if verdict.decision != Decision::Sampled {
+        if !verdict.keeps() {
             self.drop_trace(slot, reason, now);
             return;
         }
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            trace.trigger = trigger as u8;
+            trace.marks.set_trigger(trigger);
+            if verdict.tried.is_some()
+                && let Some(extra) = self.extras.at(&mut trace.extra)
+            {
+                extra.tried = verdict.tried;
+            }
             self.kept_bytes += u64::from(trace.bytes);
             self.kept_count += 1;
             self.kept.push(slot);
@@ -376,6 +397,7 @@ impl Shard {
             self.log.remove_first(trace.first);
         }
         self.tally.traces -= 1;
+        self.extras.remove(trace.extra);
         self.traces.give_back(slot);
     }
 

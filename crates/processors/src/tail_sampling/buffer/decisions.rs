@@ -6,6 +6,7 @@
 use super::ballot::Ballot;
 use super::decide::Judged;
 use crate::tail_sampling::request::Run;
+use crate::tail_sampling::rules::extra::Given;
 use crate::tail_sampling::rules::verdict::Decision;
 use crate::tail_sampling::tally::Trigger;
 
@@ -119,13 +120,13 @@ impl super::shard::Shard {
         self.decisions.push(Record {
             id: trace.id,
             decision: judged.verdict.decision,
-            kept: judged.verdict.decision == Decision::Sampled,
+            kept: judged.verdict.keeps(),
             trigger,
             reason: judged.verdict.reason,
             ballot: judged.ballot,
             spans: trace.spans,
             bytes: u64::from(trace.bytes),
-            duration: u64::try_from(trace.facts().duration()).unwrap_or(0),
+            duration: u64::try_from(trace.facts(&self.extras).duration()).unwrap_or(0),
             waited: trace.waited(now),
             at: now,
         });
@@ -134,12 +135,12 @@ impl super::shard::Shard {
 
 impl super::shard::Shard {
     /// Remembers a trace that was decided by its id, at its first spans.
-    pub(super) fn remember_stress(&mut self, run: &Run, decision: Decision, now: u64) {
+    pub(super) fn remember_stress(&mut self, run: &Run, given: Given, decision: Decision, now: u64) {
         if self.decisions.is_off() {
             return;
         }
         let probability = Some(self.settings.stress_percentage / 100.0);
-        let randomness = Some(self.settings.randomness.of(&run.id));
+        let randomness = Some(self.settings.randomness.of(&run.id, given));
         self.decisions.push(Record {
             id: run.id,
             decision,

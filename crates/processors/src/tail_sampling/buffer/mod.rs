@@ -8,11 +8,13 @@
 mod assemble;
 mod ballot;
 mod cache;
+mod extras;
 mod decide;
 mod decisions;
 mod fifo;
 mod headers;
 mod index;
+mod ingest;
 mod log;
 mod shard;
 mod slab;

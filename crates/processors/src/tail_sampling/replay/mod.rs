@@ -143,13 +143,20 @@ struct Run {
 
 impl Run {
     fn insert(&mut self, request: &[u8]) -> Result<(), String> {
-        // As in the gateway, senders wait for room (`block_on_overflow`).
-        while self.sampler.must_wait() && self.sampler.pending() > 0 {
+        // As in the gateway, senders wait for room, or come again.
+        loop {
+            let may_wait = self.sampler.pending() > 0;
+            if !may_wait || !self.sampler.must_wait() {
+                match self.sampler.insert(request, self.now) {
+                    Err(refusal) if refusal.is_retryable() && may_wait => {}
+                    outcome => {
+                        self.collect();
+                        return outcome.map_err(|refusal| refusal.to_string());
+                    }
+                }
+            }
             self.tick();
         }
-        self.sampler.insert(request, self.now).map_err(|refusal| refusal.to_string())?;
-        self.collect();
-        Ok(())
     }
 
     /// Lets time pass as the gateway's tasks see it; where nothing waits, all at once.

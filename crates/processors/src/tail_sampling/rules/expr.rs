@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Bits;
+use super::extra::{Extra, Given};
 use super::limits::{Bucket, Composite};
-use super::random::Fnv;
+use super::random::{Fnv, low_bits};
 
 /// What is known of a trace when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) end: u64,
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
+    /// [`Extra::NONE`] for most.
+    pub(crate) extra: &'a Extra,
 }
 
 impl Facts<'_> {
@@ -71,6 +74,9 @@ pub(super) enum Expr {
     SpanCount { min: u64, max: u64 },
     /// The Collector's hash of the id is at most the threshold.
     Probabilistic { salt: Fnv, threshold: u64 },
+    /// The same where `tracestate` says nothing; where it does, its randomness or the low 56 bits of
+    /// the id are not below `rejected`.
+    Consistent { salt: Fnv, threshold: u64, rejected: u64 },
     /// There are tokens for all spans.
     SpanRate(Arc<Bucket>),
     /// There are tokens for all bytes.
@@ -93,6 +99,10 @@ impl Expr {
             }
             Self::SpanCount { min, max } => (*min..=*max).contains(&facts.spans),
             Self::Probabilistic { salt, threshold } => salt.hash(facts.id) <= *threshold,
+            Self::Consistent { salt, threshold, rejected } => match facts.extra.given {
+                Given::NOTHING => salt.hash(facts.id) <= *threshold,
+                given => given.rv().unwrap_or_else(|| low_bits(facts.id)) >= *rejected,
+            },
             Self::SpanRate(bucket) => bucket.take(facts.spans, look),
             Self::ByteRate(bucket) => bucket.take(facts.bytes, look),
             Self::Composite(composite) => {

@@ -1,7 +1,11 @@
 //! From conditions to a decision.
 
+use std::sync::Arc;
+
+use super::adaptive::{self, Adaptive};
+use super::budgets::Budgets;
 use super::expr::{Expr, Facts, Look};
-use super::random::{Randomness, probability};
+use super::random::{Randomness, probability, rejection_threshold};
 
 /// What becomes of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +36,19 @@ impl Decision {
 pub(crate) struct Verdict {
     pub(crate) decision: Decision,
     pub(crate) reason: Option<u16>,
+    /// What the first matching rule that only tries would have decided, also an index into the reasons.
+    pub(crate) tried: Option<u16>,
+    /// It is kept, whatever the decision: that is only recorded.
+    pub(crate) dry_run: bool,
 }
 
 impl Verdict {
-    pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None };
+    pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None, tried: None, dry_run: false };
+
+    /// Is the trace kept?
+    pub(crate) fn keeps(self) -> bool {
+        self.dry_run || self.decision == Decision::Sampled
+    }
 }
 
 /// How one policy or rule votes on a trace.
@@ -49,6 +62,8 @@ pub(crate) struct Vote {
     pub(crate) reason: u16,
     /// How much of what it matches is kept, from 0 to 1, where that is by the trace id.
     pub(crate) probability: Option<f64>,
+    /// It only tries: it never decides.
+    pub(crate) dry_run: bool,
     /// It makes the decision.
     pub(crate) decides: bool,
 }
@@ -69,7 +84,45 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) when: Expr,
-    pub(super) threshold: u64,
+    pub(super) rate: Rate,
+    /// The first of its reasons.
+    pub(super) reason: u16,
+    /// It only tries: the first of two reasons, for what it would keep and what not.
+    pub(super) tried: Option<u16>,
+}
+
+/// How much a rule keeps of what it matches. Thresholds are those of randomness.
+#[derive(Debug)]
+pub(super) enum Rate {
+    Fixed(u64),
+    Adaptive(Arc<Adaptive>),
+    Budget { threshold: u64, budgets: Arc<Budgets>, member: usize },
+}
+
+impl Rule {
+    /// Is the trace kept, and the reason.
+    fn roll(&self, facts: &Facts<'_>, look: &Look, randomness: Randomness) -> (bool, u16) {
+        let above = |threshold: u64| threshold == 0 || randomness.of(facts.id, facts.extra.given) >= threshold;
+        match &self.rate {
+            Rate::Fixed(threshold) => (above(*threshold), self.reason),
+            Rate::Adaptive(adaptive) => {
+                let level = adaptive.level(facts, look);
+                (above(rejection_threshold(100.0 * adaptive::probability(level))), self.reason + level)
+            }
+            Rate::Budget { threshold, budgets, member } => {
+                (above(*threshold) && budgets.take(*member, facts.spans, look), self.reason)
+            }
+        }
+    }
+
+    /// The part of what it matches that is kept, where that is by the trace id.
+    fn probability(&self, reason: u16) -> Option<f64> {
+        match &self.rate {
+            Rate::Fixed(threshold) => Some(probability(*threshold)),
+            Rate::Adaptive(_) => Some(adaptive::probability(reason - self.reason)),
+            Rate::Budget { .. } => None,
+        }
+    }
 }
 
 /// How decisions are made.
@@ -92,6 +145,23 @@ impl Votes {
 }
 
 impl Judge {
+    /// The randomness that rules go by, where it is not that of the trace id.
+    pub(super) fn derived_randomness(&self, id: &[u8; 16]) -> Option<u64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { randomness, .. } => randomness.derived(id),
+        }
+    }
+
+    /// The rules with a rate that adapts, by index, and how many keys each of them knows.
+    pub(super) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
+        let rules = if let Self::Rules { rules, .. } = self { rules.as_slice() } else { &[] };
+        rules.iter().enumerate().filter_map(|(index, rule)| match &rule.rate {
+            Rate::Adaptive(adaptive) => Some((index, adaptive.keys())),
+            _ => None,
+        })
+    }
+
     pub(super) fn is_drop(&self, name: usize) -> bool {
         match self {
             Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),
@@ -114,7 +184,7 @@ impl Judge {
     pub(super) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
         match self {
             Self::Policies { .. } => None,
-            Self::Rules { randomness, .. } => Some(randomness.of(facts.id)),
+            Self::Rules { randomness, .. } => Some(randomness.of(facts.id, facts.extra.given)),
         }
     }
 
@@ -130,14 +200,22 @@ impl Judge {
 
 fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
     let mut look = Look::at(now);
-    let Some(index) = rules.iter().position(|rule| rule.when.holds(facts, &mut look)) else {
-        return Verdict::NONE;
-    };
-    let threshold = rules.get(index).map_or(u64::MAX, |rule| rule.threshold);
-    let kept = threshold == 0 || randomness.of(facts.id) >= threshold;
-    votes.count(index, kept);
-    let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
-    Verdict { decision, reason: u16::try_from(index).ok() }
+    let mut verdict = Verdict::NONE;
+    for (index, rule) in rules.iter().enumerate() {
+        if !rule.when.holds(facts, &mut look) {
+            continue;
+        }
+        let (kept, reason) = rule.roll(facts, &look, randomness);
+        votes.count(index, kept);
+        if let Some(tried) = rule.tried {
+            verdict.tried = verdict.tried.or(Some(tried + u16::from(!kept)));
+            continue;
+        }
+        verdict.decision = if kept { Decision::Sampled } else { Decision::NotSampled };
+        verdict.reason = Some(reason);
+        break;
+    }
+    verdict
 }
 
 fn by_policies(
@@ -152,7 +230,7 @@ fn by_policies(
         let drop = policy.expr.holds(facts, &mut Look::at(now));
         votes.count(policy.index, drop);
         if drop {
-            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason) };
+            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason), ..Verdict::NONE };
         }
     }
     let mut winner: Option<(u16, u64)> = None;
@@ -172,7 +250,7 @@ fn by_policies(
         }
     }
     match winner {
-        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason) },
+        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason), ..Verdict::NONE },
         None => Verdict::NONE,
     }
 }
@@ -180,13 +258,14 @@ fn by_policies(
 fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
     let mut decided = false;
     let vote = |(index, rule): (usize, &Rule)| {
-        let holds = rule.when.holds(facts, &mut Look::ask(now));
-        let kept = rule.threshold == 0 || randomness.of(facts.id) >= rule.threshold;
+        let mut look = Look::ask(now);
+        let holds = rule.when.holds(facts, &mut look);
+        let (kept, reason) = rule.roll(facts, &look, randomness);
         let decision = holds.then_some(if kept { Decision::Sampled } else { Decision::NotSampled });
-        let decides = holds && !decided;
-        decided |= holds;
-        let probability = Some(probability(rule.threshold));
-        Vote { name: index, decision, reason: index as u16, probability, decides }
+        let dry_run = rule.tried.is_some();
+        let decides = holds && !dry_run && !decided;
+        decided |= decides;
+        Vote { name: index, decision, reason, probability: rule.probability(reason), dry_run, decides }
     };
     votes.extend(rules.iter().enumerate().map(vote));
 }
@@ -207,6 +286,7 @@ fn explain_policies(
             decision: holds.then_some(yes),
             reason: policy.reason + look.member.map_or(0, |member| member + 1),
             probability: None,
+            dry_run: false,
             decides: false,
         }
     };

@@ -58,7 +58,8 @@ fn the_explanation_is_what_is_decided() {
             let mut read = Request::default();
             read.read(&request(vec![one]).encode_to_vec(), &rules.plan, &hash);
             let run = &read.shards[0][0];
-            let facts = Facts { id: &run.id, bits: &run.bits, start: run.start, end: run.end, spans: 1, bytes: 1 };
+            let (id, bits, extra) = (&run.id, &run.bits, read.extras.get(run.extra));
+            let facts = Facts { id, bits, start: run.start, end: run.end, spans: 1, bytes: 1, extra };
             let now = step * 20_000_000;
             let votes = rules.explain(&facts, now);
             assert_eq!(votes, rules.explain(&facts, now), "asking changes nothing");
