@@ -19,8 +19,9 @@
 use std::ops::Range;
 
 use crate::ast::{Argument, Call, CompareOp, Key, Kind, MathOp, Node, Path, Statement};
+use crate::functions::CONVERTERS;
 use crate::lex::{Token, tokens};
-use crate::problem::Problem;
+use crate::problem::{Problem, did_you_mean};
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 16 << 10;
@@ -165,8 +166,9 @@ impl<'a> Parser<'a> {
             Kind::Path(_) => "this is a value, not a condition; compare it, as in `.. == true` or `.. != nil`",
             _ => "this is a value, not a condition; compare it with something",
         };
-        // A single `=` is what was meant.
-        let message = if *self.peek() == Token::Sign('=') { "write `==` to compare" } else { message };
+        if *self.peek() == Token::Sign('=') {
+            return Err(self.unexpected("write `==` to compare"));
+        }
         Err(Problem::new(self.source, node.at.clone(), message))
     }
 
@@ -341,9 +343,14 @@ impl<'a> Parser<'a> {
             Token::Upper(name) if *self.peek() == Token::Sign('(') => Kind::Call(self.call(name, at)?),
             Token::Upper(name) => Kind::Enum(name),
             Token::Lower(name) if *self.peek() == Token::Sign('(') => {
-                let message = format!(
-                    "`{name}` is no converter: their names begin with an upper-case letter, and editors change data"
-                );
+                let hint = did_you_mean(&name, CONVERTERS.iter().map(|signature| signature.name));
+                let message = if hint.is_empty() {
+                    format!(
+                        "`{name}` is no converter: their names begin with an upper-case letter, and editors change data"
+                    )
+                } else {
+                    format!("`{name}` is no converter{hint}")
+                };
                 return Err(Problem::new(self.source, at, message));
             }
             Token::Lower(name) => Kind::Path(self.path(name)?),

@@ -50,14 +50,32 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.line > 1 {
+impl Problem {
+    /// Place and message in one line, for where the expression itself is shown beside it.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        const SHOWN: usize = 40;
+        let mut meant: String = self.text.chars().skip(self.column - 1).take(self.width.min(SHOWN)).collect();
+        if self.width > SHOWN {
+            meant.push_str("..");
+        }
+        let known = meant.is_empty() || self.message.contains(&format!("`{meant}`"));
+        let meant = if known { String::new() } else { format!(", `{meant}`") };
+        format!("{}{meant}: {}", self.place(), self.message)
+    }
+
+    fn place(&self) -> String {
+        if self.line > 1 {
             format!("line {}, column {}", self.line, self.column)
         } else {
             format!("column {}", self.column)
-        };
-        write!(out, "{place}: {}", self.message)?;
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.place(), self.message)?;
         for line in self.excerpt().lines() {
             write!(out, "\n    {line}")?;
         }

@@ -225,7 +225,7 @@ impl<'a> Map<'a> {
 
 #[inline]
 fn find<'a>(message: &'a [u8], number: u32, key: &[u8]) -> Option<Value<'a>> {
-    Attributes::new(message, number).find(|attribute| attribute.key == key).map(|attribute| attribute.value.into())
+    Attributes::new(message, number).get(key).map(Value::from)
 }
 
 /// The length-delimited fields `wanted` of `message`, in order.

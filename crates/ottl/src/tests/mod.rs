@@ -2,6 +2,7 @@
 
 mod hostile;
 mod problems;
+mod readme;
 mod semantics;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValueKind;
