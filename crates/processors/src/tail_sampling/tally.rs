@@ -71,11 +71,12 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(names: usize) -> Self {
-        Self { votes: Votes(vec![[0; 2]; names]), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
+        Self { votes: Votes::new(names), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
     }
 
     pub(super) fn clear(&mut self) {
         self.votes.0.fill([0; 2]);
+        self.votes.1 = 0;
         self.decisions.fill(Decisions::default());
         self.ages.clear();
         let (votes, decisions) = (std::mem::take(&mut self.votes), std::mem::take(&mut self.decisions));

@@ -4,12 +4,14 @@
 //! that what it ignores or panics on is an error here. `rules`, `memory_limit_mib`, `record` and
 //! `hash_salt` are ours.
 
+mod ottl;
 mod policies;
 mod rules;
 
 use nyquist_core::config::{Check, Duration, Validate};
 use serde::Deserialize;
 
+pub use ottl::{ErrorMode, OttlConditionConfig};
 pub use policies::{
     AndConfig, BooleanAttributeConfig, BytesLimitingConfig, CompositeConfig, DropConfig, LatencyPolicyConfig,
     NotConfig, NumericAttributeConfig, PolicyConfig, ProbabilisticConfig, RateAllocationConfig, RateLimitingConfig,

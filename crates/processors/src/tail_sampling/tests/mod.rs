@@ -6,6 +6,7 @@ mod explain;
 mod life;
 mod lists;
 mod model;
+mod ottl;
 mod probability;
 mod rates;
 mod support;
