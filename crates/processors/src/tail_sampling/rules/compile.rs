@@ -289,7 +289,7 @@ impl Builder<'_> {
     }
 
     /// The bit of the condition that `identity` describes, and whether it is a new one.
-    fn bit(&mut self, identity: String) -> (u16, bool) {
+    pub(super) fn bit(&mut self, identity: String) -> (u16, bool) {
         if let Some(&bit) = self.bits.get(&identity) {
             return (bit, false);
         }

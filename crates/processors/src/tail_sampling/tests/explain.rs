@@ -64,7 +64,7 @@ fn the_explanation_is_what_is_decided() {
             let votes = rules.explain(&facts, now);
             assert_eq!(votes, rules.explain(&facts, now), "asking changes nothing");
             assert_eq!(votes.len(), rules.names.len());
-            let verdict = rules.decide(&facts, now, &mut Votes(vec![[0; 2]; rules.names.len()]));
+            let verdict = rules.decide(&facts, now, &mut Votes::new(rules.names.len()));
             let decider: Vec<_> = votes.iter().filter(|vote| vote.decides).collect();
             assert!(decider.len() <= 1);
             let decision = decider.first().map_or(Decision::NotSampled, |vote| vote.decision.unwrap());

@@ -29,6 +29,34 @@ rules:
   - {name: default, sampling_percentage: 10}
 ";
 
+/// The same, with whatever OTTL can say.
+const RULES_IN_OTTL: &str = r#"
+decision_wait: 100s
+memory_limit_mib: 256
+rules:
+  - name: vip
+    sampling_percentage: 100
+    when: {ottl: {span: ['ContainsValue(["u1", "u2", 7], attributes["user.id"])', 'span.name == "POST /pay"']}}
+  - name: errors
+    sampling_percentage: 100
+    when:
+      ottl:
+        span: ['status.code == STATUS_CODE_ERROR or span.attributes["error"] == true']
+        spanevent: ['IsMatch(name, "^exception$")']
+  - name: slow in eu
+    sampling_percentage: 70
+    when: {latency: {threshold: 1s}, ottl: {span: ['resource.attributes["region"] == "eu"']}}
+  - {name: slow, sampling_percentage: 50, when: {latency: {threshold: 1s}}}
+  - name: busy db
+    sampling_percentage: 30
+    when: {ottl: {span: ['attributes["db"] != nil and end_time_unix_nano - start_time_unix_nano > 300 * 1000000']}}
+  - name: slow root
+    sampling_percentage: 60
+    when: {ottl: {span: ['IsRootSpan() and Milliseconds(end_time - start_time) > 500']}}
+  - {name: few, sampling_percentage: 0, when: {span_count: {max: 1}}}
+  - {name: default, sampling_percentage: 10}
+"#;
+
 /// Decides as the rules above say, by their words.
 fn decide(id: Id, spans: &[(String, Span)]) -> Option<&'static str> {
     let any = |test: &dyn Fn(&str, &Span) -> bool| spans.iter().any(|(region, span)| test(region, span));
@@ -153,7 +181,8 @@ fn it_decides_as_a_simple_sampler_does() {
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     for round in 0..40 {
-        let rig = Rig::new(&format!("{RULES}\nnum_shards: {}", round % 8 + 1));
+        let rules = [RULES, RULES_IN_OTTL][round / 8 % 2];
+        let rig = Rig::new(&format!("{rules}\nnum_shards: {}", round % 8 + 1));
         let traces = rng.random_range(1..300);
         let (sent, requests) = random_requests(&mut rng, traces);
         for (at, request) in requests.iter().enumerate() {
