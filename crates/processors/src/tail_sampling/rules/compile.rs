@@ -69,7 +69,7 @@ pub(crate) struct Reason {
     /// The attributes that say so, as fields of a span.
     pub(crate) attributes: Vec<u8>,
     /// How much of what is like the trace is kept.
-    pub(super) odds: Odds,
+    pub(crate) odds: Odds,
 }
 
 /// Which part of traces is kept.
@@ -237,8 +237,8 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
     }
     let dry_run = config.dry_run.then(|| DryRun::of(&mut reasons, names.len(), &judge));
-    // Indices of reasons have 16 bits, and the last number is none of them.
-    if reasons.len() >= usize::from(u16::MAX) {
+    // Indices of reasons have 16 bits, and the last numbers mean something else.
+    if reasons.len() > usize::from(u16::MAX) - 16 {
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, "too many, above all of those with an adaptive rate");
     }

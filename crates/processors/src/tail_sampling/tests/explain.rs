@@ -39,10 +39,17 @@ rules:
   - {name: rest, sampling_percentage: 30}
 ";
 
+const RATES: &str = "
+rules:
+  - {name: tried, dry_run: true, sampling_percentage: 0, when: {error: true}}
+  - {name: errors, budget: {spans_per_second: 3}, when: {error: true}}
+  - {name: rest, sampling_percentage: 60, budget: {spans_per_second: 5}}
+";
+
 /// However often it is asked, the answer is what is decided next; and it takes no tokens.
 #[test]
 fn the_explanation_is_what_is_decided() {
-    for (yaml, first) in [(POLICIES, ""), (POLICIES, "sample_on_first_match: true"), (RULES, "")] {
+    for (yaml, first) in [(POLICIES, ""), (POLICIES, "sample_on_first_match: true"), (RULES, ""), (RATES, "")] {
         let rules = rule_set(&format!("{first}{yaml}"));
         let hash = IdHash::new(1);
         let mut rng = StdRng::seed_from_u64(3);

@@ -57,8 +57,8 @@ rules:
   - {name: default, sampling_percentage: 10}
 "#;
 
-/// Decides as the rules above say, by their words.
-fn decide(id: Id, spans: &[(String, Span)]) -> Option<&'static str> {
+/// Decides as the rules above say, by their words: the rule and its percentage.
+fn decide(id: Id, spans: &[(String, Span)]) -> Option<(&'static str, f64)> {
     let any = |test: &dyn Fn(&str, &Span) -> bool| spans.iter().any(|(region, span)| test(region, span));
     let duration = |span: &Span| span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano) / 1_000_000;
     let is_root = |span: &Span| span.parent_span_id.is_empty();
@@ -97,8 +97,29 @@ fn decide(id: Id, spans: &[(String, Span)]) -> Option<&'static str> {
     };
     let mut low = [0; 8];
     low[1..].copy_from_slice(&id[9..]);
-    let random = u64::from_be_bytes(low) as f64 / (1u64 << 56) as f64;
-    (random >= 1.0 - percentage / 100.0).then_some(rule)
+    let explicit = spans.iter().find_map(|(_, span)| span.trace_state.split("rv:").nth(1)?.get(..14));
+    let random = explicit.map_or(u64::from_be_bytes(low), |rv| u64::from_str_radix(rv, 16).unwrap());
+    let random = random as f64 / (1u64 << 56) as f64;
+    (random >= 1.0 - percentage / 100.0).then_some((rule, percentage))
+}
+
+/// The `tracestate` that a kept span leaves with.
+fn state_after(before: &str, percentage: f64) -> String {
+    let all = 1u64 << 56;
+    let threshold = all - (percentage / 100.0 * all as f64).round() as u64;
+    let th = before.split("th:").nth(1).and_then(|rest| rest.split([';', ',']).next());
+    let stricter = th.is_some_and(|th| u64::from_str_radix(&format!("{th:0<14}"), 16).unwrap() >= threshold);
+    if threshold == 0 || stricter || before.contains("bad key") {
+        return before.to_owned();
+    }
+    let digits = format!("{threshold:014x}");
+    let rv = before.split("rv:").nth(1).map(|rest| format!(";rv:{}", &rest[..14])).unwrap_or_default();
+    let others: String = before
+        .split(',')
+        .filter(|entry| !entry.is_empty() && !entry.starts_with("ot="))
+        .map(|entry| format!(",{entry}"))
+        .collect();
+    format!("ot=th:{}{rv}{others}", digits.trim_end_matches('0'))
 }
 
 fn random_span(rng: &mut StdRng, id: Id) -> Span {
@@ -148,8 +169,20 @@ fn random_requests(rng: &mut StdRng, traces: usize) -> (Sent, Vec<TracesData>) {
     for _ in 0..traces {
         let id: Id = rng.random();
         let region = ["eu", "us", "asia"][rng.random_range(0..3)];
+        let rv = format!("rv:{:014x}", rng.random::<u64>() >> 8);
+        let state = match rng.random_range(0..20) {
+            0 => format!("ot={rv}"),
+            1 => format!("a=1,ot={rv};th:c,b=2"),
+            2 => "ot=th:4,b=2".to_owned(),
+            3 => "bad key=1,ot=th:8".to_owned(),
+            _ => String::new(),
+        };
         for _ in 0..rng.random_range(1..8) {
-            all.push((region.to_owned(), random_span(rng, id)));
+            let mut span = random_span(rng, id);
+            if rng.random_bool(0.7) {
+                span.trace_state.clone_from(&state);
+            }
+            all.push((region.to_owned(), span));
         }
     }
     if rng.random_bool(0.5) {
@@ -199,7 +232,10 @@ fn it_decides_as_a_simple_sampler_does() {
             .collect();
         assert_eq!(by_trace(&kept), expected, "seed {seed}, round {round}");
         for span in kept.iter().filter(|span| span.has("nyquist.sampling.rule")) {
-            assert_eq!(span.text("nyquist.sampling.rule").as_deref(), decide(span.id(), &sent[&span.id()]));
+            assert_eq!(
+                span.text("nyquist.sampling.rule").as_deref(),
+                decide(span.id(), &sent[&span.id()]).map(|(rule, _)| rule)
+            );
         }
         // What came, but for the reason and the threshold.
         for span in kept {
@@ -209,8 +245,14 @@ fn it_decides_as_a_simple_sampler_does() {
             };
             let mut original = span.span.clone();
             original.attributes.retain(|attribute| !attribute.key.starts_with("nyquist.sampling."));
-            original.trace_state.clear();
-            assert!(sent[&span.id()].contains(&(region, original)), "seed {seed}, round {round}");
+            let sent = &sent[&span.id()];
+            let (_, percentage) = decide(span.id(), sent).unwrap();
+            let as_sent = |(from, sent): &(String, Span)| {
+                original.trace_state.clone_from(&sent.trace_state);
+                let state = state_after(&sent.trace_state, percentage);
+                *from == region && original == *sent && span.span.trace_state == state
+            };
+            assert!(sent.iter().any(as_sent), "seed {seed}, round {round}: {span:?}");
         }
         assert_eq!(rig.ledger.held_count(), 0);
     }
