@@ -42,6 +42,7 @@ pub(super) struct Metrics {
     bad_trace_states: Counter,
     /// By rule with an adaptive rate.
     adaptive_keys: Vec<UpDown>,
+    evaluation_errors: Counter,
     traces: UpDown,
     spans: UpDown,
     pub(super) bytes: UpDown,
@@ -128,10 +129,8 @@ impl Metrics {
                 )
             })
         };
-        // Nothing is ever lost without a decision, and no condition can fail; dashboards that
-        // look at these two find them at zero.
+        // Nothing is ever lost without a decision; dashboards that look at this one find it at zero.
         counter("sampling_trace_dropped_too_early", "Traces that were lost before their decision: always 0.");
-        counter("sampling_policy_evaluation_error", "Policies that failed: always 0.");
         Self {
             by_name: (0..rules.names.len())
                 .map(|index| {
@@ -165,6 +164,10 @@ impl Metrics {
                     telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)])
                 })
                 .collect(),
+            evaluation_errors: counter(
+                "sampling_policy_evaluation_error",
+                "Policies that could not be evaluated on a trace, and so had no vote.",
+            ),
             traces: telemetry.gauge(&name("sampling_traces_on_memory"), "Traces in the buffer.", &[]),
             spans: telemetry.gauge(&name("spans_on_memory"), "Spans in the buffer, or being handed on.", &[]),
             bytes: telemetry.gauge(&name("bytes_on_memory"), "Bytes of the buffer's memory in use.", &[]),
@@ -252,6 +255,7 @@ impl Metrics {
             (&self.forgotten[0], tally.forgotten[0]),
             (&self.forgotten[1], tally.forgotten[1]),
             (&self.without_root, tally.roots[0]),
+            (&self.evaluation_errors, tally.votes.1),
         ] {
             if count > 0 {
                 counter.inc_by(count);

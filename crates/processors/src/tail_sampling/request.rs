@@ -6,6 +6,7 @@ use std::ops::Range;
 use nyquist_core::wire::{Field, Fields, Value};
 
 use super::rules::extra::{Extras, Given, NO_EXTRA};
+use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
 use super::rules::{Bits, Marks};
 
@@ -84,6 +85,8 @@ pub(super) struct Request {
     header_bytes: Vec<u8>,
     pub(super) extras: Extras,
     widest_header: usize,
+    /// Filled only for conditions that may look at it.
+    around: Surroundings,
     /// Spans with a sound id.
     pub(super) spans: usize,
     /// Spans whose trace id is not 16 bytes long.
@@ -125,6 +128,7 @@ impl Request {
             }
         }
         const KEEP_BYTES: usize = 1 << 20;
+        self.around.shrink(KEEP_BYTES);
         if self.header_bytes.capacity() > KEEP_BYTES {
             self.header_bytes.clear();
             self.header_bytes.shrink_to(KEEP_BYTES);
@@ -180,6 +184,9 @@ impl Request {
             }
             before = fields.position();
         }
+        if !plan.ottl.is_empty() {
+            self.around.set_resource(self.header_bytes.get(begin..).unwrap_or_default());
+        }
         let resource = self.end_header(begin, NO_PARENT, hash);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
@@ -197,6 +204,9 @@ impl Request {
         // The index that the header is going to have.
         let header = self.headers.len() as u32;
         let mut open: Option<(usize, Run)> = None;
+        if !plan.ottl.is_empty() {
+            self.around.set_scope(message);
+        }
         let mut fields = Fields::new(message);
         let mut before = 0;
         while let Some(Field { number, value }) = fields.next() {
@@ -206,6 +216,10 @@ impl Request {
                 self.keep(message, place);
                 continue;
             };
+            let mut bits = bits;
+            if !plan.ottl.is_empty() {
+                plan.ottl.fold(span, &self.around, &mut bits);
+            }
             let fold = plan.fold_span(span, bits);
             self.bad_trace_states += usize::from(fold.bad_trace_state);
             let Some(id) = fold.id else {

@@ -109,7 +109,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(names: usize) -> Self {
-        Self { votes: Votes(vec![[0; 2]; names]), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
+        Self { votes: Votes::new(names), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
     }
 
     pub(super) fn count_root(&mut self, has_root: bool) {
@@ -123,7 +123,7 @@ impl Tally {
 
     pub(super) fn clear(&mut self) {
         let mut old = std::mem::take(self);
-        old.votes.0.fill([0; 2]);
+        old.votes.clear();
         old.decisions.fill(Decisions::default());
         for list in [&mut old.ages, &mut old.delays, &mut old.late_ages] {
             list.clear();

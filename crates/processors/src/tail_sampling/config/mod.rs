@@ -5,6 +5,7 @@
 //! `span_limit`, `late_errors`, `memory_limit_mib`, `memory_limit_percentage`, `stress`, `record` and
 //! `hash_salt` are ours.
 
+mod ottl;
 mod policies;
 mod rules;
 mod stress;
@@ -12,6 +13,7 @@ mod stress;
 use nyquist_core::config::{Check, Duration, Validate};
 use serde::Deserialize;
 
+pub use ottl::{ErrorMode, OttlConditionConfig};
 pub use policies::{
     AndConfig, BooleanAttributeConfig, BytesLimitingConfig, CompositeConfig, DropConfig, LatencyPolicyConfig,
     NotConfig, NumericAttributeConfig, PolicyConfig, ProbabilisticConfig, RateAllocationConfig, RateLimitingConfig,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nyquist_core::config::Duration;
 use serde::{Deserialize, Deserializer, de};
 
+use super::ottl::OttlConditionConfig;
+
 /// One rule. Without `when` it matches every trace.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -104,6 +106,8 @@ pub struct ConditionConfig {
     pub latency: Option<LatencyCondition>,
     /// How many spans have arrived.
     pub span_count: Option<SpanCountCondition>,
+    /// A span or an event meets a condition in OpenTelemetry's language.
+    pub ottl: Option<OttlConditionConfig>,
 }
 
 /// How conditions relate to the spans of a trace.

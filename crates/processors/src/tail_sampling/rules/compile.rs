@@ -69,7 +69,7 @@ pub(crate) struct Reason {
     /// The attributes that say so, as fields of a span.
     pub(crate) attributes: Vec<u8>,
     /// How much of what is like the trace is kept.
-    pub(super) odds: Odds,
+    pub(crate) odds: Odds,
 }
 
 /// Which part of traces is kept.
@@ -251,8 +251,8 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
     }
     let dry_run = config.dry_run.then(|| DryRun::of(&mut reasons, names.len(), &judge));
-    // Indices of reasons have 16 bits, and the last number is none of them.
-    if reasons.len() >= usize::from(u16::MAX) {
+    // Indices of reasons have 16 bits, and the last numbers mean something else.
+    if reasons.len() > usize::from(u16::MAX) - 16 {
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, "too many, above all of those with an adaptive rate");
     }
@@ -303,7 +303,7 @@ impl Builder<'_> {
     }
 
     /// The bit of the condition that `identity` describes, and whether it is a new one.
-    fn bit(&mut self, identity: String) -> (u16, bool) {
+    pub(super) fn bit(&mut self, identity: String) -> (u16, bool) {
         if let Some(&bit) = self.bits.get(&identity) {
             return (bit, false);
         }

@@ -333,12 +333,7 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             Expr::ByteRate(bucket(config.bytes_per_second, config.burst_capacity, block, builder))
         }
         "ottl_condition" => {
-            builder.error(
-                block,
-                "type ottl_condition is not available yet; the nearest are `rules` with conditions on attributes, \
-                 span names, status and exceptions (match: same_span puts them on one span)",
-            );
-            return None;
+            builder.ottl(policy.ottl_condition.as_ref()?, &policy.name, block)?
         }
         _ => return None,
     };

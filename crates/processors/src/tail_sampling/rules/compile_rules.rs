@@ -142,6 +142,9 @@ fn compile_condition(
         }
         add(Some(Expr::SpanCount { min, max }));
     }
+    if let Some(ottl) = &condition.ottl {
+        add(builder.ottl_in_rule(ottl, &place.key("ottl")));
+    }
     if !sound {
         return None;
     }

@@ -41,17 +41,19 @@ pub(crate) struct Look {
     pub(crate) only_ask: bool,
     /// The sub-policy of a composite that said yes.
     pub(crate) member: Option<u16>,
+    /// A condition could not be evaluated on some span; then nothing that asked it holds.
+    pub(crate) failed: bool,
 }
 
 impl Look {
     /// To decide a trace at `now`.
     pub(crate) const fn at(now: u64) -> Self {
-        Self { now, only_ask: false, member: None }
+        Self { now, only_ask: false, member: None, failed: false }
     }
 
     /// To tell how a trace would be decided at `now`.
     pub(crate) const fn ask(now: u64) -> Self {
-        Self { now, only_ask: true, member: None }
+        Self { now, only_ask: true, member: None, failed: false }
     }
 }
 
@@ -62,6 +64,8 @@ pub(super) enum Expr {
     Const(bool),
     /// Some span has this bit; for a span: it has.
     Bit(u16),
+    /// Some span has the bit; if one has the bit `failed`, nobody knows.
+    Fallible { bit: u16, failed: u16 },
     /// All hold; asks until one does not.
     All(Vec<Expr>),
     /// One holds; asks until one does.
@@ -90,9 +94,13 @@ impl Expr {
         match self {
             Self::Const(value) => *value,
             Self::Bit(bit) => facts.bits.get(*bit),
+            Self::Fallible { bit, failed } => {
+                look.failed |= facts.bits.get(*failed);
+                facts.bits.get(*bit) && !look.failed
+            }
             Self::All(parts) => parts.iter().all(|part| part.holds(facts, look)),
-            Self::Any(parts) => parts.iter().any(|part| part.holds(facts, look)),
-            Self::Not(part) => !part.holds(facts, look),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(facts, look)) && !look.failed,
+            Self::Not(part) => !part.holds(facts, look) && !look.failed,
             Self::Latency { unit_nanos, above, up_to } => {
                 let duration = facts.duration() / unit_nanos;
                 duration > *above && up_to.is_none_or(|up_to| duration <= up_to)

@@ -132,7 +132,11 @@ impl Composite {
         }
         let mut last = None;
         for (index, member) in self.members.iter().enumerate() {
-            if !member.expr.holds(facts, look) {
+            let holds = member.expr.holds(facts, look);
+            if look.failed {
+                return None;
+            }
+            if !holds {
                 continue;
             }
             if spent.take_own(index, member.budget.min(self.max_total), facts.spans)? {

@@ -2,6 +2,7 @@
 //!
 //! - [`compile`] turns policies and rules into a [`RuleSet`], naming each mistake;
 //! - [`plan`] looks at a span once, when it arrives, and reduces it to [`bits::Bits`];
+//! - [`ottl`] asks conditions in OpenTelemetry's language of each span, into bits as well;
 //! - [`expr`] evaluates a trace's folded state;
 //! - [`verdict`] combines votes (policies) or takes the first match (rules);
 //! - [`extra`] is what few traces have beside their bits;
@@ -23,6 +24,7 @@ mod limits;
 pub(super) mod lists;
 mod marks;
 mod matchers;
+pub(super) mod ottl;
 pub(super) mod plan;
 mod prefix;
 pub(super) mod random;

@@ -8,6 +8,7 @@ use super::extra::Given;
 use super::keys::KeyTable;
 use super::marks::{self, MarkKey, Marks};
 use super::matchers::{TextMatcher, ValueMatcher};
+use super::ottl::OttlTests;
 use super::prefix::{self, PrefixTest};
 use super::trace_state::{self, Ot, TraceStateTest};
 
@@ -72,6 +73,8 @@ pub(crate) struct Plan {
     pub(super) trace_states: Vec<TraceStateTest>,
     /// Is the `ot` entry of `tracestate` read: for randomness, or also for thresholds?
     pub(super) ot: Option<Wanted>,
+    /// Conditions in OpenTelemetry's language; asked before the span is folded.
+    pub(crate) ottl: OttlTests,
     /// Conditions on one span that combine the bits above; in order.
     pub(super) derived: Vec<(Expr, u16)>,
 }

@@ -228,6 +228,53 @@ mod tests {
         assert_eq!(changed(salted, "ot=rv:00000000000001").unwrap(), "ot=th:8;rv:00000000000001");
     }
 
+    const PIECES: [&[u8]; 14] = [
+        b"ot=th:",
+        b"ot=rv:",
+        b"th:",
+        b"rv:",
+        b"8",
+        b"0",
+        b"00000000000001",
+        b";",
+        b";",
+        b",",
+        b",",
+        b"a=1",
+        b",b@c=d",
+        b" ",
+    ];
+
+    proptest::proptest! {
+        /// Whatever comes: no panic; what is valid stays valid, with the entries of others in order.
+        #[test]
+        fn any_header_is_left_or_stays_valid(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..12),
+            threshold in 0u64..1 << 56,
+            rv in proptest::option::of(0u64..1 << 56),
+        ) {
+            let header = pieces.concat();
+            for change in [Change::Threshold { threshold, rv }, Change::Erase] {
+                let mut out = b"before".to_vec();
+                if !change.apply(&header, &mut out) {
+                    proptest::prop_assert_eq!(&out[..], b"before");
+                    continue;
+                }
+                let after = &out[b"before".len()..];
+                let others = |header: &[u8]| -> Vec<Vec<u8>> {
+                    entries(header).filter(|(key, _)| *key != b"ot").map(|(key, value)| [key, value].concat()).collect()
+                };
+                proptest::prop_assert!(is_valid(after));
+                proptest::prop_assert_eq!(others(after), others(&header));
+                let (was, is) = (read_ot(&header).unwrap(), read_ot(after).unwrap());
+                let stricter = is.th.is_some_and(|th| th >= threshold && was.th.is_none_or(|was| th >= was));
+                let sound = if change == Change::Erase { is.th.is_none() } else { stricter };
+                proptest::prop_assert!(sound);
+                proptest::prop_assert!(was.rv.is_none() || was.rv == is.rv);
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_rate_erases_the_threshold() {
         for (header, expected) in

@@ -132,11 +132,23 @@ pub(super) enum Judge {
     Rules { rules: Vec<Rule>, randomness: Randomness },
 }
 
-/// How policies voted: per policy, votes to sample (or drop), and others.
+/// How policies voted: per policy, votes to sample (or drop), and others; and how many policies could
+/// not be evaluated, which is no vote.
 #[derive(Debug, Default)]
-pub(crate) struct Votes(pub(crate) Vec<[u64; 2]>);
+pub(crate) struct Votes(pub(crate) Vec<[u64; 2]>, pub(crate) u64);
 
 impl Votes {
+    /// None yet, of so many policies.
+    pub(crate) fn new(policies: usize) -> Self {
+        Self(vec![[0; 2]; policies], 0)
+    }
+
+    /// Forgets what was counted.
+    pub(crate) fn clear(&mut self) {
+        self.0.fill([0; 2]);
+        self.1 = 0;
+    }
+
     fn count(&mut self, policy: usize, yes: bool) {
         if let Some(votes) = self.0.get_mut(policy) {
             votes[usize::from(!yes)] += 1;
@@ -227,7 +239,12 @@ fn by_policies(
     votes: &mut Votes,
 ) -> Verdict {
     for policy in drops {
-        let drop = policy.expr.holds(facts, &mut Look::at(now));
+        let mut look = Look::at(now);
+        let drop = policy.expr.holds(facts, &mut look);
+        if look.failed {
+            votes.1 += 1;
+            continue;
+        }
         votes.count(policy.index, drop);
         if drop {
             return Verdict { decision: Decision::Dropped, reason: Some(policy.reason), ..Verdict::NONE };
@@ -237,6 +254,10 @@ fn by_policies(
     for policy in others {
         let mut look = Look::at(now);
         let keep = policy.expr.holds(facts, &mut look);
+        if look.failed {
+            votes.1 += 1;
+            continue;
+        }
         votes.count(policy.index, keep);
         if !keep {
             continue;

@@ -39,10 +39,17 @@ rules:
   - {name: rest, sampling_percentage: 30}
 ";
 
+const RATES: &str = "
+rules:
+  - {name: tried, dry_run: true, sampling_percentage: 0, when: {error: true}}
+  - {name: errors, budget: {spans_per_second: 3}, when: {error: true}}
+  - {name: rest, sampling_percentage: 60, budget: {spans_per_second: 5}}
+";
+
 /// However often it is asked, the answer is what is decided next; and it takes no tokens.
 #[test]
 fn the_explanation_is_what_is_decided() {
-    for (yaml, first) in [(POLICIES, ""), (POLICIES, "sample_on_first_match: true"), (RULES, "")] {
+    for (yaml, first) in [(POLICIES, ""), (POLICIES, "sample_on_first_match: true"), (RULES, ""), (RATES, "")] {
         let rules = rule_set(&format!("{first}{yaml}"));
         let hash = IdHash::new(1);
         let mut rng = StdRng::seed_from_u64(3);
@@ -64,7 +71,7 @@ fn the_explanation_is_what_is_decided() {
             let votes = rules.explain(&facts, now);
             assert_eq!(votes, rules.explain(&facts, now), "asking changes nothing");
             assert_eq!(votes.len(), rules.names.len());
-            let verdict = rules.decide(&facts, now, &mut Votes(vec![[0; 2]; rules.names.len()]));
+            let verdict = rules.decide(&facts, now, &mut Votes::new(rules.names.len()));
             let decider: Vec<_> = votes.iter().filter(|vote| vote.decides).collect();
             assert!(decider.len() <= 1);
             let decision = decider.first().map_or(Decision::NotSampled, |vote| vote.decision.unwrap());

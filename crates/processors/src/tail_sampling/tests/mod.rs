@@ -7,6 +7,7 @@ mod life;
 mod lists;
 mod memory;
 mod model;
+mod ottl;
 mod probability;
 mod rates;
 mod settings;
