@@ -12,6 +12,8 @@ use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
 use crate::tail_sampling::tally::Trigger;
 
+/// Memory for rewritten runs that is kept from batch to batch.
+const KEEP_REWRITTEN: usize = 64 << 10;
 /// End of a list.
 const END: u32 = u32::MAX;
 
@@ -121,6 +123,7 @@ impl Assembly {
         self.scopes.clear();
         self.resources.clear();
         self.rewritten.clear();
+        self.rewritten.shrink_to(KEEP_REWRITTEN);
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.
@@ -335,6 +338,7 @@ impl Shard {
         };
         self.assembly.set_reason(trace, &self.settings.rules);
         let mut addr = trace.first;
+        let mut last = None;
         while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
@@ -350,9 +354,14 @@ impl Shard {
             self.assembly.add(record.scope, source, len, &mut self.headers);
             spans += record.spans as usize;
             bytes += run.len();
+            last = Some(addr);
             trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
             addr = record.next;
+        }
+        // A record of a block of its own is the last of a batch, and the only one in its block.
+        if let Some(last) = last.filter(|_| bytes > self.settings.block_size) {
+            self.log.sent(last);
         }
         trace.spans = trace.spans.saturating_sub(spans as u32);
         let complete = addr == Addr::NONE;

@@ -104,7 +104,7 @@ impl Shard {
             log: Log::new(settings.block_size),
             index: Index::with_capacity(settings.expected_traces),
             traces: Slab::default(),
-            headers: Headers::new(settings.block_size / 4),
+            headers: Headers::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
             silent: Ladder::new(settings.wait_after_last),

@@ -207,7 +207,7 @@ rules: [{name: all, sampling_percentage: 100}]
     let (mut sent, mut kept, mut refused) = (0, 0, 0);
     for number in 0..200u64 {
         let now = millis(number * 20);
-        let unique = text(&format!("{number} {}", "y".repeat((number as usize % 7) * 100_000)));
+        let unique = text(&format!("{number} {}", "y".repeat((number as usize % 7) * 20_000)));
         let resource = resource(vec![attribute("unique", unique)]);
         let large = large_span(id_of(number), (number as usize % 5) * 150_000);
         let data = TracesData { resource_spans: vec![resource_spans(resource, vec![large])] };
@@ -230,6 +230,9 @@ rules: [{name: all, sampling_percentage: 100}]
     let hopeless = request(vec![large_span([1; 16], 9 << 20)]).encode_to_vec();
     let refusal = rig.sampler.insert(&hopeless, secs(200)).unwrap_err();
     assert!(!refusal.is_retryable(), "{refusal}");
+    let wide = resource(vec![attribute("wide", text(&"y".repeat(200_000)))]);
+    let wide = TracesData { resource_spans: vec![resource_spans(wide, vec![span([1; 16])])] };
+    assert!(!rig.sampler.insert(&wide.encode_to_vec(), secs(200)).unwrap_err().is_retryable());
     assert_eq!(rig.ledger.dropped_count(DropReason::MemoryPressure), 0);
 }
 
