@@ -12,8 +12,6 @@ use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
 use crate::tail_sampling::tally::Trigger;
 
-/// Memory for rewritten runs that is kept from batch to batch.
-const KEEP_REWRITTEN: usize = 64 << 10;
 /// End of a list.
 const END: u32 = u32::MAX;
 
@@ -116,14 +114,15 @@ impl Assembly {
             + self.rewritten.capacity()
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, max_bytes: usize) {
         self.number += 1;
         self.header_bytes = 0;
         self.pieces.clear();
         self.scopes.clear();
         self.resources.clear();
         self.rewritten.clear();
-        self.rewritten.shrink_to(KEEP_REWRITTEN);
+        // What a record larger than a batch has left.
+        self.rewritten.shrink_to(2 * max_bytes);
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.
@@ -305,7 +304,7 @@ impl Shard {
     /// The next kept traces as one request of about `max_bytes`; `None` if there are none. A trace
     /// that does not fit goes on in the next.
     pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
-        self.assembly.begin();
+        self.assembly.begin(max_bytes);
         let mut spans = 0;
         let mut bytes = 0;
         while bytes + self.assembly.header_bytes < max_bytes
