@@ -28,9 +28,10 @@ const MAX_BLOCK: usize = 1 << 20;
 const MIN_BLOCK: usize = 16 << 10;
 /// Blocks per shard that the budget should be good for, at least.
 const BLOCKS_PER_SHARD: usize = 64;
-/// Blocks per shard that requests never get: for a batch on its way (which may end with a block of its
-/// own and headers), for its spans with attributes added, and for one that is being compacted.
-const HEADROOM: usize = 8;
+/// Blocks per shard that requests never get: four for a batch on its way (which may end with a record and
+/// two headers of a block each), four for its spans with attributes added (in memory that may have
+/// doubled), and one that is being compacted.
+const HEADROOM: usize = 9;
 /// A shard has at least so much of the budget, unless `num_shards` says otherwise.
 const MIN_SHARD: usize = 4 << 20;
 /// With `rules`, a trace that takes more than this part of the budget is decided, unless
@@ -246,6 +247,14 @@ impl Sampler {
         Refusal::retryable(Some(RETRY_DELAY), message)
     }
 
+    fn never(&self, what: String) -> Refusal {
+        self.metrics.refused.inc();
+        Refusal::permanent(format!(
+            "tail_sampling: {what} is too large for a buffer of {} MiB: send smaller ones, or set a larger memory_limit_mib",
+            self.budget.limit() >> 20
+        ))
+    }
+
     /// Takes an `ExportTraceServiceRequest` in, whole or not at all.
     ///
     /// # Errors
@@ -270,16 +279,14 @@ impl Sampler {
     /// Sets aside what a request may need; if there is too little, decides early.
     fn admit(&self, message: &[u8], request: &Request, now: u64) -> Result<Reservation<'_>, Refusal> {
         let need = Shard::growth(&self.settings, request, message.len());
+        if request.widest_header() > self.settings.block_size {
+            return Err(self.never(format!("a resource or scope of {} KiB", request.widest_header() >> 10)));
+        }
         if let Some(reservation) = self.budget.reserve(need) {
             return Ok(reservation);
         }
         if need > self.budget.ceiling() {
-            self.metrics.refused.inc();
-            return Err(Refusal::permanent(format!(
-                "tail_sampling: this request takes {} MiB and can never fit into the buffer: send smaller ones, or set a \
-                 larger memory_limit_mib",
-                need >> 20
-            )));
+            return Err(self.never(format!("a request that takes {} MiB", need >> 20)));
         }
         self.make_room(need, now);
         self.budget.reserve(need).ok_or_else(|| self.full())

@@ -118,13 +118,15 @@ impl Assembly {
             + self.rewritten.capacity()
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, max_bytes: usize) {
         self.number += 1;
         self.header_bytes = 0;
         self.pieces.clear();
         self.scopes.clear();
         self.resources.clear();
         self.rewritten.clear();
+        // What a record larger than a batch has left.
+        self.rewritten.shrink_to(2 * max_bytes);
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.
@@ -385,7 +387,7 @@ impl Shard {
     /// The next kept traces as one request of about `max_bytes`; `None` if there are none. A trace
     /// that does not fit goes on in the next.
     pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
-        self.assembly.begin();
+        self.assembly.begin(max_bytes);
         let mut spans = 0;
         let mut bytes = 0;
         while bytes + self.assembly.header_bytes < max_bytes
@@ -424,6 +426,7 @@ impl Shard {
             reason => rules.trace_state_change(reason, &trace.id),
         };
         let mut addr = trace.first;
+        let mut last = None;
         while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
@@ -442,9 +445,14 @@ impl Shard {
             self.assembly.add(record.scope, source, len, &mut self.headers);
             spans += record.spans as usize;
             bytes += run.len();
+            last = Some(addr);
             trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
             addr = record.next;
+        }
+        // A record of a block of its own is the last of a batch, and the only one in its block.
+        if let Some(last) = last.filter(|_| bytes > self.settings.block_size) {
+            self.log.sent(last);
         }
         trace.spans = trace.spans.saturating_sub(spans as u32);
         let complete = addr == Addr::NONE;

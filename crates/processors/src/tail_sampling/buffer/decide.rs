@@ -7,7 +7,7 @@ use nyquist_core::wire::{Field, Fields, Value};
 use super::ballot::Ballot;
 use super::cache::Past;
 use super::log::{self, Addr, Log};
-use super::shard::Shard;
+use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
 use crate::tail_sampling::rules::verdict::{Verdict, Vote};
@@ -262,9 +262,7 @@ impl Shard {
     }
 
     fn is_pending(&self, handle: Handle) -> bool {
-        self.traces
-            .get(handle.slot)
-            .is_some_and(|trace| trace.generation == handle.generation && trace.state == State::Pending)
+        is_pending(&self.traces, handle)
     }
 
     /// In passes, so that the cache misses of one trace do not wait for those of another.

@@ -47,28 +47,23 @@ pub(super) struct Headers {
     entries: Slab<Header>,
     hand: u32,
     bytes: usize,
-    /// A header of more bytes is charged twice: for its copy in a batch on its way out.
-    large: usize,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self { index: Index::with_capacity(0), entries: Slab::default(), hand: 0, bytes: 0 }
+    }
 }
 
 impl Headers {
-    /// Headers of more than `large` bytes are charged twice.
-    pub(super) fn new(large: usize) -> Self {
-        Self { index: Index::with_capacity(0), entries: Slab::default(), hand: 0, bytes: 0, large }
-    }
-
     /// Memory for so many more headers with so many bytes, at most.
     pub(super) const fn growth(headers: usize, bytes: usize) -> usize {
-        Slab::<Header>::growth(headers) + Index::growth(headers) + headers * ALLOCATION + 2 * bytes
+        Slab::<Header>::growth(headers) + Index::growth(headers) + headers * ALLOCATION + bytes
     }
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.entries.bytes() + self.index.bytes()
-    }
-
-    fn charge(&self, bytes: usize) -> usize {
-        ALLOCATION + if bytes > self.large { 2 * bytes } else { bytes }
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Header> {
@@ -97,7 +92,7 @@ impl Headers {
         }
         self.sweep(oldest_block, SWEEP);
         let header = Header { bytes: bytes.into(), parent, hash, last_used: block, live: true, batch: 0, group: 0 };
-        self.bytes += self.charge(bytes.len());
+        self.bytes += bytes.len() + ALLOCATION;
         let id = self.entries.take(header);
         self.index.insert(fold(hash), id);
         id
@@ -131,7 +126,7 @@ impl Headers {
                 continue;
             };
             self.index.remove(fold(header.hash), hand);
-            self.bytes -= self.charge(header.bytes.len());
+            self.bytes -= header.bytes.len() + ALLOCATION;
             self.entries.give_back(hand);
         }
     }

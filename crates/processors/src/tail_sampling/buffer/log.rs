@@ -29,8 +29,9 @@ const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
 const HEADER: usize = 16;
 const ROOT: u32 = 1 << 31;
-/// A record on its way out: in its block, with attributes added, and in the batch.
-const COPIES: usize = 3;
+/// A record on its way out: in its block, with attributes added (in memory that may have doubled), and
+/// in the batch.
+const COPIES: usize = 4;
 
 /// The largest block: what an [`Addr`] can span.
 pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
@@ -39,6 +40,8 @@ pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
 struct Block {
     data: Vec<u8>,
     firsts: u32,
+    /// What the budget is charged for.
+    charged: usize,
 }
 
 /// A record's header.
@@ -92,8 +95,14 @@ impl Log {
         self.free.clear();
     }
 
-    fn charge(&self, capacity: usize) -> usize {
-        if capacity > self.block_size { capacity * COPIES } else { capacity }
+    /// The record at `addr` is on its way out: its copies are charged for themselves from now on.
+    pub(super) fn sent(&mut self, addr: Addr) {
+        let (block, _) = self.locate(addr);
+        if let Some(block) = self.blocks.get_mut(block).filter(|block| block.charged > self.block_size) {
+            let one = block.data.capacity();
+            self.charged -= block.charged - one;
+            block.charged = one;
+        }
     }
 
     /// The number of the oldest block.
@@ -151,8 +160,10 @@ impl Log {
             self.free.pop().unwrap_or_else(|| Vec::with_capacity(self.block_size))
         };
         self.bytes += data.capacity();
-        self.charged += self.charge(data.capacity());
-        self.blocks.push_back(Block { data, firsts: 0 });
+        let copies = if data.capacity() > self.block_size { COPIES } else { 1 };
+        let charged = data.capacity() * copies;
+        self.charged += charged;
+        self.blocks.push_back(Block { data, firsts: 0, charged });
         Some(())
     }
 
@@ -211,8 +222,7 @@ impl Log {
             Some(block) => {
                 let data = std::mem::take(&mut block.data);
                 self.bytes -= data.capacity();
-                let charge = if data.capacity() > self.block_size { data.capacity() * COPIES } else { data.capacity() };
-                self.charged -= charge;
+                self.charged -= std::mem::take(&mut block.charged);
                 data
             }
             None => Vec::new(),
@@ -237,7 +247,7 @@ impl Log {
             };
             self.oldest += 1;
             self.bytes -= block.data.capacity();
-            self.charged -= self.charge(block.data.capacity());
+            self.charged -= block.charged;
             self.recycle(block.data);
         }
         // The last one is being filled: start it again.
@@ -247,7 +257,7 @@ impl Log {
         {
             if block.data.capacity() > self.block_size {
                 self.bytes -= block.data.capacity();
-                self.charged -= block.data.capacity() * COPIES;
+                self.charged -= block.charged;
                 self.blocks.clear();
             } else {
                 block.data.clear();

@@ -112,7 +112,7 @@ impl Shard {
             log: Log::new(settings.block_size),
             index: Index::with_capacity(settings.expected_traces),
             traces: Slab::default(),
-            headers: Headers::new(settings.block_size / 4),
+            headers: Headers::default(),
             extras: TraceExtras::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
@@ -272,11 +272,33 @@ impl Shard {
         }
         let slot = self.new_trace(run, now);
         let trace = self.handle(slot);
-        self.waiting.push(trace);
+        if self.waiting.push(trace) {
+            self.purge_timers();
+        }
         if !self.silent.is_empty() {
             self.silent.set(Millis::of(now), self.settings.wait_after_last, trace);
         }
         Some(slot)
+    }
+
+    /// Looks through some timers, where more than half of them are those of traces that were decided.
+    #[cold]
+    fn purge_timers(&mut self) {
+        /// As each queue grows by one, it gives back half of what is looked through.
+        const CHUNKS: usize = 2;
+        const FEW: usize = 1024;
+        let enough = 2 * self.pending() + FEW;
+        let traces = &self.traces;
+        let keep = |trace: Handle| is_pending(traces, trace);
+        if self.waiting.len() > enough {
+            self.waiting.purge(CHUNKS, keep);
+        }
+        if self.rooted.len() > enough {
+            self.rooted.purge(CHUNKS, |timer| keep(timer.trace));
+        }
+        if self.silent.len() > enough {
+            self.silent.purge(CHUNKS, keep);
+        }
     }
 
     fn new_trace(&mut self, run: &Run, now: u64) -> u32 {
@@ -439,4 +461,9 @@ impl Shard {
             self.remove(slot);
         }
     }
+}
+
+/// Is it still the same trace, and not decided?
+pub(super) fn is_pending(traces: &Slab<Trace>, handle: Handle) -> bool {
+    traces.get(handle.slot).is_some_and(|trace| trace.generation == handle.generation && trace.state == State::Pending)
 }

@@ -2,7 +2,7 @@
 //!
 //! Each queue holds timers of one length, so it is in the order of time without sorting, and setting a
 //! timer is one store at its end. A timer that has lost its meaning is left where it is and thrown
-//! away when its turn comes.
+//! away when its turn comes, or when there are too many of them.
 
 use super::fifo::Fifo;
 
@@ -72,6 +72,17 @@ impl Ladder {
 
     pub(super) fn is_empty(&self) -> bool {
         self.rungs.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rungs.iter().map(|(_, queue)| queue.len()).sum()
+    }
+
+    /// Removes some of the timers of traces that need none; see [`Fifo::purge`].
+    pub(super) fn purge(&mut self, chunks: usize, mut keep: impl FnMut(Handle) -> bool) {
+        for (_, queue) in &mut self.rungs {
+            queue.purge(chunks, |timer| keep(timer.trace));
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

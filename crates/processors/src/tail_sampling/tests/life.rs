@@ -373,6 +373,8 @@ rules: [{name: children, sampling_percentage: 100, when: {span_count: {min: 1000
     }
     assert_eq!(rig.sampler.pending(), 101);
     assert!(rig.sampler.memory() < 12 << 20, "{}", rig.sampler.memory());
+    // Nor do the timers of those that were decided long before their wait was over.
+    assert!(rig.sampler.table_memory() < 128 << 10, "{}", rig.sampler.table_memory());
     rig.decide_all(secs(60));
     assert_eq!(by_trace(&rig.take(secs(60))), [(T1, 4000)].into());
 }

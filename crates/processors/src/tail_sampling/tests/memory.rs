@@ -192,7 +192,51 @@ rules: [{name: long, sampling_percentage: 100, when: {span_count: {min: 2}}}]
     assert_eq!(by_trace(&rig.take(secs(3700))), [(long, 3600)].into());
 }
 
-/// Spans and resources larger than a block, kept and with attributes on all spans.
+/// Several threads take in, decide and hand on at once, near the limit: no two of them take the same room.
+#[test]
+fn the_budget_is_kept_between_threads() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 8
+num_shards: 4
+decision_wait: 1s
+rules: [{name: half, sampling_percentage: 50}]
+",
+    );
+    const THREADS: u64 = 4;
+    const REQUESTS: u64 = 1500;
+    let kept = std::sync::atomic::AtomicUsize::new(0);
+    let sent = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (rig, kept, sent) = (&rig, &kept, &sent);
+            scope.spawn(move || {
+                for number in 0..REQUESTS {
+                    let id = |trace| id_of(((thread * REQUESTS + number) << 8) + trace);
+                    let spans: Vec<Span> = (0..8).map(|trace| large_span(id(trace), 1000)).collect();
+                    let message = request(spans).encode_to_vec();
+                    if rig.sampler.insert(&message, millis(number)).is_ok() {
+                        sent.fetch_add(8, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    // One worker a shard, as in the processor.
+                    rig.sampler.decide(thread as usize, millis(number), 100);
+                    if number % 20 == 0 {
+                        while let Some(out) = rig.sampler.take(thread as usize, millis(number)) {
+                            kept.fetch_add(out.batch().items(), std::sync::atomic::Ordering::Relaxed);
+                            out.accepted();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let kept = kept.into_inner() + rig.finish(secs(100)).len();
+    assert_eq!(kept as u64 + rig.ledger.count(Entry::SampledOut), sent.into_inner() as u64);
+    assert!(rig.metric("early_decisions", &[("cause", "memory")]) > 1000);
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+/// Spans larger than a block and large resources, kept and with attributes on all spans.
 #[test]
 fn huge_spans_and_resources_keep_the_budget() {
     let rig = Rig::new(
@@ -207,7 +251,7 @@ rules: [{name: all, sampling_percentage: 100}]
     let (mut sent, mut kept, mut refused) = (0, 0, 0);
     for number in 0..200u64 {
         let now = millis(number * 20);
-        let unique = text(&format!("{number} {}", "y".repeat((number as usize % 7) * 100_000)));
+        let unique = text(&format!("{number} {}", "y".repeat((number as usize % 7) * 20_000)));
         let resource = resource(vec![attribute("unique", unique)]);
         let large = large_span(id_of(number), (number as usize % 5) * 150_000);
         let data = TracesData { resource_spans: vec![resource_spans(resource, vec![large])] };
@@ -230,6 +274,9 @@ rules: [{name: all, sampling_percentage: 100}]
     let hopeless = request(vec![large_span([1; 16], 9 << 20)]).encode_to_vec();
     let refusal = rig.sampler.insert(&hopeless, secs(200)).unwrap_err();
     assert!(!refusal.is_retryable(), "{refusal}");
+    let wide = resource(vec![attribute("wide", text(&"y".repeat(200_000)))]);
+    let wide = TracesData { resource_spans: vec![resource_spans(wide, vec![span([1; 16])])] };
+    assert!(!rig.sampler.insert(&wide.encode_to_vec(), secs(200)).unwrap_err().is_retryable());
     assert_eq!(rig.ledger.dropped_count(DropReason::MemoryPressure), 0);
 }
 
