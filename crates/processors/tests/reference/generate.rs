@@ -16,7 +16,7 @@ use crate::spans::{ERROR, Id, OK, Placed, UNSET, attribute, text, value_of};
 const KEYS: [&str; 4] = ["k", "user.id", "error", "service.name"];
 const TEXTS: [&str; 12] = ["", "u1", "u2", "true", "False", "0", "no", "OFF", "1", "404", "acme/api/v1", "é\u{1f980}"];
 const INTS: [i64; 9] = [-7, 0, 1, 50, 60, 404, (1 << 53) + 1, i64::MAX, i64::MIN];
-const DOUBLES: [f64; 8] = [0.0, -0.0, 1.5, 404.0, 59.999, 9_007_199_254_740_992.0, f64::NAN, f64::INFINITY];
+const DOUBLES: [f64; 8] = [0.0, -0.0, 1.5, 404.0, 59.999, 1e300, f64::NAN, f64::INFINITY];
 const REGEXES: [&str; 6] = ["^u[12]$", "api", "^$", ".*", "(?i)true|off", "[0-9]{3}"];
 const NAMES: [&str; 5] = ["GET /", "POST /pay", "SELECT 1", "SELECT 2", ""];
 const MS: u64 = 1_000_000;
@@ -135,7 +135,7 @@ fn span_leaf(random: &mut Random, kind: impl Fn(&mut Random) -> usize) -> Condit
 }
 
 fn truthy_key(random: &mut Random) -> String {
-    random.pick(&KEYS[1..]).to_owned()
+    random.pick(&KEYS[1..3]).to_owned()
 }
 
 fn place(random: &mut Random) -> Place {

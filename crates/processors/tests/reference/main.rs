@@ -5,6 +5,7 @@
 //!   spans, asks every condition of every span, and remembers everything.
 //! - [`model`]: random configurations and spans; both samplers keep the same spans.
 //! - [`ordered`]: important, failed, slow, the rest: 100,000 traces, exactly and within bounds.
+//! - [`hostile`]: bytes that no client writes.
 //!
 //! A failing random case prints its seed and its configuration; `NYQUIST_SEED=n` runs that case
 //! alone, `NYQUIST_LONG=1` twenty times as many cases.
@@ -13,6 +14,7 @@
 
 mod conditions;
 mod generate;
+mod hostile;
 mod model;
 mod ordered;
 mod policies;

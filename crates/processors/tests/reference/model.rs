@@ -125,7 +125,7 @@ fn compare(seed: u64, settings: &Settings, traffic: &Traffic) -> Reference {
 }
 
 /// Exactly the spans of the traces that are to be kept, as they came, once.
-fn same_spans(kept: &[(Placed, Recorded)], reference: &Reference, context: &str) {
+pub(crate) fn same_spans(kept: &[(Placed, Recorded)], reference: &Reference, context: &str) {
     let actual = count(kept.iter().map(|(placed, _)| placed.bytes()));
     let on_time = reference.kept.iter().flat_map(|trace| &trace.spans);
     let expected = count(on_time.chain(&reference.late).map(Placed::bytes));
