@@ -4,6 +4,7 @@
 //! - [`spans`], [`conditions`], [`policies`], [`sampler`]: the reference. It works on decoded
 //!   spans, asks every condition of every span, and remembers everything.
 //! - [`model`]: random configurations and spans; both samplers keep the same spans.
+//! - [`limits`]: policies with a budget.
 //! - [`ordered`]: important, failed, slow, the rest: 100,000 traces, exactly and within bounds.
 //! - [`hostile`]: bytes that no client writes.
 //!
@@ -15,6 +16,7 @@
 mod conditions;
 mod generate;
 mod hostile;
+mod limits;
 mod model;
 mod ordered;
 mod policies;
