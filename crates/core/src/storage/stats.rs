@@ -1,0 +1,53 @@
+//! How a log is doing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Written by the log's thread, read by anyone.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    pub(super) bytes: AtomicU64,
+    pub(super) records: AtomicU64,
+    pub(super) segments: AtomicU64,
+    pub(super) corrupt_records: AtomicU64,
+    pub(super) torn_bytes: AtomicU64,
+    pub(super) set_aside: AtomicU64,
+    pub(super) failed_writes: AtomicU64,
+    pub(super) failed_syncs: AtomicU64,
+}
+
+/// How a log is doing: [`super::Log::usage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// What its files take, in bytes.
+    pub bytes: u64,
+    /// Records that are not released.
+    pub records: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Records that were lost to damage since it was opened.
+    pub corrupt_records: u64,
+    /// Bytes of unfinished writes that were cut off when it was opened.
+    pub torn_bytes: u64,
+    /// Segments that were set aside as `*.corrupt` since it was opened.
+    pub set_aside: u64,
+    /// Writes that failed since it was opened.
+    pub failed_writes: u64,
+    /// Calls of fsync that failed since it was opened.
+    pub failed_syncs: u64,
+}
+
+impl Stats {
+    pub(super) fn usage(&self) -> Usage {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Usage {
+            bytes: read(&self.bytes),
+            records: read(&self.records),
+            segments: read(&self.segments),
+            corrupt_records: read(&self.corrupt_records),
+            torn_bytes: read(&self.torn_bytes),
+            set_aside: read(&self.set_aside),
+            failed_writes: read(&self.failed_writes),
+            failed_syncs: read(&self.failed_syncs),
+        }
+    }
+}
