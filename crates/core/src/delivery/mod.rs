@@ -19,11 +19,19 @@
 //! holds at a shutdown gets one attempt each.
 
 mod admission;
+mod backlog;
+mod booking;
 mod config;
+mod drain;
+mod durable;
 mod gather;
 mod metrics;
+mod queueing;
+mod ranges;
+mod record;
 mod request;
 mod retry;
+mod sending;
 mod stage;
 mod status;
 #[cfg(test)]

@@ -130,10 +130,11 @@ impl Engine {
                     let position = |index| Position { sequence: first + index, segment: base };
                     answers.extend((0..batch.len() as u64).map(|index| Ok(position(index))));
                     touched.push((base, from..answers.len()));
+                    self.stats.succeeded();
                 }
                 Err(error) => {
-                    self.stats.failed_writes.fetch_add(1, Ordering::Relaxed);
                     let error = Error::from_io(&self.limits.directory, &error);
+                    self.stats.failed(&error);
                     answers.extend(batch.iter().map(|_| Err(error.clone())));
                 }
             }
@@ -173,7 +174,11 @@ impl Engine {
         }
         match self.active {
             Some(base) => Ok(base),
-            None => self.begin_segment().map_err(|error| Error::from_io(&self.limits.directory, &error)),
+            None => self.begin_segment().map_err(|error| {
+                let error = Error::from_io(&self.limits.directory, &error);
+                self.stats.failed(&error);
+                error
+            }),
         }
     }
 
@@ -306,7 +311,6 @@ impl Engine {
             Err(error) => {
                 // Half a header is set aside at the next start; better there is nothing.
                 let _ = self.disk.remove(&name);
-                self.stats.failed_writes.fetch_add(1, Ordering::Relaxed);
                 return Err(error);
             }
         }

@@ -46,6 +46,7 @@ struct State {
     faults: Faults,
     random: SmallRng,
     dead: bool,
+    locked: bool,
 }
 
 /// The disk. Clones are the same disk.
@@ -76,6 +77,7 @@ impl FaultyDisk {
             faults: Faults::default(),
             random,
             dead: false,
+            locked: false,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -180,7 +182,8 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     fn lock(&self) -> io::Result<Box<dyn Send>> {
-        Ok(Box::new(()))
+        let is_free = !std::mem::replace(&mut self.0.lock().locked, true);
+        if is_free { Ok(Box::new(Unlock(self.clone()))) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
@@ -233,6 +236,14 @@ impl Disk for FaultyDisk {
         }
         state.synced_files = state.files.clone();
         Ok(())
+    }
+}
+
+struct Unlock(FaultyDisk);
+
+impl Drop for Unlock {
+    fn drop(&mut self) {
+        self.0.0.lock().locked = false;
     }
 }
 

@@ -170,6 +170,12 @@ impl Cursor {
     pub fn at(position: Position) -> Self {
         Self { segment: position.segment, from: position.sequence, ..Self::default() }
     }
+
+    /// All records with smaller numbers have been passed.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence.max(self.from)
+    }
 }
 
 /// What one read gave.
@@ -192,6 +198,8 @@ pub struct Recovered {
     pub bytes: u64,
     /// The sum of their weights.
     pub weight: u64,
+    /// New records have this number or higher ones.
+    pub next_sequence: u64,
     /// Files that are not the log's, with their lengths.
     pub foreign: Vec<(String, u64)>,
     /// What opening it found: damage among others.
@@ -208,7 +216,15 @@ struct Shared {
     inbox: Arc<Inbox>,
     hand_over: Arc<Semaphore>,
     stats: Arc<Stats>,
+    /// The most bytes of files.
+    limit: u64,
     ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Log").field("usage", &self.usage()).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Shared {
@@ -260,7 +276,8 @@ impl Log {
         spawned.map_err(|error| Error::from_io(&options.directory, &error))?;
         let recovered = opened.await.unwrap_or(Err(Error::Closed))?;
         let hand_over = Arc::new(Semaphore::new(HAND_OVER));
-        let shared = Shared { inbox, hand_over, stats, ended: parking_lot::Mutex::new(Some(ended)) };
+        let limit = options.limits().max_bytes;
+        let shared = Shared { inbox, hand_over, stats, limit, ended: parking_lot::Mutex::new(Some(ended)) };
         Ok((Self { shared: Arc::new(shared) }, recovered))
     }
 
@@ -313,6 +330,19 @@ impl Log {
         let (answer, chunk) = oneshot::channel();
         self.shared.inbox.read(cursor, max_bytes, answer);
         chunk.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Whether a record of `bytes` is likely to be taken: for who must know before others commit
+    /// themselves. Not a promise.
+    ///
+    /// # Errors
+    /// As [`Log::append`] would say, or has said within the last second.
+    pub fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        if let Some(error) = self.shared.stats.failing() {
+            return Err(error);
+        }
+        let (used, limit) = (self.usage().bytes, self.shared.limit);
+        if used.saturating_add(bytes) > limit { Err(Error::Full { used, limit }) } else { Ok(()) }
     }
 
     /// Makes everything so far survive a power cut, whatever the level.

@@ -46,6 +46,7 @@ impl Engine {
         // Deletes what is released, writes down what is lost.
         self.settle();
         recovered.records = self.live;
+        recovered.next_sequence = self.next_sequence;
         recovered.usage = self.stats.usage();
         Ok(recovered)
     }

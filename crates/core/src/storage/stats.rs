@@ -1,6 +1,11 @@
 //! How a log is doing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Error;
 
 /// Written by the log's thread, read by anyone.
 #[derive(Debug, Default)]
@@ -13,6 +18,8 @@ pub(super) struct Stats {
     pub(super) set_aside: AtomicU64,
     pub(super) failed_writes: AtomicU64,
     pub(super) failed_syncs: AtomicU64,
+    /// The last write that failed, unless one has succeeded since.
+    failing: Mutex<Option<(Instant, Error)>>,
 }
 
 /// How a log is doing: [`super::Log::usage`].
@@ -37,6 +44,24 @@ pub struct Usage {
 }
 
 impl Stats {
+    /// A write did not work.
+    pub(super) fn failed(&self, error: &Error) {
+        self.failed_writes.fetch_add(1, Ordering::Relaxed);
+        *self.failing.lock() = Some((Instant::now(), error.clone()));
+    }
+
+    /// A write did.
+    pub(super) fn succeeded(&self) {
+        *self.failing.lock() = None;
+    }
+
+    /// Why writes have been failing just now.
+    pub(super) fn failing(&self) -> Option<Error> {
+        const RECENT: Duration = Duration::from_secs(1);
+        let failing = self.failing.lock();
+        failing.as_ref().filter(|(when, _)| when.elapsed() < RECENT).map(|(_, error)| error.clone())
+    }
+
     pub(super) fn usage(&self) -> Usage {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Usage {
