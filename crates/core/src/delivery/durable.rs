@@ -23,7 +23,7 @@ use crate::storage::{self, Chunk, Error, Log, Owner, Storage};
 use crate::telemetry::Entry;
 
 /// Bytes of requests that are in memory too, what is on its way included. A single larger one passes.
-const IN_MEMORY: usize = 32 << 20;
+pub(super) const IN_MEMORY: usize = 32 << 20;
 /// Bytes that are read back at once.
 const CHUNK: usize = 1 << 20;
 
@@ -97,7 +97,7 @@ impl<A: Attempt> Inner<A> {
             return Ok(());
         };
         let used = self.in_memory.load(Ordering::Acquire);
-        let has_room = used == 0 || used.saturating_add(request.size()) <= IN_MEMORY;
+        let has_room = used == 0 || used.saturating_add(request.size()) <= self.memory_bound;
         let is_next = store.backlog.is_empty() && has_room;
         if !is_next && !store.backlog.has_passed(position) {
             store.backlog.push(position, request.items(), permits);
@@ -159,7 +159,7 @@ impl<A: Attempt> Inner<A> {
     pub(super) fn read_on(self: &Arc<Self>, state: &mut State) {
         let State { open: true, store: Some(store), .. } = state else { return };
         let Some(runtimes) = self.runtimes.get() else { return };
-        let is_wanted = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) < IN_MEMORY / 2;
+        let is_wanted = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) <= self.memory_bound / 2;
         if is_wanted && !store.backlog.is_read {
             store.backlog.is_read = true;
             runtimes.spawn(Arc::clone(self).read_back(store.log.clone()));
@@ -224,7 +224,7 @@ impl<A: Attempt> Inner<A> {
         }
         let Some(store) = &mut state.store else { return false };
         let missing = store.backlog.advance(chunk.next, chunk.is_end, until);
-        let more = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) < IN_MEMORY;
+        let more = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) < self.memory_bound.max(1);
         store.backlog.is_read = more;
         self.dispatch(state);
         if armed {

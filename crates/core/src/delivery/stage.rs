@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::admission::{Admission, Turned};
-use super::durable::{Durable, Store};
+use super::durable::{Durable, IN_MEMORY, Store};
 use super::gather::Gather;
 use super::metrics::Metrics;
 use super::status::{Health, LogGate, Status};
@@ -127,6 +127,8 @@ pub(super) struct Inner<A> {
     pub(super) durable: Option<Durable>,
     /// Bytes of requests of a queue on disk that are in memory too.
     pub(super) in_memory: Arc<AtomicUsize>,
+    /// The most of them.
+    pub(super) memory_bound: usize,
 }
 
 /// An exporter: an [`Attempt`] with everything around it.
@@ -140,6 +142,16 @@ impl<A: Attempt> Delivery<A> {
     /// # Errors
     /// If `sending_queue.storage` names no storage.
     pub fn new(context: &ExporterContext<'_>, settings: Settings, attempt: A) -> Result<Arc<Self>, BuildError> {
+        Self::with_memory(context, settings, attempt, IN_MEMORY)
+    }
+
+    /// The same with `memory_bound` bytes of a queue on disk in memory too.
+    pub(super) fn with_memory(
+        context: &ExporterContext<'_>,
+        settings: Settings,
+        attempt: A,
+        memory_bound: usize,
+    ) -> Result<Arc<Self>, BuildError> {
         let exporter = context.id.to_string();
         let queue = &settings.queue;
         let durable = Durable::find(context, &settings)?;
@@ -182,6 +194,7 @@ impl<A: Attempt> Delivery<A> {
             keeper,
             durable,
             in_memory: Arc::default(),
+            memory_bound,
             settings,
         };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))

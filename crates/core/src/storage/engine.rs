@@ -287,6 +287,7 @@ impl Engine {
                 outcome = outcome.and(Err(Error::from_io(&self.limits.directory, &error)));
             }
         }
+        self.publish();
         outcome
     }
 
@@ -471,6 +472,7 @@ impl Engine {
         self.stats.bytes.store(self.bytes, Ordering::Relaxed);
         self.stats.records.store(self.live, Ordering::Relaxed);
         self.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
+        self.stats.publish();
     }
 }
 

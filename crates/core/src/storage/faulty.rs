@@ -26,6 +26,8 @@ pub struct Faults {
     pub remove: u32,
     /// Reading fails.
     pub read: u32,
+    /// A write panics: a bug in the log.
+    pub panic: bool,
     /// The process dies after so many bytes of writes, in the middle of one if it happens so.
     pub die_after: Option<u64>,
 }
@@ -279,6 +281,7 @@ impl DiskFile for FaultyFile {
         if bytes.is_empty() {
             return Ok(0);
         }
+        assert!(!state.faults.panic, "a bug");
         let mut content = self.content.lock();
         if let Some(left) = state.faults.die_after {
             if bytes.len() as u64 > left {

@@ -77,6 +77,7 @@ pub use error::Error;
 pub use stats::Usage;
 
 use crate::batch::Signal;
+use crate::telemetry::Telemetry;
 use engine::{Engine, Incoming, Limits};
 use stats::Stats;
 use worker::{Append, Inbox};
@@ -264,7 +265,11 @@ impl Log {
                 match opened {
                     Ok((lock, engine, recovered)) => {
                         let _ = answer.send(Ok(recovered));
-                        worker::run(engine, &inbox);
+                        let run = std::panic::AssertUnwindSafe(|| worker::run(engine, &inbox));
+                        if std::panic::catch_unwind(run).is_err() {
+                            tracing::error!(directory = %options.directory.display(), "the storage log failed; it is closed");
+                        }
+                        inbox.abandon();
                         drop(lock);
                     }
                     Err(error) => _ = answer.send(Err(error)),
@@ -363,6 +368,12 @@ impl Log {
         if let Some(ended) = ended {
             let _ = ended.await;
         }
+    }
+
+    /// Shows how it is doing in the gateway's own metrics, `nyquist_storage_*{storage, owner}`. Called
+    /// once, by the extension that opened it.
+    pub fn report_to(&self, telemetry: &Telemetry, storage: &str, owner: &str) {
+        self.shared.stats.report_to(telemetry, storage, owner);
     }
 
     /// How it is doing, as of the last write.

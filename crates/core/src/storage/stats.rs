@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Error;
+use crate::telemetry::{Counter, Telemetry, UpDown};
 
 /// Written by the log's thread, read by anyone.
 #[derive(Debug, Default)]
@@ -20,6 +21,17 @@ pub(super) struct Stats {
     pub(super) failed_syncs: AtomicU64,
     /// The last write that failed, unless one has succeeded since.
     failing: Mutex<Option<(Instant, Error)>>,
+    metrics: Mutex<Option<Metrics>>,
+}
+
+/// `nyquist_storage_*` of one log.
+#[derive(Debug)]
+struct Metrics {
+    bytes: UpDown,
+    records: UpDown,
+    corrupt: Counter,
+    failed_writes: Counter,
+    failed_syncs: Counter,
 }
 
 /// How a log is doing: [`super::Log::usage`].
@@ -44,6 +56,36 @@ pub struct Usage {
 }
 
 impl Stats {
+    /// From now on what changes is published under the labels `storage` and `owner` too.
+    pub(super) fn report_to(&self, telemetry: &Telemetry, storage: &str, owner: &str) {
+        let labels = [("storage", storage), ("owner", owner)];
+        let gauge = |what: &str, help: &str| telemetry.gauge(&format!("nyquist_storage_{what}"), help, &labels);
+        let counter = |what: &str, help: &str| telemetry.counter(&format!("nyquist_storage_{what}"), help, &labels);
+        let metrics = Metrics {
+            bytes: gauge("bytes", "What the files of a storage log take."),
+            records: gauge("records", "Records of a storage log that are not released."),
+            corrupt: counter("corrupt_records", "Records of a storage log that were lost to damage."),
+            failed_writes: counter("failed_writes", "Writes to a storage log that failed, on a full disk for example."),
+            failed_syncs: counter("failed_syncs", "Calls of fsync on a storage log that failed."),
+        };
+        *self.metrics.lock() = Some(metrics);
+        self.publish();
+    }
+
+    /// Brings the metrics up to date.
+    pub(super) fn publish(&self) {
+        let metrics = self.metrics.lock();
+        let Some(metrics) = metrics.as_ref() else { return };
+        let usage = self.usage();
+        let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.bytes.set(signed(usage.bytes));
+        metrics.records.set(signed(usage.records));
+        let catch_up = |counter: &Counter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        catch_up(&metrics.corrupt, usage.corrupt_records);
+        catch_up(&metrics.failed_writes, usage.failed_writes);
+        catch_up(&metrics.failed_syncs, usage.failed_syncs);
+    }
+
     /// A write did not work.
     pub(super) fn failed(&self, error: &Error) {
         self.failed_writes.fetch_add(1, Ordering::Relaxed);

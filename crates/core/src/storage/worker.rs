@@ -93,6 +93,11 @@ impl Inbox {
         }
     }
 
+    /// The thread has ended: whoever waits, or comes later, is told so.
+    pub(super) fn abandon(&self) {
+        *self.orders.lock() = Orders { closed: true, ..Orders::default() };
+    }
+
     /// Everything there is to do; nothing if `timeout` passes first.
     fn wait(&self, timeout: Option<Duration>) -> Orders {
         let mut orders = self.orders.lock();

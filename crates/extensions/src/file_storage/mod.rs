@@ -16,6 +16,7 @@ use nyquist_core::component::{
     StartError, extension,
 };
 use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
+use nyquist_core::telemetry::Telemetry;
 
 pub use config::{Compaction, FileStorageConfig, FsyncLevel, Permissions};
 
@@ -32,7 +33,7 @@ pub fn factory() -> ExtensionFactory {
 
 impl ExtensionConfig for FileStorageConfig {
     fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
-        let directory = Directory { id: context.id.to_string(), config: self.clone() };
+        let directory = Directory { id: context.id.to_string(), config: self.clone(), telemetry: context.telemetry };
         Ok(Arc::new(FileStorage { directory: Arc::new(directory) }))
     }
 }
@@ -62,6 +63,7 @@ impl Extension for FileStorage {
 struct Directory {
     id: String,
     config: FileStorageConfig,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Directory {
@@ -120,6 +122,7 @@ impl Storage for Directory {
     async fn open(&self, owner: &Owner) -> Result<(Log, Recovered), Error> {
         let options = self.options(owner);
         let (log, recovered) = Log::open(&options).await?;
+        log.report_to(&self.telemetry, &self.id, &owner.directory_name());
         tracing::info!(
             component = self.id,
             directory = %options.directory.display(),

@@ -24,8 +24,11 @@ fn read(yaml: &str) -> Result<(FileStorageConfig, Vec<String>), Vec<String>> {
 }
 
 async fn start(config: FileStorageConfig) -> Result<Extensions, StartError> {
+    start_with(config, Telemetry::new()).await
+}
+
+async fn start_with(config: FileStorageConfig, telemetry: Arc<Telemetry>) -> Result<Extensions, StartError> {
     let clock = Arc::new(SystemClock::default());
-    let telemetry = Telemetry::new();
     let id = ComponentId::of("file_storage");
     let context = ExtensionContext { id: id.clone(), telemetry: Arc::clone(&telemetry), clock: clock.clone() };
     let extension = config.build(context).unwrap();
@@ -133,7 +136,8 @@ async fn max_size_is_kept() {
         max_size: nyquist_core::config::ByteSize(64 << 10),
         ..FileStorageConfig::default()
     };
-    let storage = start(config).await.unwrap().storage("file_storage").unwrap();
+    let telemetry = Telemetry::new();
+    let storage = start_with(config, Arc::clone(&telemetry)).await.unwrap().storage("file_storage").unwrap();
     let (log, _) = storage.open(&Owner::exporter("otlp", "", Signal::Traces)).await.unwrap();
     let payload = bytes::Bytes::from(vec![0; 10_000]);
     let mut taken = 0;
@@ -145,4 +149,10 @@ async fn max_size_is_kept() {
     };
     assert_eq!(taken, 6);
     assert!(error.is_retryable() && error.to_string().contains("max_size"), "{error}");
+    let page = telemetry.render("");
+    let labels = r#"{owner="exporter_otlp__traces",storage="file_storage"}"#;
+    assert!(page.contains(&format!("nyquist_storage_records{labels} 6")), "{page}");
+    for name in ["bytes", "corrupt_records", "failed_writes", "failed_syncs"] {
+        assert!(page.contains(&format!("nyquist_storage_{name}{labels} ")), "{page}");
+    }
 }

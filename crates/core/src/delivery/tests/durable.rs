@@ -41,11 +41,16 @@ fn place() -> Place {
 }
 
 async fn start(backend: &Arc<Backend>, place: &Place, config: &str) -> Rig {
+    start_with(backend, place, config, None).await
+}
+
+/// The same with a bound of its own for what is in memory too.
+async fn start_with(backend: &Arc<Backend>, place: &Place, config: &str, memory: Option<usize>) -> Rig {
     let mut extensions = Extensions::default();
     extensions.insert(&ComponentId::of("place"), Arc::new(place.clone()));
     let config = QueueConfig { storage: Some("place".to_owned()), ..queue(config) };
     let retry = retry("{initial_interval: 10ms, max_elapsed_time: 0}");
-    Rig::start_with(backend, config, retry, &extensions).await
+    Rig::start_with(backend, config, retry, &extensions, memory).await
 }
 
 /// Runs `life` as a process of its own, which is gone, with all its tasks, when it returns.
@@ -285,18 +290,64 @@ async fn what_cannot_be_read_back_is_counted() {
     assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
 }
 
+/// One process of the test below: senders on several threads, a backend of random moods, an end with or without a
+/// shutdown. Returns the spans that were acknowledged.
+async fn one_life(
+    random: &mut rand::rngs::SmallRng,
+    life: u64,
+    backend: &Arc<Backend>,
+    place: &Place,
+    is_last: bool,
+) -> (Ledger, BTreeSet<String>) {
+    use rand::RngExt;
+    let batching = if random.random() { ", batch: {min_size: 5, flush_timeout: 5ms}" } else { "" };
+    let config = format!("{{num_consumers: {}, queue_size: 60{batching}}}", random.random_range(1..4));
+    // Nothing, a little, everything is in memory too.
+    let memory = [Some(0), Some(150), None][random.random_range(0..3)];
+    let rig = start_with(backend, place, &config, memory).await;
+    let mut senders = Vec::new();
+    for sender in 0..3 {
+        let delivery = Arc::clone(&rig.delivery);
+        let sizes: Vec<usize> = (0..random.random_range(0..15)).map(|_| random.random_range(1..4)).collect();
+        senders.push(tokio::spawn(async move {
+            let mut accepted = Vec::new();
+            for (index, spans) in sizes.into_iter().enumerate() {
+                let name = format!("{life}.{sender}.{index}");
+                if delivery.consume(batch(&name, spans)).await.is_ok() {
+                    accepted.extend((0..spans).map(|span| format!("{name}-{span}")));
+                }
+            }
+            accepted
+        }));
+    }
+    let mut accepted = BTreeSet::new();
+    for sender in senders {
+        accepted.extend(sender.await.unwrap());
+    }
+    if is_last {
+        until("all is settled", || rig.ledger.held_count() == 0).await;
+        assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
+        assert_eq!(rig.delivery.inner.in_memory.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+    if random.random() || is_last {
+        rig.delivery.shutdown(soon()).await;
+    }
+    (rig.ledger.clone(), accepted)
+}
+
 /// Random loads, moods and ends of processes on one disk: every acknowledged span arrives or is dropped with a
-/// reason, refused ones never do, and each process's ledger balances.
+/// reason, refused ones never do, no process delivers one twice, and each process's ledger balances.
 #[test]
 fn nothing_is_lost_over_many_lives() {
     use rand::{RngExt, SeedableRng};
-    for seed in 0..40 {
+    const LIVES: u64 = 5;
+    for seed in 0..60 {
         let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
         let place = place();
         let mut accepted = BTreeSet::new();
-        let mut arrived: Vec<String> = Vec::new();
+        let mut arrived = BTreeSet::new();
         let mut dropped = 0;
-        for life in 0..5 {
+        for life in 0..LIVES {
             let moods = (0..random.random_range(0..30)).map(|_| match random.random_range(0..10) {
                 0..6 => down(),
                 6 => Outcome::Refused { code: Code::Internal, message: "no".to_owned() },
@@ -304,40 +355,23 @@ fn nothing_is_lost_over_many_lives() {
                 _ => Outcome::Delivered,
             });
             let backend = Backend::answering(moods.collect::<Vec<_>>());
-            let batching = if random.random() { ", batch: {min_size: 5, flush_timeout: 5ms}" } else { "" };
-            let config = format!("{{num_consumers: {}, queue_size: 40{batching}}}", random.random_range(1..4));
-            let ledger = process(async {
-                let rig = start(&backend, &place, &config).await;
-                for index in 0..random.random_range(0..30) {
-                    let name = format!("{life}.{index}");
-                    let spans = random.random_range(1..4);
-                    let names = (0..spans).map(|span| format!("{name}-{span}"));
-                    if rig.delivery.consume(batch(&name, spans)).await.is_ok() {
-                        accepted.extend(names);
-                    }
-                    if random.random_range(0..4) == 0 {
-                        sleep(Duration::from_millis(1)).await;
-                    }
-                }
-                if life == 4 {
-                    until("all is settled", || rig.ledger.held_count() == 0).await;
-                }
-                if random.random() || life == 4 {
-                    rig.delivery.shutdown(soon()).await;
-                }
-                rig.ledger.clone()
-            });
-            let count = |entry| ledger.count(entry);
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+            let is_last = life == LIVES - 1;
+            let (ledger, names) = runtime.block_on(one_life(&mut random, life, &backend, &place, is_last));
+            drop(runtime);
+            accepted.extend(names);
             let lost: u64 = DropReason::ALL.iter().map(|&reason| ledger.dropped_count(reason)).sum();
             let held = u64::try_from(ledger.held_count()).unwrap();
-            let incoming = count(Entry::Accepted) + count(Entry::Created);
-            assert_eq!(incoming, count(Entry::Exported) + lost + held, "seed {seed}, life {life}");
+            let incoming = ledger.count(Entry::Accepted) + ledger.count(Entry::Created);
+            assert_eq!(incoming, ledger.count(Entry::Exported) + lost + held, "seed {seed}, life {life}");
             dropped += lost;
-            arrived.extend(taken(&backend));
+            let names = taken(&backend);
+            let distinct: BTreeSet<String> = names.iter().cloned().collect();
+            assert_eq!(distinct.len(), names.len(), "seed {seed}, life {life}: delivered twice");
+            arrived.extend(distinct);
         }
-        let set: BTreeSet<String> = arrived.iter().cloned().collect();
-        assert!(set.is_subset(&accepted), "seed {seed}: something refused arrived");
-        let missing = accepted.len() - set.len();
+        assert!(arrived.is_subset(&accepted), "seed {seed}: something refused arrived");
+        let missing = accepted.len() - arrived.len();
         assert!(missing as u64 <= dropped, "seed {seed}: {missing} are missing, {dropped} were dropped");
     }
 }
@@ -351,7 +385,8 @@ async fn a_storage_that_is_none_is_a_build_error() {
     extensions.insert(&ComponentId::of("other"), Arc::new(NoStorage));
     for (id, expected) in [("other", "extension \"other\" is no storage"), ("none", "is not in service.extensions")] {
         let config = QueueConfig { storage: Some(id.to_owned()), ..QueueConfig::default() };
-        let error = Rig::build(&Backend::answering([]), config, RetryConfig::default(), &extensions).err().unwrap();
+        let error =
+            Rig::build(&Backend::answering([]), config, RetryConfig::default(), &extensions, None).err().unwrap();
         assert_eq!(error.path, ["sending_queue", "storage"]);
         assert!(error.message.contains(expected), "{}", error.message);
     }

@@ -107,7 +107,7 @@ struct Rig {
 
 impl Rig {
     async fn start(backend: &Arc<Backend>, queue: QueueConfig, retry: RetryConfig) -> Self {
-        Self::start_with(backend, queue, retry, &Extensions::default()).await
+        Self::start_with(backend, queue, retry, &Extensions::default(), None).await
     }
 
     async fn start_with(
@@ -115,8 +115,9 @@ impl Rig {
         queue: QueueConfig,
         retry: RetryConfig,
         extensions: &Extensions,
+        memory: Option<usize>,
     ) -> Self {
-        let rig = Self::build(backend, queue, retry, extensions).unwrap();
+        let rig = Self::build(backend, queue, retry, extensions, memory).unwrap();
         let (fatal, _) = mpsc::unbounded_channel();
         let clock = Arc::new(SystemClock::default());
         let telemetry = Arc::clone(&rig.telemetry);
@@ -129,6 +130,7 @@ impl Rig {
         queue: QueueConfig,
         retry: RetryConfig,
         extensions: &Extensions,
+        memory: Option<usize>,
     ) -> Result<Self, BuildError> {
         let telemetry = Telemetry::new();
         let ledger = Ledger::new(&telemetry, "exporter/otlp", Signal::Traces);
@@ -149,7 +151,11 @@ impl Rig {
             endpoint: "backend:4317".to_owned(),
             max_request_bytes: 4 << 20,
         };
-        let delivery = Delivery::new(&context, settings, ToBackend(Arc::clone(backend)))?;
+        let attempt = ToBackend(Arc::clone(backend));
+        let delivery = match memory {
+            Some(memory) => Delivery::with_memory(&context, settings, attempt, memory)?,
+            None => Delivery::new(&context, settings, attempt)?,
+        };
         Ok(Self { delivery, ledger, telemetry })
     }
 

@@ -96,6 +96,19 @@ async fn files_are_for_the_owner_only() {
     assert_eq!(names, ["00000000000000000001.ack", "00000000000000000001.seg", "lock"]);
 }
 
+/// A bug in the log must not leave its users waiting for ever.
+#[tokio::test]
+async fn a_log_that_failed_says_so() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let (log, _) = Log::open_with(&Options::new("memory".into()), move || Ok(own)).await.unwrap();
+    disk.set_faults(faulty::Faults { panic: true, ..Default::default() });
+    assert_eq!(append(&log, "a").await.unwrap_err(), Error::Closed);
+    assert_eq!(append(&log, "b").await.unwrap_err(), Error::Closed);
+    assert_eq!(log.read(Cursor::default(), 1).await.unwrap_err(), Error::Closed);
+    log.close().await;
+}
+
 #[tokio::test]
 async fn large_records_pass_in_pieces() {
     let directory = tempfile::tempdir().unwrap();
