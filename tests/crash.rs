@@ -1,5 +1,5 @@
 //! `kill -9`: with a queue on disk, what was acknowledged arrives, and arrives twice only if it was on its way.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

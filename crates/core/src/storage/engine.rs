@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile, append_all};
+use super::files::Files;
 use super::format::{FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader};
 use super::segment::Segment;
 use super::stats::Stats;
@@ -21,8 +22,6 @@ use super::{Error, Fsync, Position};
 
 /// Longer records are refused whatever the limits say: 1 GiB.
 const MAX_RECORD: u64 = 1 << 30;
-/// Files that are kept open.
-const OPEN_FILES: usize = 16;
 /// Records that are written by one call.
 const MAX_BATCH: usize = 1024;
 
@@ -473,35 +472,5 @@ impl Engine {
         self.stats.records.store(self.live, Ordering::Relaxed);
         self.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
         self.stats.publish();
-    }
-}
-
-/// The files used last.
-#[derive(Default)]
-pub(super) struct Files(Vec<((FileKind, u64), Box<dyn DiskFile>)>);
-
-impl Files {
-    pub(super) fn get(&mut self, disk: &Arc<dyn Disk>, kind: FileKind, base: u64) -> io::Result<&mut dyn DiskFile> {
-        let file = match self.0.iter().position(|(key, _)| *key == (kind, base)) {
-            Some(index) => self.0.remove(index).1,
-            None => disk.open(&kind.name(base))?,
-        };
-        Ok(self.put(kind, base, file))
-    }
-
-    fn put(&mut self, kind: FileKind, base: u64, file: Box<dyn DiskFile>) -> &mut dyn DiskFile {
-        self.forget(kind, base);
-        if self.0.len() >= OPEN_FILES {
-            self.0.remove(0);
-        }
-        self.0.push(((kind, base), file));
-        match self.0.last_mut() {
-            Some((_, file)) => file.as_mut(),
-            None => unreachable!("a file was pushed"),
-        }
-    }
-
-    fn forget(&mut self, kind: FileKind, base: u64) {
-        self.0.retain(|(key, _)| *key != (kind, base));
     }
 }
