@@ -114,6 +114,11 @@ pub trait Extension: Component {
         None
     }
 
+    /// The extension as a place where components keep what must survive the process.
+    fn storage(&self) -> Option<Arc<dyn crate::storage::Storage>> {
+        None
+    }
+
     /// All pipelines have started.
     fn ready(&self) {}
 
