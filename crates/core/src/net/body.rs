@@ -99,9 +99,12 @@ where
     }
 }
 
-/// Pieces that a slice of a read buffer keeps alive are at least this large before they are kept
-/// as they are: read buffers are up to 64 KiB, and a slice must not hold twice its size.
-pub const KEEP_SLICE: usize = 32 << 10;
+/// The largest buffer that a server's connection reads into.
+pub const MAX_READ_BUFFER: usize = 64 << 10;
+
+/// A body that came in one piece of at least this size is kept as that slice of the read buffer;
+/// a smaller one would keep more than twice its size alive, and is copied.
+pub const KEEP_SLICE: usize = MAX_READ_BUFFER / 2;
 
 /// Reads `body` as a whole, up to `limit` bytes, charging `room` as it comes.
 ///

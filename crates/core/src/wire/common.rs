@@ -131,6 +131,29 @@ impl<'a> Attributes<'a> {
         Self { fields: Fields::new(message), number }
     }
 
+    /// The value of the first attribute `key`; no other value is read.
+    #[must_use]
+    #[inline]
+    pub fn get(self, key: &[u8]) -> Option<AnyValue<'a>> {
+        for Field { number, value } in self.fields {
+            let Value::Len(bytes) = value else { continue };
+            if number != self.number {
+                continue;
+            }
+            match usual_parts(bytes) {
+                Some((found, value)) if found == key => return Some(AnyValue::new(value)),
+                Some(_) => {}
+                None => {
+                    let attribute = KeyValue::read(bytes);
+                    if attribute.key == key {
+                        return Some(attribute.value);
+                    }
+                }
+            }
+        }
+        None
+    }
+
     /// Calls `found` with the index and the value of each attribute whose key is in `keys`, in
     /// order: one scan for any number of keys, and no value is read in vain.
     #[inline]

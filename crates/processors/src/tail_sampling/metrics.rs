@@ -40,6 +40,9 @@ pub(super) struct Metrics {
     late_not_sampled: Counter,
     too_large: Counter,
     bad_trace_states: Counter,
+    /// By rule with an adaptive rate.
+    adaptive_keys: Vec<UpDown>,
+    evaluation_errors: Counter,
     traces: UpDown,
     spans: UpDown,
     pub(super) bytes: UpDown,
@@ -126,10 +129,8 @@ impl Metrics {
                 )
             })
         };
-        // Nothing is ever lost without a decision, and no condition can fail; dashboards that
-        // look at these two find them at zero.
+        // Nothing is ever lost without a decision; dashboards that look at this one find it at zero.
         counter("sampling_trace_dropped_too_early", "Traces that were lost before their decision: always 0.");
-        counter("sampling_policy_evaluation_error", "Policies that failed: always 0.");
         Self {
             by_name: (0..rules.names.len())
                 .map(|index| {
@@ -154,6 +155,18 @@ impl Metrics {
             bad_trace_states: counter(
                 "count_spans_with_unparseable_tracestate",
                 "Spans whose tracestate a policy wanted to read, and could not.",
+            ),
+            adaptive_keys: rules
+                .adaptive_keys()
+                .map(|(rule, _)| {
+                    let label = policy(rules.names.get(rule).map_or("", String::as_str));
+                    let help = "Combinations of values that have a percentage of their own.";
+                    telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)])
+                })
+                .collect(),
+            evaluation_errors: counter(
+                "sampling_policy_evaluation_error",
+                "Policies that could not be evaluated on a trace, and so had no vote.",
             ),
             traces: telemetry.gauge(&name("sampling_traces_on_memory"), "Traces in the buffer.", &[]),
             spans: telemetry.gauge(&name("spans_on_memory"), "Spans in the buffer, or being handed on.", &[]),
@@ -213,6 +226,20 @@ impl Metrics {
         }
     }
 
+    /// Shows how many keys adaptive rates know.
+    pub(super) fn adaptive(&self, rules: &RuleSet) {
+        for (gauge, (_, keys)) in self.adaptive_keys.iter().zip(rules.adaptive_keys()) {
+            gauge.set(keys as i64);
+        }
+    }
+
+    /// Counts that a list of values in a file has been read again, or could not be.
+    pub(super) fn list_read(&self, read: bool) {
+        let outcome = if read { "ok" } else { "failed" };
+        let help = "Times that a values_file had changed: read again, or not readable.";
+        self.telemetry.counter(&format!("{PREFIX}value_list_reloads"), help, &[("outcome", outcome)]).inc();
+    }
+
     pub(super) fn spans(&self, change: i64) {
         self.spans.add(change);
     }
@@ -228,6 +255,7 @@ impl Metrics {
             (&self.forgotten[0], tally.forgotten[0]),
             (&self.forgotten[1], tally.forgotten[1]),
             (&self.without_root, tally.roots[0]),
+            (&self.evaluation_errors, tally.votes.1),
         ] {
             if count > 0 {
                 counter.inc_by(count);

@@ -5,11 +5,15 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::rules::Bits;
-use super::rules::plan::Plan;
+use super::rules::extra::{Extras, Given, NO_EXTRA};
+use super::rules::ottl::Surroundings;
+use super::rules::plan::{Plan, SpanFold};
+use super::rules::{Bits, Marks};
 
 /// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
+/// Extras that are kept allocated from request to request.
+const KEEP_EXTRAS: usize = 1024;
 /// No header: the parent of resources.
 pub(super) const NO_PARENT: u32 = u32::MAX;
 
@@ -28,6 +32,8 @@ pub(super) struct Run {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) bits: Bits,
+    /// A place in the request's extras.
+    pub(super) extra: u32,
 }
 
 /// What a `ResourceSpans` or `ScopeSpans` holds beside its children.
@@ -77,7 +83,10 @@ pub(super) struct Request {
     pub(super) touched: Vec<usize>,
     headers: Vec<RequestHeader>,
     header_bytes: Vec<u8>,
+    pub(super) extras: Extras,
     widest_header: usize,
+    /// Filled only for conditions that may look at it.
+    around: Surroundings,
     /// Spans with a sound id.
     pub(super) spans: usize,
     /// Spans whose trace id is not 16 bytes long.
@@ -119,6 +128,7 @@ impl Request {
             }
         }
         const KEEP_BYTES: usize = 1 << 20;
+        self.around.shrink(KEEP_BYTES);
         if self.header_bytes.capacity() > KEEP_BYTES {
             self.header_bytes.clear();
             self.header_bytes.shrink_to(KEEP_BYTES);
@@ -137,6 +147,7 @@ impl Request {
         self.shards.resize_with(shards, Vec::new);
         self.headers.clear();
         self.header_bytes.clear();
+        self.extras.clear(KEEP_EXTRAS);
         self.widest_header = 0;
         self.spans = 0;
         self.invalid = 0;
@@ -157,7 +168,7 @@ impl Request {
     /// `at` is the place of `message` in the request.
     fn resource_spans(&mut self, message: &[u8], at: usize, plan: &Plan, hash: &IdHash) {
         // Twice, because the resource may be written after its spans, and folds need it first.
-        let mut bits = Bits::default();
+        let mut base = Base::default();
         let begin = self.header_bytes.len();
         let mut fields = Fields::new(message);
         let mut before = 0;
@@ -165,28 +176,37 @@ impl Request {
             match (number, value) {
                 (2, Value::Len(_)) => {}
                 (1, Value::Len(resource)) => {
-                    plan.fold_resource(resource, &mut bits);
+                    plan.fold_resource(resource, &mut base.bits);
+                    plan.mark_resource(resource, &mut base.marks);
                     self.keep(message, before..fields.position());
                 }
                 _ => self.keep(message, before..fields.position()),
             }
             before = fields.position();
         }
+        if !plan.ottl.is_empty() {
+            self.around.set_resource(self.header_bytes.get(begin..).unwrap_or_default());
+        }
         let resource = self.end_header(begin, NO_PARENT, hash);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
             if let Field { number: 2, value: Value::Len(scope_spans) } = field {
                 let at = at + fields.position() - scope_spans.len();
-                self.scope_spans(scope_spans, at, resource, bits, plan, hash);
+                self.scope_spans(scope_spans, at, resource, &base, plan, hash);
             }
         }
     }
 
-    fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, bits: Bits, plan: &Plan, hash: &IdHash) {
+    fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, base: &Base, plan: &Plan, hash: &IdHash) {
+        let mut bits = base.bits;
+        plan.fold_scope(message, &mut bits);
         let begin = self.header_bytes.len();
         // The index that the header is going to have.
         let header = self.headers.len() as u32;
         let mut open: Option<(usize, Run)> = None;
+        if !plan.ottl.is_empty() {
+            self.around.set_scope(message);
+        }
         let mut fields = Fields::new(message);
         let mut before = 0;
         while let Some(Field { number, value }) = fields.next() {
@@ -196,6 +216,10 @@ impl Request {
                 self.keep(message, place);
                 continue;
             };
+            let mut bits = bits;
+            if !plan.ottl.is_empty() {
+                plan.ottl.fold(span, &self.around, &mut bits);
+            }
             let fold = plan.fold_span(span, bits);
             self.bad_trace_states += usize::from(fold.bad_trace_state);
             let Some(id) = fold.id else {
@@ -216,10 +240,23 @@ impl Request {
                 run.start = run.start.min(start);
                 run.end = run.end.max(fold.end);
                 run.bits.merge(&fold.bits);
+                self.extras.note(run, &fold, span, base, plan);
                 continue;
             }
             let (shard, tag) = hash.of(&id);
-            let run = Run { id, tag, header, bytes, spans: 1, root: fold.root, start, end: fold.end, bits: fold.bits };
+            let mut run = Run {
+                id,
+                tag,
+                header,
+                bytes,
+                spans: 1,
+                root: fold.root,
+                start,
+                end: fold.end,
+                bits: fold.bits,
+                extra: NO_EXTRA,
+            };
+            self.extras.note(&mut run, &fold, span, base, plan);
             if let Some((shard, run)) = open.replace((shard, run)) {
                 self.push(shard, run);
             }
@@ -249,5 +286,26 @@ impl Request {
         let hash = hash.state.hash_one(self.header_bytes.get(bytes.clone()).unwrap_or_default());
         self.headers.push(RequestHeader { bytes, hash, parent });
         (self.headers.len() - 1) as u32
+    }
+}
+
+/// What the spans of a resource have from it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Base {
+    bits: Bits,
+    marks: Marks,
+}
+
+impl Extras {
+    /// Notes what a span brings beside its bits, which most do not.
+    #[inline]
+    fn note(&mut self, run: &mut Run, fold: &SpanFold, span: &[u8], base: &Base, plan: &Plan) {
+        if (fold.given != Given::NOTHING || plan.wants_marks())
+            && let Some(extra) = self.at(&mut run.extra)
+        {
+            extra.given.merge(fold.given);
+            extra.add_marks(&base.marks);
+            plan.mark_span(span, fold.root, &mut extra.marks);
+        }
     }
 }

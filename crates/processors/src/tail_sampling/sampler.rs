@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 
 use super::budget::{self, Budget, Charge, Reservation};
 use super::buffer::{Arrival, Settings, Shard};
-use super::config::{StressConfig, TailSamplingConfig};
+use super::config::{Compat, StressConfig, TailSamplingConfig};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
+use super::rules::RuleSet;
 use super::rules::compile::{Problem, Problems, compile};
+use super::rules::lists::Watcher;
 use super::rules::random::{Randomness, rejection_threshold};
 use super::stress::{Change, Stress};
 
@@ -61,6 +63,8 @@ pub struct Sampler {
     evidence: Evidence,
     metrics: Arc<Metrics>,
     ledger: Ledger,
+    /// Looks after lists of values in files, if there are any.
+    _lists: Option<Watcher>,
 }
 
 /// What is wrong with a configuration, one problem a line.
@@ -150,8 +154,14 @@ impl Sampler {
         let stress = config.stress.unwrap_or_default();
         let settings = Settings {
             hash: IdHash::new(shards),
-            wait: millis(config.decision_wait.0),
-            wait_after_root: timer(config.decision_wait_after_root_received.0),
+            wait: millis(match config.compat {
+                Some(Compat::Otelcol) => whole_seconds(config.decision_wait.0).max(Duration::from_secs(1)),
+                None => config.decision_wait.0,
+            }),
+            wait_after_root: timer(match config.compat {
+                Some(Compat::Otelcol) => whole_seconds(config.decision_wait_after_root_received.0),
+                None => config.decision_wait_after_root_received.0,
+            }),
             wait_after_last: timer(config.decision_wait_after_last_span.0),
             max_trace_bytes: or_none(max_trace_bytes, u32::MAX),
             max_trace_spans: or_none(config.span_limit, u32::MAX),
@@ -171,14 +181,16 @@ impl Sampler {
             expected_traces: expected.min(limit / 16 / 16) / shards,
             rules,
         };
+        let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
         let sampler = Self {
+            _lists: watch(&settings.rules, &metrics)?,
             shards: (0..shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
             budget: Budget::new(limit, shards * HEADROOM * block_size),
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(num_traces.unwrap_or(usize::MAX)),
             stress: config.stress.map(Stress::new),
             evidence: Evidence::default(),
-            metrics: Arc::new(Metrics::new(telemetry, id, &settings.rules)),
+            metrics,
             ledger,
             settings,
         };
@@ -427,6 +439,7 @@ impl Sampler {
     /// Notes how long a round of decisions took.
     pub(super) fn decided_in(&self, duration: Duration) {
         self.metrics.timer.observe(duration.as_secs_f64() * 1e3);
+        self.metrics.adaptive(&self.settings.rules);
     }
 
     pub(super) fn count_retry(&self) {
@@ -476,6 +489,19 @@ impl Sampler {
         }
         tally.clear();
     }
+}
+
+fn watch(rules: &RuleSet, metrics: &Arc<Metrics>) -> Result<Option<Watcher>, ConfigError> {
+    if rules.lists.is_empty() {
+        return Ok(None);
+    }
+    let metrics = Arc::clone(metrics);
+    let watcher = Watcher::new(rules.lists.clone(), move |read| metrics.list_read(read));
+    watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
+}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
 }
 
 /// `none` for 0.

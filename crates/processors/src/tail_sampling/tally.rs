@@ -25,10 +25,12 @@ pub(super) enum Trigger {
     Stress,
     /// The gateway shut down.
     Shutdown,
+    /// A batch of it alone was enough (`span-ingest`).
+    Ingest,
 }
 
 impl Trigger {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Wait,
         Self::Root,
         Self::Idle,
@@ -38,11 +40,12 @@ impl Trigger {
         Self::Spans,
         Self::Stress,
         Self::Shutdown,
+        Self::Ingest,
     ];
 
     /// Was the trace decided before its time?
     pub(super) fn is_early(self) -> bool {
-        !matches!(self, Self::Wait | Self::Root | Self::Idle)
+        !matches!(self, Self::Wait | Self::Root | Self::Idle | Self::Ingest)
     }
 
     /// The label value.
@@ -57,6 +60,7 @@ impl Trigger {
             Self::Spans => "spans",
             Self::Stress => "stress",
             Self::Shutdown => "shutdown",
+            Self::Ingest => "ingest",
         }
     }
 }
@@ -105,7 +109,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(names: usize) -> Self {
-        Self { votes: Votes(vec![[0; 2]; names]), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
+        Self { votes: Votes::new(names), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
     }
 
     pub(super) fn count_root(&mut self, has_root: bool) {
@@ -119,7 +123,7 @@ impl Tally {
 
     pub(super) fn clear(&mut self) {
         let mut old = std::mem::take(self);
-        old.votes.0.fill([0; 2]);
+        old.votes.clear();
         old.decisions.fill(Decisions::default());
         for list in [&mut old.ages, &mut old.delays, &mut old.late_ages] {
             list.clear();

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, sniff};
 use super::{Handler, Keepalive, Phase, Settings, Shared};
-use crate::net::body::Reply;
+use crate::net::body::{MAX_READ_BUFFER, Reply};
 
 /// Large windows and frames: measured to halve the cost of large requests.
 const WINDOW: u32 = 1 << 20;
@@ -65,7 +65,11 @@ where
 
 fn http1_builder(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(settings.head_timeout).keep_alive(settings.reuse_http1);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .keep_alive(settings.reuse_http1)
+        .max_buf_size(MAX_READ_BUFFER);
     builder
 }
 

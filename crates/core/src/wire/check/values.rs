@@ -24,7 +24,7 @@ pub(super) fn attributes(reader: &mut Reader<'_>, key: u32, checked: &mut Checke
 }
 
 /// Is this a `KeyValue` of the usual shape, and nothing wrong with it? "No" says nothing.
-#[inline]
+#[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
     let Some((key, value)) = usual_parts(bytes) else { return false };
     match value {

@@ -58,11 +58,15 @@ fn pair(view: wire::KeyValue<'_>) -> KeyValue {
     KeyValue { key: text(view.key), value: value(view.value), ..Default::default() }
 }
 
-/// The attributes of a message whose accessor is `attributes`: iterated over, and selected by the
-/// keys that were met.
+/// The attributes of a message whose accessor is `attributes`: iterated over, selected by the keys
+/// that were met, and looked up one by one.
 fn attributes(attributes: wire::Attributes<'_>) -> Vec<KeyValue> {
     let all: Vec<_> = attributes.clone().collect();
     let keys = wire::KeySet::new(all.iter().map(|attribute| attribute.key));
+    for attribute in &all {
+        let first = all.iter().find(|other| other.key == attribute.key).map(|other| other.value);
+        assert_eq!(format!("{:?}", attributes.clone().get(attribute.key)), format!("{first:?}"));
+    }
     let mut selected = Vec::new();
     attributes.select(&keys, |index, value| selected.push(wire::KeyValue { key: keys.key(index).unwrap(), value }));
     // Not compared as values: NaN.

@@ -1,6 +1,6 @@
 //! Kept traces as export requests again, grouped by resource and scope.
 
-use nyquist_core::wire::{Field, Fields, Value, put_tag, put_varint, varint_len};
+use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag, put_varint, varint_len};
 
 use super::cache::Past;
 use super::headers::Headers;
@@ -9,7 +9,9 @@ use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
-use crate::tail_sampling::rules::compile::{AttributeValue, put_attribute};
+use crate::tail_sampling::rules::compile::{AttributeValue, Odds, put_attribute};
+use crate::tail_sampling::rules::extra::Extra;
+use crate::tail_sampling::rules::trace_state::Change;
 use crate::tail_sampling::tally::Trigger;
 
 /// End of a list.
@@ -27,7 +29,7 @@ pub(crate) struct Kept {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Log(Addr),
-    /// A run with attributes added: its place in `rewritten`.
+    /// A run with spans that were changed: its place in `rewritten`.
     Rewritten(usize),
 }
 
@@ -72,6 +74,7 @@ pub(super) struct Assembly {
     resources: Vec<ResourceGroup>,
     rewritten: Vec<u8>,
     attributes: Vec<u8>,
+    scratch: Scratch,
 }
 
 impl Assembly {
@@ -82,7 +85,7 @@ impl Assembly {
             out
         };
         let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root | Trigger::Idle => Vec::new(),
+            Trigger::Wait | Trigger::Root | Trigger::Idle | Trigger::Ingest => Vec::new(),
             Trigger::Stress => [
                 attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
                 attribute("nyquist.sampling.rate", AttributeValue::Double(stress_percentage)),
@@ -103,6 +106,7 @@ impl Assembly {
             resources: Vec::new(),
             rewritten: Vec::new(),
             attributes: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -126,12 +130,15 @@ impl Assembly {
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.
-    fn set_reason(&mut self, trace: &Trace, rules: &RuleSet) {
+    fn set_reason(&mut self, trace: &Trace, extra: &Extra, rules: &RuleSet) {
         self.attributes.clear();
         if let Some(reason) = rules.reasons.get(usize::from(trace.reason)) {
             self.attributes.extend_from_slice(&reason.attributes);
         }
-        if trace.late {
+        if let Some(tried) = extra.tried.and_then(|tried| rules.reasons.get(usize::from(tried))) {
+            self.attributes.extend_from_slice(&tried.attributes);
+        }
+        if trace.marks.is_late() {
             let mark = usize::from(rules.ordered || trace.reason == LATE_ERROR);
             self.attributes.extend_from_slice(&self.late[mark]);
             match trace.reason {
@@ -139,19 +146,20 @@ impl Assembly {
                 STRESS => self.attributes.extend_from_slice(&self.early[Trigger::Stress as usize]),
                 _ => {}
             }
-        } else if let Some(early) = self.early.get(usize::from(trace.trigger)) {
+        } else if let Some(early) = self.early.get(trace.marks.trigger()) {
             self.attributes.extend_from_slice(early);
         }
     }
 
     /// Which of a run's spans get the attributes.
-    fn target(&self, trace: &Trace, root_run: bool) -> Option<Target> {
+    fn target(&self, trace: &Trace, root_run: bool) -> Target {
         match self.record {
-            Record::None => None,
-            Record::All => Some(Target::All),
-            Record::Root if trace.recorded => None,
-            Record::Root if !trace.has_root => Some(Target::First),
-            Record::Root => root_run.then_some(Target::Root),
+            Record::None => Target::None,
+            Record::All => Target::All,
+            Record::Root if trace.marks.is_recorded() => Target::None,
+            Record::Root if !trace.marks.has_root() => Target::First,
+            Record::Root if root_run => Target::Root,
+            Record::Root => Target::None,
         }
     }
 
@@ -257,39 +265,114 @@ fn field_len(len: usize) -> usize {
 /// Which spans of a run get attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
+    None,
     First,
     Root,
     All,
 }
 
-/// Appends `run` to `out` with `attributes` added to the target's spans. True if one was found.
-fn rewrite(run: &[u8], target: Target, attributes: &[u8], out: &mut Vec<u8>) -> bool {
-    let mut done = false;
-    let mut fields = Fields::new(run);
-    let mut before = 0;
-    while let Some(field) = fields.next() {
-        let place = before..fields.position();
-        before = place.end;
-        let span = match field {
-            Field { number: 2, value: Value::Len(span) } => span,
-            _ => &[],
-        };
-        let wanted = match target {
-            Target::All => true,
-            Target::First => !done,
-            Target::Root => !done && is_root(span),
-        };
-        if wanted && !span.is_empty() {
-            put_tag(out, 2, 2);
-            put_varint(out, (span.len() + attributes.len()) as u64);
-            out.extend_from_slice(span);
-            out.extend_from_slice(attributes);
-            done = true;
-        } else {
-            out.extend_from_slice(run.get(place).unwrap_or_default());
-        }
+/// What is changed in the spans of a trace.
+struct Rewrite<'a> {
+    target: Target,
+    /// Fields of a span that the target's get.
+    attributes: &'a [u8],
+    /// What becomes of `tracestate`.
+    change: Option<Change>,
+}
+
+/// Reused from span to span.
+#[derive(Debug, Default)]
+struct Scratch {
+    span: Vec<u8>,
+    header: Vec<u8>,
+}
+
+impl Rewrite<'_> {
+    fn is_needed(&self) -> bool {
+        self.target != Target::None || self.change.is_some()
     }
-    done
+
+    /// Appends `run` to `out` as it should be. True if the target was found.
+    fn run(&self, run: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
+        let mut done = false;
+        let mut fields = Fields::new(run);
+        let mut before = 0;
+        while let Some(field) = fields.next() {
+            let place = before..fields.position();
+            before = place.end;
+            let Field { number: 2, value: Value::Len(span) } = field else {
+                out.extend_from_slice(run.get(place).unwrap_or_default());
+                continue;
+            };
+            let wanted = !span.is_empty()
+                && match self.target {
+                    Target::None => false,
+                    Target::All => true,
+                    Target::First => !done,
+                    Target::Root => !done && is_root(span),
+                };
+            done |= wanted;
+            if self.span(span, wanted, scratch) {
+                put_tag(out, 2, 2);
+                put_varint(out, scratch.span.len() as u64);
+                out.extend_from_slice(&scratch.span);
+            } else {
+                out.extend_from_slice(run.get(place).unwrap_or_default());
+            }
+        }
+        done
+    }
+
+    /// Puts the span as it should be into `scratch.span`. False if it is that already.
+    fn span(&self, span: &[u8], wanted: bool, scratch: &mut Scratch) -> bool {
+        scratch.header.clear();
+        let changed = self.change.is_some_and(|change| change.apply(trace_state(span), &mut scratch.header));
+        if !changed && !wanted {
+            return false;
+        }
+        scratch.span.clear();
+        let mut fields = Fields::new(span);
+        let (mut before, mut copied) = (0, 0);
+        while let Some(Field { number, value }) = fields.next() {
+            let place = before..fields.position();
+            before = place.end;
+            let replaced = match (number, value) {
+                (3, Value::Len(_)) => changed,
+                (9, Value::Len(attribute)) => wanted && is_replaced(attribute, self.attributes),
+                _ => false,
+            };
+            if replaced {
+                scratch.span.extend_from_slice(span.get(copied..place.start).unwrap_or_default());
+                copied = place.end;
+            }
+        }
+        scratch.span.extend_from_slice(span.get(copied..).unwrap_or_default());
+        if changed && !scratch.header.is_empty() {
+            put_len_field(&mut scratch.span, 3, &scratch.header);
+        }
+        if wanted {
+            scratch.span.extend_from_slice(self.attributes);
+        }
+        true
+    }
+}
+
+/// The `tracestate` of a span.
+fn trace_state(span: &[u8]) -> &[u8] {
+    let found = Fields::new(span).filter_map(|field| match field {
+        Field { number: 3, value: Value::Len(header) } => Some(header),
+        _ => None,
+    });
+    found.last().unwrap_or_default()
+}
+
+/// Is it an attribute that a gateway before this one wrote, and that this one writes too?
+fn is_replaced(attribute: &[u8], ours: &[u8]) -> bool {
+    let key = KeyValue::new(attribute).key;
+    let looks_like_ours = key.starts_with(b"nyquist.sampling.") || key.starts_with(b"tailsampling.");
+    looks_like_ours
+        && Fields::new(ours)
+            .any(|field| matches!(field.value, Value::Len(attribute) if KeyValue::new(attribute).key == key))
 }
 
 fn is_root(span: &[u8]) -> bool {
@@ -335,20 +418,29 @@ impl Shard {
         let Some(trace) = self.traces.get_mut(slot) else {
             return (spans, bytes, true);
         };
-        self.assembly.set_reason(trace, &self.settings.rules);
+        self.assembly.set_reason(trace, self.extras.get(trace.extra), &self.settings.rules);
+        let rules = &self.settings.rules;
+        let change = match trace.reason {
+            STRESS => rules.change_to(Odds::Threshold(self.settings.stress_threshold), &trace.id),
+            LATE_ERROR => rules.change_to(Odds::Unknown, &trace.id),
+            reason => rules.trace_state_change(reason, &trace.id),
+        };
         let mut addr = trace.first;
         let mut last = None;
         while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
-            let (source, len) = match self.assembly.target(trace, record.root) {
-                None => (Source::Log(addr), run.len()),
-                Some(target) => {
-                    let start = self.assembly.rewritten.len();
-                    let done = rewrite(run, target, &self.assembly.attributes, &mut self.assembly.rewritten);
-                    trace.recorded |= done;
-                    (Source::Rewritten(start), self.assembly.rewritten.len() - start)
+            let assembly = &mut self.assembly;
+            let target = assembly.target(trace, record.root);
+            let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
+            let (source, len) = if rewrite.is_needed() {
+                let start = assembly.rewritten.len();
+                if rewrite.run(run, &mut assembly.scratch, &mut assembly.rewritten) {
+                    trace.marks.record();
                 }
+                (Source::Rewritten(start), assembly.rewritten.len() - start)
+            } else {
+                (Source::Log(addr), run.len())
             };
             self.assembly.add(record.scope, source, len, &mut self.headers);
             spans += record.spans as usize;

@@ -9,7 +9,7 @@ use super::log::{self, Addr, Log};
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
-use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
 /// Traces that one call decides early, at most.
@@ -233,7 +233,7 @@ impl Shard {
     /// Collector's policies are not asked.
     pub(super) fn decide_too_large(&mut self, slot: u32, now: u64) {
         self.tally.too_large += 1;
-        if self.settings.rules.ordered {
+        if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
             self.decide_now(slot, Trigger::Size, now);
         } else {
             self.drop_trace(slot, NO_REASON, now);
@@ -258,7 +258,7 @@ impl Shard {
         for (due, verdict) in verdicts.drain(..) {
             if due.trigger != Trigger::Shutdown {
                 self.tally.delays.push(f64::from(due.late_by) / 1e3);
-                self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.has_root));
+                self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.marks.has_root()));
             }
             self.apply(due.slot, due.trigger, verdict, now);
         }
@@ -267,22 +267,29 @@ impl Shard {
 
     fn judge(&mut self, slot: u32, now: u64) -> Verdict {
         match self.traces.get(slot) {
-            Some(trace) => self.settings.rules.decide(&trace.facts(), now, &mut self.tally.votes),
+            // They were asked as its spans came.
+            Some(_) if self.settings.rules.span_ingest => self.settings.rules.nothing_matched(),
+            Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
             None => Verdict::NONE,
         }
     }
 
-    fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
+    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
         self.count(trigger, verdict);
         let reason = verdict.reason.unwrap_or(NO_REASON);
-        if verdict.decision != Decision::Sampled {
+        if !verdict.keeps() {
             self.drop_trace(slot, reason, now);
             return;
         }
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            trace.trigger = trigger as u8;
+            trace.marks.set_trigger(trigger);
+            if verdict.tried.is_some()
+                && let Some(extra) = self.extras.at(&mut trace.extra)
+            {
+                extra.tried = verdict.tried;
+            }
             self.kept_bytes += u64::from(trace.bytes);
             self.kept_count += 1;
             self.kept.push(slot);
@@ -350,6 +357,7 @@ impl Shard {
             self.log.remove_first(trace.first);
         }
         self.tally.traces -= 1;
+        self.extras.remove(trace.extra);
         self.traces.give_back(slot);
     }
 

@@ -7,10 +7,12 @@
 
 mod assemble;
 mod cache;
+mod extras;
 mod decide;
 mod fifo;
 mod headers;
 mod index;
+mod ingest;
 mod log;
 mod shard;
 mod slab;

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
+use super::extras::TraceExtras;
 use super::fifo::Fifo;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::log::{Addr, Log};
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
-use super::trace::{LATE_ERROR, NO_REASON, STRESS, State, Trace};
+use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::request::{IdHash, NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::random::Randomness;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
+use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::tally::{Tally, Trigger};
 
 /// What all shards go by.
@@ -70,6 +72,7 @@ pub(crate) struct Shard {
     pub(super) index: Index,
     pub(super) traces: Slab<Trace>,
     pub(super) headers: Headers,
+    pub(super) extras: TraceExtras,
     /// All undecided traces in the order of arrival, among some that have been decided since.
     pub(super) waiting: Fifo<Handle>,
     /// Traces whose root has come, in that order.
@@ -89,6 +92,7 @@ pub(crate) struct Shard {
     pub(super) tally: Tally,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
+    pub(super) batches: super::ingest::Batches,
     /// The number of the next trace.
     generation: u32,
     header_ids: Vec<u32>,
@@ -105,6 +109,7 @@ impl Shard {
             index: Index::with_capacity(settings.expected_traces),
             traces: Slab::default(),
             headers: Headers::default(),
+            extras: TraceExtras::default(),
             waiting: Fifo::default(),
             rooted: Fifo::default(),
             silent: Ladder::new(settings.wait_after_last),
@@ -118,6 +123,7 @@ impl Shard {
             tally: Tally::new(settings.rules.names.len()),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
+            batches: super::ingest::Batches::default(),
             generation: 0,
             header_ids: Vec::new(),
             charged: 0,
@@ -141,6 +147,7 @@ impl Shard {
     /// Bytes of what traces take beside their records: slots, index and timers.
     pub(crate) fn tables(&self) -> usize {
         self.traces.bytes()
+            + self.extras.bytes()
             + self.index.bytes()
             + self.waiting.bytes()
             + self.rooted.bytes()
@@ -154,6 +161,7 @@ impl Shard {
         let (shards, runs) = (request.touched.len(), request.runs());
         // What any one shard may need although little comes in.
         let each = Slab::<Trace>::growth(0)
+            + TraceExtras::growth(0)
             + Index::growth(0)
             + 4 * Fifo::<Timer>::growth(0)
             + Fifo::<Handle>::growth(0)
@@ -164,6 +172,7 @@ impl Shard {
         let header_bytes = (request.header_bytes() * shards).min(headers * request.widest_header());
         shards * (each + request.headers() * size_of::<u32>())
             + Slab::<Trace>::growth(runs)
+            + TraceExtras::growth(request.extras.len())
             + Index::growth(runs)
             + 4 * Fifo::<Timer>::growth(runs)
             + Fifo::<Handle>::growth(runs)
@@ -192,10 +201,16 @@ impl Shard {
         self.header_ids.resize(arrival.request.headers(), headers::NONE);
         for run in runs {
             if let Some(slot) = self.slot(run, arrival) {
+                if self.settings.rules.span_ingest {
+                    self.begin_batch(slot);
+                }
                 self.add(slot, run, arrival);
             } else {
                 self.tally.sampled_out += run.spans as usize;
             }
+        }
+        if self.settings.rules.span_ingest {
+            self.decide_batches(arrival.now);
         }
         while self.pending() > self.settings.max_traces {
             if !self.decide_oldest(Trigger::Count, arrival.now) {
@@ -230,7 +245,7 @@ impl Shard {
         }
         self.tally.new_traces += 1;
         if arrival.stress {
-            return self.decide_by_id(run, now);
+            return self.decide_by_id(run, arrival);
         }
         let slot = self.new_trace(run, now);
         let trace = self.handle(slot);
@@ -282,8 +297,10 @@ impl Shard {
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            trace.late = trigger.is_none();
-            trace.trigger = trigger.map_or(0, |trigger| trigger as u8);
+            match trigger {
+                Some(trigger) => trace.marks.set_trigger(trigger),
+                None => trace.marks = Marks::late(),
+            }
         }
         self.kept_count += 1;
         self.kept.push(slot);
@@ -292,10 +309,12 @@ impl Shard {
 
     /// Stress: decides a trace at its first span, by its id.
     #[cold]
-    fn decide_by_id(&mut self, run: &Run, now: u64) -> Option<u32> {
-        let kept = self.settings.randomness.of(&run.id) >= self.settings.stress_threshold;
+    fn decide_by_id(&mut self, run: &Run, arrival: Arrival<'_>) -> Option<u32> {
+        let now = arrival.now;
+        let given = arrival.request.extras.get(run.extra).given;
+        let kept = self.settings.randomness.of(&run.id, given) >= self.settings.stress_threshold;
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
-        self.count(Trigger::Stress, Verdict { decision, reason: None });
+        self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
         if kept {
             return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
         }
@@ -322,7 +341,13 @@ impl Shard {
         let Some(trace) = self.traces.get_mut(slot) else {
             return;
         };
+        self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
+        if run.extra != NO_EXTRA
+            && let Some(extra) = self.extras.at(&mut trace.extra)
+        {
+            extra.merge(arrival.request.extras.get(run.extra));
+        }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
         trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
@@ -335,8 +360,10 @@ impl Shard {
         if is_first {
             trace.first = addr;
         }
-        let root_came = run.root && !trace.has_root;
-        trace.has_root |= run.root;
+        let root_came = run.root && !trace.marks.has_root();
+        if run.root {
+            trace.marks.root_came();
+        }
         let kept = trace.state == State::Kept;
         let too_large = trace.bytes > self.settings.max_trace_bytes || trace.bytes == u32::MAX;
         let too_many = trace.spans >= self.settings.max_trace_spans;

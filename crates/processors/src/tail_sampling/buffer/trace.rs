@@ -1,9 +1,12 @@
 //! The folded state of a trace.
 
+use super::extras::TraceExtras;
 use super::log::Addr;
 use super::slab::Slot;
 use super::timers::Millis;
+use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::{Bits, Facts};
+use crate::tail_sampling::tally::Trigger;
 
 /// Where a trace stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +50,60 @@ pub(super) struct Trace {
     pub(super) last: Addr,
     /// The number of this trace: tells a stale reference to the slot from a good one.
     pub(super) generation: u32,
+    /// A place in the shard's extras.
+    pub(super) extra: u32,
     /// Why it is kept, as an index into the rule set's reasons, or one of the constants above.
     pub(super) reason: u16,
-    pub(super) trigger: u8,
     pub(super) state: State,
-    /// A root span has arrived.
-    pub(super) has_root: bool,
-    /// The reason has been written to one of its spans.
-    pub(super) recorded: bool,
-    /// It was decided before, and these are spans that came later.
-    pub(super) late: bool,
+    pub(super) marks: Marks,
+}
+
+/// What decided a trace, and two facts about it, in one byte.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    const HAS_ROOT: u8 = 0x80;
+    const RECORDED: u8 = 0x40;
+    const TRIGGER: u8 = 0x3f;
+    /// In place of a trigger.
+    const LATE: u8 = 0x3f;
+
+    /// Of a trace that was decided before; these are spans that came later.
+    pub(super) fn late() -> Self {
+        Self(Self::LATE)
+    }
+
+    pub(super) fn is_late(self) -> bool {
+        self.0 & Self::TRIGGER == Self::LATE
+    }
+
+    pub(super) fn set_trigger(&mut self, trigger: Trigger) {
+        self.0 = self.0 & !Self::TRIGGER | trigger as u8;
+    }
+
+    /// What decided the trace, as an index into [`Trigger::ALL`].
+    pub(super) fn trigger(self) -> usize {
+        usize::from(self.0 & Self::TRIGGER)
+    }
+
+    /// Notes that a root span has arrived.
+    pub(super) fn root_came(&mut self) {
+        self.0 |= Self::HAS_ROOT;
+    }
+
+    pub(super) fn has_root(self) -> bool {
+        self.0 & Self::HAS_ROOT != 0
+    }
+
+    /// Notes that the reason has been written to one of its spans.
+    pub(super) fn record(&mut self) {
+        self.0 |= Self::RECORDED;
+    }
+
+    pub(super) fn is_recorded(self) -> bool {
+        self.0 & Self::RECORDED != 0
+    }
 }
 
 /// What a trace takes in the slab; part of what the README says of memory.
@@ -67,7 +114,7 @@ impl Trace {
         Self { id, arrival: Millis::of(now), generation, state: State::Pending, ..Self::empty() }
     }
 
-    pub(super) fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts<'a>(&'a self, extras: &'a TraceExtras) -> Facts<'a> {
         Facts {
             id: &self.id,
             bits: &self.bits,
@@ -75,6 +122,7 @@ impl Trace {
             end: self.end,
             spans: u64::from(self.spans),
             bytes: u64::from(self.bytes),
+            extra: extras.get(self.extra),
         }
     }
 
@@ -109,12 +157,10 @@ impl Slot for Trace {
             first: Addr::NONE,
             last: Addr::NONE,
             generation: 0,
+            extra: NO_EXTRA,
             reason: NO_REASON,
-            trigger: 0,
             state: State::Free,
-            has_root: false,
-            recorded: false,
-            late: false,
+            marks: Marks::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! `span_limit`, `late_errors`, `memory_limit_mib`, `memory_limit_percentage`, `stress`, `record` and
 //! `hash_salt` are ours.
 
+mod ottl;
 mod policies;
 mod rules;
 mod stress;
@@ -12,14 +13,15 @@ mod stress;
 use nyquist_core::config::{Check, Duration, Validate};
 use serde::Deserialize;
 
+pub use ottl::{ErrorMode, OttlConditionConfig};
 pub use policies::{
     AndConfig, BooleanAttributeConfig, BytesLimitingConfig, CompositeConfig, DropConfig, LatencyPolicyConfig,
     NotConfig, NumericAttributeConfig, PolicyConfig, ProbabilisticConfig, RateAllocationConfig, RateLimitingConfig,
     SpanCountPolicyConfig, StatusCodeConfig, StringAttributeConfig, TraceStateConfig,
 };
 pub use rules::{
-    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
-    ScalarValue, SpanCountCondition, StatusCondition,
+    AdaptiveConfig, AttributeCondition, AttributePlace, BudgetConfig, ConditionConfig, LatencyCondition, LatencyOf,
+    Match, NameCondition, RuleConfig, ScalarValue, SpanCountCondition, StatusCondition,
 };
 
 pub use stress::StressConfig;
@@ -64,7 +66,8 @@ pub struct TailSamplingConfig {
     pub maximum_trace_size_bytes: Option<u64>,
     /// How many shards; 0 means the next power of two that is at least twice the number of cores.
     pub num_shards: u32,
-    /// Only `trace-complete`.
+    /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
+    /// alone as it comes, and what keeps or drops the trace is final.
     pub sampling_strategy: String,
     /// Not available.
     pub tail_storage: Option<String>,
@@ -78,6 +81,14 @@ pub struct TailSamplingConfig {
     pub stress: Option<StressConfig>,
     /// Which spans of a kept trace say why it was kept.
     pub record: Record,
+    /// Keep everything, and record what would have been decided (false).
+    pub dry_run: bool,
+    /// `rules`: read and write the `ot` entry of `tracestate` (true).
+    pub tracestate: Option<bool>,
+    /// `policies`: read and write the `ot` entry of `tracestate` (false).
+    pub use_tracestate: bool,
+    /// `policies`: the Collector's behaviour also where we differ on purpose.
+    pub compat: Option<Compat>,
     /// Set: rules take their randomness from a hash of this salt and the trace id, for ids that
     /// are not random.
     pub hash_salt: String,
@@ -107,6 +118,10 @@ impl Default for TailSamplingConfig {
             memory_limit_percentage: 0,
             stress: None,
             record: Record::Root,
+            dry_run: false,
+            tracestate: None,
+            use_tracestate: false,
+            compat: None,
             hash_salt: String::new(),
         }
     }
@@ -162,7 +177,17 @@ pub enum Record {
     None,
 }
 
+/// Whose behaviour is reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// The OpenTelemetry Collector's (contrib v0.165).
+    Otelcol,
+}
+
 const TRACE_COMPLETE: &str = "trace-complete";
+/// Policies are asked about each batch alone.
+pub(super) const SPAN_INGEST: &str = "span-ingest";
 const MAX_SHARDS: u32 = 256;
 /// The part of the budget that past decisions may take: half of it.
 const MAX_CACHE_PART: u64 = 2;
@@ -192,18 +217,21 @@ impl TailSamplingConfig {
         let mut problems = compile::Problems::default();
         match self.sampling_strategy.as_str() {
             TRACE_COMPLETE | "" => {}
-            "span-ingest" => problems.add(
+            SPAN_INGEST if self.rules.is_empty() => {}
+            SPAN_INGEST => problems.add(
                 &["sampling_strategy"],
-                "span-ingest is not available yet; the nearest is trace-complete with a short \
-                 decision_wait_after_root_received",
+                "span-ingest belongs to policies; for rules the nearest is a short decision_wait_after_root_received",
             ),
-            other => problems
-                .add(&["sampling_strategy"], format!("unknown strategy {other:?}: the only one is {TRACE_COMPLETE}")),
+            other => problems.add(
+                &["sampling_strategy"],
+                format!("unknown strategy {other:?}: write {TRACE_COMPLETE} or {SPAN_INGEST}"),
+            ),
         }
         if self.tail_storage.is_some() {
             problems.add(
                 &["tail_storage"],
-                "not available yet; the buffer is bounded by memory_limit_mib, remove this key",
+                "not available; the nearest is `storage:`, which makes the buffer durable, and memory_limit_mib, which \
+                 bounds it",
             );
         }
         if self.num_shards > MAX_SHARDS {
@@ -250,6 +278,15 @@ impl TailSamplingConfig {
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
+        }
+        if !self.rules.is_empty() && self.use_tracestate {
+            problems.add(&["use_tracestate"], "this belongs to policies; for rules the key is `tracestate`");
+        }
+        if !self.policies.is_empty() && self.tracestate.is_some() {
+            problems.add(&["tracestate"], "this belongs to rules; for policies the key is `use_tracestate`");
+        }
+        if !self.rules.is_empty() && self.compat.is_some() {
+            problems.add(&["compat"], "this belongs to policies; rules have no counterpart in the Collector");
         }
         if !self.rules.is_empty() && self.sample_on_first_match {
             problems

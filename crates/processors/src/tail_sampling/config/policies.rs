@@ -1,7 +1,8 @@
 //! The Collector's policies. Zero values are the Collector's defaults.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+
+use super::ottl::OttlConditionConfig;
 
 /// One policy: a name, a type, and a block that is named like the type.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,8 +33,8 @@ pub struct PolicyConfig {
     pub span_count: Option<SpanCountPolicyConfig>,
     /// A boolean attribute has this value.
     pub boolean_attribute: Option<BooleanAttributeConfig>,
-    /// Not available.
-    pub ottl_condition: Option<IgnoredAny>,
+    /// A span or an event meets a condition in OpenTelemetry's language.
+    pub ottl_condition: Option<OttlConditionConfig>,
     /// All of several policies.
     pub and: Option<AndConfig>,
     /// The opposite of a policy.

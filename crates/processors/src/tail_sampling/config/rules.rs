@@ -1,9 +1,12 @@
 //! Our ordered rules.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use nyquist_core::config::Duration;
 use serde::{Deserialize, Deserializer, de};
+
+use super::ottl::OttlConditionConfig;
 
 /// One rule. Without `when` it matches every trace.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -13,8 +16,61 @@ pub struct RuleConfig {
     pub name: String,
     /// How much of what it matches is kept: 0 to 100.
     pub sampling_percentage: Option<f64>,
+    /// Instead: percentages that follow a goal.
+    pub adaptive: Option<AdaptiveConfig>,
+    /// Instead of or beside the percentage: so many spans a second.
+    pub budget: Option<BudgetConfig>,
+    /// Only record what it would decide, and go on with the next rule (false).
+    pub dry_run: bool,
     /// What it matches.
     pub when: Option<ConditionConfig>,
+}
+
+/// `adaptive`: exactly one goal.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct AdaptiveConfig {
+    /// This part of traces, from above 0 to 100.
+    pub goal_percentage: Option<f64>,
+    /// So many traces a second.
+    pub goal_traces_per_second: Option<f64>,
+    /// So many spans a second.
+    pub goal_spans_per_second: Option<f64>,
+    /// What tells traces apart: attributes, `span_name`; with `root.` before it, of the root span.
+    pub keys: Vec<String>,
+    /// How often percentages change (15s).
+    pub adjustment_interval: Duration,
+    /// The weight of the newest interval in the average (0.5).
+    pub weight: f64,
+    /// So many combinations of values have a percentage of their own; others share one (500).
+    pub max_keys: usize,
+    /// The percentage until the first interval is over (`goal_percentage`, or 10).
+    pub initial_percentage: Option<f64>,
+}
+
+impl Default for AdaptiveConfig {
+    fn default() -> Self {
+        Self {
+            goal_percentage: None,
+            goal_traces_per_second: None,
+            goal_spans_per_second: None,
+            keys: Vec::new(),
+            adjustment_interval: Duration::from_secs(15),
+            weight: 0.5,
+            max_keys: 500,
+            initial_percentage: None,
+        }
+    }
+}
+
+/// `budget`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct BudgetConfig {
+    /// So many; what is not used is lent to other rules with a budget.
+    pub spans_per_second: f64,
+    /// So many at once (twice the rate).
+    pub burst_capacity: Option<f64>,
 }
 
 /// A condition. Where several keys are set, all of them must hold.
@@ -34,6 +90,12 @@ pub struct ConditionConfig {
     pub attribute: Option<AttributeCondition>,
     /// The name of a span.
     pub span_name: Option<NameCondition>,
+    /// The name of an event of a span.
+    pub event_name: Option<NameCondition>,
+    /// The name of a span's instrumentation scope.
+    pub scope_name: Option<NameCondition>,
+    /// The version of a span's instrumentation scope.
+    pub scope_version: Option<NameCondition>,
     /// The status of a span.
     pub status: Option<StatusCondition>,
     /// A span has an event `exception`.
@@ -44,6 +106,8 @@ pub struct ConditionConfig {
     pub latency: Option<LatencyCondition>,
     /// How many spans have arrived.
     pub span_count: Option<SpanCountCondition>,
+    /// A span or an event meets a condition in OpenTelemetry's language.
+    pub ottl: Option<OttlConditionConfig>,
 }
 
 /// How conditions relate to the spans of a trace.
@@ -66,14 +130,16 @@ pub enum AttributePlace {
     Span,
     /// On its resource.
     Resource,
+    /// On its instrumentation scope.
+    Scope,
     /// On its events.
     Event,
-    /// On any of the three.
+    /// On any of the four.
     #[default]
     Any,
 }
 
-/// `attribute`: exactly one of `values`, `regex`, `min`/`max`, `truthy`, `exists`.
+/// `attribute`: where, and exactly one test (`min` and `max` together are one).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct AttributeCondition {
@@ -83,6 +149,16 @@ pub struct AttributeCondition {
     pub scope: AttributePlace,
     /// One of these values; a text matches text only, a number numbers, a boolean booleans.
     pub values: Option<Vec<ScalarValue>>,
+    /// There, and none of these values.
+    pub not_values: Option<Vec<ScalarValue>>,
+    /// A file with one value a line, read again when it changes; matches texts, and whole numbers.
+    pub values_file: Option<PathBuf>,
+    /// A text that begins with this.
+    pub prefix: Option<String>,
+    /// A text that ends with this.
+    pub suffix: Option<String>,
+    /// A text with this in it.
+    pub contains: Option<String>,
     /// A regular expression, not anchored, that a text value matches.
     pub regex: Option<String>,
     /// A number of at least this.
@@ -95,14 +171,20 @@ pub struct AttributeCondition {
     pub exists: Option<bool>,
 }
 
-/// `span_name`: exactly one of its keys.
+/// `span_name` and other names: exactly one of its keys.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct NameCondition {
     /// One of these.
     pub values: Option<Vec<String>>,
+    /// A file with one name a line, read again when it changes.
+    pub values_file: Option<PathBuf>,
     /// Begins with this.
     pub prefix: Option<String>,
+    /// Ends with this.
+    pub suffix: Option<String>,
+    /// Has this in it.
+    pub contains: Option<String>,
     /// A regular expression, not anchored.
     pub regex: Option<String>,
 }

@@ -1,18 +1,23 @@
 //! From configuration to [`RuleSet`]; every mistake is reported, with its place.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
 use super::bits::{Bits, CAPACITY};
 use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
+use super::lists::List;
 use super::matchers::{TextMatcher, ValueMatcher};
-use super::plan::{AttributeTest, DurationTest, Places, Plan};
-use super::trace_state::TraceStateTest;
-use super::verdict::{Judge, Verdict, Votes};
+use super::plan::{AttributeTest, DurationTest, Places, Plan, Wanted};
+use super::prefix::PrefixTest;
+use super::trace_state::{Change, TraceStateTest};
+use super::verdict::{Decision, Judge, Verdict, Vote, Votes};
 use super::{compile_policies, compile_rules};
-use crate::tail_sampling::config::{LateErrors, TailSamplingConfig};
+use crate::tail_sampling::config::{LateErrors, SPAN_INGEST, TailSamplingConfig};
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,17 +68,39 @@ pub(crate) struct Reason {
     pub(crate) name: usize,
     /// The attributes that say so, as fields of a span.
     pub(crate) attributes: Vec<u8>,
+    /// How much of what is like the trace is kept.
+    pub(crate) odds: Odds,
+}
+
+/// Which part of traces is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Odds {
+    /// Those whose randomness is not below this.
+    Threshold(u64),
+    /// It depends on what else there is.
+    Unknown,
 }
 
 /// A compiled configuration.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
+    /// Different for every rule set of the process: reasons are indices into one of them.
+    #[allow(dead_code, reason = "read once rule sets can be replaced while traces wait")]
+    pub(crate) version: u64,
+    /// Lists of values that may change.
+    pub(crate) lists: Vec<Arc<List>>,
     pub(crate) plan: Plan,
     /// The policies' or rules' names.
     pub(crate) names: Vec<String>,
     pub(crate) reasons: Vec<Reason>,
     /// Are these `rules`, not `policies`?
     pub(crate) ordered: bool,
+    /// Policies are asked about each batch alone, as it comes.
+    pub(crate) span_ingest: bool,
+    /// Do kept spans say in their `tracestate` how many traces they stand for?
+    writes_trace_state: bool,
+    /// Everything is kept, and decisions are only recorded.
+    pub(crate) dry_run: Option<DryRun>,
     /// What makes a late span an error: status ERROR and an exception. None: late errors are like any
     /// late span.
     late_errors: Option<[Expr; 2]>,
@@ -86,6 +113,21 @@ impl RuleSet {
         self.judge.is_drop(name)
     }
 
+    /// What becomes of the `tracestate` of the spans of a trace that is kept for `reason`.
+    pub(crate) fn trace_state_change(&self, reason: u16, id: &[u8; 16]) -> Option<Change> {
+        self.change_to(self.reasons.get(usize::from(reason))?.odds, id)
+    }
+
+    /// What becomes of it when the trace was kept with these odds, whatever the rules.
+    pub(crate) fn change_to(&self, odds: Odds, id: &[u8; 16]) -> Option<Change> {
+        match odds {
+            _ if !self.writes_trace_state => None,
+            Odds::Threshold(0) => None,
+            Odds::Threshold(threshold) => Some(Change::Threshold { threshold, rv: self.judge.derived_randomness(id) }),
+            Odds::Unknown => Some(Change::Erase),
+        }
+    }
+
     /// Do these late spans bring their trace back?
     pub(crate) fn is_late_error(&self, bits: &Bits) -> bool {
         self.late_errors.as_ref().is_some_and(|errors| errors.iter().any(|error| error.holds_for_span(bits)))
@@ -93,15 +135,98 @@ impl RuleSet {
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
     pub(crate) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-        self.judge.decide(facts, now, votes)
+        let verdict = self.judge.decide(facts, now, votes);
+        match &self.dry_run {
+            Some(dry_run) => dry_run.record(verdict),
+            None => verdict,
+        }
+    }
+
+    /// The verdict on a trace that nothing keeps.
+    pub(crate) fn nothing_matched(&self) -> Verdict {
+        self.dry_run.as_ref().map_or(Verdict::NONE, |dry_run| dry_run.record(Verdict::NONE))
+    }
+
+    /// The rules with a rate that adapts, by index, and how many keys each of them knows.
+    pub(crate) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.judge.adaptive_keys()
+    }
+}
+
+/// The reasons of traces that are kept although that was not decided.
+#[derive(Debug)]
+pub(crate) struct DryRun {
+    /// The first of those for decisions against; they follow each other as the others do.
+    against: u16,
+    /// Where no rule decided.
+    unmatched: u16,
+}
+
+impl DryRun {
+    fn of(reasons: &mut Vec<Reason>, names: usize, judge: &Judge) -> Self {
+        let record = |attributes: &mut Vec<u8>, decision: Decision| {
+            put_attribute(attributes, "nyquist.sampling.dry_run", AttributeValue::Text(decision.name()));
+        };
+        let mut twins = Vec::new();
+        for reason in &mut *reasons {
+            let mut attributes = reason.attributes.clone();
+            let against = if judge.is_drop(reason.name) { Decision::Dropped } else { Decision::NotSampled };
+            record(&mut attributes, against);
+            twins.push(Reason { name: reason.name, attributes, odds: reason.odds });
+            record(&mut reason.attributes, Decision::Sampled);
+        }
+        let mut attributes = Vec::new();
+        record(&mut attributes, Decision::NotSampled);
+        let against = reasons.len() as u16;
+        reasons.extend(twins);
+        reasons.push(Reason { name: names, attributes, odds: Odds::Unknown });
+        Self { against, unmatched: (reasons.len() - 1) as u16 }
+    }
+
+    fn record(&self, mut verdict: Verdict) -> Verdict {
+        verdict.dry_run = true;
+        verdict.reason = match (verdict.decision, verdict.reason) {
+            (Decision::Sampled, reason) => reason,
+            (_, Some(reason)) => Some(reason + self.against),
+            (_, None) => Some(self.unmatched),
+        };
+        // The rules that try are part of what is tried.
+        verdict.tried = None;
+        verdict
+    }
+}
+
+impl RuleSet {
+    /// How each policy or rule votes on a trace, in the order in which they are asked. Changes
+    /// nothing: no tokens are taken, no vote is counted. `now` as for [`RuleSet::decide`].
+    #[allow(dead_code, reason = "asked by what explains decisions, not by the sampler")]
+    pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+        self.judge.explain(facts, now)
     }
 }
 
 /// Compiles `config`. The result is for use only if no problem was added.
 pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> RuleSet {
-    let mut builder = Builder { problems, plan: Plan::default(), bits: HashMap::new(), keys: Vec::new(), next_bit: 0 };
+    let span_ingest = config.sampling_strategy == SPAN_INGEST;
+    let mut builder = Builder {
+        compat: config.compat.is_some(),
+        use_trace_state: config.use_tracestate,
+        span_ingest,
+        problems,
+        plan: Plan::default(),
+        bits: HashMap::new(),
+        lists: HashMap::new(),
+        keys: Vec::new(),
+        next_bit: 0,
+    };
     let ordered = !config.rules.is_empty();
-    let (judge, names, reasons) = if ordered {
+    let trace_state = if ordered { config.tracestate.unwrap_or(true) } else { config.use_tracestate };
+    builder.plan.ot = match (trace_state, ordered) {
+        (false, _) => None,
+        (true, true) => Some(Wanted::Randomness),
+        (true, false) => Some(Wanted::RandomnessAndThreshold),
+    };
+    let (judge, names, mut reasons) = if ordered {
         compile_rules::compile(config, &mut builder)
     } else {
         compile_policies::compile(config, &mut builder)
@@ -111,14 +236,49 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, format!("{} distinct conditions are too many: at most {CAPACITY}", builder.next_bit));
     }
-    RuleSet { plan: builder.finish(), names, reasons, ordered, late_errors, judge }
+    let dry_run = config.dry_run.then(|| DryRun::of(&mut reasons, names.len(), &judge));
+    // Indices of reasons have 16 bits, and the last numbers mean something else.
+    if reasons.len() > usize::from(u16::MAX) - 16 {
+        let list = Place::at(if ordered { "rules" } else { "policies" });
+        builder.error(&list, "too many, above all of those with an adaptive rate");
+    }
+    static VERSION: AtomicU64 = AtomicU64::new(1);
+    RuleSet {
+        version: VERSION.fetch_add(1, Ordering::Relaxed),
+        lists: builder.lists.values().cloned().collect(),
+        plan: builder.finish(),
+        names,
+        reasons,
+        ordered,
+        span_ingest,
+        writes_trace_state: trace_state && dry_run.is_none(),
+        dry_run,
+        late_errors,
+        judge,
+    }
+}
+
+/// What has a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Named {
+    Span,
+    Event,
+    Scope,
+    ScopeVersion,
 }
 
 /// Collects what is asked of spans. Equal conditions share a bit.
 pub(super) struct Builder<'a> {
+    /// The Collector's behaviour also where we differ on purpose.
+    pub(super) compat: bool,
+    /// Policies read and write the `ot` entry of `tracestate`.
+    pub(super) use_trace_state: bool,
+    /// Policies are asked about each batch alone.
+    pub(super) span_ingest: bool,
     problems: &'a mut Problems,
-    plan: Plan,
+    pub(super) plan: Plan,
     bits: HashMap<String, u16>,
+    lists: HashMap<PathBuf, Arc<List>>,
     keys: Vec<Box<[u8]>>,
     next_bit: usize,
 }
@@ -129,7 +289,7 @@ impl Builder<'_> {
     }
 
     /// The bit of the condition that `identity` describes, and whether it is a new one.
-    fn bit(&mut self, identity: String) -> (u16, bool) {
+    pub(super) fn bit(&mut self, identity: String) -> (u16, bool) {
         if let Some(&bit) = self.bits.get(&identity) {
             return (bit, false);
         }
@@ -158,12 +318,36 @@ impl Builder<'_> {
         Expr::Bit(bit)
     }
 
-    pub(super) fn name(&mut self, matcher: TextMatcher, identity: &str) -> Expr {
-        let (bit, new) = self.bit(format!("name {identity}"));
+    pub(super) fn name(&mut self, named: Named, matcher: TextMatcher, identity: &str) -> Expr {
+        let (bit, new) = self.bit(format!("{named:?} {identity}"));
         if new {
-            self.plan.names.push((matcher, bit));
+            let tests = match named {
+                Named::Span => &mut self.plan.names,
+                Named::Event => &mut self.plan.event_names,
+                Named::Scope => &mut self.plan.scope_names,
+                Named::ScopeVersion => &mut self.plan.scope_versions,
+            };
+            tests.push((matcher, bit));
         }
         Expr::Bit(bit)
+    }
+
+    /// The values of a file; each file is read once.
+    pub(super) fn list(&mut self, path: &Path, place: &Place) -> Option<Arc<List>> {
+        if let Some(list) = self.lists.get(path) {
+            return Some(Arc::clone(list));
+        }
+        match List::open(path) {
+            Ok(list) => {
+                let list = Arc::new(list);
+                self.lists.insert(path.to_owned(), Arc::clone(&list));
+                Some(list)
+            }
+            Err(error) => {
+                self.error(place, error);
+                None
+            }
+        }
     }
 
     /// `code` is 0 for UNSET, 1 for OK, 2 for ERROR.
@@ -198,6 +382,15 @@ impl Builder<'_> {
         let (bit, new) = self.bit(format!("duration {above} {up_to}"));
         if new {
             self.plan.durations.push(DurationTest { above, up_to, bit });
+        }
+        Expr::Bit(bit)
+    }
+
+    /// The first spans of the trace, up to any of them, took more than `above` and at most `up_to` ms.
+    pub(super) fn prefix_latency(&mut self, above: i64, up_to: i64) -> Expr {
+        let (bit, new) = self.bit(format!("prefix {above} {up_to}"));
+        if new {
+            self.plan.prefixes.push(PrefixTest { above, up_to, bit });
         }
         Expr::Bit(bit)
     }

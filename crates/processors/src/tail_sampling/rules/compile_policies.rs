@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regex::bytes::RegexSet;
 
-use super::compile::{AttributeValue, Builder, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
 use super::expr::Expr;
 use super::limits::{Bucket, Composite, Member};
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -43,11 +43,20 @@ const MAX_DEPTH: usize = 16;
 struct Compiled {
     expr: Expr,
     threshold: u64,
+    /// The threshold tells which part of traces is kept.
+    known: bool,
 }
 
 impl From<Expr> for Compiled {
     fn from(expr: Expr) -> Self {
-        Self { expr, threshold: 0 }
+        let known = !matches!(expr, Expr::SpanRate(_) | Expr::ByteRate(_) | Expr::Composite(_));
+        Self { expr, threshold: 0, known }
+    }
+}
+
+impl Compiled {
+    fn odds(&self) -> Odds {
+        if self.known { Odds::Threshold(self.threshold) } else { Odds::Unknown }
     }
 }
 
@@ -60,25 +69,20 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         let place = Place::at("policies").index(index);
         builder.unique_name(&policy.name, &names, &place);
         names.push(policy.name.clone());
-        let reason = reasons.len() as u16;
-        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None) });
-        if policy.kind == "composite"
-            && let Some(composite) = &policy.composite
-        {
-            for member in ordered_members(composite) {
-                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)) });
-            }
-        }
         let drop = policy.kind == "drop";
         let compiled = if drop { drop_policy(policy, &place, builder) } else { top_level(policy, &place, builder) };
-        let Some(Compiled { expr, threshold }) = compiled else {
+        let Some(compiled) = compiled else {
             continue;
         };
+        let (reason, odds) = (reasons.len() as u16, compiled.odds());
+        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None), odds });
+        if let Some(composite) = &policy.composite {
+            for member in ordered_members(composite, builder.compat) {
+                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)), odds });
+            }
+        }
         let list = if drop { &mut drops } else { &mut others };
-        list.push(Policy { index, expr, reason, threshold });
-    }
-    if reasons.len() > usize::from(u16::MAX) / 2 {
-        builder.error(&Place::at("policies"), "too many policies");
+        list.push(Policy { index, expr: compiled.expr, reason, threshold: compiled.threshold });
     }
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
 }
@@ -104,6 +108,11 @@ fn check_blocks(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>)
         return false;
     }
     let mut sound = true;
+    if builder.span_ingest && is_stateful(policy) {
+        let message = format!("span-ingest looks at each batch alone, which {kind} with a limit or upper bound cannot");
+        builder.error(place, message);
+        sound = false;
+    }
     for block in policy.blocks().filter(|&block| block != kind) {
         builder.error(&place.key(block), format!("this block belongs to type {block}, but the type is {kind}"));
         sound = false;
@@ -115,22 +124,32 @@ fn check_blocks(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>)
     sound
 }
 
+/// Does the policy need the whole trace, or what was decided before?
+fn is_stateful(policy: &PolicyConfig) -> bool {
+    match policy.kind.as_str() {
+        "rate_limiting" | "bytes_limiting" | "composite" => true,
+        "latency" => policy.latency.is_some_and(|latency| latency.upper_threshold_ms > 0),
+        "span_count" => policy.span_count.is_some_and(|count| count.max_spans > 0),
+        _ => false,
+    }
+}
+
 fn drop_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
     if !check_blocks(policy, place, builder) {
         return None;
     }
     let members = &policy.drop.as_ref()?.drop_sub_policy;
     let place = place.key("drop").key("drop_sub_policy");
-    if members.is_empty() {
+    if members.is_empty() && !builder.compat {
         builder.error(&place, "an empty list would drop every trace: list what should be dropped");
         return None;
     }
-    all_of(members, &place, builder, 1)
+    all_of(members, &place, builder, Nest::TOP.inside("drop"))
 }
 
 fn top_level(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
     if policy.kind != "composite" {
-        return any_policy(policy, place, builder, 0);
+        return any_policy(policy, place, builder, Nest::TOP);
     }
     if !check_blocks(policy, place, builder) {
         return None;
@@ -138,9 +157,41 @@ fn top_level(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>) ->
     composite(policy.composite.as_ref()?, &place.key("composite"), builder)
 }
 
-fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
-    if depth > MAX_DEPTH {
+/// Where a policy stands.
+#[derive(Clone, Copy)]
+struct Nest {
+    depth: usize,
+    parent: &'static str,
+}
+
+impl Nest {
+    const TOP: Self = Self { depth: 0, parent: "" };
+
+    fn inside(self, parent: &'static str) -> Self {
+        Self { depth: self.depth + 1, parent }
+    }
+
+    /// May a policy of type `kind` stand here in the Collector?
+    fn allows(self, kind: &str) -> bool {
+        match kind {
+            "and" => matches!(self.parent, "" | "composite"),
+            "not" => matches!(self.parent, "" | "and" | "drop"),
+            _ => true,
+        }
+    }
+}
+
+fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
+    if nest.depth > MAX_DEPTH {
         builder.error(place, format!("policies are nested more than {MAX_DEPTH} deep"));
+        return None;
+    }
+    if builder.compat && !nest.allows(&policy.kind) {
+        let message = format!(
+            "the Collector takes no {} inside of {}: leave out `compat: otelcol` for this",
+            policy.kind, nest.parent
+        );
+        builder.error(place, message);
         return None;
     }
     if !check_blocks(policy, place, builder) {
@@ -151,11 +202,11 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
         "and" => {
             let members = &policy.and.as_ref()?.and_sub_policy;
             let block = block.key("and_sub_policy");
-            if members.is_empty() {
+            if members.is_empty() && !builder.compat {
                 builder.error(&block, "an empty list would sample every trace: use always_sample for that");
                 return None;
             }
-            all_of(members, &block, builder, depth + 1)
+            all_of(members, &block, builder, nest.inside("and"))
         }
         "not" => {
             let block = block.key("not_sub_policy");
@@ -163,8 +214,10 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
                 builder.error(&block, "a policy is required");
                 return None;
             };
-            let inner = any_policy(inner, &block, builder, depth + 1)?;
-            Some(Expr::Not(Box::new(inner.expr)).into())
+            let inner = any_policy(inner, &block, builder, nest.inside("not"))?;
+            // What a fraction leaves is not those above a threshold.
+            let known = inner.known && inner.threshold == 0;
+            Some(Compiled { expr: Expr::Not(Box::new(inner.expr)), threshold: 0, known })
         }
         "drop" | "composite" => {
             builder.error(place, format!("type {} works only at the top level of policies", policy.kind));
@@ -174,16 +227,17 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, d
     }
 }
 
-fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, depth: usize) -> Option<Compiled> {
+fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
     let mut parts = Vec::new();
-    let mut threshold = 0;
+    let (mut threshold, mut known) = (0, true);
     for (index, member) in members.iter().enumerate() {
-        if let Some(compiled) = any_policy(member, &place.index(index), builder, depth) {
+        if let Some(compiled) = any_policy(member, &place.index(index), builder, nest) {
             threshold = threshold.max(compiled.threshold);
+            known &= compiled.known;
             parts.push(compiled.expr);
         }
     }
-    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold })
+    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known })
 }
 
 fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
@@ -197,7 +251,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             if up_to.is_some_and(|up_to| up_to <= config.threshold_ms) {
                 builder.error(&block.key("upper_threshold_ms"), "not above threshold_ms, so no trace would match");
             }
-            Expr::Latency { unit_nanos: 1_000_000, above: config.threshold_ms, up_to }
+            match up_to {
+                Some(up_to) if builder.compat => builder.prefix_latency(config.threshold_ms, up_to),
+                _ => Expr::Latency { unit_nanos: 1_000_000, above: config.threshold_ms, up_to },
+            }
         }
         "numeric_attribute" => {
             let config = policy.numeric_attribute.as_ref()?;
@@ -211,7 +268,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
                 builder.error(&block.key("max_value"), "less than min_value, so no trace would match");
             }
             let identity = format!("int {min} {max}");
-            let matcher = ValueMatcher::IntRange(min, max);
+            let matcher = match builder.compat {
+                true => ValueMatcher::IntOrZeroRange(min, max),
+                false => ValueMatcher::IntRange(min, max),
+            };
             inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
         }
         "string_attribute" => {
@@ -224,7 +284,10 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
         "boolean_attribute" => {
             let config = policy.boolean_attribute.as_ref()?;
             required_key(&config.key, block, builder);
-            let matcher = ValueMatcher::Bool(config.value);
+            let matcher = match builder.compat {
+                true => ValueMatcher::BoolOrFalse(config.value),
+                false => ValueMatcher::Bool(config.value),
+            };
             let identity = format!("bool {}", config.value);
             inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
         }
@@ -254,8 +317,12 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             }
             let salt = if config.hash_salt.is_empty() { DEFAULT_SALT } else { &config.hash_salt };
             let threshold = fnv_threshold(config.sampling_percentage);
-            let expr = Expr::Probabilistic { salt: Fnv::of(salt.as_bytes()), threshold };
-            return Some(Compiled { expr, threshold: rejection_threshold(config.sampling_percentage) });
+            let (salt, rejected) = (Fnv::of(salt.as_bytes()), rejection_threshold(config.sampling_percentage));
+            let expr = match builder.use_trace_state {
+                true => Expr::Consistent { salt, threshold, rejected },
+                false => Expr::Probabilistic { salt, threshold },
+            };
+            return Some(Compiled { expr, threshold: rejected, known: true });
         }
         "rate_limiting" => {
             let config = policy.rate_limiting?;
@@ -266,12 +333,7 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             Expr::ByteRate(bucket(config.bytes_per_second, config.burst_capacity, block, builder))
         }
         "ottl_condition" => {
-            builder.error(
-                block,
-                "type ottl_condition is not available yet; the nearest are `rules` with conditions on attributes, \
-                 span names, status and exceptions (match: same_span puts them on one span)",
-            );
-            return None;
+            builder.ottl(policy.ottl_condition.as_ref()?, &policy.name, block)?
         }
         _ => return None,
     };
@@ -327,9 +389,12 @@ fn bucket(rate: i64, burst: i64, block: &Place, builder: &mut Builder<'_>) -> Ar
     Arc::new(Bucket::new(rate, burst))
 }
 
-/// The sub-policies in the order in which they are asked.
-fn ordered_members(config: &CompositeConfig) -> Vec<&PolicyConfig> {
+/// The sub-policies in the order in which they are asked; the Collector does not heed `policy_order`.
+fn ordered_members(config: &CompositeConfig, compat: bool) -> Vec<&PolicyConfig> {
     let members = &config.composite_sub_policy;
+    if compat {
+        return members.iter().collect();
+    }
     let listed = config.policy_order.iter().filter_map(|name| members.iter().find(|member| member.name == *name));
     let mut ordered: Vec<&PolicyConfig> = listed.collect();
     ordered.extend(members.iter().filter(|member| !config.policy_order.contains(&member.name)));
@@ -344,10 +409,11 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
         return None;
     }
     let known = |name: &String| members.iter().any(|member| member.name == *name);
-    for (index, name) in config.policy_order.iter().enumerate() {
+    let order: &[String] = if builder.compat { &[] } else { &config.policy_order };
+    for (index, name) in order.iter().enumerate() {
         if !known(name) {
             builder.error(&place.key("policy_order").index(index), format!("there is no sub-policy {name:?}"));
-        } else if config.policy_order.iter().take(index).any(|earlier| earlier == name) {
+        } else if order.iter().take(index).any(|earlier| earlier == name) {
             builder.error(&place.key("policy_order").index(index), format!("{name:?} is listed twice"));
         }
     }
@@ -367,13 +433,13 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
     }
     let equal_share = max_total / members.len() as u64;
     let mut compiled = Vec::new();
-    for member in ordered_members(config) {
+    for member in ordered_members(config, builder.compat) {
         let index = members.iter().position(|other| std::ptr::eq(other, member)).unwrap_or(0);
-        let expr = any_policy(member, &list.index(index), builder, 1)?.expr;
+        let expr = any_policy(member, &list.index(index), builder, Nest::TOP.inside("composite"))?.expr;
         let percent = config.rate_allocation.iter().find(|allocation| allocation.policy == member.name);
         let percent = percent.and_then(|allocation| u64::try_from(allocation.percent).ok()).unwrap_or(0);
         let budget = if percent == 0 { equal_share } else { max_total.saturating_mul(percent) / 100 };
         compiled.push(Member { expr, budget });
     }
-    Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total))).into())
+    Some(Expr::Composite(Arc::new(Composite::new(compiled, max_total, builder.compat))).into())
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
-use super::compile::{AttributeValue, Builder, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Named, Odds, Place, Reason, put_attribute};
+use super::compile_rates::Rates;
 use super::expr::Expr;
-use super::matchers::{TextMatcher, ValueMatcher};
+use super::matchers::{TextMatcher, ValueMatcher, Values};
 use super::plan::Places;
-use super::random::{Randomness, rejection_threshold};
+use super::random::Randomness;
 use super::verdict::{Judge, Rule};
 use crate::tail_sampling::config::{
-    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition, RuleConfig,
+    AttributeCondition, AttributePlace, ConditionConfig, LatencyCondition, LatencyOf, Match, NameCondition,
     ScalarValue, StatusCondition, TailSamplingConfig,
 };
 
@@ -27,20 +29,21 @@ struct Scope {
 
 pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) -> (Judge, Vec<String>, Vec<Reason>) {
     let mut names: Vec<String> = Vec::new();
-    let mut reasons = Vec::new();
+    let mut rates = Rates::new(config);
     let mut rules = Vec::new();
     for (index, rule) in config.rules.iter().enumerate() {
         let place = Place::at("rules").index(index);
         builder.unique_name(&rule.name, &names, &place);
         names.push(rule.name.clone());
-        let percentage = percentage(rule, &place, builder);
+        let reason = rates.reasons.len() as u16;
+        let rate = rates.rate(index, rule, &place, builder);
         let when = match &rule.when {
             Some(condition) => {
                 let scope = Scope { one_span: false, depth: 0 };
                 compile_condition(condition, &place.key("when"), scope, builder).unwrap_or(Expr::Const(false))
             }
             None => {
-                if index + 1 < config.rules.len() {
+                if index + 1 < config.rules.len() && !rule.dry_run {
                     let message = "without conditions this rule matches every trace, so no rule after it is reached: \
                                    add `when:` or make it the last";
                     builder.error(&place, message);
@@ -48,28 +51,21 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
                 Expr::Const(true)
             }
         };
-        let mut attributes = Vec::new();
-        put_attribute(&mut attributes, "nyquist.sampling.rule", AttributeValue::Text(&rule.name));
-        put_attribute(&mut attributes, "nyquist.sampling.rate", AttributeValue::Double(percentage));
-        reasons.push(Reason { name: index, attributes });
-        rules.push(Rule { when, threshold: rejection_threshold(percentage) });
+        rules.push(Rule { when, rate, reason, tried: None });
     }
-    if rules.len() > usize::from(u16::MAX) / 2 {
-        builder.error(&Place::at("rules"), "too many rules");
+    let mut reasons = rates.reasons;
+    for (index, (rule, compiled)) in
+        config.rules.iter().zip(&mut rules).enumerate().filter(|(_, (rule, _))| rule.dry_run)
+    {
+        compiled.tried = Some(reasons.len() as u16);
+        for outcome in ["sampled", "not_sampled"] {
+            let mut attributes = Vec::new();
+            put_attribute(&mut attributes, "nyquist.sampling.dry_run.rule", AttributeValue::Text(&rule.name));
+            put_attribute(&mut attributes, "nyquist.sampling.dry_run", AttributeValue::Text(outcome));
+            reasons.push(Reason { name: index, attributes, odds: Odds::Unknown });
+        }
     }
     (Judge::Rules { rules, randomness: Randomness::new(&config.hash_salt) }, names, reasons)
-}
-
-fn percentage(rule: &RuleConfig, place: &Place, builder: &mut Builder<'_>) -> f64 {
-    let place = place.key("sampling_percentage");
-    let Some(percentage) = rule.sampling_percentage else {
-        builder.error(&place, "required: how much of what matches is kept, from 0 to 100");
-        return 0.0;
-    };
-    if !(0.0..=100.0).contains(&percentage) {
-        builder.error(&place, format!("{percentage} is not between 0 and 100"));
-    }
-    percentage
 }
 
 fn compile_condition(
@@ -107,7 +103,16 @@ fn compile_condition(
         add(compile_attribute(attribute, &place.key("attribute"), builder));
     }
     if let Some(name) = &condition.span_name {
-        add(compile_name(name, &place.key("span_name"), builder));
+        add(compile_name(name, Named::Span, &place.key("span_name"), builder));
+    }
+    if let Some(name) = &condition.event_name {
+        add(compile_name(name, Named::Event, &place.key("event_name"), builder));
+    }
+    if let Some(name) = &condition.scope_name {
+        add(compile_name(name, Named::Scope, &place.key("scope_name"), builder));
+    }
+    if let Some(name) = &condition.scope_version {
+        add(compile_name(name, Named::ScopeVersion, &place.key("scope_version"), builder));
     }
     if let Some(status) = condition.status {
         let code = match status {
@@ -136,6 +141,9 @@ fn compile_condition(
             builder.error(&place, "min or max is required, and min not above max");
         }
         add(Some(Expr::SpanCount { min, max }));
+    }
+    if let Some(ottl) = &condition.ottl {
+        add(builder.ottl_in_rule(ottl, &place.key("ottl")));
     }
     if !sound {
         return None;
@@ -200,29 +208,56 @@ fn compile_latency(latency: LatencyCondition, place: &Place, scope: Scope, build
     }
 }
 
-fn compile_name(name: &NameCondition, place: &Place, builder: &mut Builder<'_>) -> Option<Expr> {
-    let given = [name.values.is_some(), name.prefix.is_some(), name.regex.is_some()];
-    if given.iter().filter(|&&given| given).count() != 1 {
-        builder.error(place, "exactly one of values, prefix, regex is required");
+fn compile_name(name: &NameCondition, named: Named, place: &Place, builder: &mut Builder<'_>) -> Option<Expr> {
+    let parts = TextParts {
+        prefix: name.prefix.as_deref(),
+        suffix: name.suffix.as_deref(),
+        contains: name.contains.as_deref(),
+        regex: name.regex.as_deref(),
+    };
+    if parts.given() + usize::from(name.values.is_some()) + usize::from(name.values_file.is_some()) != 1 {
+        builder.error(place, "exactly one of values, values_file, prefix, suffix, contains, regex is required");
         return None;
     }
-    let identity = format!("{name:?}");
     let matcher = if let Some(values) = &name.values {
         TextMatcher::exact(values.iter().cloned())
-    } else if let Some(prefix) = &name.prefix {
-        TextMatcher::Prefix(prefix.as_bytes().into())
+    } else if let Some(path) = &name.values_file {
+        TextMatcher::File(builder.list(path, &place.key("values_file"))?)
     } else {
-        TextMatcher::Regex(regex(name.regex.as_deref()?, &place.key("regex"), builder)?)
+        parts.compile(place, builder)?
     };
-    Some(builder.name(matcher, &identity))
+    Some(builder.name(named, matcher, &format!("{name:?}")))
 }
 
-fn regex(pattern: &str, place: &Place, builder: &mut Builder<'_>) -> Option<Regex> {
-    match Regex::new(pattern) {
-        Ok(regex) => Some(regex),
-        Err(error) => {
-            builder.error(place, format!("invalid regular expression: {error}"));
-            None
+/// Tests of a part of a text.
+struct TextParts<'a> {
+    prefix: Option<&'a str>,
+    suffix: Option<&'a str>,
+    contains: Option<&'a str>,
+    regex: Option<&'a str>,
+}
+
+impl TextParts<'_> {
+    fn given(&self) -> usize {
+        [self.prefix, self.suffix, self.contains, self.regex].iter().flatten().count()
+    }
+
+    fn compile(&self, place: &Place, builder: &mut Builder<'_>) -> Option<TextMatcher> {
+        if let Some(prefix) = self.prefix {
+            return Some(TextMatcher::Prefix(prefix.as_bytes().into()));
+        }
+        if let Some(suffix) = self.suffix {
+            return Some(TextMatcher::Suffix(suffix.as_bytes().into()));
+        }
+        if let Some(part) = self.contains {
+            return Some(TextMatcher::Contains(Box::new(Finder::new(part).into_owned())));
+        }
+        match Regex::new(self.regex?) {
+            Ok(regex) => Some(TextMatcher::Regex(regex)),
+            Err(error) => {
+                builder.error(&place.key("regex"), format!("invalid regular expression: {error}"));
+                None
+            }
         }
     }
 }
@@ -235,25 +270,40 @@ fn compile_attribute(config: &AttributeCondition, place: &Place, builder: &mut B
     let places = match config.scope {
         AttributePlace::Span => Places::SPAN,
         AttributePlace::Resource => Places::RESOURCE,
+        AttributePlace::Scope => Places::SCOPE,
         AttributePlace::Event => Places::EVENT,
-        AttributePlace::Any => Places::SPAN.and(Places::RESOURCE).and(Places::EVENT),
+        AttributePlace::Any => Places::ALL,
+    };
+    let parts = TextParts {
+        prefix: config.prefix.as_deref(),
+        suffix: config.suffix.as_deref(),
+        contains: config.contains.as_deref(),
+        regex: config.regex.as_deref(),
     };
     let range = config.min.is_some() || config.max.is_some();
-    let tests =
-        [config.values.is_some(), config.regex.is_some(), range, config.truthy.is_some(), config.exists.is_some()];
-    if tests.iter().filter(|&&given| given).count() != 1 {
-        builder.error(place, "exactly one of values, regex, min/max, truthy, exists is required");
+    let others = [
+        config.values.is_some(),
+        config.not_values.is_some(),
+        config.values_file.is_some(),
+        range,
+        config.truthy.is_some(),
+        config.exists.is_some(),
+    ];
+    if parts.given() + others.iter().filter(|&&given| given).count() != 1 {
+        let message = "exactly one of values, not_values, values_file, prefix, suffix, contains, regex, min/max, truthy, \
+                       exists is required";
+        builder.error(place, message);
         return None;
     }
     let mut wanted = true;
     let (matcher, identity) = if let Some(values) = &config.values {
-        if values.is_empty() {
-            builder.error(&place.key("values"), "the list is empty");
-        }
-        (values_matcher(values), format!("values {values:?}"))
-    } else if let Some(pattern) = &config.regex {
-        let regex = regex(pattern, &place.key("regex"), builder)?;
-        (ValueMatcher::Text(TextMatcher::Regex(regex)), format!("regex {pattern:?}"))
+        (ValueMatcher::Values(values_of(values, &place.key("values"), builder)), format!("values {values:?}"))
+    } else if let Some(values) = &config.not_values {
+        let compiled = values_of(values, &place.key("not_values"), builder);
+        (ValueMatcher::NotValues(compiled), format!("not values {values:?}"))
+    } else if let Some(path) = &config.values_file {
+        let list = builder.list(path, &place.key("values_file"))?;
+        (ValueMatcher::Listed(list), format!("file {path:?}"))
     } else if range {
         let (min, max) = (config.min.unwrap_or(f64::NEG_INFINITY), config.max.unwrap_or(f64::INFINITY));
         if min > max || min.is_nan() || max.is_nan() {
@@ -263,14 +313,20 @@ fn compile_attribute(config: &AttributeCondition, place: &Place, builder: &mut B
     } else if let Some(truthy) = config.truthy {
         wanted = truthy;
         (ValueMatcher::Truthy, "truthy".to_owned())
-    } else {
-        wanted = config.exists.unwrap_or(true);
+    } else if let Some(exists) = config.exists {
+        wanted = exists;
         (ValueMatcher::Exists, "exists".to_owned())
+    } else {
+        let identity = format!("{:?} {:?} {:?} {:?}", parts.prefix, parts.suffix, parts.contains, parts.regex);
+        (ValueMatcher::Text(parts.compile(place, builder)?), identity)
     };
     Some(wanted_or_not(builder.attribute(&config.key, places, matcher, &identity), wanted))
 }
 
-fn values_matcher(values: &[ScalarValue]) -> ValueMatcher {
+fn values_of(values: &[ScalarValue], place: &Place, builder: &mut Builder<'_>) -> Values {
+    if values.is_empty() {
+        builder.error(place, "the list is empty");
+    }
     let mut texts = Vec::new();
     let (mut integers, mut numbers) = (Vec::new(), Vec::new());
     let (mut yes, mut no) = (false, false);
@@ -283,5 +339,5 @@ fn values_matcher(values: &[ScalarValue]) -> ValueMatcher {
             ScalarValue::Bool(false) => no = true,
         }
     }
-    ValueMatcher::Values { texts: TextMatcher::exact(texts), numbers, integers, yes, no }
+    Values { texts: TextMatcher::exact(texts), numbers, integers, yes, no }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Bits;
+use super::extra::{Extra, Given};
 use super::limits::{Bucket, Composite};
-use super::random::Fnv;
+use super::random::{Fnv, low_bits};
 
 /// What is known of a trace when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) end: u64,
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
+    /// [`Extra::NONE`] for most.
+    pub(crate) extra: &'a Extra,
 }
 
 impl Facts<'_> {
@@ -34,8 +37,24 @@ impl Facts<'_> {
 pub(crate) struct Look {
     /// Nanoseconds of the sampler's clock.
     pub(crate) now: u64,
+    /// Nothing is taken from limiters.
+    pub(crate) only_ask: bool,
     /// The sub-policy of a composite that said yes.
     pub(crate) member: Option<u16>,
+    /// A condition could not be evaluated on some span; then nothing that asked it holds.
+    pub(crate) failed: bool,
+}
+
+impl Look {
+    /// To decide a trace at `now`.
+    pub(crate) const fn at(now: u64) -> Self {
+        Self { now, only_ask: false, member: None, failed: false }
+    }
+
+    /// To tell how a trace would be decided at `now`.
+    pub(crate) const fn ask(now: u64) -> Self {
+        Self { now, only_ask: true, member: None, failed: false }
+    }
 }
 
 /// A condition.
@@ -45,6 +64,8 @@ pub(super) enum Expr {
     Const(bool),
     /// Some span has this bit; for a span: it has.
     Bit(u16),
+    /// Some span has the bit; if one has the bit `failed`, nobody knows.
+    Fallible { bit: u16, failed: u16 },
     /// All hold; asks until one does not.
     All(Vec<Expr>),
     /// One holds; asks until one does.
@@ -57,6 +78,9 @@ pub(super) enum Expr {
     SpanCount { min: u64, max: u64 },
     /// The Collector's hash of the id is at most the threshold.
     Probabilistic { salt: Fnv, threshold: u64 },
+    /// The same where `tracestate` says nothing; where it does, its randomness or the low 56 bits of
+    /// the id are not below `rejected`.
+    Consistent { salt: Fnv, threshold: u64, rejected: u64 },
     /// There are tokens for all spans.
     SpanRate(Arc<Bucket>),
     /// There are tokens for all bytes.
@@ -70,17 +94,25 @@ impl Expr {
         match self {
             Self::Const(value) => *value,
             Self::Bit(bit) => facts.bits.get(*bit),
+            Self::Fallible { bit, failed } => {
+                look.failed |= facts.bits.get(*failed);
+                facts.bits.get(*bit) && !look.failed
+            }
             Self::All(parts) => parts.iter().all(|part| part.holds(facts, look)),
-            Self::Any(parts) => parts.iter().any(|part| part.holds(facts, look)),
-            Self::Not(part) => !part.holds(facts, look),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(facts, look)) && !look.failed,
+            Self::Not(part) => !part.holds(facts, look) && !look.failed,
             Self::Latency { unit_nanos, above, up_to } => {
                 let duration = facts.duration() / unit_nanos;
                 duration > *above && up_to.is_none_or(|up_to| duration <= up_to)
             }
             Self::SpanCount { min, max } => (*min..=*max).contains(&facts.spans),
             Self::Probabilistic { salt, threshold } => salt.hash(facts.id) <= *threshold,
-            Self::SpanRate(bucket) => bucket.take(facts.spans, look.now),
-            Self::ByteRate(bucket) => bucket.take(facts.bytes, look.now),
+            Self::Consistent { salt, threshold, rejected } => match facts.extra.given {
+                Given::NOTHING => salt.hash(facts.id) <= *threshold,
+                given => given.rv().unwrap_or_else(|| low_bits(facts.id)) >= *rejected,
+            },
+            Self::SpanRate(bucket) => bucket.take(facts.spans, look),
+            Self::ByteRate(bucket) => bucket.take(facts.bytes, look),
             Self::Composite(composite) => {
                 look.member = composite.choose(facts, look);
                 look.member.is_some()

@@ -26,26 +26,32 @@ impl Bucket {
         Self { rate: rate as f64, capacity, level: Mutex::new(Level { tokens: capacity, at: 0 }) }
     }
 
-    pub(super) fn take(&self, cost: u64, now: u64) -> bool {
+    /// Are there tokens for `cost`? Takes them, unless this is only a question.
+    pub(super) fn take(&self, cost: u64, look: &Look) -> bool {
         let cost = cost as f64;
         let mut level = self.level.lock();
-        let elapsed = now.saturating_sub(level.at) as f64 / SECOND;
-        level.tokens = (level.tokens + elapsed * self.rate).min(self.capacity);
-        level.at = level.at.max(now);
-        let enough = cost <= level.tokens;
-        if enough {
-            level.tokens -= cost;
+        let elapsed = look.now.saturating_sub(level.at) as f64 / SECOND;
+        let tokens = (level.tokens + elapsed * self.rate).min(self.capacity);
+        let enough = cost <= tokens;
+        if !look.only_ask {
+            *level = Level { tokens: if enough { tokens - cost } else { tokens }, at: level.at.max(look.now) };
         }
         enough
     }
 }
 
-/// Budgets of spans a second for several policies. The first that samples a trace decides; over its
-/// budget the trace is not sampled.
+/// Budgets of spans a second for several policies, the sum of which is bounded.
+///
+/// The first sub-policy that samples a trace and has enough left of its budget keeps it. Where none
+/// has, the last one that samples it borrows what others left unused in the second before.
+///
+/// The Collector's way (`strict`): the first that samples the trace decides, also against it; and
+/// the bound is compared with each sub-policy's spans alone.
 #[derive(Debug)]
 pub(super) struct Composite {
-    pub(super) members: Vec<Member>,
-    pub(super) max_total: u64,
+    members: Vec<Member>,
+    max_total: u64,
+    strict: bool,
     spent: Mutex<Spent>,
 }
 
@@ -56,34 +62,93 @@ pub(super) struct Member {
     pub(super) budget: u64,
 }
 
-#[derive(Debug)]
+/// Spans of one second.
+#[derive(Debug, Clone)]
 struct Spent {
     second: u64,
     by_member: Vec<u64>,
+    /// By all, what was borrowed included.
+    total: u64,
+    /// What may be borrowed still.
+    lent: u64,
+}
+
+impl Spent {
+    fn turn_to(&mut self, second: u64, max_total: u64) {
+        if self.second == second {
+            return;
+        }
+        let own: u64 = if second == self.second + 1 { self.by_member.iter().sum() } else { 0 };
+        self.lent = max_total.saturating_sub(own);
+        self.second = second;
+        self.total = 0;
+        self.by_member.fill(0);
+    }
+}
+
+impl Spent {
+    /// Books spans on a member's own budget, if they fit.
+    fn take_own(&mut self, member: usize, budget: u64, cost: u64) -> Option<bool> {
+        let used = self.by_member.get_mut(member)?;
+        let would_use = used.saturating_add(cost);
+        let fits = would_use <= budget;
+        if fits {
+            *used = would_use;
+            self.total = self.total.saturating_add(cost);
+        }
+        Some(fits)
+    }
+
+    /// Books spans on what is left of a member's own budget, and on what may be borrowed.
+    fn borrow(&mut self, member: usize, budget: u64, cost: u64) -> Option<()> {
+        let used = self.by_member.get_mut(member)?;
+        let own = budget.saturating_sub(*used);
+        self.lent = self.lent.checked_sub(cost.saturating_sub(own))?;
+        *used += own;
+        self.total = self.total.saturating_add(cost);
+        Some(())
+    }
 }
 
 impl Composite {
-    pub(super) fn new(members: Vec<Member>, max_total: u64) -> Self {
-        let spent = Mutex::new(Spent { second: 0, by_member: vec![0; members.len()] });
-        Self { members, max_total, spent }
+    pub(super) fn new(members: Vec<Member>, max_total: u64, strict: bool) -> Self {
+        let spent = Spent { second: 0, by_member: vec![0; members.len()], total: 0, lent: max_total };
+        Self { members, max_total, strict, spent: Mutex::new(spent) }
     }
 
     /// The index of the sub-policy that keeps the trace.
     pub(super) fn choose(&self, facts: &Facts<'_>, look: &mut Look) -> Option<u16> {
-        let index = self.members.iter().position(|member| member.expr.holds(facts, look))?;
-        let member = self.members.get(index)?;
-        let second = look.now / SECOND as u64;
         let mut spent = self.spent.lock();
-        if spent.second != second {
-            spent.second = second;
-            spent.by_member.fill(0);
-        }
-        let used = spent.by_member.get_mut(index)?;
-        let would_use = used.saturating_add(facts.spans);
-        if would_use > member.budget || would_use > self.max_total {
+        let mut copy;
+        let spent = if look.only_ask {
+            copy = spent.clone();
+            &mut copy
+        } else {
+            &mut *spent
+        };
+        spent.turn_to(look.now / SECOND as u64, self.max_total);
+        if !self.strict && spent.total.saturating_add(facts.spans) > self.max_total {
             return None;
         }
-        *used = would_use;
+        let mut last = None;
+        for (index, member) in self.members.iter().enumerate() {
+            let holds = member.expr.holds(facts, look);
+            if look.failed {
+                return None;
+            }
+            if !holds {
+                continue;
+            }
+            if spent.take_own(index, member.budget.min(self.max_total), facts.spans)? {
+                return u16::try_from(index).ok();
+            }
+            if self.strict {
+                return None;
+            }
+            last = Some((index, member.budget));
+        }
+        let (index, budget) = last?;
+        spent.borrow(index, budget, facts.spans)?;
         u16::try_from(index).ok()
     }
 }

@@ -4,9 +4,13 @@ use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::Bits;
 use super::expr::Expr;
+use super::extra::Given;
 use super::keys::KeyTable;
+use super::marks::{self, MarkKey, Marks};
 use super::matchers::{TextMatcher, ValueMatcher};
-use super::trace_state::{self, TraceStateTest};
+use super::ottl::OttlTests;
+use super::prefix::{self, PrefixTest};
+use super::trace_state::{self, Ot, TraceStateTest};
 
 /// Where attributes are looked for: a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +20,8 @@ impl Places {
     pub(super) const SPAN: Self = Self(1);
     pub(super) const RESOURCE: Self = Self(2);
     pub(super) const EVENT: Self = Self(4);
+    pub(super) const SCOPE: Self = Self(8);
+    pub(super) const ALL: Self = Self(15);
 
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -52,15 +58,32 @@ pub(crate) struct Plan {
     /// In which places any attribute is looked for.
     pub(super) places: Places,
     pub(super) names: Vec<(TextMatcher, u16)>,
+    pub(super) event_names: Vec<(TextMatcher, u16)>,
+    pub(super) scope_names: Vec<(TextMatcher, u16)>,
+    pub(super) scope_versions: Vec<(TextMatcher, u16)>,
     /// For UNSET, OK, ERROR.
     pub(super) statuses: [Option<u16>; 3],
     pub(super) exception: Option<u16>,
     pub(super) root: Option<u16>,
     pub(super) sampled_flag: Option<u16>,
     pub(super) durations: Vec<DurationTest>,
+    /// What adaptive rates tell traces apart by.
+    pub(super) marks: Vec<MarkKey>,
+    pub(super) prefixes: Vec<PrefixTest>,
     pub(super) trace_states: Vec<TraceStateTest>,
+    /// Is the `ot` entry of `tracestate` read: for randomness, or also for thresholds?
+    pub(super) ot: Option<Wanted>,
+    /// Conditions in OpenTelemetry's language; asked before the span is folded.
+    pub(crate) ottl: OttlTests,
     /// Conditions on one span that combine the bits above; in order.
     pub(super) derived: Vec<(Expr, u16)>,
+}
+
+/// What is wanted of the `ot` entry of `tracestate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Randomness,
+    RandomnessAndThreshold,
 }
 
 /// What the sampler needs of every span, and what the conditions found.
@@ -72,7 +95,9 @@ pub(crate) struct SpanFold {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) bits: Bits,
-    /// It has a `tracestate` that cannot be read, and a condition wanted to.
+    /// What its `tracestate` says about sampling, if that is wanted.
+    pub(crate) given: Given,
+    /// It has a `tracestate` that cannot be read, and somebody wanted to.
     pub(crate) bad_trace_state: bool,
 }
 
@@ -89,11 +114,71 @@ impl Plan {
         }
     }
 
-    /// Folds one span; `bits` are those of its resource.
+    /// Are there marks to fold?
+    #[inline]
+    pub(crate) fn wants_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// The marks of a resource, given as one piece of its message.
+    pub(crate) fn mark_resource(&self, resource: &[u8], marks: &mut Marks) {
+        if self.wants_marks() {
+            marks::fold_resource(&self.marks, resource, marks);
+        }
+    }
+
+    /// The marks of a span.
+    pub(crate) fn mark_span(&self, span: &[u8], root: bool, marks: &mut Marks) {
+        marks::fold_span(&self.marks, span, root, marks);
+    }
+
+    /// What depends on the order of spans: `run` comes after spans from `start` to `end`.
+    #[inline]
+    pub(crate) fn fold_in_order(&self, run: &[u8], start: u64, end: u64, bits: &mut Bits) {
+        if !self.prefixes.is_empty() {
+            prefix::fold(&self.prefixes, run, start, end, bits);
+        }
+    }
+
+    /// The bits of the instrumentation scope of a `ScopeSpans`.
+    pub(crate) fn fold_scope(&self, scope_spans: &[u8], bits: &mut Bits) {
+        let asked = self.places.has(Places::SCOPE) || !self.scope_names.is_empty() || !self.scope_versions.is_empty();
+        if !asked {
+            return;
+        }
+        // Everybody writes the scope first; only where it is not there are all fields looked at.
+        let scope = Fields::new(scope_spans).find_map(|field| match field {
+            Field { number: 1, value: Value::Len(scope) } => Some(scope),
+            _ => None,
+        });
+        let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
+        for Field { number, value } in Fields::new(scope.unwrap_or_default()) {
+            match (number, value) {
+                (1, Value::Len(text)) => name = text,
+                (2, Value::Len(text)) => version = text,
+                (3, Value::Len(attribute)) if self.places.has(Places::SCOPE) => {
+                    self.attribute(attribute, Places::SCOPE, bits);
+                }
+                _ => {}
+            }
+        }
+        test_text(&self.scope_names, name, bits);
+        test_text(&self.scope_versions, version, bits);
+    }
+
+    /// Folds one span; `bits` are those of its resource and scope.
     #[inline]
     pub(crate) fn fold_span(&self, span: &[u8], bits: Bits) -> SpanFold {
         let mut walk = Walk {
-            fold: SpanFold { id: None, root: true, start: 0, end: 0, bits, bad_trace_state: false },
+            fold: SpanFold {
+                id: None,
+                root: true,
+                start: 0,
+                end: 0,
+                bits,
+                given: Given::NOTHING,
+                bad_trace_state: false,
+            },
             name: &[],
             trace_state: &[],
             status: 0,
@@ -174,7 +259,7 @@ impl Plan {
             (5, Value::Len(text)) => walk.name = text,
             (7, Value::Fixed64(nanos)) => walk.fold.start = nanos,
             (8, Value::Fixed64(nanos)) => walk.fold.end = nanos,
-            (11, Value::Len(event)) if self.exception.is_some() || self.places.has(Places::EVENT) => {
+            (11, Value::Len(event)) if self.wants_events() => {
                 self.event(event, &mut walk.fold.bits);
             }
             (15, Value::Len(status)) => walk.status(status),
@@ -200,11 +285,7 @@ impl Plan {
         {
             fold.bits.set(bit);
         }
-        for (matcher, bit) in &self.names {
-            if matcher.matches(name) {
-                fold.bits.set(*bit);
-            }
-        }
+        test_text(&self.names, name, &mut fold.bits);
         if !self.durations.is_empty() && fold.start != 0 {
             let nanos = i128::from(fold.end) - i128::from(fold.start);
             let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
@@ -214,7 +295,7 @@ impl Plan {
                 }
             }
         }
-        if !trace_state.is_empty() && !self.trace_states.is_empty() {
+        if !trace_state.is_empty() && (self.ot.is_some() || !self.trace_states.is_empty()) {
             self.trace_state(trace_state, fold);
         }
         for (expr, bit) in &self.derived {
@@ -226,6 +307,19 @@ impl Plan {
 
     #[cold]
     fn trace_state(&self, header: &[u8], fold: &mut SpanFold) {
+        if let Some(wanted) = self.ot {
+            match trace_state::read_ot(header) {
+                Ok(Ot { rv: Some(rv), .. }) => fold.given = Given::randomness(rv),
+                Ok(Ot { th: Some(_), .. }) if wanted == Wanted::RandomnessAndThreshold => {
+                    fold.given = Given::THRESHOLD;
+                }
+                Ok(_) => {}
+                Err(_) => fold.bad_trace_state = true,
+            }
+        }
+        if self.trace_states.is_empty() {
+            return;
+        }
         let Some(entries) = trace_state::parse(header) else {
             fold.bad_trace_state = true;
             return;
@@ -235,6 +329,10 @@ impl Plan {
                 fold.bits.set(test.bit);
             }
         }
+    }
+
+    fn wants_events(&self) -> bool {
+        self.exception.is_some() || self.places.has(Places::EVENT) || !self.event_names.is_empty()
     }
 
     fn event(&self, event: &[u8], bits: &mut Bits) {
@@ -252,6 +350,7 @@ impl Plan {
         {
             bits.set(bit);
         }
+        test_text(&self.event_names, name, bits);
     }
 
     #[inline]
@@ -279,6 +378,15 @@ impl Plan {
             if test.places.has(place) && test.matcher.matches(value) {
                 bits.set(test.bit);
             }
+        }
+    }
+}
+
+#[inline]
+fn test_text(tests: &[(TextMatcher, u16)], text: &[u8], bits: &mut Bits) {
+    for (matcher, bit) in tests {
+        if matcher.matches(text) {
+            bits.set(*bit);
         }
     }
 }

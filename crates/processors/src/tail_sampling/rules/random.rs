@@ -1,5 +1,7 @@
 //! Deciding by trace id, the same way on every gateway.
 
+use super::extra::Given;
+
 /// Bits of OpenTelemetry's randomness
 /// (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
 const RANDOM_BITS: u32 = 56;
@@ -21,6 +23,11 @@ impl Fnv {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
         }
         self
+    }
+
+    /// The hash of the bytes so far.
+    pub(super) fn value(self) -> u64 {
+        self.0
     }
 
     /// The hash of the bytes so far followed by `id`.
@@ -51,11 +58,24 @@ pub(crate) fn fnv_threshold(percentage: f64) -> u64 {
     u64::try_from(product.checked_shr(shift).unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
+/// All randomness is below this.
+pub(crate) const ALL: u64 = 1 << RANDOM_BITS;
+
 /// The rejection threshold at `percentage`: a trace is kept if its randomness is at least this.
 pub(crate) fn rejection_threshold(percentage: f64) -> u64 {
-    let all = (1u64 << RANDOM_BITS) as f64;
-    let kept = (percentage / 100.0).clamp(0.0, 1.0) * all;
-    (all - kept.round()) as u64
+    let kept = (percentage / 100.0).clamp(0.0, 1.0) * ALL as f64;
+    ALL - (kept.round() as u64).min(ALL)
+}
+
+/// The threshold of two samplers together that do not go by the same randomness.
+pub(crate) fn independent(one: u64, other: u64) -> u64 {
+    let kept = u128::from(ALL.saturating_sub(one)) * u128::from(ALL.saturating_sub(other)) / u128::from(ALL);
+    ALL - (kept as u64).min(ALL)
+}
+
+/// The part of traces, from 0 to 1, that a rejection threshold keeps.
+pub(crate) fn probability(threshold: u64) -> f64 {
+    ALL.saturating_sub(threshold) as f64 / ALL as f64
 }
 
 /// Where rules take the randomness of a trace from.
@@ -72,18 +92,28 @@ impl Randomness {
         Self { salt: Fnv::of(seed.as_bytes()), always_hash: !salt.is_empty() }
     }
 
-    /// 56 bits: the low seven bytes of `id`; or a hash of all of it if a salt is set, or if those
-    /// bytes are a small number, as counters are (one random id in 2^32 looks like that).
-    pub(crate) fn of(self, id: &[u8; 16]) -> u64 {
-        let [.., a, b, c, d, e, f, g] = *id;
-        let own = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
-        let looks_counted = own < 1 << 24;
-        if self.always_hash || looks_counted { finish(self.salt.hash(id)) >> (64 - RANDOM_BITS) } else { own }
+    /// 56 bits: the explicit randomness of the trace, if it has one; else the low seven bytes of its
+    /// id, or a hash of all of it where those are not to be trusted.
+    pub(crate) fn of(self, id: &[u8; 16], given: Given) -> u64 {
+        given.rv().or_else(|| self.derived(id)).unwrap_or_else(|| low_bits(id))
+    }
+
+    /// The hash that takes the place of an id: if a salt is set, or if the low bytes are a small
+    /// number, as counters are (one random id in 2^32 looks like that).
+    pub(crate) fn derived(self, id: &[u8; 16]) -> Option<u64> {
+        let looks_counted = low_bits(id) < 1 << 24;
+        (self.always_hash || looks_counted).then(|| finish(self.salt.hash(id)) >> (64 - RANDOM_BITS))
     }
 }
 
+/// The low 56 bits of a trace id.
+pub(crate) fn low_bits(id: &[u8; 16]) -> u64 {
+    let [.., a, b, c, d, e, f, g] = *id;
+    u64::from_be_bytes([0, a, b, c, d, e, f, g])
+}
+
 /// The finalizer of SplitMix64: FNV alone hardly moves the high bits of ids that differ at the end.
-fn finish(mut hash: u64) -> u64 {
+pub(super) fn finish(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
@@ -116,6 +146,9 @@ mod tests {
         assert_eq!(rejection_threshold(100.0), 0);
         assert_eq!(rejection_threshold(0.0), 1 << 56);
         assert_eq!(rejection_threshold(50.0), 1 << 55);
+        assert_eq!(rejection_threshold(20.0), 0xcc_cccc_cccc_cccc);
+        assert_eq!(independent(1 << 55, 1 << 55), 3 << 54);
+        assert_eq!((independent(0, 7), independent(ALL, 0)), (7, ALL));
     }
 
     /// Ids that count up are hashed, so that a percentage of them is kept and not all or none.
@@ -123,7 +156,7 @@ mod tests {
     fn counted_ids_are_kept_by_percentage_too() {
         let randomness = Randomness::new("");
         let threshold = rejection_threshold(10.0);
-        let kept = (1..=10_000u128).filter(|id| randomness.of(&id.to_be_bytes()) >= threshold).count();
+        let kept = (1..=10_000u128).filter(|id| randomness.of(&id.to_be_bytes(), Given::NOTHING) >= threshold).count();
         assert!((850..1150).contains(&kept), "{kept}");
     }
 }

@@ -1,7 +1,11 @@
 //! From conditions to a decision.
 
+use std::sync::Arc;
+
+use super::adaptive::{self, Adaptive};
+use super::budgets::Budgets;
 use super::expr::{Expr, Facts, Look};
-use super::random::Randomness;
+use super::random::{Randomness, probability, rejection_threshold};
 
 /// What becomes of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +36,36 @@ impl Decision {
 pub(crate) struct Verdict {
     pub(crate) decision: Decision,
     pub(crate) reason: Option<u16>,
+    /// What the first matching rule that only tries would have decided, also an index into the reasons.
+    pub(crate) tried: Option<u16>,
+    /// It is kept, whatever the decision: that is only recorded.
+    pub(crate) dry_run: bool,
 }
 
 impl Verdict {
-    pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None };
+    pub(crate) const NONE: Self = Self { decision: Decision::NotSampled, reason: None, tried: None, dry_run: false };
+
+    /// Is the trace kept?
+    pub(crate) fn keeps(self) -> bool {
+        self.dry_run || self.decision == Decision::Sampled
+    }
+}
+
+/// How one policy or rule votes on a trace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Vote {
+    /// The policy or rule, as an index into the names.
+    pub(crate) name: usize,
+    /// The vote; `None` where its conditions do not hold, so that it has none.
+    pub(crate) decision: Option<Decision>,
+    /// The reason that it would give, as an index into the reasons.
+    pub(crate) reason: u16,
+    /// How much of what it matches is kept, from 0 to 1, where that is by the trace id.
+    pub(crate) probability: Option<f64>,
+    /// It only tries: it never decides.
+    pub(crate) dry_run: bool,
+    /// It makes the decision.
+    pub(crate) decides: bool,
 }
 
 /// A policy of the Collector.
@@ -54,7 +84,45 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) when: Expr,
-    pub(super) threshold: u64,
+    pub(super) rate: Rate,
+    /// The first of its reasons.
+    pub(super) reason: u16,
+    /// It only tries: the first of two reasons, for what it would keep and what not.
+    pub(super) tried: Option<u16>,
+}
+
+/// How much a rule keeps of what it matches. Thresholds are those of randomness.
+#[derive(Debug)]
+pub(super) enum Rate {
+    Fixed(u64),
+    Adaptive(Arc<Adaptive>),
+    Budget { threshold: u64, budgets: Arc<Budgets>, member: usize },
+}
+
+impl Rule {
+    /// Is the trace kept, and the reason.
+    fn roll(&self, facts: &Facts<'_>, look: &Look, randomness: Randomness) -> (bool, u16) {
+        let above = |threshold: u64| threshold == 0 || randomness.of(facts.id, facts.extra.given) >= threshold;
+        match &self.rate {
+            Rate::Fixed(threshold) => (above(*threshold), self.reason),
+            Rate::Adaptive(adaptive) => {
+                let level = adaptive.level(facts, look);
+                (above(rejection_threshold(100.0 * adaptive::probability(level))), self.reason + level)
+            }
+            Rate::Budget { threshold, budgets, member } => {
+                (above(*threshold) && budgets.take(*member, facts.spans, look), self.reason)
+            }
+        }
+    }
+
+    /// The part of what it matches that is kept, where that is by the trace id.
+    fn probability(&self, reason: u16) -> Option<f64> {
+        match &self.rate {
+            Rate::Fixed(threshold) => Some(probability(*threshold)),
+            Rate::Adaptive(_) => Some(adaptive::probability(reason - self.reason)),
+            Rate::Budget { .. } => None,
+        }
+    }
 }
 
 /// How decisions are made.
@@ -64,11 +132,23 @@ pub(super) enum Judge {
     Rules { rules: Vec<Rule>, randomness: Randomness },
 }
 
-/// How policies voted: per policy, votes to sample (or drop), and others.
+/// How policies voted: per policy, votes to sample (or drop), and others; and how many policies could
+/// not be evaluated, which is no vote.
 #[derive(Debug, Default)]
-pub(crate) struct Votes(pub(crate) Vec<[u64; 2]>);
+pub(crate) struct Votes(pub(crate) Vec<[u64; 2]>, pub(crate) u64);
 
 impl Votes {
+    /// None yet, of so many policies.
+    pub(crate) fn new(policies: usize) -> Self {
+        Self(vec![[0; 2]; policies], 0)
+    }
+
+    /// Forgets what was counted.
+    pub(crate) fn clear(&mut self) {
+        self.0.fill([0; 2]);
+        self.1 = 0;
+    }
+
     fn count(&mut self, policy: usize, yes: bool) {
         if let Some(votes) = self.0.get_mut(policy) {
             votes[usize::from(!yes)] += 1;
@@ -77,10 +157,36 @@ impl Votes {
 }
 
 impl Judge {
+    /// The randomness that rules go by, where it is not that of the trace id.
+    pub(super) fn derived_randomness(&self, id: &[u8; 16]) -> Option<u64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { randomness, .. } => randomness.derived(id),
+        }
+    }
+
+    /// The rules with a rate that adapts, by index, and how many keys each of them knows.
+    pub(super) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
+        let rules = if let Self::Rules { rules, .. } = self { rules.as_slice() } else { &[] };
+        rules.iter().enumerate().filter_map(|(index, rule)| match &rule.rate {
+            Rate::Adaptive(adaptive) => Some((index, adaptive.keys())),
+            _ => None,
+        })
+    }
+
     pub(super) fn is_drop(&self, name: usize) -> bool {
         match self {
             Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),
             Self::Rules { .. } => false,
+        }
+    }
+
+    /// How each policy or rule votes, in the order in which they are asked; those after the one that
+    /// decides are asked too.
+    pub(super) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+        match self {
+            Self::Policies { drops, others, first_match } => explain_policies(drops, others, *first_match, facts, now),
+            Self::Rules { rules, randomness } => explain_rules(rules, *randomness, facts, now),
         }
     }
 
@@ -95,15 +201,23 @@ impl Judge {
 }
 
 fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-    let mut look = Look { now, member: None };
-    let Some(index) = rules.iter().position(|rule| rule.when.holds(facts, &mut look)) else {
-        return Verdict::NONE;
-    };
-    let threshold = rules.get(index).map_or(u64::MAX, |rule| rule.threshold);
-    let kept = threshold == 0 || randomness.of(facts.id) >= threshold;
-    votes.count(index, kept);
-    let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
-    Verdict { decision, reason: u16::try_from(index).ok() }
+    let mut look = Look::at(now);
+    let mut verdict = Verdict::NONE;
+    for (index, rule) in rules.iter().enumerate() {
+        if !rule.when.holds(facts, &mut look) {
+            continue;
+        }
+        let (kept, reason) = rule.roll(facts, &look, randomness);
+        votes.count(index, kept);
+        if let Some(tried) = rule.tried {
+            verdict.tried = verdict.tried.or(Some(tried + u16::from(!kept)));
+            continue;
+        }
+        verdict.decision = if kept { Decision::Sampled } else { Decision::NotSampled };
+        verdict.reason = Some(reason);
+        break;
+    }
+    verdict
 }
 
 fn by_policies(
@@ -115,16 +229,25 @@ fn by_policies(
     votes: &mut Votes,
 ) -> Verdict {
     for policy in drops {
-        let drop = policy.expr.holds(facts, &mut Look { now, member: None });
+        let mut look = Look::at(now);
+        let drop = policy.expr.holds(facts, &mut look);
+        if look.failed {
+            votes.1 += 1;
+            continue;
+        }
         votes.count(policy.index, drop);
         if drop {
-            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason) };
+            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason), ..Verdict::NONE };
         }
     }
     let mut winner: Option<(u16, u64)> = None;
     for policy in others {
-        let mut look = Look { now, member: None };
+        let mut look = Look::at(now);
         let keep = policy.expr.holds(facts, &mut look);
+        if look.failed {
+            votes.1 += 1;
+            continue;
+        }
         votes.count(policy.index, keep);
         if !keep {
             continue;
@@ -138,7 +261,50 @@ fn by_policies(
         }
     }
     match winner {
-        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason) },
+        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason), ..Verdict::NONE },
         None => Verdict::NONE,
     }
+}
+
+fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+    let mut decided = false;
+    let vote = |(index, rule): (usize, &Rule)| {
+        let mut look = Look::ask(now);
+        let holds = rule.when.holds(facts, &mut look);
+        let (kept, reason) = rule.roll(facts, &look, randomness);
+        let decision = holds.then_some(if kept { Decision::Sampled } else { Decision::NotSampled });
+        let dry_run = rule.tried.is_some();
+        let decides = holds && !dry_run && !decided;
+        decided |= decides;
+        Vote { name: index, decision, reason, probability: rule.probability(reason), dry_run, decides }
+    };
+    rules.iter().enumerate().map(vote).collect()
+}
+
+fn explain_policies(drops: &[Policy], others: &[Policy], first: bool, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+    let vote = |policy: &Policy, yes: Decision| {
+        let mut look = Look::ask(now);
+        let holds = policy.expr.holds(facts, &mut look);
+        Vote {
+            name: policy.index,
+            decision: holds.then_some(yes),
+            reason: policy.reason + look.member.map_or(0, |member| member + 1),
+            probability: None,
+            dry_run: false,
+            decides: false,
+        }
+    };
+    let mut votes: Vec<Vote> = drops.iter().map(|policy| vote(policy, Decision::Dropped)).collect();
+    let decider = votes.iter().position(|vote| vote.decision.is_some());
+    votes.extend(others.iter().map(|policy| vote(policy, Decision::Sampled)));
+    let decider = decider.or_else(|| {
+        let voters = votes.iter().zip(drops.iter().chain(others)).enumerate();
+        let mut voters = voters.filter(|(_, (vote, _))| vote.decision.is_some());
+        let found = if first { voters.next() } else { voters.min_by_key(|(_, (_, policy))| policy.threshold) };
+        found.map(|(index, _)| index)
+    });
+    if let Some(vote) = decider.and_then(|decider| votes.get_mut(decider)) {
+        vote.decides = true;
+    }
+    votes
 }

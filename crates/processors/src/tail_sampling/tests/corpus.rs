@@ -9,7 +9,7 @@ use nyquist_core::proto::trace::v1::{Span, Status, TracesData};
 use serde::Deserialize;
 
 use super::support::{Id, Rig, attribute, by_trace, millis, resource, resource_spans, text};
-use crate::tail_sampling::config::{PolicyConfig, RuleConfig, ScalarValue, TailSamplingConfig};
+use crate::tail_sampling::config::{RuleConfig, ScalarValue, TailSamplingConfig};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,23 +17,34 @@ struct Case {
     id: u32,
     #[serde(default)]
     #[expect(dead_code, reason = "it explains the case to readers")]
-    ours: String,
+    why: String,
+    not_reproduced: Option<String>,
     same: Option<u32>,
     #[serde(default)]
     config: serde_yaml::Mapping,
-    policies: Option<Vec<PolicyConfig>>,
+    policies: Option<Vec<serde_yaml::Value>>,
     rules: Option<Vec<RuleConfig>>,
     #[serde(default)]
     spans: Vec<CaseSpan>,
     #[serde(default)]
     sequence: Vec<Step>,
-    expect: Option<Expect>,
+    #[serde(default)]
+    batches: Vec<CaseBatch>,
+    between: Option<[u64; 2]>,
+    between_ours: Option<[u64; 2]>,
+    shutdown: Option<u64>,
+    x: Option<Expect>,
+    x_ours: Option<Expect>,
     #[serde(default)]
     ids: BTreeMap<String, Expect>,
     by: Option<String>,
+    th: Option<String>,
     composite_policy: Option<String>,
+    composite_policy_ours: Option<String>,
     #[serde(default)]
     votes: BTreeMap<String, [u64; 2]>,
+    #[serde(default)]
+    metrics: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -43,6 +54,21 @@ enum Expect {
     NotSampled,
     Dropped,
     Refused,
+    /// The Collector's.
+    Crash,
+}
+
+/// Which column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Ours,
+    Collectors,
+}
+
+impl Column {
+    fn pick<T: Copy>(self, collectors: Option<T>, ours: Option<T>) -> Option<T> {
+        if self == Self::Ours { ours.or(collectors) } else { collectors }
+    }
 }
 
 type Attributes = BTreeMap<String, ScalarValue>;
@@ -59,6 +85,8 @@ struct CaseSpan {
     a: Attributes,
     r: Attributes,
     scope: Attributes,
+    scope_name: String,
+    scope_version: String,
     flags: u32,
     tracestate: String,
     events: Vec<CaseEvent>,
@@ -80,7 +108,30 @@ struct Step {
     #[serde(default)]
     a: Attributes,
     n: usize,
-    expect: Expect,
+    x: Expect,
+    x_ours: Option<Expect>,
+    composite_ours: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseBatch {
+    t: u64,
+    #[serde(default)]
+    id: Option<String>,
+    spans: Vec<CaseSpan>,
+    x: Fate,
+    x_ours: Option<Fate>,
+}
+
+/// What becomes of a batch's spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Fate {
+    Kept,
+    Gone,
+    /// The Collector's.
+    Stall,
 }
 
 fn attributes(values: &Attributes) -> Vec<KeyValue> {
@@ -127,7 +178,12 @@ fn request(id: Id, spans: &[CaseSpan]) -> TracesData {
             ..Span::default()
         };
         let mut group = resource_spans(resource(attributes(&case.r)), vec![span]);
-        let scope = InstrumentationScope { attributes: attributes(&case.scope), ..InstrumentationScope::default() };
+        let scope = InstrumentationScope {
+            name: case.scope_name.clone(),
+            version: case.scope_version.clone(),
+            attributes: attributes(&case.scope),
+            ..InstrumentationScope::default()
+        };
         group.scope_spans[0].scope = Some(scope);
         data.resource_spans.push(group);
     }
@@ -142,13 +198,21 @@ fn trace_id(name: &str) -> Id {
         "T4" => "ffffffffffffffffffffffffffffffff",
         "T5" => "5b8efff798038103d269b633813fc60c",
         "T6" => "7bba9f33312b3dbb8b2c2c62bb7abe2d",
-        other => panic!("no trace id is called {other}"),
+        other => other,
     };
     hex::decode(hex).unwrap().try_into().unwrap()
 }
 
-/// Puts one trace through; what became of it, and who says so.
-fn put_through(rig: &Rig, id: Id, spans: &[CaseSpan], at: u64) -> (Expect, Option<String>, Option<String>) {
+/// What became of a trace.
+struct Outcome {
+    what: Expect,
+    /// Who says so.
+    by: Option<String>,
+    composite: Option<String>,
+    trace_state: String,
+}
+
+fn put_through(rig: &Rig, id: Id, spans: &[CaseSpan], at: u64) -> Outcome {
     let dropped = || rig.metric("global_count_traces_sampled", &[("sampled", "false"), ("decision", "dropped")]);
     let dropped_before = dropped();
     rig.insert(&request(id, spans), millis(at));
@@ -156,49 +220,67 @@ fn put_through(rig: &Rig, id: Id, spans: &[CaseSpan], at: u64) -> (Expect, Optio
     if let Some(first) = kept.first() {
         assert_eq!(by_trace(&kept)[&id], spans.len(), "a trace is kept whole");
         let by = first.text("tailsampling.policy").or_else(|| first.text("nyquist.sampling.rule"));
-        return (Expect::Sampled, by, first.text("tailsampling.composite_policy"));
+        let composite = first.text("tailsampling.composite_policy");
+        return Outcome { what: Expect::Sampled, by, composite, trace_state: first.span.trace_state.clone() };
     }
-    (if dropped() > dropped_before { Expect::Dropped } else { Expect::NotSampled }, None, None)
+    let what = if dropped() > dropped_before { Expect::Dropped } else { Expect::NotSampled };
+    Outcome { what, by: None, composite: None, trace_state: String::new() }
 }
 
-fn config(case: &Case, cases: &[Case]) -> TailSamplingConfig {
-    let mut config: TailSamplingConfig =
-        serde_yaml::from_value(serde_yaml::Value::Mapping(case.config.clone())).expect("a configuration");
+fn config(case: &Case, cases: &[Case], column: Column) -> Result<TailSamplingConfig, String> {
+    let mut section = case.config.clone();
     let source = case.same.map_or(case, |id| cases.iter().find(|other| other.id == id).expect("the case exists"));
-    config.policies = source.policies.clone().unwrap_or_default();
+    if let Some(policies) = &source.policies {
+        section.insert("policies".into(), policies.clone().into());
+        if column == Column::Collectors {
+            section.insert("compat".into(), "otelcol".into());
+        }
+    }
+    // Through the reader of configurations, which knows unknown keys.
+    let text = serde_yaml::to_string(&section).expect("it can be written");
+    let mut config = super::support::read_config(&text)?;
     config.rules = source.rules.clone().unwrap_or_default();
     config.memory_limit_mib = 64;
-    config
+    Ok(config)
 }
 
-fn run(case: &Case, cases: &[Case]) {
+fn run(case: &Case, cases: &[Case], column: Column) {
     let id = case.id;
-    let rig = match Rig::of(&config(case, cases)) {
-        Err(_) if case.expect == Some(Expect::Refused) => return,
+    let x = column.pick(case.x, case.x_ours);
+    let rig = match config(case, cases, column).and_then(|config| Rig::of(&config)) {
+        Err(_) if x == Some(Expect::Refused) => return,
         Err(error) => panic!("case {id}: refused: {error}"),
         Ok(rig) => rig,
     };
-    assert_ne!(case.expect, Some(Expect::Refused), "case {id}: the configuration should be refused");
+    assert_ne!(x, Some(Expect::Refused), "case {id}: the configuration should be refused");
     let mut ids: Vec<(Id, Expect)> = case.ids.iter().map(|(name, expect)| (trace_id(name), *expect)).collect();
-    if let Some(expect) = case.expect {
-        ids.push((trace_id("T3"), expect));
+    if let Some(x) = x {
+        ids.push((trace_id("T3"), x));
     }
     for (trace, expect) in ids {
-        let (what, by, _) = put_through(&rig, trace, &case.spans, 0);
-        assert_eq!(what, expect, "case {id}, trace {}", hex::encode(trace));
+        let outcome = put_through(&rig, trace, &case.spans, 0);
+        assert_eq!(outcome.what, expect, "case {id}, {column:?}, trace {}", hex::encode(trace));
         if case.by.is_some() {
-            assert_eq!(by, case.by, "case {id}");
+            assert_eq!(outcome.by, case.by, "case {id}, {column:?}");
+        }
+        if let Some(th) = &case.th {
+            let ot = outcome.trace_state.split([',', '=', ';']).find_map(|part| part.strip_prefix("th:"));
+            assert_eq!(ot.unwrap_or("none"), th, "case {id}, {column:?}: {:?}", outcome.trace_state);
         }
     }
     for (index, step) in case.sequence.iter().enumerate() {
         let trace = (index as u128 + 1).to_be_bytes();
         let spans = vec![CaseSpan { a: step.a.clone(), ..CaseSpan::default() }; step.n];
-        let (what, _, composite) = put_through(&rig, trace, &spans, step.at);
-        assert_eq!(what, step.expect, "case {id}, step {index}");
-        if case.composite_policy.is_some() {
-            assert_eq!(composite, case.composite_policy, "case {id}");
+        let outcome = put_through(&rig, trace, &spans, step.at);
+        let x = column.pick(Some(step.x), step.x_ours);
+        assert_eq!(Some(outcome.what), x, "case {id}, {column:?}, step {index}");
+        let member = column.pick(case.composite_policy.as_ref(), case.composite_policy_ours.as_ref());
+        let member = if column == Column::Ours { step.composite_ours.as_ref().or(member) } else { member };
+        if member.is_some() {
+            assert_eq!(outcome.composite.as_ref(), member, "case {id}, {column:?}, step {index}");
         }
     }
+    run_batches(case, &rig, column);
     for (policy, [yes, no]) in &case.votes {
         let votes = |sampled: &str, decision: &str| {
             rig.metric("count_traces_sampled", &[("policy", policy), ("sampled", sampled), ("decision", decision)])
@@ -206,20 +288,90 @@ fn run(case: &Case, cases: &[Case]) {
         let against = votes("false", "not_sampled");
         assert_eq!((votes("true", "sampled") + votes("false", "dropped"), against), (*yes, *no), "case {id}: {policy}");
     }
+    for (metric, count) in &case.metrics {
+        let (name, labels) = metric.split_once('{').unwrap_or((metric, ""));
+        let labels: Vec<(&str, &str)> = labels
+            .trim_end_matches('}')
+            .split_terminator(',')
+            .map(|label| label.split_once('=').expect("a label has a value"))
+            .map(|(key, value)| (key, value.trim_matches('"')))
+            .collect();
+        assert_eq!(rig.metric(name, &labels), *count, "case {id}, {column:?}: {metric}");
+    }
+}
+
+/// Requests that come one after the other, with a simulated clock that ticks every 50 ms.
+fn run_batches(case: &Case, rig: &Rig, column: Column) {
+    const TICK: u64 = 50;
+    /// Longer than any wait.
+    const AFTER: u64 = 40_000;
+    let Some(last) = case.batches.last() else {
+        return;
+    };
+    assert!(case.batches.iter().all(|batch| batch.t % TICK == 0), "case {}: at a tick", case.id);
+    let end = case.shutdown.unwrap_or(last.t + AFTER);
+    let mut kept: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    let mut first_at = None;
+    let mut note = |spans: Vec<super::support::KeptSpan>, at: u64| {
+        for span in spans {
+            first_at.get_or_insert(at);
+            *kept.entry(span.span.span_id).or_default() += 1;
+        }
+    };
+    for now in (0..=end).step_by(TICK as usize) {
+        for (index, batch) in case.batches.iter().enumerate().filter(|(_, batch)| batch.t == now) {
+            let id = trace_id(batch.id.as_deref().unwrap_or("T3"));
+            let mut data = request(id, &batch.spans);
+            for group in &mut data.resource_spans {
+                group.scope_spans[0].spans[0].span_id = vec![index as u8 + 1; 8];
+            }
+            assert!(!rig.sampler.must_wait(), "case {}: there is room", case.id);
+            rig.insert(&data, millis(now));
+        }
+        rig.decide(millis(now));
+        note(rig.take(millis(now)), now);
+    }
+    if case.shutdown.is_some() {
+        let discard = case.config.contains_key("drop_pending_traces_on_shutdown");
+        for shard in 0..rig.sampler.shards() {
+            while rig.sampler.decide_all(shard, millis(end), 7, discard) {}
+        }
+        note(rig.take(millis(end)), end);
+    }
+    for (index, batch) in case.batches.iter().enumerate() {
+        let found = kept.get(&vec![index as u8 + 1; 8]).copied().unwrap_or(0);
+        let expected = match column.pick(Some(batch.x), batch.x_ours) {
+            Some(Fate::Kept) => batch.spans.len(),
+            Some(Fate::Gone) => 0,
+            other => panic!("case {}: {other:?} is not reproduced", case.id),
+        };
+        assert_eq!(found, expected, "case {}, {column:?}, batch {index}", case.id);
+    }
+    if let Some([from, to]) = column.pick(case.between, case.between_ours) {
+        let at = first_at.expect("something is kept");
+        assert!((from..=to).contains(&at), "case {}, {column:?}: kept at {at} ms", case.id);
+    }
+}
+
+fn table(text: &str) -> Vec<Case> {
+    serde_yaml::from_str(text).expect("the table can be read")
 }
 
 #[test]
 fn policies_decide_as_the_table_says() {
-    let cases: Vec<Case> = serde_yaml::from_str(include_str!("../testdata/policies.yaml")).unwrap();
+    let cases = table(include_str!("corpus.yaml"));
     for case in &cases {
-        run(case, &cases);
+        run(case, &cases, Column::Ours);
+        if case.not_reproduced.is_none() {
+            run(case, &cases, Column::Collectors);
+        }
     }
 }
 
 #[test]
 fn rules_decide_as_the_table_says() {
-    let cases: Vec<Case> = serde_yaml::from_str(include_str!("../testdata/rules.yaml")).unwrap();
+    let cases = table(include_str!("rules.yaml"));
     for case in &cases {
-        run(case, &cases);
+        run(case, &cases, Column::Ours);
     }
 }

@@ -2,9 +2,14 @@
 
 mod component;
 mod corpus;
+mod explain;
 mod life;
+mod lists;
 mod memory;
 mod model;
+mod ottl;
+mod probability;
+mod rates;
 mod settings;
 mod support;
 mod telemetry;

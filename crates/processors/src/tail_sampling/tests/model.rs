@@ -29,8 +29,36 @@ rules:
   - {name: default, sampling_percentage: 10}
 ";
 
-/// Decides as the rules above say, by their words.
-fn decide(id: Id, spans: &[(String, Span)]) -> Option<&'static str> {
+/// The same, with whatever OTTL can say.
+const RULES_IN_OTTL: &str = r#"
+decision_wait: 100s
+memory_limit_mib: 256
+rules:
+  - name: vip
+    sampling_percentage: 100
+    when: {ottl: {span: ['ContainsValue(["u1", "u2", 7], attributes["user.id"])', 'span.name == "POST /pay"']}}
+  - name: errors
+    sampling_percentage: 100
+    when:
+      ottl:
+        span: ['status.code == STATUS_CODE_ERROR or span.attributes["error"] == true']
+        spanevent: ['IsMatch(name, "^exception$")']
+  - name: slow in eu
+    sampling_percentage: 70
+    when: {latency: {threshold: 1s}, ottl: {span: ['resource.attributes["region"] == "eu"']}}
+  - {name: slow, sampling_percentage: 50, when: {latency: {threshold: 1s}}}
+  - name: busy db
+    sampling_percentage: 30
+    when: {ottl: {span: ['attributes["db"] != nil and end_time_unix_nano - start_time_unix_nano > 300 * 1000000']}}
+  - name: slow root
+    sampling_percentage: 60
+    when: {ottl: {span: ['IsRootSpan() and Milliseconds(end_time - start_time) > 500']}}
+  - {name: few, sampling_percentage: 0, when: {span_count: {max: 1}}}
+  - {name: default, sampling_percentage: 10}
+"#;
+
+/// Decides as the rules above say, by their words: the rule and its percentage.
+fn decide(id: Id, spans: &[(String, Span)]) -> Option<(&'static str, f64)> {
     let any = |test: &dyn Fn(&str, &Span) -> bool| spans.iter().any(|(region, span)| test(region, span));
     let duration = |span: &Span| span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano) / 1_000_000;
     let is_root = |span: &Span| span.parent_span_id.is_empty();
@@ -69,8 +97,29 @@ fn decide(id: Id, spans: &[(String, Span)]) -> Option<&'static str> {
     };
     let mut low = [0; 8];
     low[1..].copy_from_slice(&id[9..]);
-    let random = u64::from_be_bytes(low) as f64 / (1u64 << 56) as f64;
-    (random >= 1.0 - percentage / 100.0).then_some(rule)
+    let explicit = spans.iter().find_map(|(_, span)| span.trace_state.split("rv:").nth(1)?.get(..14));
+    let random = explicit.map_or(u64::from_be_bytes(low), |rv| u64::from_str_radix(rv, 16).unwrap());
+    let random = random as f64 / (1u64 << 56) as f64;
+    (random >= 1.0 - percentage / 100.0).then_some((rule, percentage))
+}
+
+/// The `tracestate` that a kept span leaves with.
+fn state_after(before: &str, percentage: f64) -> String {
+    let all = 1u64 << 56;
+    let threshold = all - (percentage / 100.0 * all as f64).round() as u64;
+    let th = before.split("th:").nth(1).and_then(|rest| rest.split([';', ',']).next());
+    let stricter = th.is_some_and(|th| u64::from_str_radix(&format!("{th:0<14}"), 16).unwrap() >= threshold);
+    if threshold == 0 || stricter || before.contains("bad key") {
+        return before.to_owned();
+    }
+    let digits = format!("{threshold:014x}");
+    let rv = before.split("rv:").nth(1).map(|rest| format!(";rv:{}", &rest[..14])).unwrap_or_default();
+    let others: String = before
+        .split(',')
+        .filter(|entry| !entry.is_empty() && !entry.starts_with("ot="))
+        .map(|entry| format!(",{entry}"))
+        .collect();
+    format!("ot=th:{}{rv}{others}", digits.trim_end_matches('0'))
 }
 
 fn random_span(rng: &mut StdRng, id: Id) -> Span {
@@ -120,8 +169,20 @@ fn random_requests(rng: &mut StdRng, traces: usize) -> (Sent, Vec<TracesData>) {
     for _ in 0..traces {
         let id: Id = rng.random();
         let region = ["eu", "us", "asia"][rng.random_range(0..3)];
+        let rv = format!("rv:{:014x}", rng.random::<u64>() >> 8);
+        let state = match rng.random_range(0..20) {
+            0 => format!("ot={rv}"),
+            1 => format!("a=1,ot={rv};th:c,b=2"),
+            2 => "ot=th:4,b=2".to_owned(),
+            3 => "bad key=1,ot=th:8".to_owned(),
+            _ => String::new(),
+        };
         for _ in 0..rng.random_range(1..8) {
-            all.push((region.to_owned(), random_span(rng, id)));
+            let mut span = random_span(rng, id);
+            if rng.random_bool(0.7) {
+                span.trace_state.clone_from(&state);
+            }
+            all.push((region.to_owned(), span));
         }
     }
     if rng.random_bool(0.5) {
@@ -153,7 +214,8 @@ fn it_decides_as_a_simple_sampler_does() {
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     for round in 0..40 {
-        let rig = Rig::new(&format!("{RULES}\nnum_shards: {}", round % 8 + 1));
+        let rules = [RULES, RULES_IN_OTTL][round / 8 % 2];
+        let rig = Rig::new(&format!("{rules}\nnum_shards: {}", round % 8 + 1));
         let traces = rng.random_range(1..300);
         let (sent, requests) = random_requests(&mut rng, traces);
         for (at, request) in requests.iter().enumerate() {
@@ -170,9 +232,12 @@ fn it_decides_as_a_simple_sampler_does() {
             .collect();
         assert_eq!(by_trace(&kept), expected, "seed {seed}, round {round}");
         for span in kept.iter().filter(|span| span.has("nyquist.sampling.rule")) {
-            assert_eq!(span.text("nyquist.sampling.rule").as_deref(), decide(span.id(), &sent[&span.id()]));
+            assert_eq!(
+                span.text("nyquist.sampling.rule").as_deref(),
+                decide(span.id(), &sent[&span.id()]).map(|(rule, _)| rule)
+            );
         }
-        // Byte for byte what came, but for the reason.
+        // What came, but for the reason and the threshold.
         for span in kept {
             let region = match value(&span.resource.as_ref().unwrap().attributes, "region") {
                 Some(Value::StringValue(region)) => region.clone(),
@@ -180,7 +245,14 @@ fn it_decides_as_a_simple_sampler_does() {
             };
             let mut original = span.span.clone();
             original.attributes.retain(|attribute| !attribute.key.starts_with("nyquist.sampling."));
-            assert!(sent[&span.id()].contains(&(region, original)), "seed {seed}, round {round}");
+            let sent = &sent[&span.id()];
+            let (_, percentage) = decide(span.id(), sent).unwrap();
+            let as_sent = |(from, sent): &(String, Span)| {
+                original.trace_state.clone_from(&sent.trace_state);
+                let state = state_after(&sent.trace_state, percentage);
+                *from == region && original == *sent && span.span.trace_state == state
+            };
+            assert!(sent.iter().any(as_sent), "seed {seed}, round {round}: {span:?}");
         }
         assert_eq!(rig.ledger.held_count(), 0);
     }

@@ -84,6 +84,14 @@ impl Rig {
     }
 }
 
+/// Reads a section as the gateway does: unknown keys and invalid values are errors.
+pub(crate) fn read_config(yaml: &str) -> Result<TailSamplingConfig, String> {
+    match nyquist_core::config::from_str(yaml) {
+        Ok((config, _)) => Ok(config),
+        Err(diagnostics) => Err(format!("{diagnostics:?}")),
+    }
+}
+
 /// Whatever a test does, the budget is kept.
 impl Drop for Rig {
     fn drop(&mut self) {

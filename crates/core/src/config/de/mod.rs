@@ -8,22 +8,23 @@
 //! Types are not mixed, as in the Collector: `123` is no text and `"123"` no number. But what a `${...}`
 //! reference brought goes as text or as what it reads as, whichever the field wants.
 
+mod fault;
+mod parts;
+mod variant;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt::{self, Display};
-use std::vec;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
-};
-use serde::forward_to_deserialize_any;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::expand::join;
 use super::problem::did_you_mean;
+use super::scalar;
 use super::types::{DURATION, ENABLED, SECRET};
 use super::{Diagnostics, Location, Node, Original, Problem, Scalar, Tree, yaml};
+use fault::Fault;
+use parts::{Entries, Items, Pieces};
+use variant::Variant;
 
 /// More findings than this are not worth another reading.
 const MAX_FINDINGS: usize = 100;
@@ -78,78 +79,6 @@ impl State<'_> {
         if self.mentioned.insert(std::ptr::from_ref(subject).cast()) {
             self.diagnostics.push(problem());
         }
-    }
-}
-
-/// Why a reading failed.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// The value is not what the field wants.
-    Wrong { message: String, suggestion: Option<String> },
-    /// Null, where the default stays.
-    Null,
-    /// A key without a default is missing.
-    Missing(&'static str),
-    /// The finding is reported and its node left out: read again.
-    Reported,
-}
-
-impl Fault {
-    fn wrong(message: impl Into<String>) -> Self {
-        Self::Wrong { message: message.into(), suggestion: None }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl Display for Fault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wrong { message, .. } => out.write_str(message),
-            Self::Missing(key) => write!(out, "missing key {key:?}"),
-            Self::Null => out.write_str("nothing, where a value is needed"),
-            Self::Reported => out.write_str("already reported"),
-        }
-    }
-}
-
-impl de::Error for Fault {
-    fn custom<T: Display>(message: T) -> Self {
-        Self::wrong(message.to_string())
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Str(text) => format!("the text {:?}", super::node::shorten(text)),
-            Unexpected::Unsigned(value) => format!("the integer {value}"),
-            Unexpected::Signed(value) => format!("the integer {value}"),
-            Unexpected::Float(value) => format!("the number {value}"),
-            Unexpected::Bool(value) => format!("the boolean {value}"),
-            Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
-            Unexpected::Seq => "a list".to_owned(),
-            Unexpected::Map => "a mapping".to_owned(),
-            other => other.to_string(),
-        };
-        Self::wrong(format!("expected {expected}, found {found}"))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(found, expected)
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        // Where a value may be written in several cases, the small letters will do.
-        let is_shouted = |name: &str| expected.contains(&name.to_lowercase().as_str()) && name != name.to_lowercase();
-        let accepted: Vec<&str> =
-            expected.iter().copied().filter(|name| !name.is_empty() && !is_shouted(name)).collect();
-        Self::Wrong {
-            message: format!("unknown value {variant:?}: accepted are {}", accepted.join(", ")),
-            suggestion: did_you_mean(variant, accepted),
-        }
-    }
-
-    fn missing_field(key: &'static str) -> Self {
-        Self::Missing(key)
     }
 }
 
@@ -220,7 +149,7 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
             Tree::Scalar(Scalar::String(text)) => {
                 let mut fault = self.expected("an integer");
                 if let Fault::Wrong { suggestion, .. } = &mut fault
-                    && super::scalar::integer(text).is_some()
+                    && scalar::integer(text).is_some()
                 {
                     *suggestion = Some("remove the quotes".to_owned());
                 }
@@ -498,195 +427,5 @@ impl Reader<'_, '_, '_> {
         state.mention(self.node, problem);
         // The block itself is left out by whoever reads it.
         Fault::Null
-    }
-}
-
-/// The entries of a mapping.
-struct Entries<'n, 's, 'd> {
-    entries: vec::IntoIter<&'n (String, Location, Node)>,
-    value: Option<&'n (String, Location, Node)>,
-    path: String,
-    state: &'s RefCell<State<'d>>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some(entry) = self.entries.next() else { return Ok(None) };
-        self.value = Some(entry);
-        let (name, at, value) = entry;
-        let key: StrDeserializer<'_, Fault> = name.as_str().into_deserializer();
-        seed.deserialize(key).map(Some).map_err(|fault| {
-            // A key that its type refuses: the error is about the key, and its value is left out.
-            let reader = Reader { node: value, key: at, path: join(&self.path, name), state: self.state, block: false };
-            match fault {
-                Fault::Wrong { message, suggestion } => {
-                    let problem = Problem::error(message).at(at, &reader.path).suggest_some(suggestion);
-                    let mut state = self.state.borrow_mut();
-                    state.left_out.insert(std::ptr::from_ref(value));
-                    state.mention(at, || problem);
-                    drop(state);
-                    reader.report(Fault::Null)
-                }
-                fault => reader.report(fault),
-            }
-        })
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let Some((key, at, value)) = self.value.take() else { return Err(Fault::wrong("a value without a key")) };
-        let reader = Reader { node: value, key: at, path: join(&self.path, key), state: self.state, block: false };
-        seed.deserialize(reader.clone()).map_err(|fault| reader.report(fault))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.entries.len())
-    }
-}
-
-/// The items of a list.
-struct Items<'n, 's, 'd> {
-    items: vec::IntoIter<(usize, &'n Node)>,
-    path: &'s str,
-    state: &'s RefCell<State<'d>>,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_, '_, '_> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        for (index, node) in self.items.by_ref() {
-            if self.state.borrow().skipped.contains(&std::ptr::from_ref(node)) {
-                continue;
-            }
-            let path = format!("{}[{index}]", self.path);
-            let reader = Reader { node, key: &node.location, path, state: self.state, block: false };
-            return seed.deserialize(reader.clone()).map(Some).map_err(|fault| reader.report(fault));
-        }
-        Ok(None)
-    }
-}
-
-/// The pieces of a text that stands for a list.
-struct Pieces<'n> {
-    pieces: vec::IntoIter<&'n str>,
-    text: &'n str,
-}
-
-impl<'de> SeqAccess<'de> for Pieces<'_> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some(piece) = self.pieces.next() else { return Ok(None) };
-        seed.deserialize(Piece { piece, text: self.text }).map(Some)
-    }
-}
-
-/// One piece: text, and nothing else.
-struct Piece<'n> {
-    piece: &'n str,
-    text: &'n str,
-}
-
-impl<'de> Deserializer<'de> for Piece<'_> {
-    type Error = Fault;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_str(self.piece)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        visitor.visit_enum(self.piece.into_deserializer())
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Fault> {
-        Err(Fault::wrong(format!("expected a list of mappings, found the text {:?}", super::node::shorten(self.text))))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-/// A variant of an enum: `name`, or `name: content`.
-struct Variant<'n, 's, 'd> {
-    name: &'n str,
-    content: Option<Reader<'n, 's, 'd>>,
-}
-
-impl<'de, 'n, 's, 'd> EnumAccess<'de> for Variant<'n, 's, 'd> {
-    type Error = Fault;
-    type Variant = Content<'n, 's, 'd>;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<'n, 's, 'd>), Fault> {
-        let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
-        let value = seed.deserialize(name)?;
-        Ok((value, Content { name: self.name, content: self.content }))
-    }
-}
-
-struct Content<'n, 's, 'd> {
-    name: &'n str,
-    content: Option<Reader<'n, 's, 'd>>,
-}
-
-impl<'n, 's, 'd> Content<'n, 's, 'd> {
-    fn content(self) -> Result<Reader<'n, 's, 'd>, Fault> {
-        let name = self.name;
-        if let Some(reader) = &self.content
-            && reader.state.borrow().skipped.contains(&std::ptr::from_ref(reader.node))
-        {
-            // Already reported: the whole goes with its content.
-            return Err(Fault::Null);
-        }
-        self.content.ok_or_else(|| Fault::wrong(format!("{name:?} needs a value: write `{name}: ...`")))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Content<'_, '_, '_> {
-    type Error = Fault;
-
-    fn unit_variant(self) -> Result<(), Fault> {
-        match self.content {
-            Some(reader) if !reader.node.is_null() => {
-                Err(Fault::wrong(format!("{:?} takes no value, found {}", self.name, reader.node.describe())))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
-        let reader = self.content()?;
-        seed.deserialize(reader.clone()).map_err(|fault| reader.report(fault))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
-        self.content()?.deserialize_seq(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
-        let reader = self.content()?;
-        let entries = reader.entries(Some(fields));
-        entries.and_then(|entries| visitor.visit_map(entries)).map_err(|fault| reader.report(fault))
     }
 }

@@ -1,0 +1,187 @@
+//! Compiled expressions and their evaluation.
+
+use std::fmt;
+
+use regex::bytes::Regex;
+
+use crate::ast::{CompareOp, MathOp};
+use crate::compare::compare;
+use crate::context::Context;
+use crate::convert::to_text;
+use crate::functions::{Builtin, MAX_ARGUMENTS, call};
+use crate::math::{calculate, negate};
+use crate::value::{List, Map, Value};
+
+/// Data on which an expression has no value. Making one allocates nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct EvalError {
+    message: &'static str,
+    found: Option<&'static str>,
+}
+
+impl EvalError {
+    /// `message`, which `found` does not meet.
+    pub(crate) fn new(message: &'static str, found: &Value<'_>) -> Self {
+        Self { message, found: Some(found.type_name()) }
+    }
+
+    pub(crate) fn plain(message: &'static str) -> Self {
+        Self { message, found: None }
+    }
+}
+
+impl fmt::Display for EvalError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.found {
+            Some(found) => write!(out, "{}; found {found}", self.message),
+            None => out.write_str(self.message),
+        }
+    }
+}
+
+/// What says yes or no.
+#[derive(Debug)]
+pub(crate) enum Test<F> {
+    Const(bool),
+    Compare {
+        op: CompareOp,
+        left: Code<F>,
+        right: Code<F>,
+    },
+    /// The value has to be a boolean.
+    Value(Code<F>),
+    All(Box<[Test<F>]>),
+    Any(Box<[Test<F>]>),
+    Not(Box<Test<F>>),
+}
+
+/// What has a value.
+#[derive(Debug)]
+pub(crate) enum Code<F> {
+    Const(Value<'static>),
+    Field(F),
+    Index {
+        base: Box<Code<F>>,
+        keys: Box<[Code<F>]>,
+    },
+    /// `IsMatch` with its pattern compiled.
+    Match {
+        target: Box<Code<F>>,
+        pattern: Box<Regex>,
+    },
+    /// `ContainsValue` of a list that is known.
+    OneOf {
+        list: Box<[Value<'static>]>,
+        item: Box<Code<F>>,
+    },
+    Call {
+        builtin: Builtin,
+        arguments: Box<[Code<F>]>,
+    },
+    Negate(Box<Code<F>>),
+    Math {
+        first: Box<Code<F>>,
+        rest: Box<[(MathOp, Code<F>)]>,
+    },
+    List(Box<[Code<F>]>),
+    Map(Box<[Entry<F>]>),
+}
+
+/// A key of a map and its value.
+type Entry<F> = (Box<[u8]>, Code<F>);
+
+impl<F: Copy> Test<F> {
+    /// Asks until the answer is known, as Go does: what comes after it cannot fail.
+    pub(crate) fn eval<C: Context<Field = F>>(&self, context: &C) -> Result<bool, EvalError> {
+        match self {
+            Self::Const(value) => Ok(*value),
+            Self::Compare { op, left, right } => {
+                let left = left.eval(context)?;
+                match right {
+                    Code::Const(right) => Ok(compare(*op, &left, right)),
+                    other => Ok(compare(*op, &left, &other.eval(context)?)),
+                }
+            }
+            Self::Value(code) => match code.eval(context)? {
+                Value::Bool(value) => Ok(value),
+                other => Err(EvalError::new("a condition has to be a boolean", &other)),
+            },
+            Self::All(parts) => {
+                for part in parts {
+                    if !part.eval(context)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Self::Any(parts) => {
+                for part in parts {
+                    if part.eval(context)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Self::Not(part) => Ok(!part.eval(context)?),
+        }
+    }
+}
+
+impl<F: Copy> Code<F> {
+    pub(crate) fn eval<'x, C: Context<Field = F>>(&'x self, context: &'x C) -> Result<Value<'x>, EvalError> {
+        match self {
+            Self::Const(value) => Ok(borrowed(value)),
+            Self::Field(field) => Ok(context.get(*field)),
+            Self::Index { base, keys } => {
+                let mut value = base.eval(context)?;
+                for key in keys {
+                    value = match key {
+                        Self::Const(key) => value.index(key)?,
+                        key => value.index(&key.eval(context)?)?,
+                    };
+                }
+                Ok(value)
+            }
+            Self::Match { target, pattern } => {
+                let target = to_text(target.eval(context)?)?;
+                Ok(Value::Bool(target.is_some_and(|text| pattern.is_match(&text))))
+            }
+            Self::OneOf { list, item } => {
+                let item = item.eval(context)?;
+                Ok(Value::Bool(list.iter().any(|known| compare(CompareOp::Equal, known, &item))))
+            }
+            Self::Call { builtin, arguments } => {
+                let mut values = [const { Value::Nil }; MAX_ARGUMENTS];
+                for (value, argument) in values.iter_mut().zip(arguments) {
+                    *value = argument.eval(context)?;
+                }
+                call(*builtin, values)
+            }
+            Self::Negate(part) => negate(&part.eval(context)?),
+            Self::Math { first, rest } => {
+                let mut result = first.eval(context)?;
+                for (op, part) in rest {
+                    result = calculate(*op, &result, &part.eval(context)?)?;
+                }
+                Ok(result)
+            }
+            Self::List(parts) => {
+                let values: Result<_, _> = parts.iter().map(|part| part.eval(context)).collect();
+                Ok(Value::List(List::Made(values?)))
+            }
+            Self::Map(parts) => {
+                let entries = parts.iter().map(|(key, part)| Ok(((&**key).into(), part.eval(context)?)));
+                Ok(Value::Map(Map::Made(entries.collect::<Result<_, EvalError>>()?)))
+            }
+        }
+    }
+}
+
+#[inline]
+fn borrowed<'x>(value: &'x Value<'static>) -> Value<'x> {
+    match value {
+        Value::Text(text) => Value::text(text),
+        Value::Bytes(bytes) => Value::Bytes((&**bytes).into()),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,209 @@
+//! Converters of texts. They work on bytes: a text from the wire is UTF-8 already.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::convert::to_text;
+use crate::eval::EvalError;
+use crate::value::{List, Value};
+
+/// The longest text that a converter makes.
+const MAX_MADE: usize = 1 << 20;
+
+/// The text that `value` is.
+#[inline]
+pub(super) fn of<'x>(value: &'x Value<'_>) -> Result<&'x [u8], EvalError> {
+    value.as_text().ok_or_else(|| EvalError::new("a text is expected", value))
+}
+
+fn owned<'v>(value: Value<'v>) -> Result<Cow<'v, [u8]>, EvalError> {
+    match value {
+        Value::Text(text) => Ok(text),
+        Value::TraceState(text) => Ok(Cow::Borrowed(text)),
+        other => Err(EvalError::new("a text is expected", &other)),
+    }
+}
+
+/// A part of `text`, without copying what is borrowed.
+fn part(text: Cow<'_, [u8]>, range: Range<usize>) -> Value<'_> {
+    match text {
+        Cow::Borrowed(text) => Value::text(text.get(range).unwrap_or_default()),
+        Cow::Owned(text) => Value::owned_text(text.get(range).unwrap_or_default()),
+    }
+}
+
+pub(super) fn lower(value: Value<'_>) -> Result<Value<'_>, EvalError> {
+    let text = owned(value)?;
+    if text.iter().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return Ok(Value::Text(text));
+    }
+    Ok(Value::owned_text(String::from_utf8_lossy(&text).to_lowercase()))
+}
+
+pub(super) fn upper(value: Value<'_>) -> Result<Value<'_>, EvalError> {
+    let text = owned(value)?;
+    if text.iter().all(|byte| byte.is_ascii() && !byte.is_ascii_lowercase()) {
+        return Ok(Value::Text(text));
+    }
+    Ok(Value::owned_text(String::from_utf8_lossy(&text).to_uppercase()))
+}
+
+pub(super) fn concat<'v>(values: &Value<'v>, delimiter: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let Value::List(list) = values else {
+        return Err(EvalError::new("a list of values is expected", values));
+    };
+    let delimiter = of(delimiter)?;
+    let mut out = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(delimiter);
+        }
+        // As in Go.
+        out.extend_from_slice(to_text(value)?.as_deref().unwrap_or(b"<nil>"));
+        if out.len() > MAX_MADE {
+            return Err(EvalError::plain("the text would be longer than 1 MiB"));
+        }
+    }
+    Ok(Value::owned_text(out))
+}
+
+pub(super) fn split<'v>(value: Value<'v>, delimiter: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let (text, delimiter) = (owned(value)?, of(delimiter)?);
+    let mut parts = Vec::new();
+    let mut start = 0;
+    if delimiter.is_empty() {
+        // Character by character.
+        while start < text.len() {
+            let width =
+                text.get(start + 1..).unwrap_or_default().iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
+            parts.push(piece(&text, start..start + 1 + width));
+            start += 1 + width;
+        }
+        return Ok(Value::List(List::Made(parts)));
+    }
+    while let Some(found) =
+        text.get(start..).and_then(|rest| rest.windows(delimiter.len()).position(|window| window == delimiter))
+    {
+        parts.push(piece(&text, start..start + found));
+        start += found + delimiter.len();
+    }
+    parts.push(piece(&text, start..text.len()));
+    Ok(Value::List(List::Made(parts)))
+}
+
+fn piece<'v>(text: &Cow<'v, [u8]>, range: Range<usize>) -> Value<'v> {
+    match text {
+        Cow::Borrowed(text) => Value::text(text.get(range).unwrap_or_default()),
+        Cow::Owned(text) => Value::owned_text(text.get(range).unwrap_or_default()),
+    }
+}
+
+pub(super) fn substring<'v>(value: Value<'v>, start: &Value<'_>, length: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let text = owned(value)?;
+    let int = |value: &Value<'_>| match value {
+        Value::Int(number) => Ok(usize::try_from(*number).ok()),
+        other => Err(EvalError::new("start and length are integers", other)),
+    };
+    let range = match (int(start)?, int(length)?) {
+        (Some(start), Some(length)) if length > 0 => start.checked_add(length).map(|end| start..end),
+        _ => None,
+    };
+    match range {
+        Some(range) if range.end <= text.len() => Ok(part(text, range)),
+        _ => Err(EvalError::plain("start and length lie outside of the text")),
+    }
+}
+
+pub(super) fn trim<'v>(value: Value<'v>, characters: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let text = owned(value)?;
+    let cut: Vec<char> = match characters {
+        Value::Nil => vec![' '],
+        other => String::from_utf8_lossy(of(other)?).chars().collect(),
+    };
+    let Ok(whole) = std::str::from_utf8(&text) else {
+        return Err(EvalError::plain("the text is not UTF-8"));
+    };
+    let front = whole.trim_start_matches(cut.as_slice());
+    let start = whole.len() - front.len();
+    let end = start + front.trim_end_matches(cut.as_slice()).len();
+    Ok(part(text, start..end))
+}
+
+pub(super) fn trim_prefix<'v>(value: Value<'v>, prefix: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let (text, prefix) = (owned(value)?, of(prefix)?);
+    let start = if text.starts_with(prefix) { prefix.len() } else { 0 };
+    let end = text.len();
+    Ok(part(text, start..end))
+}
+
+pub(super) fn trim_suffix<'v>(value: Value<'v>, suffix: &Value<'_>) -> Result<Value<'v>, EvalError> {
+    let (text, suffix) = (owned(value)?, of(suffix)?);
+    let end = if text.ends_with(suffix) { text.len() - suffix.len() } else { text.len() };
+    Ok(part(text, 0..end))
+}
+
+/// Numbers as eight bytes, big end first, as the Collector has it.
+fn bytes_of<'x>(value: &'x Value<'_>) -> Result<Cow<'x, [u8]>, EvalError> {
+    match value {
+        Value::Text(bytes) | Value::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+        Value::TraceState(text) => Ok(Cow::Borrowed(text)),
+        Value::TraceId(id) => Ok(Cow::Borrowed(id)),
+        Value::SpanId(id) => Ok(Cow::Borrowed(id)),
+        Value::Int(number) => Ok(Cow::Owned(number.to_be_bytes().to_vec())),
+        Value::Double(number) => Ok(Cow::Owned(number.to_be_bytes().to_vec())),
+        Value::Bool(flag) => Ok(Cow::Owned(vec![u8::from(*flag)])),
+        other => Err(EvalError::new("this cannot be made bytes", other)),
+    }
+}
+
+pub(super) fn hex(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    match value {
+        Value::Nil => Ok(Value::Nil),
+        value => Ok(Value::owned_text(hex::encode(bytes_of(value)?))),
+    }
+}
+
+pub(super) fn base64(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes = bytes_of(value)?;
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let mut word = [0; 4];
+        for (to, from) in word.iter_mut().skip(1).zip(chunk) {
+            *to = *from;
+        }
+        let word = u32::from_be_bytes(word);
+        for place in 0..4 {
+            let digit = (word >> (18 - 6 * place) & 63) as usize;
+            let digit = ALPHABET.get(digit).copied().unwrap_or(b'=');
+            out.push(if place <= chunk.len() { digit } else { b'=' });
+        }
+    }
+    Ok(Value::owned_text(out))
+}
+
+pub(super) fn parse_int(value: &Value<'_>, base: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let text = of(value)?;
+    let base = match base {
+        Value::Int(base @ 2..=36) => *base as u32,
+        _ => return Err(EvalError::plain("the base is an integer from 2 to 36")),
+    };
+    let number = std::str::from_utf8(text).ok().and_then(|text| i64::from_str_radix(text, base).ok());
+    number.map(Value::Int).ok_or(EvalError::plain("the text is not a number in this base"))
+}
+
+/// FNV-1a with 64 bits, as a signed number.
+pub(super) fn fnv(bytes: &[u8]) -> i64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix) as i64
+}
+
+/// An id: so many bytes, or twice as many hexadecimal digits.
+pub(super) fn id<const N: usize>(value: &Value<'_>) -> Result<[u8; N], EvalError> {
+    let id = match value {
+        Value::Bytes(bytes) => <[u8; N]>::try_from(&**bytes).ok(),
+        Value::Text(text) => hex::decode(&**text).ok().and_then(|bytes| <[u8; N]>::try_from(bytes).ok()),
+        other => return Err(EvalError::new("an id is made of bytes, or of a text in hexadecimal", other)),
+    };
+    id.ok_or(EvalError::plain("a trace id has 16 bytes, a span id 8"))
+}

@@ -1,0 +1,75 @@
+//! Times (nanoseconds since the Unix epoch, UTC) and durations (nanoseconds).
+
+use nyquist_core::clock::{Clock, SystemClock};
+
+use super::Builtin;
+use crate::eval::EvalError;
+use crate::value::Value;
+
+const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+pub(super) fn now() -> i64 {
+    i64::try_from(SystemClock::default().unix_nanos()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unix(seconds: &Value<'_>, nanos: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    match (seconds, nanos) {
+        (Value::Int(seconds), Value::Nil) => Ok(Value::Time(seconds.saturating_mul(SECOND))),
+        (Value::Int(seconds), Value::Int(nanos)) => {
+            Ok(Value::Time(seconds.saturating_mul(SECOND).saturating_add(*nanos)))
+        }
+        (Value::Int(_), other) | (other, _) => Err(EvalError::new("seconds and nanoseconds are integers", other)),
+    }
+}
+
+pub(super) fn of_time(builtin: Builtin, value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let &Value::Time(nanos) = value else {
+        return Err(EvalError::new("a time is expected, such as span.start_time or Now()", value));
+    };
+    let (days, of_day) = (nanos.div_euclid(DAY), nanos.rem_euclid(DAY));
+    let (year, month, day) = civil(days);
+    Ok(Value::Int(match builtin {
+        Builtin::UnixMicro => nanos.div_euclid(1_000),
+        Builtin::UnixMilli => nanos.div_euclid(1_000_000),
+        Builtin::UnixSeconds => nanos.div_euclid(SECOND),
+        Builtin::Year => year,
+        Builtin::Month => month,
+        Builtin::Day => day,
+        // 0 is Sunday; the epoch was a Thursday.
+        Builtin::Weekday => (days + 4).rem_euclid(7),
+        Builtin::Hour => of_day / (3_600 * SECOND),
+        Builtin::Minute => of_day / (60 * SECOND) % 60,
+        Builtin::Second => of_day / SECOND % 60,
+        Builtin::Nanosecond => of_day % SECOND,
+        _ => nanos,
+    }))
+}
+
+pub(super) fn of_duration(builtin: Builtin, value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let &Value::Duration(nanos) = value else {
+        return Err(EvalError::new("a duration is expected, such as Duration(\"1s\")", value));
+    };
+    let fraction = |unit: i64| Value::Double((nanos / unit) as f64 + (nanos % unit) as f64 / unit as f64);
+    Ok(match builtin {
+        Builtin::Microseconds => Value::Int(nanos / 1_000),
+        Builtin::Milliseconds => Value::Int(nanos / 1_000_000),
+        Builtin::Seconds => fraction(SECOND),
+        Builtin::Minutes => fraction(60 * SECOND),
+        Builtin::Hours => fraction(3_600 * SECOND),
+        _ => Value::Int(nanos),
+    })
+}
+
+/// Year, month and day of a day since the epoch: Howard Hinnant's `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}

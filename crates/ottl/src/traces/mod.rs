@@ -1,0 +1,151 @@
+//! Spans and their events.
+
+mod fields;
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use nyquist_core::wire::{Field as WireField, Fields, SpanFields, SpanView, Value as Wire};
+
+pub use fields::{SPAN, SPAN_EVENT, TraceField};
+
+use crate::context::Context;
+use crate::value::{Map, Value, len_fields};
+
+/// A span, or one of its events, with what it stands in.
+#[derive(Debug)]
+pub struct SpanContext<'a> {
+    span: &'a [u8],
+    resource_spans: &'a [u8],
+    scope_spans: &'a [u8],
+    event: Option<(&'a [u8], usize)>,
+    /// One scan finds them all, once one is asked for.
+    fields: OnceCell<SpanFields<'a>>,
+}
+
+impl<'a> SpanContext<'a> {
+    /// `span` is a `Span`. Of the `ResourceSpans` and the `ScopeSpans` that hold it, the fields that
+    /// are not spans are enough: pass them without, as each look at the resource scans all.
+    #[must_use]
+    pub fn new(span: &'a [u8], resource_spans: &'a [u8], scope_spans: &'a [u8]) -> Self {
+        Self { span, resource_spans, scope_spans, event: None, fields: OnceCell::new() }
+    }
+
+    /// The contexts of the span's events.
+    pub fn events(&self) -> impl Iterator<Item = SpanContext<'a>> {
+        const EVENTS: u32 = 11;
+        len_fields(self.span, EVENTS).enumerate().map(|(index, event)| SpanContext {
+            event: Some((event, index)),
+            fields: self.fields.clone(),
+            ..*self
+        })
+    }
+
+    fn fields(&self) -> &SpanFields<'a> {
+        self.fields.get_or_init(|| SpanView::new(self.span).fields())
+    }
+
+    fn event(&self) -> &'a [u8] {
+        self.event.map_or(&[], |(event, _)| event)
+    }
+}
+
+impl Context for SpanContext<'_> {
+    type Field = TraceField;
+
+    #[inline]
+    fn get(&self, field: TraceField) -> Value<'_> {
+        const RESOURCE: u32 = 1;
+        const SCOPE: u32 = 1;
+        match field {
+            TraceField::Attributes => Value::Map(Map::Wire { message: self.span, number: 9 }),
+            TraceField::Name => Value::text(self.fields().name),
+            TraceField::Kind => Value::Int(i64::from(self.fields().kind)),
+            TraceField::KindText => Value::text(fields::kind_text(self.fields().kind)),
+            TraceField::KindDeprecatedText => Value::text(fields::kind_symbol(self.fields().kind)),
+            TraceField::StatusCode => Value::Int(i64::from(self.fields().status_code)),
+            TraceField::StatusMessage => Value::text(self.fields().status_message),
+            TraceField::StartUnixNano => Value::Int(self.fields().start_time as i64),
+            TraceField::EndUnixNano => Value::Int(self.fields().end_time as i64),
+            TraceField::Start => Value::Time(self.fields().start_time as i64),
+            TraceField::End => Value::Time(self.fields().end_time as i64),
+            TraceField::TraceId => Value::TraceId(id(self.fields().trace_id)),
+            TraceField::TraceIdText => hex_text(&id::<16>(self.fields().trace_id)),
+            TraceField::SpanId => Value::SpanId(id(self.fields().span_id)),
+            TraceField::SpanIdText => hex_text(&id::<8>(self.fields().span_id)),
+            TraceField::ParentSpanId => Value::SpanId(id(self.fields().parent_span_id)),
+            TraceField::ParentSpanIdText => hex_text(&id::<8>(self.fields().parent_span_id)),
+            TraceField::IsRoot => Value::Bool(self.fields().parent_span_id.iter().all(|&byte| byte == 0)),
+            TraceField::TraceState => Value::TraceState(self.fields().trace_state),
+            TraceField::Flags => Value::Int(i64::from(self.fields().flags)),
+            TraceField::DroppedAttributes => count(self.span, 10),
+            TraceField::Events => Value::Messages { message: self.span, number: 11 },
+            TraceField::DroppedEvents => count(self.span, 12),
+            TraceField::Links => Value::Messages { message: self.span, number: 13 },
+            TraceField::DroppedLinks => count(self.span, 14),
+            TraceField::ResourceAttributes => {
+                Value::Map(Map::Nested { message: self.resource_spans, outer: RESOURCE, inner: 1 })
+            }
+            TraceField::ResourceDroppedAttributes => nested_count(self.resource_spans, RESOURCE, 2),
+            TraceField::ResourceSchemaUrl => text(self.resource_spans, 3),
+            TraceField::ScopeName => nested_text(self.scope_spans, SCOPE, 1),
+            TraceField::ScopeVersion => nested_text(self.scope_spans, SCOPE, 2),
+            TraceField::ScopeAttributes => {
+                Value::Map(Map::Nested { message: self.scope_spans, outer: SCOPE, inner: 3 })
+            }
+            TraceField::ScopeDroppedAttributes => nested_count(self.scope_spans, SCOPE, 4),
+            TraceField::ScopeSchemaUrl => text(self.scope_spans, 3),
+            TraceField::EventName => text(self.event(), 2),
+            TraceField::EventAttributes => Value::Map(Map::Wire { message: self.event(), number: 3 }),
+            TraceField::EventUnixNano => Value::Int(fixed64(self.event(), 1)),
+            TraceField::EventTime => Value::Time(fixed64(self.event(), 1)),
+            TraceField::EventDroppedAttributes => count(self.event(), 4),
+            TraceField::EventIndex => {
+                Value::Int(self.event.and_then(|(_, index)| i64::try_from(index).ok()).unwrap_or(0))
+            }
+        }
+    }
+}
+
+// What comes last counts, in whichever piece of a sub-message it stands.
+
+fn text(message: &[u8], wanted: u32) -> Value<'_> {
+    Value::text(len_fields(message, wanted).last().unwrap_or_default())
+}
+
+fn nested_text(message: &[u8], outer: u32, wanted: u32) -> Value<'_> {
+    let texts = len_fields(message, outer).flat_map(|inner| len_fields(inner, wanted));
+    Value::text(texts.last().unwrap_or_default())
+}
+
+fn counts(message: &[u8], wanted: u32) -> impl Iterator<Item = i64> {
+    Fields::new(message).filter_map(move |WireField { number, value }| match value {
+        Wire::Varint(value) if number == wanted => Some(i64::from(value as u32)),
+        _ => None,
+    })
+}
+
+fn count(message: &[u8], wanted: u32) -> Value<'_> {
+    Value::Int(counts(message, wanted).last().unwrap_or(0))
+}
+
+fn nested_count(message: &[u8], outer: u32, wanted: u32) -> Value<'_> {
+    Value::Int(len_fields(message, outer).flat_map(|inner| counts(inner, wanted)).last().unwrap_or(0))
+}
+
+fn fixed64(message: &[u8], wanted: u32) -> i64 {
+    let numbers = Fields::new(message).filter_map(|WireField { number, value }| match value {
+        Wire::Fixed64(value) if number == wanted => Some(value as i64),
+        _ => None,
+    });
+    numbers.last().unwrap_or(0)
+}
+
+/// An id; zeros if the message has none, or not one of this length.
+fn id<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().unwrap_or([0; N])
+}
+
+fn hex_text(id: &[u8]) -> Value<'static> {
+    Value::Text(Cow::Owned(hex::encode(id).into_bytes()))
+}

@@ -1,0 +1,49 @@
+//! `sampling_strategy: span-ingest`: what a request brings of a trace is looked at alone, as it comes.
+//! What keeps or drops the trace is final; a trace that nothing has kept when its time comes is not
+//! sampled.
+
+use std::collections::HashSet;
+
+use super::shard::Shard;
+use super::trace::{State, Trace};
+use crate::tail_sampling::rules::Bits;
+use crate::tail_sampling::rules::verdict::Decision;
+use crate::tail_sampling::tally::Trigger;
+
+/// The traces of a request, in order. Reused from request to request.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    slots: Vec<(u32, u32)>,
+    known: HashSet<u32>,
+}
+
+impl Shard {
+    /// A run of the trace in `slot` is about to come: if it is the request's first, what came before is
+    /// no longer looked at.
+    pub(super) fn begin_batch(&mut self, slot: u32) {
+        let Some(trace) = self.traces.get_mut(slot).filter(|trace| trace.state == State::Pending) else {
+            return;
+        };
+        if self.batches.known.insert(slot) {
+            self.batches.slots.push((slot, trace.generation));
+            (trace.bits, trace.start, trace.end) = (Bits::NONE, u64::MAX, 0);
+        }
+    }
+
+    /// Asks the policies about what a request has brought.
+    pub(super) fn decide_batches(&mut self, now: u64) {
+        let mut batches = std::mem::take(&mut self.batches);
+        batches.known.clear();
+        for (slot, generation) in batches.slots.drain(..) {
+            let pending = |trace: &&Trace| trace.state == State::Pending && trace.generation == generation;
+            let Some(trace) = self.traces.get(slot).filter(pending) else {
+                continue;
+            };
+            let verdict = self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes);
+            if verdict.decision != Decision::NotSampled {
+                self.apply(slot, Trigger::Ingest, verdict, now);
+            }
+        }
+        self.batches = batches;
+    }
+}

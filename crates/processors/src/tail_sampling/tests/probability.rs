@@ -1,0 +1,205 @@
+//! `tracestate`: consistent randomness, and counts that stay true.
+
+use nyquist_core::proto::trace::v1::Span;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::support::{Id, KeptSpan, Rig, failed, millis, request, span};
+
+const ALL: u64 = 1 << 56;
+
+fn randomness(id: Id) -> u64 {
+    let mut low = [0; 8];
+    low[1..].copy_from_slice(&id[9..]);
+    u64::from_be_bytes(low)
+}
+
+/// The field `key` of the `ot` entry.
+fn ot<'a>(trace_state: &'a str, key: &str) -> Option<&'a str> {
+    let entry = trace_state.split(',').find_map(|entry| entry.strip_prefix("ot="))?;
+    entry.split(';').find_map(|field| field.strip_prefix(key)?.strip_prefix(':'))
+}
+
+/// How many spans a kept one stands for.
+fn adjusted_count(span: &Span) -> f64 {
+    let Some(th) = ot(&span.trace_state, "th") else {
+        return 1.0;
+    };
+    let rejected = u64::from_str_radix(&format!("{th:0<14}"), 16).unwrap();
+    ALL as f64 / (ALL - rejected) as f64
+}
+
+fn with_state(mut span: Span, trace_state: &str) -> Span {
+    span.trace_state = trace_state.to_owned();
+    span
+}
+
+fn through(rig: &Rig, spans: Vec<Span>) -> Vec<KeptSpan> {
+    for chunk in spans.chunks(500) {
+        rig.insert(&request(chunk.to_vec()), millis(0));
+    }
+    rig.finish(millis(1))
+}
+
+const RULES: &str = "
+memory_limit_mib: 256
+rules:
+  - {name: errors, sampling_percentage: 100, when: {error: true}}
+  - {name: default, sampling_percentage: 20}
+";
+const RULES_WITH_SALT: &str = "
+memory_limit_mib: 256
+hash_salt: pepper
+rules: [{name: default, sampling_percentage: 20}]
+";
+const POLICIES: &str = "
+memory_limit_mib: 256
+use_tracestate: true
+policies:
+  - {name: p, type: probabilistic, probabilistic: {sampling_percentage: 20}}
+  - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}
+";
+
+/// Head samplers of several rates, then one or two gateways: the sum of adjusted counts is the number
+/// of spans that there were before any sampling, as closely as chance allows.
+#[test]
+fn adjusted_counts_add_up_to_what_was_sent() {
+    const TRACES: usize = 60_000;
+    // (name, first threshold digits, part kept)
+    const HEADS: [(&str, u64); 4] = [("none", 0), ("4", ALL / 4), ("8", ALL / 2), ("e", ALL / 8 * 7)];
+    for (name, chain) in [
+        ("rules", vec![RULES]),
+        ("policies", vec![POLICIES]),
+        ("two", vec![RULES, POLICIES]),
+        ("salt", vec![RULES_WITH_SALT]),
+    ] {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut spans = Vec::new();
+        for index in 0..TRACES {
+            let id: Id = rng.random();
+            let (th, rejected) = HEADS[index % HEADS.len()];
+            let one = if rng.random_bool(0.1) { failed(span(id)) } else { span(id) };
+            if randomness(id) >= rejected {
+                spans.push(if rejected == 0 { one } else { with_state(one, &format!("a=1,ot=th:{th}")) });
+            }
+        }
+        let mut kept = Vec::new();
+        for yaml in chain {
+            kept = through(&Rig::new(yaml), std::mem::take(&mut spans));
+            spans = kept.iter().map(|kept| kept.span.clone()).collect();
+        }
+        let estimate: f64 = kept.iter().map(|kept| adjusted_count(&kept.span)).sum();
+        // The variance of a count that is estimated from those kept with probability p: (1 - p) / p^2.
+        let variance: f64 = kept.iter().map(|kept| adjusted_count(&kept.span)).map(|count| count * (count - 1.0)).sum();
+        let error = (estimate - TRACES as f64).abs();
+        assert!(error < 4.0 * variance.sqrt(), "{name}: {estimate} of {TRACES}, deviation {}", variance.sqrt());
+        assert!(kept.len() < TRACES / 2, "{name}: something was sampled out");
+        let with_head = kept.iter().filter(|kept| kept.span.trace_state.contains("a=1")).count();
+        assert!(with_head > 1000, "{name}: what others wrote stays");
+    }
+}
+
+#[test]
+fn explicit_randomness_decides() {
+    let rig = Rig::new("memory_limit_mib: 64\nrules: [{name: half, sampling_percentage: 50}]");
+    let low: Id = [[0xff; 9].as_slice(), [0x01; 7].as_slice()].concat().try_into().unwrap();
+    let high: Id = [0xff; 16];
+    let kept = through(
+        &rig,
+        vec![
+            with_state(span(low), "ot=rv:80000000000000"),
+            with_state(span(high), "v=1,ot=rv:7fffffffffffff;x:y"),
+            span([0xfe; 16]),
+        ],
+    );
+    let mut states: Vec<_> = kept.iter().map(|kept| (kept.id(), kept.span.trace_state.as_str())).collect();
+    states.sort_unstable();
+    assert_eq!(states, [([0xfe; 16], "ot=th:8"), (low, "ot=th:8;rv:80000000000000")]);
+}
+
+/// Randomness that one span of a trace brings counts for all of it; and a stricter threshold stays.
+#[test]
+fn thresholds_are_each_spans_own() {
+    let rig = Rig::new("memory_limit_mib: 64\nrules: [{name: half, sampling_percentage: 50}]");
+    let id: Id = [0x01; 16];
+    rig.insert(&request(vec![span(id)]), millis(0));
+    rig.insert(&request(vec![with_state(span(id), "ot=rv:f0000000000000;th:c"), span(id)]), millis(1));
+    let kept = rig.finish(millis(2));
+    let mut states: Vec<_> = kept.iter().map(|kept| kept.span.trace_state.as_str()).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["ot=rv:f0000000000000;th:c", "ot=th:8", "ot=th:8"]);
+    // Spans that come late say the same.
+    rig.insert(&request(vec![span(id)]), millis(3));
+    let late = rig.take(millis(3));
+    assert_eq!(late[0].span.trace_state, "ot=th:8");
+    assert!(late[0].has("nyquist.sampling.late"));
+}
+
+#[test]
+fn ids_that_are_not_random_get_explicit_randomness() {
+    let rig = Rig::new("memory_limit_mib: 64\nhash_salt: s\nrules: [{name: half, sampling_percentage: 50}]");
+    let kept = through(&rig, (1..=100u128).map(|id| span(id.to_be_bytes())).collect());
+    assert!((30..70).contains(&kept.len()), "{}", kept.len());
+    for kept in &kept {
+        let rv = u64::from_str_radix(ot(&kept.span.trace_state, "rv").unwrap(), 16).unwrap();
+        assert!(rv >= ALL / 2, "{}", kept.span.trace_state);
+    }
+    // A gateway without the salt, which goes by what they say.
+    let next = Rig::new("memory_limit_mib: 64\nrules: [{name: half, sampling_percentage: 50}]");
+    let count = kept.len();
+    assert_eq!(through(&next, kept.into_iter().map(|kept| kept.span).collect()).len(), count);
+}
+
+#[test]
+fn a_malformed_header_is_counted_and_left() {
+    let rig = Rig::new("memory_limit_mib: 64\nrules: [{name: most, sampling_percentage: 99}]");
+    for bad in ["bad key=1,ot=th:8", "ot=th:G", "ot=rv:12"] {
+        let kept = through(&rig, vec![with_state(span([0xff; 16]), bad)]);
+        assert_eq!(kept[0].span.trace_state, bad);
+    }
+    assert_eq!(rig.metric("count_spans_with_unparseable_tracestate", &[]), 3);
+}
+
+#[test]
+fn it_is_left_alone_where_that_is_asked_for() {
+    for yaml in [
+        "memory_limit_mib: 64\ntracestate: false\nrules: [{name: half, sampling_percentage: 50}]",
+        "memory_limit_mib: 64\nrules: [{name: all, sampling_percentage: 100}]",
+        "memory_limit_mib: 64\npolicies: [{name: p, type: probabilistic, probabilistic: {sampling_percentage: 100}}]",
+    ] {
+        let rig = Rig::new(yaml);
+        let kept = through(&rig, vec![with_state(span([0xff; 16]), "ot=rv:00000000000000;th:0")]);
+        assert_eq!(kept[0].span.trace_state, "ot=rv:00000000000000;th:0", "{yaml}");
+    }
+}
+
+/// Nobody knows the rate of a limiter: a threshold would be a lie.
+#[test]
+fn limiters_erase_the_threshold() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+use_tracestate: true
+policies: [{name: r, type: rate_limiting, rate_limiting: {spans_per_second: 10}}]
+",
+    );
+    let kept = through(&rig, vec![with_state(span([0xff; 16]), "v=1,ot=th:8")]);
+    assert_eq!(kept[0].span.trace_state, "v=1");
+}
+
+/// A second gateway replaces the first one's reasons.
+#[test]
+fn reasons_are_written_once() {
+    let rules = "memory_limit_mib: 64\nrecord: all\nrules: [{name: NAME, sampling_percentage: 100}]";
+    let mut spans = vec![span([1; 16]), span([2; 16])];
+    for name in ["first", "second"] {
+        let kept = through(&Rig::new(&rules.replace("NAME", name)), spans);
+        for kept in &kept {
+            let mut keys: Vec<_> = kept.span.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+            keys.sort_unstable();
+            assert_eq!(keys, ["rate", "rule", "trigger"].map(|key| format!("nyquist.sampling.{key}")));
+            assert_eq!(kept.text("nyquist.sampling.rule").as_deref(), Some(name));
+        }
+        spans = kept.into_iter().map(|kept| kept.span).collect();
+    }
+}
