@@ -30,6 +30,7 @@ pub fn registry() -> Registry {
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),
+            extensions::file_storage::factory(),
             extensions::health_check::factory(),
         ],
     }

@@ -10,7 +10,7 @@ use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::Host;
 use nyquist_core::config::TelemetryConfig;
 use nyquist_core::net::page::PageServer;
-use nyquist_core::pipeline::{Graph, Plan};
+use nyquist_core::pipeline::{EXPLAIN_PATH, ExplainPage, Graph, Plan};
 use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{MetricsPage, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,20 +44,21 @@ pub fn run(plan: &Plan, settings: &Settings) -> Result<ExitCode, String> {
     let control = control.map_err(|error| format!("cannot start the control runtime: {error}"))?;
     let (fatal, faults) = mpsc::unbounded_channel();
     let host = Host { runtimes: Arc::clone(&runtimes), clock, telemetry, fatal };
+    let graph = Arc::new(graph);
     let outcome = control.block_on(run_until_told(&graph, &host, settings, faults));
     runtimes.stop();
     outcome
 }
 
 async fn run_until_told(
-    graph: &Graph,
+    graph: &Arc<Graph>,
     host: &Host,
     settings: &Settings,
     mut faults: mpsc::UnboundedReceiver<String>,
 ) -> Result<ExitCode, String> {
     let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let _metrics = serve_metrics(host, settings).await?;
+    let _metrics = serve_metrics(graph, host, settings).await?;
     graph.start(host).await.map_err(|error| format!("cannot start pipelines: {error}"))?;
     tracing::info!(workers = host.runtimes.workers(), "everything is ready; processing data");
 
@@ -81,11 +82,12 @@ async fn run_until_told(
     Ok(if fault.is_some() || left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn serve_metrics(host: &Host, settings: &Settings) -> Result<Option<PageServer>, String> {
+async fn serve_metrics(graph: &Arc<Graph>, host: &Host, settings: &Settings) -> Result<Option<PageServer>, String> {
     let metrics = &settings.telemetry.metrics;
     let Some(endpoint) = &metrics.endpoint else { return Ok(None) };
     host.telemetry.target_info(&resource(&settings.telemetry));
     let page = MetricsPage::new(Arc::clone(&host.telemetry), Arc::clone(&host.clock), metrics.without_type_suffix);
+    let page = page.with(EXPLAIN_PATH, Arc::new(ExplainPage(Arc::clone(graph))));
     let server = PageServer::start(&host.runtimes, endpoint, Arc::new(page)).await;
     let server = server.map_err(|error| format!("service.telemetry.metrics: {error}"))?;
     tracing::info!(component = "telemetry", endpoint = %server.address(), "listening");

@@ -32,11 +32,18 @@ const TAIL: Scenario = Scenario {
     memory: false,
 };
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
         config: "passthrough.yaml",
+        wait: Duration::ZERO,
+        ..TAIL
+    },
+    Scenario {
+        name: "passthrough_durable",
+        title: "Passthrough with a queue on disk, without fsync",
+        config: "passthrough_durable.yaml",
         wait: Duration::ZERO,
         ..TAIL
     },

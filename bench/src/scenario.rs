@@ -234,7 +234,12 @@ impl Drop for Bench {
 fn config_file(scenario: &Scenario, configs: &Path, work: &Path, ports: [u16; 3]) -> PathBuf {
     let source = configs.join(scenario.config);
     let text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    // Each run begins with an empty storage.
+    let storage = work.join("storage");
+    let _ = fs::remove_dir_all(&storage);
+    fs::create_dir(&storage).expect("the storage can be made");
     let text = text
+        .replace("@STORAGE@", &storage.display().to_string())
         .replace("@IN@", &ports[0].to_string())
         .replace("@OUT@", &ports[1].to_string())
         .replace("@METRICS@", &ports[2].to_string())

@@ -1,7 +1,8 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nyquist_core::config::{Duration, Sources};
+use nyquist_core::config::{ComponentId, Duration, Sources};
+use nyquist_core::pipeline::parse_trace_id;
 
 /// An OpenTelemetry gateway collector: tail sampling, cardinality limiting, and nothing acknowledged
 /// is lost.
@@ -36,6 +37,58 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value = "redacted")]
         mode: Mode,
     },
+    /// Run recorded traces through the configured sampler, and show what it keeps and why. Exits with
+    /// 0; with 1 if an expectation is not met; with 2 if something cannot be read.
+    Sample(SampleArgs),
+    /// Ask a running gateway why a trace was kept or dropped. Exits with 0 if it was kept, 1 if it was
+    /// dropped, 3 if it is undecided, 4 if it is not known; with 2 if there is no answer.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SampleArgs {
+    /// Recorded OTLP traces: JSON, JSON lines or protobuf (also several messages with their lengths),
+    /// also compressed with gzip or zstd; - for standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<String>,
+
+    /// Which processor, if the configuration has several: tail_sampling/name.
+    #[arg(long, value_name = "ID")]
+    pub(super) processor: Option<ComponentId>,
+
+    /// What is expected of the outcome: a YAML file, see docs/sampling-tests.md.
+    #[arg(long, value_name = "FILE")]
+    pub(super) expect: Option<String>,
+
+    /// Let requests arrive when their spans ended, so that waiting times, late spans, rate limits
+    /// and the limits of the buffer have their effect. Otherwise all arrive at once.
+    #[arg(long)]
+    pub(super) pace: bool,
+
+    /// How the outcome is written.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The trace: 32 hexadecimal digits.
+    #[arg(long, value_name = "ID", value_parser = parse_trace_id)]
+    pub(super) trace_id: [u8; 16],
+
+    /// Where the gateway's own metrics are.
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8888")]
+    pub(super) endpoint: String,
+
+    /// Write the answer as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,12 +1,17 @@
-//! The command line: `nyquist`, `nyquist validate`, `nyquist components`, `nyquist print-config`.
+//! The command line: `nyquist`, `nyquist validate`, `nyquist components`, `nyquist print-config`,
+//! `nyquist sample`, `nyquist explain`.
 //!
 //! Exit codes are the Collector's: 0 after a clean shutdown or a successful command, 1 after any
-//! error; and 1 if a fault ended the process or a shutdown left data behind.
+//! error; and 1 if a fault ended the process or a shutdown left data behind. `sample` and `explain`
+//! answer by theirs, and exit with [`BROKEN`] after an error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints; everything else logs")]
 
 mod args;
 mod components;
+mod explain;
+mod output;
+mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +31,9 @@ use nyquist_core::telemetry::{Telemetry, logs};
 use self::args::{Cli, Command, Mode};
 use crate::run::{Settings, run};
 
+/// The exit code of `sample` and `explain` after an error: their others are answers.
+const BROKEN: u8 = 2;
+
 /// The whole program, with the components of `registry`: what `main` is made of.
 #[must_use]
 pub fn main_with(registry: Registry) -> ExitCode {
@@ -33,12 +41,15 @@ pub fn main_with(registry: Registry) -> ExitCode {
 }
 
 fn main_from(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            let answers_by_code = args.get(1).is_some_and(|command| command == "sample" || command == "explain");
             return match error.kind() {
                 ErrorKind::DisplayHelp => ExitCode::SUCCESS,
+                _ if answers_by_code => ExitCode::from(BROKEN),
                 _ => ExitCode::FAILURE,
             };
         }
@@ -55,6 +66,8 @@ fn main_from(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> E
             Ok(config) => print(&config.to_yaml(mode == Mode::Unredacted)),
             Err(diagnostics) => report(&diagnostics),
         },
+        Some(Command::Sample(args)) => sample::run(&sources, &args),
+        Some(Command::Explain(args)) => explain::run(&args),
     }
 }
 

@@ -40,6 +40,20 @@ impl Gateway {
 
     /// `start` with environment variables.
     pub(crate) fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        let mut gateway = Self::spawn(config, environment);
+        gateway.wait_until_ready(config.contains("@HEALTH@"));
+        gateway
+    }
+
+    /// Starts the gateway with a configuration with which it ends by itself; gives its exit code and
+    /// output.
+    pub(crate) fn fail_to_start(config: &str) -> (Option<i32>, String) {
+        let mut gateway = Self::spawn(config, &[]);
+        let status = gateway.process.wait(Duration::from_secs(60));
+        (status.code(), gateway.process.output())
+    }
+
+    fn spawn(config: &str, environment: &[(&str, &str)]) -> Self {
         let [grpc_port, http_port, metrics_port, health_port] = [0; 4].map(|_| free_port());
         let directory = tempfile::tempdir().expect("a temporary folder");
         let path = directory.path().join("gateway.yaml");
@@ -53,9 +67,7 @@ impl Gateway {
         let mut command = Command::new(binary());
         command.arg("--config").arg(&path).current_dir(directory.path()).envs(environment.iter().copied());
         let process = Process::spawn("nyquist", &mut command);
-        let mut gateway = Self { process, grpc_port, http_port, metrics_port, health_port, directory };
-        gateway.wait_until_ready(config.contains(&health_port.to_string()));
-        gateway
+        Self { process, grpc_port, http_port, metrics_port, health_port, directory }
     }
 
     fn wait_until_ready(&mut self, has_health: bool) {
@@ -93,6 +105,12 @@ impl Gateway {
         self.process.signal("TERM");
         let status = self.process.wait(Duration::from_secs(60));
         Ended { code: status.code(), output: self.process.output() }
+    }
+
+    /// `kill -9`; returns when the process is gone.
+    pub(crate) fn kill(mut self) {
+        self.process.signal("KILL");
+        self.process.wait(Duration::from_secs(60));
     }
 
     /// Fails if the process has ended.

@@ -8,6 +8,7 @@
 //! - [`delivery`]: queue, batching and retry, shared by every exporter;
 //! - [`net`]: gRPC and HTTP servers and clients, TLS, compression with caps;
 //! - [`telemetry`]: the gateway's own metrics, ledger and logs;
+//! - [`storage`]: the log of what must survive the process;
 //! - [`runtime`]: one single-threaded runtime per core;
 //! - [`clock`]: time that tests can drive.
 
@@ -19,6 +20,7 @@ pub mod delivery;
 pub mod net;
 pub mod pipeline;
 pub mod runtime;
+pub mod storage;
 pub mod telemetry;
 pub mod wire;
 

@@ -2,4 +2,5 @@
 
 pub mod basicauth;
 pub mod bearertokenauth;
+pub mod file_storage;
 pub mod health_check;

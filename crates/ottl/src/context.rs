@@ -14,6 +14,18 @@ pub trait Context {
 
     /// The value of `field`, with no more of the data read than that takes.
     fn get(&self, field: Self::Field) -> Value<'_>;
+
+    /// How many bytes [`Context::get`] reads for `field`, at most, each time.
+    fn cost(&self, _field: Self::Field) -> usize {
+        0
+    }
+
+    /// Takes from what may be read. Once this is false, evaluation ends with an error: a hostile
+    /// request, such as a million spans below one huge resource, cannot make reading it again for
+    /// each of them take for ever.
+    fn spend(&self, _bytes: usize) -> bool {
+        true
+    }
 }
 
 /// Which paths, enums and converters there are.

@@ -98,8 +98,13 @@ impl<F: Copy> Test<F> {
             Self::Compare { op, left, right } => {
                 let left = left.eval(context)?;
                 match right {
+                    // No longer than the constant, whatever comes.
                     Code::Const(right) => Ok(compare(*op, &left, right)),
-                    other => Ok(compare(*op, &left, &other.eval(context)?)),
+                    other => {
+                        let right = other.eval(context)?;
+                        spend(context, left.size().min(right.size()))?;
+                        Ok(compare(*op, &left, &right))
+                    }
                 }
             }
             Self::Value(code) => match code.eval(context)? {
@@ -131,10 +136,14 @@ impl<F: Copy> Code<F> {
     pub(crate) fn eval<'x, C: Context<Field = F>>(&'x self, context: &'x C) -> Result<Value<'x>, EvalError> {
         match self {
             Self::Const(value) => Ok(borrowed(value)),
-            Self::Field(field) => Ok(context.get(*field)),
+            Self::Field(field) => {
+                spend(context, context.cost(*field))?;
+                Ok(context.get(*field))
+            }
             Self::Index { base, keys } => {
                 let mut value = base.eval(context)?;
                 for key in keys {
+                    spend(context, value.size())?;
                     value = match key {
                         Self::Const(key) => value.index(key)?,
                         key => value.index(&key.eval(context)?)?,
@@ -143,7 +152,9 @@ impl<F: Copy> Code<F> {
                 Ok(value)
             }
             Self::Match { target, pattern } => {
-                let target = to_text(target.eval(context)?)?;
+                let target = target.eval(context)?;
+                spend(context, target.size())?;
+                let target = to_text(target)?;
                 Ok(Value::Bool(target.is_some_and(|text| pattern.is_match(&text))))
             }
             Self::OneOf { list, item } => {
@@ -154,6 +165,7 @@ impl<F: Copy> Code<F> {
                 let mut values = [const { Value::Nil }; MAX_ARGUMENTS];
                 for (value, argument) in values.iter_mut().zip(arguments) {
                     *value = argument.eval(context)?;
+                    spend(context, value.size())?;
                 }
                 call(*builtin, values)
             }
@@ -174,6 +186,15 @@ impl<F: Copy> Code<F> {
                 Ok(Value::Map(Map::Made(entries.collect::<Result<_, EvalError>>()?)))
             }
         }
+    }
+}
+
+#[inline]
+fn spend<C: Context>(context: &C, bytes: usize) -> Result<(), EvalError> {
+    if context.spend(bytes) {
+        Ok(())
+    } else {
+        Err(EvalError::plain("too much data has been read for conditions already"))
     }
 }
 

@@ -138,6 +138,20 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// How many bytes there are to look through, at most.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Bytes(bytes) => bytes.len(),
+            Self::TraceState(bytes) | Self::List(List::Wire(bytes)) => bytes.len(),
+            Self::Map(Map::Wire { message, .. } | Map::Nested { message, .. }) | Self::Messages { message, .. } => {
+                message.len()
+            }
+            Self::List(List::Made(values)) => values.iter().map(|value| 1 + value.size()).sum(),
+            Self::Map(Map::Made(entries)) => entries.iter().map(|(key, value)| 1 + key.len() + value.size()).sum(),
+            _ => 0,
+        }
+    }
+
     /// The value at `key` of a map or a list.
     #[inline]
     pub(crate) fn index(self, key: &Value<'_>) -> Result<Value<'a>, EvalError> {

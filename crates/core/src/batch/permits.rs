@@ -83,6 +83,12 @@ impl Permit {
         self.units
     }
 
+    /// Takes the units of `other`, a permit of the same room.
+    pub fn merge(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.room, &other.room), "permits of two rooms");
+        self.units += std::mem::take(&mut other.units);
+    }
+
     /// Splits `units` off (all of them, if it holds fewer) into a permit of their own.
     #[must_use]
     pub fn split(&mut self, units: usize) -> Self {

@@ -29,11 +29,13 @@ pub enum DropReason {
     MemoryPressure,
     /// Cardinality: `on_exceed: drop_point`.
     OverLimit,
+    /// They were on disk and cannot be read back.
+    Unreadable,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidId,
         Self::QueueFull,
         Self::Rejected,
@@ -44,6 +46,7 @@ impl DropReason {
         Self::ProcessorError,
         Self::MemoryPressure,
         Self::OverLimit,
+        Self::Unreadable,
     ];
 
     /// The label value.
@@ -60,6 +63,7 @@ impl DropReason {
             Self::ProcessorError => "processor_error",
             Self::MemoryPressure => "memory_pressure",
             Self::OverLimit => "over_limit",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{ClientAuth, Consumer, Exporter, Extension, Processor, Receiver, Serv
 use crate::batch::Signal;
 use crate::clock::Clock;
 use crate::config::{ComponentId, Diagnostics, Node, Validate};
+use crate::storage::Storage;
 use crate::telemetry::{Ledger, Telemetry};
 
 /// How settled a component's behaviour and keys are, in the Collector's words.
@@ -78,6 +79,15 @@ impl Extensions {
     /// If it is not enabled, or is no such authenticator.
     pub fn server_auth(&self, id: &str) -> Result<Arc<dyn ServerAuth>, String> {
         self.get(id)?.server_auth().ok_or_else(|| format!("extension {id:?} cannot authenticate incoming requests"))
+    }
+
+    /// The extension `id` as a place where a component keeps what must survive the process. Ask in
+    /// `build`, open in `start`.
+    ///
+    /// # Errors
+    /// If it is not enabled, or is no storage.
+    pub fn storage(&self, id: &str) -> Result<Arc<dyn Storage>, String> {
+        self.get(id)?.storage().ok_or_else(|| format!("extension {id:?} is no storage; file_storage is one"))
     }
 
     fn get(&self, id: &str) -> Result<&Arc<dyn Extension>, String> {

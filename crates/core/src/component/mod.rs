@@ -78,6 +78,13 @@ pub trait Component: Send + Sync {
         let _ = deadline;
     }
 
+    /// What it knows of the trace `trace_id`, for `nyquist explain`: a JSON object; `None` if it keeps
+    /// nothing of traces. Names and numbers only: whoever reads own metrics may ask.
+    fn explain(&self, trace_id: &[u8; 16]) -> Option<serde_json::Value> {
+        let _ = trace_id;
+        None
+    }
+
     /// How it is doing, for health checks; `None` if it has nothing to say.
     fn status(&self) -> Option<crate::delivery::Status> {
         None
@@ -104,6 +111,11 @@ pub trait Extension: Component {
 
     /// The extension as an authenticator of incoming requests.
     fn server_auth(&self) -> Option<Arc<dyn ServerAuth>> {
+        None
+    }
+
+    /// The extension as a place where components keep what must survive the process.
+    fn storage(&self) -> Option<Arc<dyn crate::storage::Storage>> {
         None
     }
 

@@ -41,9 +41,19 @@ impl Admission {
         Self { rooms, wait: config.block_on_overflow, on_full: config.on_full }
     }
 
-    /// What `batch` counts as, in units of `queue_size`.
-    pub(super) fn units(&self, batch: &Batch) -> usize {
-        self.rooms.first().map_or(0, |(sizer, _)| measure(*sizer, batch))
+    /// What so much counts as, by each bound; `queue_size` first.
+    pub(super) fn units(&self, requests: usize, items: usize, bytes: usize) -> Vec<usize> {
+        let units = |sizer| match sizer {
+            Sizer::Requests => requests,
+            Sizer::Items => items,
+            Sizer::Bytes => bytes,
+        };
+        self.rooms.iter().map(|(sizer, _)| units(*sizer)).collect()
+    }
+
+    /// Room for what is there already, whether or not there is any.
+    pub(super) fn take(&self, units: &[usize]) -> Vec<Permit> {
+        self.rooms.iter().zip(units).map(|((_, room), units)| room.take(*units)).collect()
     }
 
     /// Room for `batch`: what was reserved for it, or else new room; waits for it if that is

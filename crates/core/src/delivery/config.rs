@@ -53,15 +53,15 @@ pub struct QueueConfig {
     pub block_on_overflow: bool,
     /// The sender waits for the backend's answer. Default false.
     pub wait_for_result: bool,
-    /// The storage extension of an on-disk queue. Default none.
+    /// The storage extension that keeps the queue on disk. Default none: in memory.
     pub storage: Option<String>,
     /// How waiting requests are merged. Default: as the pipeline's `batch` processor says, else
     /// not at all.
     pub batch: Option<BatchConfig>,
     /// What happens to a batch that finds the queue full. Default `refuse`.
     pub on_full: OnFull,
-    /// How many bytes of messages the queue holds at the most, whatever `sizer` says; does not
-    /// apply where `sizer` is `bytes`. Default 256 MiB.
+    /// How many bytes of messages the queue holds at the most, on disk if it is there, whatever
+    /// `sizer` says; does not apply where `sizer` is `bytes`. Default 256 MiB.
     pub max_bytes: ByteSize,
 }
 
@@ -97,6 +97,9 @@ impl QueueConfig {
 impl Validate for QueueConfig {
     fn validate(&self, check: &mut Check<'_>) {
         if !self.enabled {
+            if self.storage.is_some() {
+                check.warning(&["storage"], "has no effect without a queue: `enabled` is false");
+            }
             return;
         }
         if self.num_consumers == 0 {
@@ -112,22 +115,15 @@ impl Validate for QueueConfig {
             );
         }
         if self.max_bytes.0 == 0 {
-            check.error(&["max_bytes"], "`max_bytes` must be positive: it bounds the memory of the queue");
+            check.error(&["max_bytes"], "`max_bytes` must be positive: it bounds the bytes in the queue");
         }
         if self.block_on_overflow && self.on_full == OnFull::Drop {
             check.error(&["on_full"], "`on_full: drop` contradicts `block_on_overflow: true`: choose one");
         }
-        if self.storage.is_some() {
-            if self.wait_for_result {
-                check.error(
-                    &["wait_for_result"],
-                    "`wait_for_result` is not supported with a persistent queue configured with `storage`",
-                );
-            }
+        if self.storage.is_some() && self.wait_for_result {
             check.error(
-                &["storage"],
-                "the on-disk queue is not built yet; remove `storage`, and set `wait_for_result: true` if the sender \
-                 must not be told that data is safe before the backend has it",
+                &["wait_for_result"],
+                "`wait_for_result` is not supported with a persistent queue configured with `storage`",
             );
         }
         if let Some(batch) = &self.batch {

@@ -16,14 +16,23 @@
 //! - Every item ends in exactly one place of the exporter's ledger: exported or dropped{reason}.
 //!
 //! The memory queue survives nothing: what it holds when the process is killed is lost, what it
-//! holds at a shutdown gets one attempt each.
+//! holds at a shutdown gets one attempt each. The queue on disk (`sending_queue.storage`, the module
+//! `durable`) acknowledges when the storage log has the batch, and loses nothing to either.
 
 mod admission;
+mod backlog;
+mod booking;
 mod config;
+mod drain;
+mod durable;
 mod gather;
 mod metrics;
+mod queueing;
+mod ranges;
+mod record;
 mod request;
 mod retry;
+mod sending;
 mod stage;
 mod status;
 #[cfg(test)]

@@ -32,6 +32,10 @@ impl Request {
         Self { signal, parts: vec![bytes], items, size, metadata: Arc::default(), order: 0 }
     }
 
+    pub(super) fn with_metadata(self, metadata: Arc<Metadata>) -> Self {
+        Self { metadata, ..self }
+    }
+
     pub(super) fn from_batch(batch: Batch) -> Self {
         let (signal, items, metadata) = (batch.signal(), batch.items(), Arc::clone(batch.metadata()));
         Self { metadata, ..Self::new(signal, batch.into_wire(), items) }

@@ -1,12 +1,16 @@
-//! What a queued batch is owed: its room until the outcome is known, and perhaps an answer.
+//! What a queued batch is owed: its room until the outcome is known, perhaps an answer, perhaps that
+//! its record on disk is released.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Request;
+use super::booking::Failure;
 use crate::batch::{Permit, Refusal};
+use crate::storage::Log;
 use crate::telemetry::UpDown;
 
 /// The stake of one batch in the requests that carry it. Dropped with the last of them.
@@ -17,6 +21,28 @@ pub(super) struct Ticket {
     units: i64,
     queue_size: UpDown,
     answer: Option<Mutex<Answer>>,
+    record: Option<Record>,
+}
+
+/// The batch's record in the storage log.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) log: Log,
+    pub(super) sequence: u64,
+    /// Its bytes are counted here while it is in memory.
+    pub(super) in_memory: Arc<AtomicUsize>,
+    pub(super) bytes: usize,
+    /// Something of it is not done with: it stays in the log.
+    pub(super) stays: AtomicBool,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.in_memory.fetch_sub(self.bytes, Ordering::AcqRel);
+        if !*self.stays.get_mut() {
+            self.log.release(self.sequence);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -26,10 +52,19 @@ struct Answer {
 }
 
 impl Ticket {
-    pub(super) fn new(permits: Vec<Permit>, units: usize, queue_size: UpDown) -> Self {
-        let units = i64::try_from(units).unwrap_or(i64::MAX);
+    /// The first of `permits` is in units of the queue's size.
+    pub(super) fn new(permits: Vec<Permit>, queue_size: UpDown) -> Self {
+        let units = permits.first().map_or(0, |permit| i64::try_from(permit.units()).unwrap_or(i64::MAX));
         queue_size.add(units);
-        Self { _permits: permits, units, queue_size, answer: None }
+        Self { _permits: permits, units, queue_size, answer: None, record: None }
+    }
+
+    /// The same for a batch that is on disk.
+    pub(super) fn of_record(permits: Vec<Permit>, queue_size: UpDown, record: Record) -> Self {
+        record.in_memory.fetch_add(record.bytes, Ordering::AcqRel);
+        let mut ticket = Self::new(permits, queue_size);
+        ticket.record = Some(record);
+        ticket
     }
 
     /// Asks for the outcome: `Ok` if every request that carried the batch was delivered, else the
@@ -40,7 +75,10 @@ impl Ticket {
         receiver
     }
 
-    fn fail(&self, refusal: &Refusal) {
+    fn fail(&self, refusal: &Refusal, stays: bool) {
+        if let Some(record) = self.record.as_ref().filter(|_| stays) {
+            record.stays.store(true, Ordering::Release);
+        }
         if let Some(answer) = &self.answer {
             answer.lock().refusal.get_or_insert_with(|| refusal.clone());
         }
@@ -80,16 +118,16 @@ impl Work {
     }
 
     /// The outcome is known.
-    pub(super) fn settle(mut self, result: &Result<(), Refusal>) {
+    pub(super) fn settle(mut self, result: Result<(), Failure>) {
         self.settled = true;
-        if let Err(refusal) = result {
-            self.fail(refusal);
+        if let Err(Failure { refusal, stays }) = result {
+            self.fail(&refusal, stays);
         }
     }
 
-    fn fail(&self, refusal: &Refusal) {
+    fn fail(&self, refusal: &Refusal, stays: bool) {
         for ticket in &self.tickets {
-            ticket.fail(refusal);
+            ticket.fail(refusal, stays);
         }
     }
 }
@@ -97,7 +135,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if !self.settled {
-            self.fail(&Refusal::retryable(None, "the gateway is shutting down"));
+            self.fail(&Refusal::retryable(None, "the gateway is shutting down"), true);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::edge::{Edge, Head};
@@ -91,6 +92,17 @@ pub struct GraphError {
 /// The processors of one pipeline, in order.
 type Chain = Vec<(ComponentId, Arc<dyn Processor>)>;
 
+/// What one processor knows of a trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The processor.
+    pub processor: String,
+    /// What it says: see [`Component::explain`].
+    pub account: serde_json::Value,
+}
+
 /// The longest that receivers may take of a shutdown.
 const RECEIVERS_SHARE: Duration = Duration::from_secs(5);
 
@@ -98,6 +110,8 @@ const RECEIVERS_SHARE: Duration = Duration::from_secs(5);
 pub struct Graph {
     extensions: Vec<(ComponentId, Arc<dyn Extension>)>,
     receivers: Vec<(ComponentId, Arc<dyn Receiver>)>,
+    /// The pipelines' ids.
+    pipelines: Vec<ComponentId>,
     /// Each pipeline's processors.
     processors: Vec<Chain>,
     exporters: Vec<(ComponentId, Arc<dyn Exporter>)>,
@@ -142,7 +156,22 @@ impl Graph {
         }
         let mut exporters: Vec<_> = exporters.into_iter().map(|((id, _), built)| (id, built.exporter)).collect();
         exporters.sort_by(|one, other| one.0.cmp(&other.0));
-        Ok(Self { extensions, receivers, processors, exporters })
+        let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.id.clone()).collect();
+        Ok(Self { extensions, receivers, pipelines, processors, exporters })
+    }
+
+    /// What the processors know of a trace, each that knows of traces.
+    #[must_use]
+    pub fn explain(&self, trace_id: &[u8; 16]) -> Vec<Account> {
+        let mut accounts = Vec::new();
+        for (pipeline, chain) in self.pipelines.iter().zip(&self.processors) {
+            for (id, processor) in chain {
+                let (pipeline, processor_id) = (pipeline.to_string(), id.to_string());
+                let account = processor.explain(trace_id);
+                accounts.extend(account.map(|account| Account { pipeline, processor: processor_id, account }));
+            }
+        }
+        accounts
     }
 
     /// Starts extensions, then exporters, then processors from last to first, then receivers.

@@ -5,12 +5,14 @@
 //! exporters; a receiver that feeds several pipelines does so through a fan-out too.
 
 mod edge;
+mod explain;
 mod fan_out;
 mod graph;
 
 pub use edge::Edge;
+pub use explain::{EXPLAIN_PATH, ExplainPage, parse_trace_id};
 pub use fan_out::FanOut;
-pub use graph::{ComponentKind, Graph, GraphError, Pipeline, Plan};
+pub use graph::{Account, ComponentKind, Graph, GraphError, Pipeline, Plan};
 
 #[cfg(test)]
 mod tests;

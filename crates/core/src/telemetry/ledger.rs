@@ -4,8 +4,9 @@
 //!
 //! - of a pipeline: `accepted + created = filtered + sampled_out + merged + dropped + held + emitted`,
 //!   where emitted is what was handed to its exporters;
-//! - of an exporter (one per signal): `accepted = exported + dropped + held`, where accepted is the
-//!   sum of what its pipelines emitted.
+//! - of an exporter (one per signal): `accepted + created = exported + dropped + held`, where accepted
+//!   is the sum of what its pipelines emitted, and created what a queue on disk held at the start. What
+//!   such a queue holds at the end stays held: it is created again in the next process.
 //!
 //! On :8888 they are `nyquist_ledger_items{account,signal,entry}` and
 //! `nyquist_ledger_dropped_items{account,signal,reason}`.
@@ -20,7 +21,7 @@ use crate::batch::{DropReason, Signal};
 pub enum Entry {
     /// Came in, and the sender was told so.
     Accepted,
-    /// Came into being here (a connector's or limiter's output).
+    /// Came into being here (a connector's or limiter's output), or was found on disk at the start.
     Created,
     /// Were removed on purpose by a filter.
     Filtered,

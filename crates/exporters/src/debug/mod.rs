@@ -30,6 +30,7 @@ pub fn factory() -> ExporterFactory {
 impl ExporterConfig for DebugConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
         let settings = Settings {
+            kind: "debug",
             queue: self.sending_queue.clone(),
             retry: RetryConfig { enabled: false, ..RetryConfig::default() },
             timeout: Duration::ZERO,
@@ -43,7 +44,7 @@ impl ExporterConfig for DebugConfig {
             to_stderr: self.output_paths.iter().any(|path| path == "stderr"),
             sampler: Sampler::new(self.sampling_initial, self.sampling_thereafter),
         };
-        Ok(Delivery::new(&context, settings, attempt))
+        Ok(Delivery::new(&context, settings, attempt)?)
     }
 }
 

@@ -43,6 +43,7 @@ impl ExporterConfig for OtlpConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
         let endpoint = GrpcEndpoint::parse(&self.endpoint).map_err(|error| BuildError::new(&["endpoint"], error))?;
         let settings = Settings {
+            kind: "otlp",
             queue: self.sending_queue.clone(),
             retry: self.retry_on_failure.clone(),
             timeout: self.timeout.0,
@@ -50,6 +51,6 @@ impl ExporterConfig for OtlpConfig {
             max_request_bytes: MAX_MERGED,
         };
         let attempt = GrpcAttempt::new(self, &endpoint, &context)?;
-        Ok(Delivery::new(&context, settings, attempt))
+        Ok(Delivery::new(&context, settings, attempt)?)
     }
 }

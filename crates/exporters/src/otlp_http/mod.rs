@@ -44,6 +44,7 @@ impl ExporterConfig for OtlpHttpConfig {
             })?
             .map_err(|error| BuildError::new(&[key], error))?;
         let settings = Settings {
+            kind: "otlp_http",
             queue: self.sending_queue.clone(),
             retry: self.retry_on_failure.clone(),
             timeout: self.timeout.0,
@@ -51,6 +52,6 @@ impl ExporterConfig for OtlpHttpConfig {
             max_request_bytes: MAX_MERGED,
         };
         let attempt = HttpAttempt::new(self, endpoint, &context)?;
-        Ok(Delivery::new(&context, settings, attempt))
+        Ok(Delivery::new(&context, settings, attempt)?)
     }
 }

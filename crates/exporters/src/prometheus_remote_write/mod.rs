@@ -115,6 +115,7 @@ impl ExporterConfig for RemoteWriteConfig {
             stats,
         };
         let settings = delivery::Settings {
+            kind: "prometheus_remote_write",
             queue: self.pipelined_queue(context.batching.as_ref()),
             // Shards retry and watch the time, each for its own request.
             retry: delivery::RetryConfig { enabled: false, ..Default::default() },
@@ -122,7 +123,7 @@ impl ExporterConfig for RemoteWriteConfig {
             endpoint: http.endpoint,
             max_request_bytes: MAX_MERGED,
         };
-        Ok(Arc::new(RemoteWrite { delivery: Delivery::new(&context, settings, pipeline), shards }))
+        Ok(Arc::new(RemoteWrite { delivery: Delivery::new(&context, settings, pipeline)?, shards }))
     }
 }
 
@@ -171,6 +172,8 @@ impl Component for RemoteWrite {
     }
 
     async fn shutdown(&self, deadline: Instant) {
+        // First, so that what shards give up on stays in a queue on disk.
+        self.delivery.begin_shutdown();
         self.shards.drain();
         self.delivery.shutdown(deadline).await;
         self.shards.close().await;

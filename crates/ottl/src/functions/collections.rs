@@ -27,7 +27,7 @@ pub(super) fn index(target: &Value<'_>, wanted: &Value<'_>) -> Result<Value<'sta
     let found = match target {
         Value::Text(text) => {
             let wanted = super::text::of(wanted)?;
-            if wanted.is_empty() { Some(0) } else { text.windows(wanted.len()).position(|window| window == wanted) }
+            memchr::memmem::find(text, wanted)
         }
         Value::List(list) => list.iter().position(|value| compare(CompareOp::Equal, &value, wanted)),
         other => return Err(EvalError::new("a text or a list is expected", other)),

@@ -9,6 +9,10 @@ use crate::value::{List, Value};
 
 /// The longest text that a converter makes.
 const MAX_MADE: usize = 1 << 20;
+/// The most parts that a text is split into.
+const MAX_PARTS: usize = 1 << 16;
+/// The most characters that may be trimmed away.
+const MAX_TRIMMED: usize = 64;
 
 /// The text that `value` is.
 #[inline]
@@ -71,24 +75,28 @@ pub(super) fn split<'v>(value: Value<'v>, delimiter: &Value<'_>) -> Result<Value
     let (text, delimiter) = (owned(value)?, of(delimiter)?);
     let mut parts = Vec::new();
     let mut start = 0;
-    if delimiter.is_empty() {
-        // Character by character.
-        while start < text.len() {
-            let width =
-                text.get(start + 1..).unwrap_or_default().iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
-            parts.push(piece(&text, start..start + 1 + width));
-            start += 1 + width;
+    while let Some(end) = end_of_part(&text, start, delimiter) {
+        parts.push(piece(&text, start..end));
+        start = end + delimiter.len();
+        if parts.len() == MAX_PARTS {
+            return Err(EvalError::plain("the text has more than 65536 parts"));
         }
-        return Ok(Value::List(List::Made(parts)));
     }
-    while let Some(found) =
-        text.get(start..).and_then(|rest| rest.windows(delimiter.len()).position(|window| window == delimiter))
-    {
-        parts.push(piece(&text, start..start + found));
-        start += found + delimiter.len();
+    if !delimiter.is_empty() {
+        parts.push(piece(&text, start..text.len()));
     }
-    parts.push(piece(&text, start..text.len()));
     Ok(Value::List(List::Made(parts)))
+}
+
+/// Where the part that begins at `start` ends, if a delimiter follows; with an empty one, after a
+/// character.
+fn end_of_part(text: &[u8], start: usize, delimiter: &[u8]) -> Option<usize> {
+    let rest = text.get(start..)?;
+    if delimiter.is_empty() {
+        let (_, after) = rest.split_first()?;
+        return Some(start + 1 + after.iter().take_while(|byte| **byte & 0xc0 == 0x80).count());
+    }
+    memchr::memmem::find(rest, delimiter).map(|found| start + found)
 }
 
 fn piece<'v>(text: &Cow<'v, [u8]>, range: Range<usize>) -> Value<'v> {
@@ -120,6 +128,9 @@ pub(super) fn trim<'v>(value: Value<'v>, characters: &Value<'_>) -> Result<Value
         Value::Nil => vec![' '],
         other => String::from_utf8_lossy(of(other)?).chars().collect(),
     };
+    if cut.len() > MAX_TRIMMED {
+        return Err(EvalError::plain("at most 64 different characters are trimmed away"));
+    }
     let Ok(whole) = std::str::from_utf8(&text) else {
         return Err(EvalError::plain("the text is not UTF-8"));
     };

@@ -3,7 +3,7 @@
 mod fields;
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use nyquist_core::wire::{Field as WireField, Fields, SpanFields, SpanView, Value as Wire};
 
@@ -12,13 +12,13 @@ pub use fields::{SPAN, SPAN_EVENT, TraceField};
 use crate::context::Context;
 use crate::value::{Map, Value, len_fields};
 
-/// A span, or one of its events, with what it stands in.
+/// A span, with what it stands in.
 #[derive(Debug)]
 pub struct SpanContext<'a> {
     span: &'a [u8],
     resource_spans: &'a [u8],
     scope_spans: &'a [u8],
-    event: Option<(&'a [u8], usize)>,
+    budget: Option<&'a Cell<usize>>,
     /// One scan finds them all, once one is asked for.
     fields: OnceCell<SpanFields<'a>>,
 }
@@ -28,30 +28,89 @@ impl<'a> SpanContext<'a> {
     /// are not spans are enough: pass them without, as each look at the resource scans all.
     #[must_use]
     pub fn new(span: &'a [u8], resource_spans: &'a [u8], scope_spans: &'a [u8]) -> Self {
-        Self { span, resource_spans, scope_spans, event: None, fields: OnceCell::new() }
+        Self { span, resource_spans, scope_spans, budget: None, fields: OnceCell::new() }
     }
 
-    /// The contexts of the span's events.
-    pub fn events(&self) -> impl Iterator<Item = SpanContext<'a>> {
+    /// The same, reading at most `budget` bytes, which contexts may share: each look at a resource or
+    /// at attributes takes their size from it. Once it is used up, conditions that read end with an
+    /// error.
+    #[must_use]
+    pub fn with_budget(self, budget: &'a Cell<usize>) -> Self {
+        Self { budget: Some(budget), ..self }
+    }
+
+    /// The span's events.
+    pub fn events(&self) -> impl Iterator<Item = EventContext<'_, 'a>> {
         const EVENTS: u32 = 11;
-        len_fields(self.span, EVENTS).enumerate().map(|(index, event)| SpanContext {
-            event: Some((event, index)),
-            fields: self.fields.clone(),
-            ..*self
-        })
+        len_fields(self.span, EVENTS).enumerate().map(move |(index, event)| EventContext { span: self, event, index })
     }
 
     fn fields(&self) -> &SpanFields<'a> {
         self.fields.get_or_init(|| SpanView::new(self.span).fields())
     }
+}
 
-    fn event(&self) -> &'a [u8] {
-        self.event.map_or(&[], |(event, _)| event)
+/// One event of a span.
+#[derive(Debug)]
+pub struct EventContext<'s, 'a> {
+    span: &'s SpanContext<'a>,
+    event: &'a [u8],
+    index: usize,
+}
+
+impl Context for EventContext<'_, '_> {
+    type Field = TraceField;
+
+    #[inline]
+    fn get(&self, field: TraceField) -> Value<'_> {
+        match field {
+            TraceField::EventName => text(self.event, 2),
+            TraceField::EventAttributes => Value::Map(Map::Wire { message: self.event, number: 3 }),
+            TraceField::EventUnixNano => Value::Int(fixed64(self.event, 1)),
+            TraceField::EventTime => Value::Time(fixed64(self.event, 1)),
+            TraceField::EventDroppedAttributes => count(self.event, 4),
+            TraceField::EventIndex => Value::Int(i64::try_from(self.index).unwrap_or(i64::MAX)),
+            field => self.span.get(field),
+        }
+    }
+
+    fn cost(&self, field: TraceField) -> usize {
+        match field {
+            TraceField::EventName
+            | TraceField::EventUnixNano
+            | TraceField::EventTime
+            | TraceField::EventDroppedAttributes => self.event.len(),
+            field => self.span.cost(field),
+        }
+    }
+
+    fn spend(&self, bytes: usize) -> bool {
+        self.span.spend(bytes)
     }
 }
 
 impl Context for SpanContext<'_> {
     type Field = TraceField;
+
+    fn cost(&self, field: TraceField) -> usize {
+        match field {
+            TraceField::DroppedAttributes | TraceField::DroppedEvents | TraceField::DroppedLinks => self.span.len(),
+            TraceField::ResourceDroppedAttributes | TraceField::ResourceSchemaUrl => self.resource_spans.len(),
+            TraceField::ScopeName
+            | TraceField::ScopeVersion
+            | TraceField::ScopeDroppedAttributes
+            | TraceField::ScopeSchemaUrl => self.scope_spans.len(),
+            // The first look finds them all, or it takes no time.
+            _ => 0,
+        }
+    }
+
+    fn spend(&self, bytes: usize) -> bool {
+        let Some(budget) = self.budget else { return true };
+        let left = budget.get().checked_sub(bytes);
+        budget.set(left.unwrap_or(0));
+        left.is_some()
+    }
 
     #[inline]
     fn get(&self, field: TraceField) -> Value<'_> {
@@ -95,14 +154,13 @@ impl Context for SpanContext<'_> {
             }
             TraceField::ScopeDroppedAttributes => nested_count(self.scope_spans, SCOPE, 4),
             TraceField::ScopeSchemaUrl => text(self.scope_spans, 3),
-            TraceField::EventName => text(self.event(), 2),
-            TraceField::EventAttributes => Value::Map(Map::Wire { message: self.event(), number: 3 }),
-            TraceField::EventUnixNano => Value::Int(fixed64(self.event(), 1)),
-            TraceField::EventTime => Value::Time(fixed64(self.event(), 1)),
-            TraceField::EventDroppedAttributes => count(self.event(), 4),
-            TraceField::EventIndex => {
-                Value::Int(self.event.and_then(|(_, index)| i64::try_from(index).ok()).unwrap_or(0))
-            }
+            // Of no event.
+            TraceField::EventName
+            | TraceField::EventAttributes
+            | TraceField::EventUnixNano
+            | TraceField::EventTime
+            | TraceField::EventDroppedAttributes
+            | TraceField::EventIndex => Value::Nil,
         }
     }
 }

@@ -7,13 +7,16 @@
 //! Memory is bounded by a byte budget: near its limit the oldest traces are decided early, by the
 //! same rules, and at the limit requests are refused, so nothing is lost silently.
 //!
-//! [`sampler`] is all of that without tasks, driven by explicit times.
+//! [`sampler`] is all of that without tasks, driven by explicit times; [`replay`] runs recorded requests
+//! through it, and [`explain`] tells what became of a trace.
 
 mod budget;
 mod buffer;
 pub mod config;
 mod evidence;
+pub mod explain;
 mod metrics;
+pub mod replay;
 mod request;
 mod rules;
 pub mod sampler;
@@ -137,6 +140,11 @@ impl Component for TailSampling {
             tasks.push(host.runtimes.spawn(worker.run(self.stop.subscribe())));
         }
         Ok(())
+    }
+
+    fn explain(&self, trace_id: &[u8; 16]) -> Option<serde_json::Value> {
+        let explanation = self.sampler.explain(trace_id, self.clock.now());
+        serde_json::to_value(explanation.dated(self.clock.unix_nanos())).ok()
     }
 
     async fn shutdown(&self, deadline: Instant) {

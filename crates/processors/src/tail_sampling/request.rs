@@ -157,6 +157,7 @@ impl Request {
     /// Reads `message`, an `ExportTraceServiceRequest`, for `shards` shards.
     pub(super) fn read(&mut self, message: &[u8], plan: &Plan, hash: &IdHash) {
         self.clear(hash.shards as usize);
+        self.around.begin(message.len());
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
             if let Field { number: 1, value: Value::Len(resource_spans) } = field {

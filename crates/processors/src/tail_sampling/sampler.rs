@@ -12,8 +12,8 @@ use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 
 use super::budget::{self, Budget, Charge, Reservation};
-use super::buffer::{Arrival, Settings, Shard};
-use super::config::{Compat, StressConfig, TailSamplingConfig};
+use super::buffer::{Arrival, DecisionLog, Settings, Shard};
+use super::config::{Compat, LOG_SHARE, StressConfig, TailSamplingConfig};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
@@ -42,6 +42,8 @@ const GIANT_PART: usize = 64;
 const MIN_GIANT: usize = 64 << 10;
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Past decisions that can be asked for, if `decision_log` does not say.
+const LOGGED_DECISIONS: usize = 1 << 14;
 /// Runs per shard that are kept allocated from request to request.
 const KEEP_RUNS: usize = 4096;
 
@@ -52,8 +54,8 @@ thread_local! {
 /// Undecided traces, and what decides them.
 #[derive(Debug)]
 pub struct Sampler {
-    settings: Settings,
-    shards: Vec<Mutex<Shard>>,
+    pub(super) settings: Settings,
+    pub(super) shards: Vec<Mutex<Shard>>,
     budget: Arc<Budget>,
     /// Undecided traces.
     pending: AtomicUsize,
@@ -177,6 +179,10 @@ impl Sampler {
             block_size,
             sampled_cache: per_shard(sampled_cache),
             non_sampled_cache: per_shard(non_sampled_cache),
+            decision_log: match config.decision_log.size {
+                Some(size) => per_shard(size).min(limit / LOG_SHARE as usize / DecisionLog::BYTES_EACH / shards),
+                None => LOGGED_DECISIONS.min(limit / 16 / DecisionLog::BYTES_EACH) / shards,
+            },
             // A hint may not cost more than a sixteenth of the budget.
             expected_traces: expected.min(limit / 16 / 16) / shards,
             rules,
@@ -513,7 +519,7 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
 use super::sampler::{Outgoing, Sampler};
 
 /// How often due traces are looked for: the precision of `decision_wait`.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 /// Kept traces leave at least every so many ticks; sooner if there is a full batch.
 const TICKS_PER_FLUSH: u32 = 2;
 /// Traces that are decided under one lock.

@@ -188,19 +188,25 @@ impl Lane {
     }
 
     /// The message, how many items it holds, and how many were taken out of it.
-    fn check(&self, mut bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
-        let checked = wire::check(self.signal, &bytes).map_err(|error| {
+    fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
+        checked(self.signal, bytes).map_err(|error| {
             self.failed.inc();
             Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}"))
-        })?;
-        if checked.split_values {
-            bytes = wire::join_split_values(self.signal, &bytes);
-        }
-        if checked.invalid_ids > 0 {
-            (bytes, _) = wire::without_invalid_ids(&bytes);
-        }
-        Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
+        })
     }
+}
+
+/// The ingress check: the message as pipelines take it, how many items it holds, and how many were
+/// taken out of it.
+pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<(Bytes, usize, usize), wire::CheckError> {
+    let checked = wire::check(signal, &bytes)?;
+    if checked.split_values {
+        bytes = wire::join_split_values(signal, &bytes);
+    }
+    if checked.invalid_ids > 0 {
+        (bytes, _) = wire::without_invalid_ids(&bytes);
+    }
+    Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
 }
 
 /// Runs `future` to its end, even if the caller's own future is dropped meanwhile. `None` if it

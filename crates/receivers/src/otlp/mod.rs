@@ -9,6 +9,7 @@ mod grpc;
 mod http;
 mod intake;
 mod json;
+pub mod recorded;
 
 #[cfg(test)]
 mod tests;

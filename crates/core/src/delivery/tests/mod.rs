@@ -1,5 +1,6 @@
 mod batching;
 mod config;
+mod durable;
 mod model;
 mod queue;
 mod retry;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use super::{Attempt, Delivery, Outcome, QueueConfig, Request, RetryConfig, Settings};
 use crate::batch::{Batch, Code, Signal};
 use crate::clock::SystemClock;
-use crate::component::{Component, ExporterContext, Extensions, Host};
+use crate::component::{BuildError, Component, ExporterContext, Extensions, Host};
 use crate::config::ComponentId;
 use crate::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
 use crate::runtime::Runtimes;
@@ -106,30 +107,56 @@ struct Rig {
 
 impl Rig {
     async fn start(backend: &Arc<Backend>, queue: QueueConfig, retry: RetryConfig) -> Self {
+        Self::start_with(backend, queue, retry, &Extensions::default(), None).await
+    }
+
+    async fn start_with(
+        backend: &Arc<Backend>,
+        queue: QueueConfig,
+        retry: RetryConfig,
+        extensions: &Extensions,
+        memory: Option<usize>,
+    ) -> Self {
+        let rig = Self::build(backend, queue, retry, extensions, memory).unwrap();
+        let (fatal, _) = mpsc::unbounded_channel();
+        let clock = Arc::new(SystemClock::default());
+        let telemetry = Arc::clone(&rig.telemetry);
+        rig.delivery.start(&Host { runtimes: Runtimes::current(), clock, telemetry, fatal }).await.unwrap();
+        rig
+    }
+
+    fn build(
+        backend: &Arc<Backend>,
+        queue: QueueConfig,
+        retry: RetryConfig,
+        extensions: &Extensions,
+        memory: Option<usize>,
+    ) -> Result<Self, BuildError> {
         let telemetry = Telemetry::new();
         let ledger = Ledger::new(&telemetry, "exporter/otlp", Signal::Traces);
-        let clock = Arc::new(SystemClock::default());
         let context = ExporterContext {
             id: ComponentId::of("otlp"),
             signal: Signal::Traces,
             ledger: ledger.clone(),
             batching: None,
-            extensions: &Extensions::default(),
+            extensions,
             telemetry: Arc::clone(&telemetry),
-            clock: clock.clone(),
+            clock: Arc::new(SystemClock::default()),
         };
         let settings = Settings {
+            kind: "otlp",
             queue,
             retry,
             timeout: Duration::from_secs(5),
             endpoint: "backend:4317".to_owned(),
             max_request_bytes: 4 << 20,
         };
-        let delivery = Delivery::new(&context, settings, ToBackend(Arc::clone(backend)));
-        let (fatal, _) = mpsc::unbounded_channel();
-        let host = Host { runtimes: Runtimes::current(), clock, telemetry: Arc::clone(&telemetry), fatal };
-        delivery.start(&host).await.unwrap();
-        Self { delivery, ledger, telemetry }
+        let attempt = ToBackend(Arc::clone(backend));
+        let delivery = match memory {
+            Some(memory) => Delivery::with_memory(&context, settings, attempt, memory)?,
+            None => Delivery::new(&context, settings, attempt)?,
+        };
+        Ok(Self { delivery, ledger, telemetry })
     }
 
     fn metric(&self, line_start: &str) -> f64 {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod durable;
 mod mapping;
 mod prompb;
 mod protocol;

@@ -1,5 +1,5 @@
 //! The cases of the protocol (P3 to P6, P10, P13), against a receiver in this process. P1, P2, P7 to
-//! P9 are about remote write 2.0, P12 about a queue on disk.
+//! P9 are about remote write 2.0, P12 (a queue on disk) is in `durable`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,14 +18,19 @@ use super::receiver::Receiver;
 use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::testing::*;
 
-struct Running {
+pub(super) struct Running {
     exporter: Arc<dyn Exporter>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     telemetry: Arc<Telemetry>,
 }
 
 /// The exporter with `config` (YAML in braces, without the endpoint) in front of `receiver`.
 async fn start(receiver: &Receiver, config: &str) -> Running {
+    start_with(receiver, config, &Extensions::default()).await
+}
+
+/// The same with `extensions`.
+pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &Extensions) -> Running {
     let mut config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
     config.endpoint = format!("http://{}/api/v1/write", receiver.address);
     config.target_info.enabled = false;
@@ -36,7 +41,7 @@ async fn start(receiver: &Receiver, config: &str) -> Running {
         signal: Signal::Metrics,
         ledger: ledger.clone(),
         batching: None,
-        extensions: &Extensions::default(),
+        extensions,
         telemetry: Arc::clone(&telemetry),
         clock: Arc::new(SystemClock::default()),
     };
@@ -52,11 +57,11 @@ async fn start(receiver: &Receiver, config: &str) -> Running {
 }
 
 impl Running {
-    async fn push(&self, data: MetricsData) {
+    pub(super) async fn push(&self, data: MetricsData) {
         self.exporter.consume(Batch::from_metrics(data)).await.unwrap();
     }
 
-    async fn shut_down(&self, within: Duration) {
+    pub(super) async fn shut_down(&self, within: Duration) {
         self.exporter.shutdown(Instant::now() + within).await;
     }
 
@@ -74,7 +79,7 @@ impl Running {
     }
 }
 
-fn one(value: f64, at: i64) -> MetricsData {
+pub(super) fn one(value: f64, at: i64) -> MetricsData {
     push(vec![gauge("x", "", vec![number(value, at, &[])])])
 }
 

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
+use super::ballot::Ballot;
 use super::cache::Past;
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
-use crate::tail_sampling::rules::verdict::Verdict;
+use crate::tail_sampling::rules::verdict::{Verdict, Vote};
 use crate::tail_sampling::tally::Trigger;
 
 /// Traces that one call decides early, at most.
@@ -36,13 +37,31 @@ struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     due: Vec<Due>,
-    verdicts: Vec<(Due, Verdict)>,
+    verdicts: Vec<(Due, Judged)>,
+    votes: Vec<Vote>,
 }
 
 impl Scratch {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.due.capacity() * size_of::<Due>() + self.verdicts.capacity() * size_of::<(Due, Verdict)>()
+        self.due.capacity() * size_of::<Due>()
+            + self.verdicts.capacity() * size_of::<(Due, Judged)>()
+            + self.votes.capacity() * size_of::<Vote>()
+    }
+}
+
+/// A verdict and the votes behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    /// Empty if the log of decisions is off.
+    pub(super) ballot: Ballot,
+}
+
+impl Judged {
+    /// A verdict on which nobody voted.
+    pub(super) fn unasked(verdict: Verdict) -> Self {
+        Self { verdict, ballot: Ballot::EMPTY }
     }
 }
 
@@ -225,8 +244,8 @@ impl Shard {
 
     /// Decides an undecided trace before its time.
     pub(super) fn decide_now(&mut self, slot: u32, trigger: Trigger, now: u64) {
-        let verdict = self.judge(slot, now);
-        self.apply(slot, trigger, verdict, now);
+        let judged = self.judge(slot, now);
+        self.apply(slot, trigger, judged, now);
     }
 
     /// Decides a trace that has just grown beyond the limit: rules decide as always; the
@@ -236,6 +255,8 @@ impl Shard {
         if self.settings.rules.ordered || self.settings.rules.dry_run.is_some() {
             self.decide_now(slot, Trigger::Size, now);
         } else {
+            let judged = Judged::unasked(Verdict::NONE);
+            self.remember(slot, Trigger::Size, judged, now);
             self.drop_trace(slot, NO_REASON, now);
         }
     }
@@ -255,27 +276,44 @@ impl Shard {
             verdicts.push((due, self.judge(due.slot, now)));
         }
         self.tally.judging += begin.elapsed();
-        for (due, verdict) in verdicts.drain(..) {
+        for (due, judged) in verdicts.drain(..) {
             if due.trigger != Trigger::Shutdown {
                 self.tally.delays.push(f64::from(due.late_by) / 1e3);
                 self.tally.count_root(self.traces.get(due.slot).is_some_and(|trace| trace.marks.has_root()));
             }
-            self.apply(due.slot, due.trigger, verdict, now);
+            self.apply(due.slot, due.trigger, judged, now);
         }
         self.scratch.verdicts = verdicts;
     }
 
-    fn judge(&mut self, slot: u32, now: u64) -> Verdict {
-        match self.traces.get(slot) {
+    fn judge(&mut self, slot: u32, now: u64) -> Judged {
+        if self.settings.rules.span_ingest {
             // They were asked as its spans came.
-            Some(_) if self.settings.rules.span_ingest => self.settings.rules.nothing_matched(),
-            Some(trace) => self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes),
-            None => Verdict::NONE,
+            return Judged::unasked(self.settings.rules.nothing_matched());
         }
+        self.ask(slot, now)
     }
 
-    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, verdict: Verdict, now: u64) {
+    /// Asks policies or rules about what is known of a trace.
+    pub(super) fn ask(&mut self, slot: u32, now: u64) -> Judged {
+        let Some(trace) = self.traces.get(slot) else {
+            return Judged::unasked(Verdict::NONE);
+        };
+        let (facts, rules) = (trace.facts(&self.extras), &self.settings.rules);
+        // Before the decision, which spends from limits.
+        let ballot = if self.decisions.is_off() {
+            Ballot::EMPTY
+        } else {
+            rules.explain_into(&facts, now, &mut self.scratch.votes);
+            Ballot::of(&self.scratch.votes, rules.randomness(&facts))
+        };
+        Judged { verdict: rules.decide(&facts, now, &mut self.tally.votes), ballot }
+    }
+
+    pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {
+        let verdict = judged.verdict;
         self.count(trigger, verdict);
+        self.remember(slot, trigger, judged, now);
         let reason = verdict.reason.unwrap_or(NO_REASON);
         if !verdict.keeps() {
             self.drop_trace(slot, reason, now);

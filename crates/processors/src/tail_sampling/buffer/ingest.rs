@@ -36,12 +36,12 @@ impl Shard {
         batches.known.clear();
         for (slot, generation) in batches.slots.drain(..) {
             let pending = |trace: &&Trace| trace.state == State::Pending && trace.generation == generation;
-            let Some(trace) = self.traces.get(slot).filter(pending) else {
+            if self.traces.get(slot).filter(pending).is_none() {
                 continue;
-            };
-            let verdict = self.settings.rules.decide(&trace.facts(&self.extras), now, &mut self.tally.votes);
-            if verdict.decision != Decision::NotSampled {
-                self.apply(slot, Trigger::Ingest, verdict, now);
+            }
+            let judged = self.ask(slot, now);
+            if judged.verdict.decision != Decision::NotSampled {
+                self.apply(slot, Trigger::Ingest, judged, now);
             }
         }
         self.batches = batches;

@@ -6,9 +6,11 @@
 //! leaves behind is never read again: blocks are freed in order, once no trace begins in the first.
 
 mod assemble;
+mod ballot;
 mod cache;
 mod extras;
 mod decide;
+mod decisions;
 mod fifo;
 mod headers;
 mod index;
@@ -24,4 +26,6 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
     cache::DecisionCache::bytes_for(entries)
 }
 
+pub(super) use ballot::MAX_VOTES;
+pub(super) use decisions::{DecisionLog, Record};
 pub(super) use shard::{Arrival, Settings, Shard};

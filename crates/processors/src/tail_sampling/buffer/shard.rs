@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
+use super::decisions::DecisionLog;
 use super::extras::TraceExtras;
 use super::fifo::Fifo;
 use super::headers::{self, Headers};
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     /// Ids per shard.
     pub(crate) sampled_cache: usize,
     pub(crate) non_sampled_cache: usize,
+    /// Past decisions per shard that can be asked for.
+    pub(crate) decision_log: usize,
     /// Traces per shard that tables have room for from the start.
     pub(crate) expected_traces: usize,
 }
@@ -87,6 +90,7 @@ pub(crate) struct Shard {
     pub(super) kept_count: usize,
     pub(super) sampled: DecisionCache,
     pub(super) not_sampled: DecisionCache,
+    pub(crate) decisions: DecisionLog,
     /// Bytes in the log that belong to traces in the buffer.
     pub(super) live_bytes: u64,
     pub(super) tally: Tally,
@@ -119,6 +123,7 @@ impl Shard {
             kept_count: 0,
             sampled: DecisionCache::new(settings.sampled_cache),
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
+            decisions: DecisionLog::new(settings.decision_log),
             live_bytes: 0,
             tally: Tally::new(settings.rules.names.len()),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
@@ -142,6 +147,7 @@ impl Shard {
             + self.assembly.bytes()
             + self.scratch.bytes()
             + self.header_ids.capacity() * size_of::<u32>()
+            + self.decisions.bytes()
     }
 
     /// Bytes of what traces take beside their records: slots, index and timers.
@@ -188,6 +194,23 @@ impl Shard {
     /// How many traces are undecided.
     pub(crate) fn pending(&self) -> usize {
         self.traces.used() - self.kept_count
+    }
+
+    /// The trace `id`, if it is not decided yet.
+    pub(crate) fn undecided(&self, id: &[u8; 16], tag: u32) -> Option<&Trace> {
+        let slot = self.index.find(tag, |slot| self.traces.get(slot).is_some_and(|trace| trace.id == *id))?;
+        self.traces.get(slot).filter(|trace| trace.state == State::Pending)
+    }
+
+    /// What is remembered for late spans of the trace `id`: whether they are kept, and the reason.
+    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, u16)> {
+        let sampled = self.sampled.get(tag, id).map(|past| (true, past.reason));
+        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.reason)))
+    }
+
+    /// Is this reason a late span that was an error?
+    pub(crate) fn is_late_error(reason: u16) -> bool {
+        reason == LATE_ERROR
     }
 
     /// What has been counted since the last call.
@@ -315,6 +338,7 @@ impl Shard {
         let kept = self.settings.randomness.of(&run.id, given) >= self.settings.stress_threshold;
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
+        self.remember_stress(run, given, decision, now);
         if kept {
             return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
         }

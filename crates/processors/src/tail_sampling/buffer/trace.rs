@@ -30,7 +30,7 @@ pub(super) const STRESS: u16 = u16::MAX - 2;
 
 /// What is known of a trace.
 #[derive(Debug, Clone)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     pub(super) id: [u8; 16],
     pub(super) bits: Bits,
     /// The earliest start that is set; `u64::MAX` if none is.
@@ -40,12 +40,12 @@ pub(super) struct Trace {
     /// When its first span came.
     pub(super) arrival: Millis,
     /// Bytes of spans. (No trace is undecided that has more than fit.)
-    pub(super) bytes: u32,
+    pub(crate) bytes: u32,
     /// When its last span came, in milliseconds after the first.
     pub(super) last_seen: u32,
     /// Bytes in the log, in units of 8.
     pub(super) units: u32,
-    pub(super) spans: u32,
+    pub(crate) spans: u32,
     pub(super) first: Addr,
     pub(super) last: Addr,
     /// The number of this trace: tells a stale reference to the slot from a good one.
@@ -55,12 +55,12 @@ pub(super) struct Trace {
     /// Why it is kept, as an index into the rule set's reasons, or one of the constants above.
     pub(super) reason: u16,
     pub(super) state: State,
-    pub(super) marks: Marks,
+    pub(crate) marks: Marks,
 }
 
 /// What decided a trace, and two facts about it, in one byte.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Marks(u8);
+pub(crate) struct Marks(u8);
 
 impl Marks {
     const HAS_ROOT: u8 = 0x80;
@@ -92,7 +92,7 @@ impl Marks {
         self.0 |= Self::HAS_ROOT;
     }
 
-    pub(super) fn has_root(self) -> bool {
+    pub(crate) fn has_root(self) -> bool {
         self.0 & Self::HAS_ROOT != 0
     }
 
@@ -134,6 +134,11 @@ impl Trace {
     /// When its last span came.
     pub(super) fn last_arrival(&self) -> Millis {
         self.arrival.after(self.last_seen)
+    }
+
+    /// Nanoseconds since its first span came, to the millisecond.
+    pub(crate) fn waited(&self, now: u64) -> u64 {
+        u64::from(self.arrival.late_by(Millis::of(now)).unwrap_or_default()) * 1_000_000
     }
 
     /// Seconds since its first span came; `now` is in nanoseconds.

@@ -27,7 +27,7 @@ pub use rules::{
 pub use stress::StressConfig;
 
 use super::budget;
-use super::buffer::cache_bytes;
+use super::buffer::{DecisionLog, cache_bytes};
 use super::rules::compile;
 
 /// The `tail_sampling` section.
@@ -57,6 +57,8 @@ pub struct TailSamplingConfig {
     pub expected_new_traces_per_sec: u64,
     /// How many past decisions are remembered for late spans.
     pub decision_cache: DecisionCacheConfig,
+    /// How many past decisions `nyquist explain` can tell of.
+    pub decision_log: DecisionLogConfig,
     /// Stop asking policies after the first vote to sample (false).
     pub sample_on_first_match: bool,
     /// Discard undecided traces on shutdown, instead of deciding them on what has arrived (false).
@@ -108,6 +110,7 @@ impl Default for TailSamplingConfig {
             block_on_overflow: false,
             expected_new_traces_per_sec: 0,
             decision_cache: DecisionCacheConfig::default(),
+            decision_log: DecisionLogConfig::default(),
             sample_on_first_match: false,
             drop_pending_traces_on_shutdown: false,
             maximum_trace_size_bytes: None,
@@ -164,6 +167,14 @@ impl DecisionCacheConfig {
     }
 }
 
+/// How many past decisions can be asked for.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct DecisionLogConfig {
+    /// Unset: 16,384, or as many as fit into a sixteenth of the memory limit; 0: none.
+    pub size: Option<u64>,
+}
+
 /// Which spans of a kept trace carry the attributes that say why it was kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -196,6 +207,9 @@ const MIN_SHARD: u64 = 1 << 20;
 const MAX_MEMORY_PERCENTAGE: u32 = 90;
 /// Timers count milliseconds in 32 bits.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+pub(super) const MAX_LOG: u64 = 1 << 20;
+/// The log of decisions takes at most this part of the byte budget.
+pub(super) const LOG_SHARE: u64 = 4;
 /// Below this a shard would have no room for a handful of requests.
 pub(super) const MIN_MEMORY_MIB: u64 = 4;
 /// What the addresses of one shard can span, with some room for requests in flight.
@@ -286,6 +300,16 @@ impl TailSamplingConfig {
         }
         if let Some(stress) = &self.stress {
             stress.check(&mut problems);
+        }
+        if let Some(size) = self.decision_log.size.filter(|&size| size > MAX_LOG) {
+            problems.add(&["decision_log", "size"], format!("{size} is too large: at most {MAX_LOG}"));
+        } else if let Some(size) = self.decision_log.size
+            && let most = (self.memory_limit_mib << 20) / LOG_SHARE / DecisionLog::BYTES_EACH as u64
+            && self.memory_limit_mib != 0
+            && size > most
+        {
+            let message = format!("{size} take more than a quarter of memory_limit_mib: at most {most}");
+            problems.add(&["decision_log", "size"], message);
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");

@@ -163,7 +163,10 @@ pub(crate) struct DryRun {
 }
 
 impl DryRun {
+    /// The reasons of a dry run, added to the `reasons` of decisions. All traces are kept, so none of
+    /// them changes a threshold.
     fn of(reasons: &mut Vec<Reason>, names: usize, judge: &Judge) -> Self {
+        const EVERYTHING: Odds = Odds::Threshold(0);
         let record = |attributes: &mut Vec<u8>, decision: Decision| {
             put_attribute(attributes, "nyquist.sampling.dry_run", AttributeValue::Text(decision.name()));
         };
@@ -172,14 +175,15 @@ impl DryRun {
             let mut attributes = reason.attributes.clone();
             let against = if judge.is_drop(reason.name) { Decision::Dropped } else { Decision::NotSampled };
             record(&mut attributes, against);
-            twins.push(Reason { name: reason.name, attributes, odds: reason.odds });
+            twins.push(Reason { name: reason.name, attributes, odds: EVERYTHING });
             record(&mut reason.attributes, Decision::Sampled);
+            reason.odds = EVERYTHING;
         }
         let mut attributes = Vec::new();
         record(&mut attributes, Decision::NotSampled);
         let against = reasons.len() as u16;
         reasons.extend(twins);
-        reasons.push(Reason { name: names, attributes, odds: Odds::Unknown });
+        reasons.push(Reason { name: names, attributes, odds: EVERYTHING });
         Self { against, unmatched: (reasons.len() - 1) as u16 }
     }
 
@@ -197,11 +201,25 @@ impl DryRun {
 }
 
 impl RuleSet {
-    /// How each policy or rule votes on a trace, in the order in which they are asked. Changes
-    /// nothing: no tokens are taken, no vote is counted. `now` as for [`RuleSet::decide`].
-    #[allow(dead_code, reason = "asked by what explains decisions, not by the sampler")]
+    /// Puts into `votes` how each policy or rule votes on a trace, in the order in which they are
+    /// asked. Changes nothing: no tokens are taken, no vote is counted. `now` as for
+    /// [`RuleSet::decide`].
+    pub(crate) fn explain_into(&self, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
+        votes.clear();
+        self.judge.explain(facts, now, votes);
+    }
+
+    /// [`RuleSet::explain_into`] a list of its own.
+    #[cfg(test)]
     pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
-        self.judge.explain(facts, now)
+        let mut votes = Vec::new();
+        self.explain_into(facts, now, &mut votes);
+        votes
+    }
+
+    /// The randomness of a trace, where rates go by it: with `rules`.
+    pub(crate) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
+        self.judge.randomness(facts)
     }
 }
 
@@ -251,7 +269,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         reasons,
         ordered,
         span_ingest,
-        writes_trace_state: trace_state && dry_run.is_none(),
+        writes_trace_state: trace_state,
         dry_run,
         late_errors,
         judge,

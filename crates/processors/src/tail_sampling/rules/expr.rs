@@ -24,7 +24,7 @@ pub(crate) struct Facts<'a> {
 
 impl Facts<'_> {
     /// From the earliest start to the latest end, in nanoseconds; 0 if no start is known.
-    fn duration(&self) -> i64 {
+    pub(crate) fn duration(&self) -> i64 {
         if self.start == u64::MAX {
             return 0;
         }

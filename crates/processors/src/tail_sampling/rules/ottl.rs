@@ -3,11 +3,12 @@
 //! They are asked of each span when it arrives, beside the fold: the answer is a bit. With
 //! `error_mode: propagate` a second bit says that a condition had no value on some span.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::wire::{Field, Fields, Value};
 use nyquist_ottl::traces::{SPAN, SPAN_EVENT, SpanContext, TraceField};
-use nyquist_ottl::{Condition, EvalError, Schema};
+use nyquist_ottl::{Condition, Context, EvalError, Schema};
 
 use super::Bits;
 use super::compile::{Builder, Place};
@@ -15,6 +16,11 @@ use super::expr::Expr;
 use crate::tail_sampling::config::{ErrorMode, OttlConditionConfig};
 
 type Conditions = Vec<Condition<TraceField>>;
+
+/// How often all bytes of a request may be read for conditions, and how many bytes beyond that: far
+/// more than any that is not made for it takes, and a limit to what one that is can cost.
+const READ_TIMES: usize = 256;
+const READ_ALWAYS: usize = 64 << 20;
 
 /// All conditions of a configuration.
 #[derive(Debug, Default)]
@@ -46,9 +52,16 @@ enum OnError {
 pub(crate) struct Surroundings {
     resource_spans: Vec<u8>,
     scope_spans: Vec<u8>,
+    /// How many bytes conditions may still read for this request.
+    budget: Cell<usize>,
 }
 
 impl Surroundings {
+    /// Begins a request of `size` bytes.
+    pub(crate) fn begin(&mut self, size: usize) {
+        self.budget.set(size.saturating_mul(READ_TIMES).saturating_add(READ_ALWAYS));
+    }
+
     /// `header` is a `ResourceSpans` without its `scope_spans`.
     pub(crate) fn set_resource(&mut self, header: &[u8]) {
         self.resource_spans.clear();
@@ -87,6 +100,7 @@ impl OttlTests {
     /// Sets the bits of the conditions that `span` meets.
     pub(crate) fn fold(&self, span: &[u8], around: &Surroundings, bits: &mut Bits) {
         let context = SpanContext::new(span, &around.resource_spans, &around.scope_spans);
+        let context = context.with_budget(&around.budget);
         for test in &self.0 {
             match test.holds(&context) {
                 Ok(true) => bits.set(test.bit),
@@ -114,7 +128,7 @@ impl OttlTest {
         Ok(false)
     }
 
-    fn any(&self, conditions: &Conditions, context: &SpanContext<'_>) -> Result<bool, u16> {
+    fn any(&self, conditions: &Conditions, context: &impl Context<Field = TraceField>) -> Result<bool, u16> {
         for condition in conditions {
             match condition.eval(context) {
                 Ok(true) => return Ok(true),

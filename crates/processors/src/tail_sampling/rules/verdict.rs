@@ -183,10 +183,20 @@ impl Judge {
 
     /// How each policy or rule votes, in the order in which they are asked; those after the one that
     /// decides are asked too.
-    pub(super) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+    pub(super) fn explain(&self, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
         match self {
-            Self::Policies { drops, others, first_match } => explain_policies(drops, others, *first_match, facts, now),
-            Self::Rules { rules, randomness } => explain_rules(rules, *randomness, facts, now),
+            Self::Policies { drops, others, first_match } => {
+                explain_policies(drops, others, *first_match, facts, now, votes);
+            }
+            Self::Rules { rules, randomness } => explain_rules(rules, *randomness, facts, now, votes),
+        }
+    }
+
+    /// The randomness of a trace, where rates go by it.
+    pub(super) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { randomness, .. } => Some(randomness.of(facts.id, facts.extra.given)),
         }
     }
 
@@ -266,7 +276,7 @@ fn by_policies(
     }
 }
 
-fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
     let mut decided = false;
     let vote = |(index, rule): (usize, &Rule)| {
         let mut look = Look::ask(now);
@@ -278,10 +288,17 @@ fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now:
         decided |= decides;
         Vote { name: index, decision, reason, probability: rule.probability(reason), dry_run, decides }
     };
-    rules.iter().enumerate().map(vote).collect()
+    votes.extend(rules.iter().enumerate().map(vote));
 }
 
-fn explain_policies(drops: &[Policy], others: &[Policy], first: bool, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
+fn explain_policies(
+    drops: &[Policy],
+    others: &[Policy],
+    first: bool,
+    facts: &Facts<'_>,
+    now: u64,
+    votes: &mut Vec<Vote>,
+) {
     let vote = |policy: &Policy, yes: Decision| {
         let mut look = Look::ask(now);
         let holds = policy.expr.holds(facts, &mut look);
@@ -294,7 +311,7 @@ fn explain_policies(drops: &[Policy], others: &[Policy], first: bool, facts: &Fa
             decides: false,
         }
     };
-    let mut votes: Vec<Vote> = drops.iter().map(|policy| vote(policy, Decision::Dropped)).collect();
+    votes.extend(drops.iter().map(|policy| vote(policy, Decision::Dropped)));
     let decider = votes.iter().position(|vote| vote.decision.is_some());
     votes.extend(others.iter().map(|policy| vote(policy, Decision::Sampled)));
     let decider = decider.or_else(|| {
@@ -306,5 +323,4 @@ fn explain_policies(drops: &[Policy], others: &[Policy], first: bool, facts: &Fa
     if let Some(vote) = decider.and_then(|decider| votes.get_mut(decider)) {
         vote.decides = true;
     }
-    votes
 }

@@ -14,3 +14,7 @@ mod settings;
 mod support;
 mod telemetry;
 mod timing;
+
+// `nyquist explain` and `nyquist sample`.
+mod asked;
+mod replayed;

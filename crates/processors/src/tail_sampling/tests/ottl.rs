@@ -303,3 +303,30 @@ policies:
         assert_eq!(warnings.load(Ordering::Relaxed), expected, "{mode}");
     }
 }
+
+/// A request made of many spans below one huge resource is not read for each of them: what conditions
+/// may read is limited by the size of the request, and the next request starts afresh.
+#[test]
+fn a_hostile_request_does_not_take_for_ever() {
+    const SPANS: u128 = 3_000;
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+num_shards: 1
+policies:
+  - name: o
+    type: ottl_condition
+    ottl_condition: {error_mode: propagate, span: ['resource.attributes[\"missing\"] == nil']}
+",
+    );
+    let spans = |ids: std::ops::RangeInclusive<u128>| ids.map(|id| span(id.to_be_bytes())).collect::<Vec<Span>>();
+    let huge = resource(vec![attribute("huge", text(&"x".repeat(500_000)))]);
+    let request = |spans| TracesData { resource_spans: vec![resource_spans(huge.clone(), spans)] };
+    rig.insert(&request(spans(1..=SPANS)), secs(0));
+    rig.insert(&request(spans(SPANS + 1..=SPANS + 1)), secs(0));
+    let kept = by_trace(&rig.finish(secs(0)));
+    let has = |id: u128| kept.contains_key(&id.to_be_bytes());
+    assert!(has(1) && has(300) && !has(SPANS) && has(SPANS + 1), "{}", kept.len());
+    let errors = rig.metric("sampling_policy_evaluation_error", &[]);
+    assert_eq!(u128::from(errors) + kept.len() as u128, SPANS + 1);
+}

@@ -181,6 +181,17 @@ policies:
 }
 
 #[test]
+fn too_many_adaptive_rates_are_refused() {
+    let rules = |count: usize| -> String {
+        let rule = |index| format!("{{name: r{index}, adaptive: {{goal_percentage: 5}}, when: {{error: true}}}}");
+        format!("rules: [{}]", (0..count).map(rule).collect::<Vec<_>>().join(", "))
+    };
+    assert!(read_config(&rules(60)).is_ok());
+    assert!(read_config(&rules(64)).unwrap_err().contains("too many"));
+    assert!(read_config(&format!("dry_run: true\n{}", rules(32))).unwrap_err().contains("too many"));
+}
+
+#[test]
 fn mistakes_are_told() {
     for (rule, told) in [
         ("adaptive: {}", "exactly one of goal_percentage"),

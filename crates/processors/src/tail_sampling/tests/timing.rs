@@ -4,6 +4,7 @@ use nyquist_core::proto::trace::v1::Span;
 use nyquist_core::telemetry::Entry;
 
 use super::support::{Id, Rig, by_trace, child, exception, failed, id_of, large_span, millis, request, secs, span};
+use crate::tail_sampling::explain::Status;
 
 const T1: Id = [1; 16];
 const T2: Id = [2; 16];
@@ -176,6 +177,8 @@ fn a_late_error_brings_its_trace_back_if_wanted() {
         assert_eq!(by_trace(&more), [(T1, 2)].into());
         assert!(more.iter().any(|span| span.has("nyquist.sampling.incomplete")));
         assert_eq!(rig.metric("late_errors_kept", &[]), 1);
+        let told = rig.sampler.explain(&T1, secs(11));
+        assert!(told.late_error && told.status == Status::Kept && !told.decisions[0].kept);
         assert_eq!(rig.ledger.count(Entry::SampledOut), 2);
         assert_eq!(rig.ledger.held_count(), 0);
     }

@@ -1,0 +1,120 @@
+//! What became of a request, in the ledger, the metrics and the log.
+
+use std::sync::atomic::Ordering;
+
+use super::Attempt;
+use super::sending::End;
+use super::stage::{Inner, Keeper, shutting_down, signed};
+use crate::batch::{DropReason, Refusal};
+use crate::telemetry::Entry;
+
+/// A request was not delivered, or not all of it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) refusal: Refusal,
+    /// It stays on disk, for the next process.
+    pub(super) stays: bool,
+}
+
+impl Failure {
+    /// What is to be said of two parts: the first refusal; and the whole stays if a part does.
+    pub(super) fn both(one: Result<(), Self>, two: Result<(), Self>) -> Result<(), Self> {
+        match (one, two) {
+            (Err(one), Err(two)) => Err(Self { stays: one.stays || two.stays, ..one }),
+            (one, two) => one.and(two),
+        }
+    }
+}
+
+/// A request that must end up in the ledger, even if the task that works on it is dropped.
+pub(super) struct Booking<'a, A: Attempt> {
+    inner: &'a Inner<A>,
+    pub(super) items: usize,
+}
+
+impl<'a, A: Attempt> Booking<'a, A> {
+    pub(super) fn new(inner: &'a Inner<A>, items: usize) -> Self {
+        inner.metrics.in_flight.inc();
+        Self { inner, items }
+    }
+
+    pub(super) fn settle(&mut self, end: End) -> Result<(), Failure> {
+        let items = std::mem::take(&mut self.items);
+        let Inner { ledger, metrics, keeper, .. } = self.inner;
+        if *keeper == Keeper::Disk && end.is_shutdown() {
+            // Held until the next process sends it.
+            return Err(Failure { refusal: shutting_down(), stays: true });
+        }
+        let is_ours = *keeper != Keeper::Sender;
+        if is_ours {
+            ledger.held(-signed(items));
+        }
+        match end {
+            End::Delivered { lost, message } => {
+                if !is_ours {
+                    ledger.add(Entry::Accepted, items);
+                }
+                let mut exported = items;
+                for &(reason, lost) in &lost {
+                    let lost = lost.min(exported);
+                    exported -= lost;
+                    ledger.dropped(reason, lost);
+                }
+                ledger.add(Entry::Exported, exported);
+                metrics.sent.inc_by(items as u64);
+                let is_rejected = lost.iter().any(|&(reason, lost)| reason == DropReason::PartlyRejected && lost > 0);
+                if is_rejected || !message.is_empty() {
+                    self.log_partly(items - exported, &message);
+                }
+                Ok(())
+            }
+            End::Failed { reason, refusal } => {
+                metrics.send_failed.inc_by(items as u64);
+                if is_ours {
+                    ledger.dropped(reason, items);
+                    self.inner.log_drop(reason, &refusal, items);
+                }
+                Err(Failure { refusal, stays: false })
+            }
+            End::TooLarge(message) => Err(Failure { refusal: Refusal::permanent(message), stays: false }),
+        }
+    }
+
+    fn log_partly(&self, rejected: usize, message: &str) {
+        let Some(since) = self.inner.partly_log.event(rejected) else { return };
+        tracing::warn!(
+            exporter = self.inner.exporter,
+            message,
+            dropped_items = since.items,
+            requests = since.requests,
+            "{} took the request but not all of it",
+            self.inner.settings.endpoint
+        );
+    }
+}
+
+impl<A: Attempt> Drop for Booking<'_, A> {
+    fn drop(&mut self) {
+        self.inner.metrics.in_flight.dec();
+        if self.items > 0 {
+            let _ = self.settle(End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() });
+        }
+    }
+}
+
+impl<A: Attempt> Inner<A> {
+    fn log_drop(&self, reason: DropReason, refusal: &Refusal, items: usize) {
+        if reason == DropReason::Shutdown {
+            self.lost_at_shutdown.fetch_add(items as u64, Ordering::Relaxed);
+        }
+        let Some(since) = self.dropped_log.event(items) else { return };
+        tracing::error!(
+            exporter = self.exporter,
+            error = refusal.message(),
+            reason = reason.name(),
+            dropped_items = since.items,
+            dropped_requests = since.requests,
+            "Exporting failed. Dropping data."
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! From the queue to consumers.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use tokio::time::{Instant, sleep_until};
+
+use super::admission::Turned;
+use super::gather::Gather;
+use super::stage::{Inner, Keeper, State, shutting_down, signed};
+use super::ticket::{Ticket, Work};
+use super::{Attempt, OnFull, Request};
+use crate::batch::{DropReason, Refusal};
+use crate::runtime::Runtimes;
+use crate::telemetry::Entry;
+
+impl<A: Attempt> Inner<A> {
+    /// A batch found no room.
+    pub(super) fn turn_away(self: &Arc<Self>, turned: Turned, items: usize, on_full: OnFull) -> Result<(), Refusal> {
+        self.make_room();
+        self.metrics.enqueue_failed.inc_by(items as u64);
+        let dropped = on_full == OnFull::Drop && matches!(turned, Turned::Full(_));
+        if let Some(since) = self.full_log.event(items) {
+            let what = if dropped { "dropping data" } else { "refusing data" };
+            tracing::warn!(
+                exporter = self.exporter,
+                items = since.items,
+                requests = since.requests,
+                "sending queue is full, {what}; see sending_queue.queue_size and num_consumers"
+            );
+        }
+        if !dropped {
+            return Err(turned.into());
+        }
+        self.ledger.add(Entry::Accepted, items);
+        self.ledger.dropped(DropReason::QueueFull, items);
+        Ok(())
+    }
+
+    /// The queue is full: what it gathers must not wait for company any longer.
+    pub(super) fn make_room(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let State { gather: Some(gather), ready, .. } = &mut *state else { return };
+        gather.flush(ready);
+        self.dispatch(state);
+    }
+
+    /// Takes a request into the queue.
+    pub(super) fn enqueue(self: &Arc<Self>, request: Request, ticket: Ticket) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        if !state.open || self.runtimes.get().is_none() {
+            return Err(shutting_down());
+        }
+        if self.keeper == Keeper::Memory {
+            self.ledger.add(Entry::Accepted, request.items());
+            self.ledger.held(signed(request.items()));
+        }
+        let armed = state.add(request, ticket);
+        self.dispatch(state);
+        if armed {
+            self.armed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Starts consumers for what is ready, as far as there may be more of them.
+    pub(super) fn dispatch(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let Some(runtimes) = self.runtimes.get() else { return };
+        let mut begun = Vec::new();
+        let mut at_work: usize = state.consumers.iter().sum();
+        while at_work < self.settings.queue.num_consumers {
+            let Some(work) = state.pop() else { break };
+            let worker = least_busy(&state.consumers, Runtimes::current_index());
+            if let Some(consumers) = state.consumers.get_mut(worker) {
+                *consumers += 1;
+            }
+            at_work += 1;
+            begun.push((worker, work));
+        }
+        drop(state);
+        for (worker, work) in begun {
+            let consumer = Slot { inner: Arc::clone(self), worker, taken: true };
+            runtimes.spawn_on(worker, consumer.work(work));
+        }
+    }
+
+    /// Sends what was gathered when its time has come.
+    pub(super) async fn flush_on_time(self: Arc<Self>) {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let due = self.state.lock().gather.as_ref().and_then(Gather::next_due);
+            let wait = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => self.armed.notified().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                _ = phase.changed() => return,
+            }
+            let mut state = self.state.lock();
+            let State { gather: Some(gather), ready, .. } = &mut *state else { return };
+            gather.flush_due(Instant::now(), ready);
+            self.dispatch(state);
+        }
+    }
+}
+
+/// A consumer's place among the `num_consumers`; given up on drop, should its task not get to its
+/// end.
+struct Slot<A: Attempt> {
+    inner: Arc<Inner<A>>,
+    worker: usize,
+    taken: bool,
+}
+
+impl<A: Attempt> Slot<A> {
+    async fn work(mut self, first: Work) {
+        let mut next = Some(first);
+        while let Some(work) = next {
+            let result = self.inner.process(&work.request).await;
+            work.settle(result);
+            next = self.next();
+        }
+    }
+
+    /// More work, or else the place is given up: both under one lock.
+    fn next(&mut self) -> Option<Work> {
+        let mut state = self.inner.state.lock();
+        let work = state.pop();
+        self.inner.read_on(&mut state);
+        if work.is_none() {
+            self.taken = false;
+            leave(&self.inner, &mut state, self.worker);
+        }
+        work
+    }
+}
+
+impl<A: Attempt> Drop for Slot<A> {
+    fn drop(&mut self) {
+        if self.taken {
+            let mut state = self.inner.state.lock();
+            leave(&self.inner, &mut state, self.worker);
+            // What waited for this consumer must not wait for the next batch.
+            self.inner.dispatch(state);
+        }
+    }
+}
+
+fn leave<A>(inner: &Inner<A>, state: &mut State, worker: usize) {
+    if let Some(consumers) = state.consumers.get_mut(worker) {
+        *consumers -= 1;
+    }
+    inner.idle.notify_waiters();
+}
+
+/// The worker for a new consumer: `local`, unless another one has clearly less to do.
+fn least_busy(consumers: &[usize], local: usize) -> usize {
+    let here = consumers.get(local).copied().unwrap_or(usize::MAX);
+    let (other, least) = consumers.iter().copied().enumerate().min_by_key(|&(_, busy)| busy).unwrap_or((0, 0));
+    if here <= least.saturating_add(1) { local } else { other }
+}

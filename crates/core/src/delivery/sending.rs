@@ -1,0 +1,170 @@
+//! The attempts at one request.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::booking::{Booking, Failure};
+use super::stage::{Inner, Phase, shutting_down};
+use super::{Attempt, Backoff, Outcome, Request};
+use crate::batch::{Code, DropReason, Refusal};
+
+/// How the work on a request ended.
+pub(super) enum End {
+    Delivered {
+        lost: Vec<(DropReason, usize)>,
+        message: String,
+    },
+    Failed {
+        reason: DropReason,
+        refusal: Refusal,
+    },
+    /// Smaller pieces may pass.
+    TooLarge(String),
+}
+
+impl End {
+    /// Did it end because the gateway does?
+    pub(super) fn is_shutdown(&self) -> bool {
+        match self {
+            Self::Delivered { lost, .. } => lost.iter().any(|(reason, _)| *reason == DropReason::Shutdown),
+            Self::Failed { reason, .. } => *reason == DropReason::Shutdown,
+            Self::TooLarge(_) => false,
+        }
+    }
+}
+
+impl<A: Attempt> Inner<A> {
+    /// Works on one request until its outcome is known, and books it.
+    pub(super) async fn process(&self, request: &Request) -> Result<(), Failure> {
+        let mut booking = Booking::new(self, request.items());
+        let message = match self.deliver(request).await {
+            End::TooLarge(message) => message,
+            end => return booking.settle(end),
+        };
+        let pieces = request.halves();
+        if pieces.len() < 2 {
+            let refusal = Refusal::permanent(message).with_code(Code::InvalidArgument);
+            return booking.settle(End::Failed { reason: DropReason::Rejected, refusal });
+        }
+        let mut result = Ok(());
+        for piece in pieces {
+            // Its own booking takes over.
+            booking.items = booking.items.saturating_sub(piece.items());
+            let delivered = Box::pin(self.process(&piece)).await;
+            result = Failure::both(result, delivered);
+        }
+        result
+    }
+
+    async fn deliver(&self, request: &Request) -> End {
+        let encoded = match self.attempt.encode(request) {
+            Ok(encoded) => encoded,
+            Err(outcome) => return self.conclude(outcome).unwrap_or_else(|retry| retry.into_end(DropReason::Rejected)),
+        };
+        let mut phase = self.phase.subscribe();
+        let mut backoff = Backoff::new(&self.settings.retry);
+        let started = Instant::now();
+        loop {
+            let attempt = self.attempt_in_time(&encoded);
+            let outcome = tokio::select! {
+                biased;
+                outcome = attempt => outcome,
+                () = reached(&mut phase, Phase::Closed) => {
+                    return End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() };
+                }
+            };
+            let retry = match self.conclude(outcome) {
+                Ok(end) => return end,
+                Err(retry) => retry,
+            };
+            self.health.failed(&retry.message, self.settings.retry.enabled);
+            if *phase.borrow() != Phase::Running {
+                return retry.into_end(DropReason::Shutdown);
+            }
+            if !self.settings.retry.enabled {
+                return retry.into_end(DropReason::RetriesExhausted);
+            }
+            let wait = backoff.next_wait(retry.after);
+            let limit = self.settings.retry.max_elapsed_time.0;
+            if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
+                let message = format!("no more retries left: {}", retry.message);
+                return Retry { message, ..retry }.into_end(DropReason::RetriesExhausted);
+            }
+            tracing::debug!(
+                exporter = self.exporter,
+                error = retry.message,
+                wait_seconds = wait.as_secs_f64(),
+                "will try again"
+            );
+            tokio::select! {
+                () = sleep(wait) => {}
+                // The last attempt comes at once.
+                () = reached(&mut phase, Phase::Draining) => {}
+            }
+        }
+    }
+
+    async fn attempt_in_time(&self, encoded: &A::Encoded) -> Outcome {
+        let limit = self.settings.timeout;
+        let attempt = self.attempt.attempt(encoded);
+        if limit.is_zero() {
+            return attempt.await;
+        }
+        timeout(limit, attempt).await.unwrap_or_else(|_| Outcome::Retry {
+            code: Code::DeadlineExceeded,
+            after: None,
+            message: format!("no answer from {} within {limit:?} (timeout)", self.settings.endpoint),
+        })
+    }
+
+    /// The end that `outcome` is, unless it is worth another attempt.
+    fn conclude(&self, outcome: Outcome) -> Result<End, Retry> {
+        let refused = |code, message: String| End::Failed {
+            reason: DropReason::Rejected,
+            refusal: Refusal::permanent(message).with_code(code),
+        };
+        match outcome {
+            Outcome::Delivered => {
+                self.health.succeeded();
+                Ok(End::Delivered { lost: Vec::new(), message: String::new() })
+            }
+            Outcome::Partly { rejected, message } => {
+                self.health.succeeded();
+                Ok(End::Delivered { lost: vec![(DropReason::PartlyRejected, rejected)], message })
+            }
+            Outcome::Settled { lost, message } => {
+                self.health.succeeded();
+                Ok(End::Delivered { lost, message })
+            }
+            Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
+            Outcome::Refused { code, message } => Ok(refused(code, message)),
+            Outcome::TooLarge { message } => Ok(End::TooLarge(message)),
+        }
+    }
+}
+
+/// A failure that another attempt may mend.
+struct Retry {
+    code: Code,
+    after: Option<Duration>,
+    message: String,
+}
+
+impl Retry {
+    fn into_end(self, reason: DropReason) -> End {
+        let refusal = Refusal::retryable(self.after, self.message).with_code(self.code);
+        End::Failed { reason, refusal }
+    }
+}
+
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    let there = |phase: &Phase| match wanted {
+        Phase::Running => true,
+        Phase::Draining => *phase != Phase::Running,
+        Phase::Closed => *phase == Phase::Closed,
+    };
+    // An error means that the exporter is gone.
+    let _ = phase.wait_for(there).await;
+}

@@ -1,0 +1,212 @@
+//! The files of one directory, behind a trait, so that tests can make them fail.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The directory of one log.
+pub trait Disk: Send + Sync + 'static {
+    /// Locks the directory against other processes until the value is dropped; `WouldBlock` if
+    /// another one has the lock.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn lock(&self) -> io::Result<Box<dyn Send>>;
+
+    /// The names and lengths of the files.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+
+    /// Makes the file `name`, empty; replaces what has this name.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens the file `name` for reading and appending.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Renames a file; replaces what has the name `to`.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes what was created, renamed and removed survive a power cut.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn sync_directory(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Send {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Reads from `offset`; less than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes some of `pieces`, one after the other, at the end of the file; returns how many bytes.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Cuts the file off at `length`.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+
+    /// Makes the content survive a power cut.
+    ///
+    /// # Errors
+    /// Of the operating system. Content that was not synced before may be lost then.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory, made (mode 0700) if it is missing.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    options
+}
+
+impl Disk for RealDisk {
+    fn lock(&self) -> io::Result<Box<dyn Send>> {
+        let file = options().create(true).open(self.path("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            // A file that goes away meanwhile, or has a name that is not ours, is of no interest.
+            if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) {
+                files.push((name, metadata.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = options().create(true).open(self.path(name))?;
+        file.set_len(0)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(options().open(self.path(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(pieces)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// Writes all of `pieces`.
+pub(super) fn append_all(file: &mut dyn DiskFile, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // More than the operating systems' limit would be refused.
+    const AT_ONCE: usize = 1024;
+    IoSlice::advance_slices(&mut pieces, 0);
+    while !pieces.is_empty() {
+        let some = pieces.get(..AT_ONCE).unwrap_or(pieces);
+        match file.append(some) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads exactly `buffer`, or fails with `UnexpectedEof`.
+pub(super) fn read_exactly(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if file.read_at(offset, buffer)? == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

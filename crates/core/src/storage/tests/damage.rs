@@ -1,0 +1,195 @@
+//! Files that are not what they should be.
+
+use super::*;
+use crate::storage::format::{FILE_HEADER, FileKind, RECORD_HEADER};
+
+const BIG: u64 = 1 << 30;
+
+fn filled(disk: &FaultyDisk, payloads: &[&[u8]]) -> Engine {
+    let (mut engine, _) = open(disk, limits(Fsync::None, BIG));
+    let records: Vec<Incoming> = payloads.iter().map(|payload| record(payload)).collect();
+    assert!(engine.append(&records).iter().all(Result::is_ok));
+    engine
+}
+
+fn payloads(records: &[Record]) -> Vec<&[u8]> {
+    records.iter().map(|record| record.payload.as_ref()).collect()
+}
+
+/// A torn tail is cut off, wherever the write stopped.
+#[test]
+fn a_torn_tail_is_cut_off() {
+    let disk = FaultyDisk::new(0);
+    drop(filled(&disk, &[b"one", b"two", b"three"]));
+    let name = FileKind::Segment.name(1);
+    let whole = disk.content(&name).unwrap();
+    let third = FILE_HEADER + 2 * (RECORD_HEADER + 3);
+    for length in third..whole.len() {
+        let disk = FaultyDisk::new(0);
+        disk.put(&name, whole[..length].to_vec());
+        let (mut engine, recovered) = open(&disk, limits(Fsync::None, BIG));
+        assert_eq!(recovered.usage.torn_bytes, (length - third) as u64);
+        assert_eq!(recovered.usage.corrupt_records, 0);
+        assert_eq!(payloads(&read_all(&mut engine, 10)), [b"one", b"two"]);
+        assert_eq!(disk.content(&name).unwrap().len(), third);
+        // What comes next has a number of its own.
+        let position = engine.append(&[record(b"four")]).remove(0).unwrap();
+        assert!(position.sequence >= 3 && position.segment == position.sequence);
+    }
+}
+
+/// A damaged record costs itself, and only itself, whether its header or its payload is hit.
+#[test]
+fn a_damaged_record_is_skipped_and_counted() {
+    let disk = FaultyDisk::new(0);
+    // A client that knows the format: a record inside a record.
+    let inner = {
+        let disk = FaultyDisk::new(1);
+        drop(filled(&disk, &[b"forged"]));
+        disk.content(&FileKind::Segment.name(1)).unwrap()[FILE_HEADER..].to_vec()
+    };
+    drop(filled(&disk, &[b"one", &inner, b"three"]));
+    let name = FileKind::Segment.name(1);
+    let whole = disk.content(&name).unwrap();
+    let second = FILE_HEADER + RECORD_HEADER + 3;
+    for at in second..second + RECORD_HEADER + inner.len() {
+        let disk = FaultyDisk::new(0);
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        disk.put(&name, damaged);
+        let (mut engine, recovered) = open(&disk, limits(Fsync::None, BIG));
+        let records = read_all(&mut engine, 1 << 20);
+        assert_eq!(payloads(&records), [b"one".as_slice(), b"three"], "byte {at}");
+        assert_eq!(engine.stats.usage().corrupt_records, 1, "byte {at}");
+        let in_header = at < second + RECORD_HEADER;
+        assert_eq!(recovered.records, if in_header { 2 } else { 3 });
+        assert_eq!(recovered.usage.torn_bytes, 0);
+        assert_eq!(engine.stats.usage().records, 2);
+    }
+}
+
+/// Without its header a segment cannot be trusted: it is set aside, the others are read.
+#[test]
+fn an_unreadable_segment_is_set_aside() {
+    let disk = FaultyDisk::new(0);
+    drop(filled(&disk, &[b"one"]));
+    drop(filled(&disk, &[b"two"]));
+    for damage in [0, 9, 17, 25, 33] {
+        let disk_of = FaultyDisk::new(0);
+        for name in disk.names() {
+            disk_of.put(&name, disk.content(&name).unwrap());
+        }
+        let first = FileKind::Segment.name(1);
+        let mut bytes = disk.content(&first).unwrap();
+        bytes[damage] ^= 1;
+        disk_of.put(&first, bytes);
+        let (mut engine, recovered) = open(&disk_of, limits(Fsync::None, BIG));
+        assert_eq!(recovered.usage.set_aside, 1);
+        assert_eq!(payloads(&read_all(&mut engine, 10)), [b"two"]);
+        assert!(disk_of.names().contains(&"00000000000000000001.corrupt".to_owned()));
+        // It is left alone from now on.
+        let (_, recovered) = open(&disk_of, limits(Fsync::None, BIG));
+        assert_eq!(recovered.usage.set_aside, 0);
+    }
+}
+
+/// An ack file of another life of the segment says nothing about this one.
+#[test]
+fn acks_belong_to_one_segment() {
+    let disk = FaultyDisk::new(0);
+    let mut engine = filled(&disk, &[b"old", b"old"]);
+    engine.release(1..2);
+    engine.settle();
+    let acks = disk.content(&FileKind::Acks.name(1)).unwrap();
+    let disk = FaultyDisk::new(0);
+    drop(filled(&disk, &[b"one", b"two"]));
+    disk.put(&FileKind::Acks.name(1), acks);
+    let (mut engine, recovered) = open(&disk, limits(Fsync::None, BIG));
+    assert_eq!(recovered.records, 2);
+    assert_eq!(payloads(&read_all(&mut engine, 10)), [b"one", b"two"]);
+    // Releases are kept again.
+    engine.release(2..3);
+    engine.settle();
+    let (mut engine, _) = open(&disk, limits(Fsync::None, BIG));
+    assert_eq!(payloads(&read_all(&mut engine, 10)), [b"one"]);
+}
+
+/// A disk that cannot be read is tried again; a segment that never can does not hold up the rest.
+#[test]
+fn reading_fails_and_then_gives_up_on_the_segment() {
+    let disk = FaultyDisk::new(0);
+    drop(filled(&disk, &[b"one"]));
+    let mut engine = filled(&disk, &[b"two"]);
+    disk.set_faults(crate::storage::faulty::Faults { read: 100, ..Default::default() });
+    assert!(engine.read(Cursor::default(), 10).is_err());
+    disk.set_faults(crate::storage::faulty::Faults::default());
+    assert_eq!(payloads(&read_all(&mut engine, 10)), [b"one", b"two"]);
+    disk.set_faults(crate::storage::faulty::Faults { read: 100, ..Default::default() });
+    let outcomes: Vec<bool> = (0..5).map(|_| engine.read(Cursor::default(), 10).is_ok()).collect();
+    assert_eq!(outcomes, [false, false, false, false, true]);
+    assert_eq!(engine.stats.usage().set_aside, 2);
+    assert_eq!(engine.stats.usage().corrupt_records, 2);
+    assert_eq!(engine.stats.usage().records, 0);
+}
+
+/// At the limit the log refuses, and room comes back with releases, even if one segment is all there is.
+#[test]
+fn the_limit_is_hard() {
+    let disk = FaultyDisk::new(0);
+    let (mut engine, _) = open(&disk, limits(Fsync::None, 1000));
+    let mut taken = 0;
+    while engine.append(&[record(&[7; 60])]).remove(0).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, 9, "9 records of 100 bytes, and two headers");
+    let error = engine.append(&[record(&[7; 60])]).remove(0).unwrap_err();
+    assert!(matches!(error, crate::storage::Error::Full { limit: 1000, .. }), "{error}");
+    assert!(error.is_retryable());
+    let error = engine.append(&[record(&[7; 1000])]).remove(0).unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    engine.release(0..u64::MAX);
+    engine.settle();
+    assert!(engine.append(&[record(&[7; 600])]).remove(0).is_ok());
+    assert!(disk.bytes_of("") <= 1000);
+}
+
+/// Bits flip anywhere, again and again: nothing panics, what is read is what was written.
+#[test]
+fn flipped_bits_never_make_records() {
+    for seed in 0..300 {
+        let disk = FaultyDisk::new(seed);
+        let written: Vec<Vec<u8>> = (0..40u8).map(|index| vec![index; usize::from(index) * 3]).collect();
+        let slices: Vec<&[u8]> = written.iter().map(Vec::as_slice).collect();
+        let mut engine = filled(&disk, &slices);
+        engine.release(5..9);
+        engine.settle();
+        drop(engine);
+        for _ in 0..20 {
+            disk.flip_a_bit();
+            let (mut engine, _) = open(&disk, limits(Fsync::None, BIG));
+            let records = read_all(&mut engine, 500);
+            let mut last = None;
+            for record in &records {
+                assert!(written.iter().any(|payload| *payload == record.payload), "seed {seed}");
+                assert!(last < Some(record.position.sequence), "seed {seed}: out of order");
+                last = Some(record.position.sequence);
+            }
+        }
+    }
+}
+
+/// The body of the fuzz target `segment_reader`, on seeded input.
+#[test]
+fn foreign_files_are_read_without_a_panic() {
+    use rand::{RngExt, SeedableRng};
+    for seed in 0..2000 {
+        let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
+        let length = random.random_range(0..1500);
+        let mut data: Vec<u8> = (0..length).map(|_| random.random()).collect();
+        if seed % 3 == 0 {
+            // Small numbers, and much that looks like the beginning of a record.
+            data.iter_mut().for_each(|byte| *byte = b"NQR\x01\x00\x02"[usize::from(*byte) % 6]);
+        }
+        crate::storage::fuzzing::segment_reader(&data);
+    }
+}

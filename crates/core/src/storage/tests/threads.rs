@@ -1,0 +1,134 @@
+//! The log as components see it: real files, a thread, answers that are awaited.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::batch::Signal;
+use crate::storage::*;
+
+fn options(directory: &tempfile::TempDir) -> Options {
+    Options { lock_timeout: Duration::ZERO, ..Options::new(directory.path().join("log")) }
+}
+
+async fn append(log: &Log, text: &str) -> Result<Position, Error> {
+    log.append(1, 2, 3, vec![Bytes::copy_from_slice(text.as_bytes())]).await
+}
+
+async fn texts(log: &Log) -> Vec<String> {
+    let chunk = log.read(Cursor::default(), 1 << 20).await.unwrap();
+    chunk.records.iter().map(|record| String::from_utf8(record.payload.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_is_appended_is_there_after_a_restart_until_it_is_released() {
+    let directory = tempfile::tempdir().unwrap();
+    for fsync in [Fsync::None, Fsync::Interval(Duration::from_millis(1)), Fsync::Always] {
+        let options = Options { fsync, ..options(&directory) };
+        let (log, recovered) = Log::open(&options).await.unwrap();
+        assert_eq!(recovered.records, 0);
+        let appended = join_all((0..100).map(|index| {
+            let log = log.clone();
+            async move { append(&log, &format!("{index:03}")).await.unwrap() }
+        }))
+        .await;
+        log.release(appended[3].sequence);
+        log.release_before(appended[2].sequence);
+        log.close().await;
+        assert_eq!(append(&log, "late").await.unwrap_err(), Error::Closed);
+
+        let (log, recovered) = Log::open(&options).await.unwrap();
+        assert_eq!((recovered.records, recovered.weight, recovered.bytes), (97, 194, 291));
+        let texts = texts(&log).await;
+        assert_eq!(texts.len(), 97);
+        assert_eq!(texts[..2], ["002", "004"]);
+        let chunk = log.read(Cursor::at(appended[98]), 1 << 20).await.unwrap();
+        assert_eq!(chunk.records.len(), 2);
+        // What comes later is found where reading stopped.
+        let late = append(&log, "late").await.unwrap();
+        let chunk = log.read(chunk.next, 1 << 20).await.unwrap();
+        assert_eq!(chunk.records[0].position, late);
+        log.release_segment(late.segment);
+        log.release_before(late.sequence);
+        log.close().await;
+        assert_eq!(log.usage().segments, 0);
+    }
+}
+
+#[tokio::test]
+async fn two_processes_do_not_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(&options(&directory)).await.unwrap();
+    let error = Log::open(&options(&directory)).await.err().unwrap();
+    assert!(matches!(error, Error::Locked { .. }));
+    assert!(error.to_string().contains("is in use by another process"), "{error}");
+    log.close().await;
+    assert!(Log::open(&options(&directory)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_dropped_log_lets_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(&options(&directory)).await.unwrap();
+    append(&log, "kept").await.unwrap();
+    drop(log);
+    let patient = Options { lock_timeout: Duration::from_secs(20), ..options(&directory) };
+    let (log, _) = Log::open(&patient).await.unwrap();
+    assert_eq!(texts(&log).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn files_are_for_the_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(&options(&directory)).await.unwrap();
+    let position = append(&log, "a").await.unwrap();
+    append(&log, "b").await.unwrap();
+    log.release(position.sequence);
+    log.close().await;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory.path().join("log")).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["00000000000000000001.ack", "00000000000000000001.seg", "lock"]);
+}
+
+/// A bug in the log must not leave its users waiting for ever.
+#[tokio::test]
+async fn a_log_that_failed_says_so() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let (log, _) = Log::open_with(&Options::new("memory".into()), move || Ok(own)).await.unwrap();
+    disk.set_faults(faulty::Faults { panic: true, ..Default::default() });
+    assert_eq!(append(&log, "a").await.unwrap_err(), Error::Closed);
+    assert_eq!(append(&log, "b").await.unwrap_err(), Error::Closed);
+    assert_eq!(log.read(Cursor::default(), 1).await.unwrap_err(), Error::Closed);
+    log.close().await;
+}
+
+#[tokio::test]
+async fn large_records_pass_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(&options(&directory)).await.unwrap();
+    let pieces: Vec<Bytes> = (0..3000u32).map(|index| Bytes::from(vec![index as u8; 10_000])).collect();
+    let whole: Vec<u8> = pieces.iter().flatten().copied().collect();
+    log.append(1, 0, 0, pieces).await.unwrap();
+    let chunk = log.read(Cursor::default(), 1).await.unwrap();
+    assert_eq!(chunk.records.len(), 1);
+    assert!(chunk.records[0].payload == whole);
+}
+
+#[test]
+fn each_owner_has_a_directory() {
+    let name = |kind: &str, name: &str| Owner::exporter(kind, name, Signal::Traces).directory_name();
+    assert_eq!(name("otlp", ""), "exporter_otlp__traces");
+    assert_eq!(name("otlp", "main"), "exporter_otlp_main_traces");
+    assert_eq!(name("otlp_http", "a/../b"), "exporter_otlp~5fhttp_a~2f..~2fb_traces");
+    assert_ne!(name("otlp", "http_x"), name("otlp_http", "x"));
+    let long = name("otlp", &"x".repeat(1000));
+    assert!(long.len() < 200);
+    assert_ne!(long, name("otlp", &"x".repeat(1001)));
+}

@@ -1,0 +1,175 @@
+//! The thread of a log: everything that may block happens here.
+//!
+//! It takes all that has come in since it looked last, and answers it with as few writes, and at
+//! most one fsync a segment, as that allows: the longer a disk takes, the larger the groups.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::engine::{Engine, Incoming};
+use super::{Chunk, Cursor, Error, Fsync, Position};
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// An append that waits for its answer.
+pub(super) struct Append {
+    pub(super) record: Incoming,
+    pub(super) answer: Answer<Position>,
+    /// Its share of the hand-over.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// What the thread is to do, in this order.
+#[derive(Default)]
+struct Orders {
+    appends: Vec<Append>,
+    releases: Vec<Range<u64>>,
+    segments: Vec<u64>,
+    reads: Vec<(Cursor, usize, Answer<Chunk>)>,
+    syncs: Vec<Answer<()>>,
+    closed: bool,
+}
+
+impl Orders {
+    fn is_empty(&self) -> bool {
+        let Self { appends, releases, segments, reads, syncs, closed } = self;
+        let no_answers = appends.is_empty() && reads.is_empty() && syncs.is_empty();
+        no_answers && releases.is_empty() && segments.is_empty() && !closed
+    }
+}
+
+/// The hand-over to the thread.
+#[derive(Default)]
+pub(super) struct Inbox {
+    orders: Mutex<Orders>,
+    news: Condvar,
+}
+
+impl Inbox {
+    pub(super) fn append(&self, append: Append) {
+        self.order(|orders| orders.appends.push(append));
+    }
+
+    pub(super) fn release(&self, range: Range<u64>) {
+        self.order(|orders| match orders.releases.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => orders.releases.push(range),
+        });
+    }
+
+    pub(super) fn release_segment(&self, base: u64) {
+        self.order(|orders| orders.segments.push(base));
+    }
+
+    pub(super) fn read(&self, cursor: Cursor, max_bytes: usize, answer: Answer<Chunk>) {
+        self.order(|orders| orders.reads.push((cursor, max_bytes, answer)));
+    }
+
+    pub(super) fn sync(&self, answer: Answer<()>) {
+        self.order(|orders| orders.syncs.push(answer));
+    }
+
+    /// The thread finishes what it has, syncs, and ends.
+    pub(super) fn close(&self) {
+        self.order(|orders| orders.closed = true);
+    }
+
+    /// After the end nobody would answer: dropping the order tells who waits.
+    fn order(&self, add: impl FnOnce(&mut Orders)) {
+        let mut orders = self.orders.lock();
+        if orders.closed {
+            return;
+        }
+        let was_empty = orders.is_empty();
+        add(&mut orders);
+        drop(orders);
+        if was_empty {
+            self.news.notify_one();
+        }
+    }
+
+    /// The thread has ended: whoever waits, or comes later, is told so.
+    pub(super) fn abandon(&self) {
+        *self.orders.lock() = Orders { closed: true, ..Orders::default() };
+    }
+
+    /// Everything there is to do; nothing if `timeout` passes first.
+    fn wait(&self, timeout: Option<Duration>) -> Orders {
+        let mut orders = self.orders.lock();
+        if orders.is_empty() {
+            match timeout {
+                Some(timeout) => _ = self.news.wait_for(&mut orders, timeout),
+                None => self.news.wait(&mut orders),
+            }
+        }
+        let closed = orders.closed;
+        // Stays closed for those who come late.
+        mem::replace(&mut *orders, Orders { closed, ..Orders::default() })
+    }
+}
+
+/// Runs until the inbox is closed.
+pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
+    let interval = match engine.limits.fsync {
+        Fsync::Interval(interval) => Some(interval),
+        Fsync::None | Fsync::Always => None,
+    };
+    // What another process left is held to this one's promise.
+    if engine.limits.fsync != Fsync::None {
+        report(engine.sync());
+    }
+    let mut synced = Instant::now();
+    loop {
+        let due = interval.filter(|_| engine.is_dirty()).map(|interval| interval.saturating_sub(synced.elapsed()));
+        let orders = inbox.wait(due);
+        if interval.is_some_and(|interval| synced.elapsed() >= interval) {
+            synced = Instant::now();
+            report(engine.sync());
+        }
+        append(&mut engine, orders.appends);
+        let has_releases = !orders.releases.is_empty() || !orders.segments.is_empty();
+        orders.releases.into_iter().for_each(|range| engine.release(range));
+        orders.segments.into_iter().for_each(|base| engine.release_segment(base));
+        if has_releases {
+            engine.settle();
+        }
+        for (cursor, max_bytes, answer) in orders.reads {
+            // Whoever asked may be gone.
+            let _ = answer.send(engine.read(cursor, max_bytes));
+        }
+        if !orders.syncs.is_empty() || orders.closed {
+            let outcome = engine.sync();
+            orders.syncs.into_iter().for_each(|answer| _ = answer.send(outcome.clone()));
+            report(outcome);
+        }
+        if orders.closed {
+            return;
+        }
+    }
+}
+
+fn append(engine: &mut Engine, mut appends: Vec<Append>) {
+    if appends.is_empty() {
+        return;
+    }
+    // Who has stopped waiting will not hear that the record is there, so it must not be.
+    appends.retain(|append| !append.answer.is_closed());
+    let empty = || Incoming::new(0, 0, 0, Vec::new());
+    let records: Vec<Incoming> = appends.iter_mut().map(|append| mem::replace(&mut append.record, empty())).collect();
+    let answers = engine.append(&records);
+    for (append, answer) in appends.into_iter().zip(answers) {
+        let _ = append.answer.send(answer);
+    }
+}
+
+/// A failed fsync of which nobody waits for the outcome.
+fn report(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "fsync failed: what was written since the last one may not survive a power cut");
+    }
+}

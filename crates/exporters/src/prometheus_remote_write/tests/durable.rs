@@ -1,0 +1,74 @@
+//! P12: the queue on disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nyquist_core::batch::DropReason;
+use nyquist_core::component::{Component, Extension, Extensions};
+use nyquist_core::config::ComponentId;
+use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
+use nyquist_core::telemetry::Entry;
+
+use super::protocol::{Running, one, start_with};
+use super::receiver::Receiver;
+use crate::testing::T;
+
+/// A storage extension.
+#[derive(Clone)]
+struct Place(PathBuf);
+
+#[async_trait]
+impl Storage for Place {
+    async fn open(&self, owner: &Owner) -> Result<(Log, Recovered), Error> {
+        assert_eq!(owner.directory_name(), "exporter_prometheus~5fremote~5fwrite__metrics");
+        Log::open(&Options::new(self.0.clone())).await
+    }
+}
+
+impl Component for Place {}
+
+impl Extension for Place {
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+async fn start(receiver: &Receiver, directory: &tempfile::TempDir) -> Running {
+    let mut extensions = Extensions::default();
+    extensions.insert(&ComponentId::of("place"), Arc::new(Place(directory.path().join("queue"))));
+    let config = "{sending_queue: {storage: place}, retry_on_failure: {initial_interval: 5ms, max_interval: 10ms, \
+                  max_elapsed_time: 0}, max_samples_per_send: 3}";
+    start_with(receiver, config, &extensions).await
+}
+
+/// Scenario: the backend fails, shutdown, a new process with the backend well. Guarantee: nothing is dropped, every
+/// sample arrives, each series in the order of time.
+#[tokio::test]
+async fn what_a_shutdown_leaves_is_sent_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(|_| (503, None, "down")).await;
+    let running = start(&receiver, &directory).await;
+    for index in 0..40_i64 {
+        running.push(one(index as f64, T + index)).await;
+    }
+    receiver.wait_for(|received| received.len() > 2).await;
+    running.shut_down(Duration::from_secs(5)).await;
+    let dropped: u64 = DropReason::ALL.iter().map(|&reason| running.ledger.dropped_count(reason)).sum();
+    assert_eq!((dropped, running.ledger.held_count()), (0, 40));
+
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, &directory).await;
+    assert_eq!(running.ledger.count(Entry::Created), 40);
+    let samples = |received: &[super::receiver::Received]| -> Vec<String> {
+        let series = received.iter().flat_map(|received| received.message().timeseries);
+        series.flat_map(|series| series.lines()).collect()
+    };
+    receiver.wait_for(|received| samples(received).len() >= 40).await;
+    let expected: Vec<String> =
+        (0..40).map(|index| format!(r#"x{{instance="i-1",job="shop/cart"}} {index}@{}"#, T + index)).collect();
+    assert_eq!(samples(&receiver.received()), expected);
+    running.shut_down(Duration::from_secs(5)).await;
+    assert_eq!(running.ledger.count(Entry::Exported), 40);
+}

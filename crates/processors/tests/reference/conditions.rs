@@ -1,0 +1,378 @@
+//! `rules`: conditions, as the README describes them.
+
+use std::cmp::Ordering;
+
+use nyquist_core::proto::common::v1::KeyValue;
+use nyquist_core::proto::common::v1::any_value::Value;
+use regex::Regex;
+use serde_json::{Map, Value as Json, json};
+
+use crate::spans::{ERROR, Id, OK, Placed, UNSET, first_value, trace_duration, value_of};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) percentage: f64,
+    pub(crate) when: Option<Condition>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Condition {
+    /// Several keys of one block.
+    Block(Vec<Condition>),
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+    Not(Box<Condition>),
+    /// The block below with `match: any_span`, `same_span`, `root`.
+    AnySpan(Box<Condition>),
+    SameSpan(Box<Condition>),
+    Root(Box<Condition>),
+    /// `exists`, `truthy`, `exception`, `error` with `false`.
+    False(Box<Condition>),
+    Attribute {
+        key: String,
+        place: Place,
+        test: Test,
+    },
+    Name(NameTest),
+    Status(i32),
+    Exception,
+    Error,
+    Latency {
+        of: Of,
+        over_ns: u64,
+        upper_ns: Option<u64>,
+    },
+    SpanCount {
+        min: Option<u64>,
+        max: Option<u64>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    Span,
+    Resource,
+    Event,
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Of {
+    Trace,
+    Root,
+    Span,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Test {
+    Values(Vec<Scalar>),
+    Regex(String),
+    Range { min: Option<f64>, max: Option<f64> },
+    Truthy,
+    Exists,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Scalar {
+    Text(String),
+    Int(i64),
+    Double(f64),
+    Bool(bool),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum NameTest {
+    Values(Vec<String>),
+    Prefix(String),
+    Regex(String),
+}
+
+/// The first rule that matches a trace.
+pub(crate) fn first_match<'a>(rules: &'a [Rule], spans: &[Placed]) -> Option<&'a Rule> {
+    rules.iter().find(|rule| rule.when.as_ref().is_none_or(|when| when.holds(spans)))
+}
+
+/// OpenTelemetry's definition: the low 56 bits of the id are the randomness, and what is below the
+/// threshold is not kept.
+pub(crate) fn keeps(percentage: f64, id: Id) -> bool {
+    let mut low = [0; 8];
+    low[1..].copy_from_slice(&id[9..]);
+    let randomness = u64::from_be_bytes(low);
+    let threshold = ((1.0 - percentage / 100.0) * (1_u64 << 56) as f64).round() as u64;
+    randomness >= threshold
+}
+
+impl Condition {
+    /// Does it hold for a trace: each part may be met by another span.
+    fn holds(&self, spans: &[Placed]) -> bool {
+        match self {
+            Self::Block(parts) | Self::All(parts) => parts.iter().all(|part| part.holds(spans)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(spans)),
+            Self::Not(part) | Self::False(part) => !part.holds(spans),
+            Self::AnySpan(block) => block.holds(spans),
+            Self::SameSpan(block) => spans.iter().any(|span| block.holds_for(span)),
+            Self::Root(block) => spans.iter().any(|span| span.is_root() && block.holds_for(span)),
+            Self::Latency { of: Of::Trace, over_ns, upper_ns } => {
+                trace_duration(spans).is_some_and(|duration| within(duration, *over_ns, *upper_ns))
+            }
+            Self::Latency { of: Of::Root, over_ns, upper_ns } => spans.iter().any(|span| {
+                span.is_root() && span.duration().is_some_and(|duration| within(duration, *over_ns, *upper_ns))
+            }),
+            Self::SpanCount { min, max } => {
+                let count = spans.len() as u64;
+                min.is_none_or(|min| count >= min) && max.is_none_or(|max| count <= max)
+            }
+            Self::Attribute { .. }
+            | Self::Name(_)
+            | Self::Status(_)
+            | Self::Exception
+            | Self::Error
+            | Self::Latency { of: Of::Span, .. } => spans.iter().any(|span| self.holds_for(span)),
+        }
+    }
+
+    /// Does this one span meet all of it.
+    fn holds_for(&self, span: &Placed) -> bool {
+        match self {
+            Self::Block(parts) | Self::All(parts) => parts.iter().all(|part| part.holds_for(span)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds_for(span)),
+            Self::Not(part) | Self::False(part) => !part.holds_for(span),
+            Self::Attribute { key, place, test } => attributes(span, *place)
+                .into_iter()
+                .flatten()
+                .any(|attribute| attribute.key == *key && test.holds(value_of(attribute))),
+            Self::Name(test) => test.holds(&span.span.name),
+            Self::Status(code) => span.status() == *code,
+            Self::Exception => span.has_exception(),
+            Self::Error => {
+                span.status() == ERROR
+                    || span.has_exception()
+                    || first_value(&span.span.attributes, "error").is_some_and(is_truthy)
+            }
+            Self::Latency { of: Of::Span, over_ns, upper_ns } => {
+                span.duration().is_some_and(|duration| within(duration, *over_ns, *upper_ns))
+            }
+            Self::AnySpan(_) | Self::SameSpan(_) | Self::Root(_) | Self::Latency { .. } | Self::SpanCount { .. } => {
+                panic!("not of a span: {self:?}")
+            }
+        }
+    }
+
+    pub(crate) fn json(&self) -> Json {
+        let mut block = Map::new();
+        self.write(&mut block);
+        Json::Object(block)
+    }
+
+    /// Adds its key to a block.
+    fn write(&self, block: &mut Map<String, Json>) {
+        let list = |parts: &[Self]| parts.iter().map(Self::json).collect::<Json>();
+        let mut put = |key: &str, value: Json| {
+            assert!(block.insert(key.to_owned(), value).is_none(), "{key} twice in a block");
+        };
+        match self {
+            Self::Block(parts) => parts.iter().for_each(|part| part.write(block)),
+            Self::All(parts) => put("all", list(parts)),
+            Self::Any(parts) => put("any", list(parts)),
+            Self::Not(part) => put("not", part.json()),
+            Self::AnySpan(part) => {
+                put("match", json!("any_span"));
+                part.write(block);
+            }
+            Self::SameSpan(part) => {
+                put("match", json!("same_span"));
+                part.write(block);
+            }
+            Self::Root(part) => {
+                put("match", json!("root"));
+                part.write(block);
+            }
+            Self::False(part) => {
+                let text = part.json().to_string().replace("true", "false");
+                let parts: Map<String, Json> = serde_json::from_str(&text).expect("it is an object");
+                parts.into_iter().for_each(|(key, value)| put(&key, value));
+            }
+            Self::Attribute { key, place, test } => {
+                let mut attribute = test.json();
+                attribute["key"] = json!(key);
+                match place {
+                    Place::Any => {}
+                    Place::Span => attribute["scope"] = json!("span"),
+                    Place::Resource => attribute["scope"] = json!("resource"),
+                    Place::Event => attribute["scope"] = json!("event"),
+                }
+                put("attribute", attribute);
+            }
+            Self::Name(NameTest::Values(values)) => put("span_name", json!({ "values": values })),
+            Self::Name(NameTest::Prefix(prefix)) => put("span_name", json!({ "prefix": prefix })),
+            Self::Name(NameTest::Regex(regex)) => put("span_name", json!({ "regex": regex })),
+            Self::Status(code) => put("status", status_name(*code)),
+            Self::Exception => put("exception", json!(true)),
+            Self::Error => put("error", json!(true)),
+            Self::Latency { of, over_ns, upper_ns } => {
+                let mut latency = json!({ "threshold": format!("{over_ns}ns") });
+                match of {
+                    Of::Trace => {}
+                    Of::Root => latency["of"] = json!("root"),
+                    Of::Span => latency["of"] = json!("span"),
+                }
+                if let Some(upper_ns) = upper_ns {
+                    latency["upper_threshold"] = json!(format!("{upper_ns}ns"));
+                }
+                put("latency", latency);
+            }
+            Self::SpanCount { min, max } => {
+                let mut count = Map::new();
+                min.map(|min| count.insert("min".to_owned(), json!(min)));
+                max.map(|max| count.insert("max".to_owned(), json!(max)));
+                put("span_count", Json::Object(count));
+            }
+        }
+    }
+}
+
+impl Rule {
+    pub(crate) fn json(&self) -> Json {
+        let mut rule = json!({ "name": self.name, "sampling_percentage": self.percentage });
+        if let Some(when) = &self.when {
+            rule["when"] = when.json();
+        }
+        rule
+    }
+}
+
+pub(crate) fn status_name(code: i32) -> Json {
+    match code {
+        UNSET => json!("UNSET"),
+        OK => json!("OK"),
+        _ => json!("ERROR"),
+    }
+}
+
+/// Longer than `over`, and at most `upper`.
+fn within(duration: i128, over_ns: u64, upper_ns: Option<u64>) -> bool {
+    duration > i128::from(over_ns) && upper_ns.is_none_or(|upper_ns| duration <= i128::from(upper_ns))
+}
+
+/// The lists in which an attribute is looked for.
+fn attributes(span: &Placed, place: Place) -> Vec<&[KeyValue]> {
+    let mut lists = Vec::new();
+    if matches!(place, Place::Span | Place::Any) {
+        lists.push(span.span.attributes.as_slice());
+    }
+    if matches!(place, Place::Resource | Place::Any) {
+        lists.push(span.resource_attributes());
+    }
+    if matches!(place, Place::Event | Place::Any) {
+        lists.extend(span.span.events.iter().map(|event| event.attributes.as_slice()));
+    }
+    lists
+}
+
+impl Test {
+    fn holds(&self, value: Option<&Value>) -> bool {
+        match (self, value) {
+            (Self::Exists, _) => true,
+            (_, None) => false,
+            (Self::Values(scalars), Some(value)) => scalars.iter().any(|scalar| scalar.equals(value)),
+            (Self::Regex(regex), Some(Value::StringValue(text))) => finds(regex, text),
+            (Self::Range { min, max }, Some(value)) => {
+                let against = |bound: f64| compare(value, &Value::DoubleValue(bound));
+                is_number(value)
+                    && min.is_none_or(|min| against(min).is_some_and(Ordering::is_ge))
+                    && max.is_none_or(|max| against(max).is_some_and(Ordering::is_le))
+            }
+            (Self::Truthy, Some(value)) => is_truthy(value),
+            (Self::Regex(_), Some(_)) => false,
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Self::Values(scalars) => json!({ "values": scalars.iter().map(Scalar::json).collect::<Json>() }),
+            Self::Regex(regex) => json!({ "regex": regex }),
+            Self::Range { min, max } => {
+                let mut range = json!({});
+                min.map(|min| range["min"] = json!(min));
+                max.map(|max| range["max"] = json!(max));
+                range
+            }
+            Self::Truthy => json!({ "truthy": true }),
+            Self::Exists => json!({ "exists": true }),
+        }
+    }
+}
+
+impl NameTest {
+    fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::Values(values) => values.iter().any(|value| value == name),
+            Self::Prefix(prefix) => name.starts_with(prefix),
+            Self::Regex(regex) => finds(regex, name),
+        }
+    }
+}
+
+impl Scalar {
+    /// Text matches text, numbers match numbers, booleans booleans.
+    fn equals(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Text(expected), Value::StringValue(text)) => expected == text,
+            (Self::Bool(expected), Value::BoolValue(value)) => expected == value,
+            (Self::Int(expected), value) => compare(value, &Value::IntValue(*expected)) == Some(Ordering::Equal),
+            (Self::Double(expected), value) => compare(value, &Value::DoubleValue(*expected)) == Some(Ordering::Equal),
+            _ => false,
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Int(number) => json!(number),
+            Self::Double(number) => json!(number),
+            Self::Bool(value) => json!(value),
+        }
+    }
+}
+
+fn is_number(value: &Value) -> bool {
+    matches!(value, Value::IntValue(_) | Value::DoubleValue(_))
+}
+
+/// Two numbers as numbers, not as what they were rounded to; none for other values.
+fn compare(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::IntValue(left), Value::IntValue(right)) => Some(left.cmp(right)),
+        (Value::DoubleValue(left), Value::DoubleValue(right)) => left.partial_cmp(right),
+        (Value::IntValue(left), Value::DoubleValue(right)) => compare_mixed(*left, *right),
+        (Value::DoubleValue(left), Value::IntValue(right)) => compare_mixed(*right, *left).map(Ordering::reverse),
+        _ => None,
+    }
+}
+
+fn compare_mixed(whole: i64, number: f64) -> Option<Ordering> {
+    if number.is_nan() {
+        return None;
+    }
+    // Beyond 64 bits `as` gives the largest 128-bit integers, which compare as they should.
+    let floor = number.floor() as i128;
+    let fraction = number - number.floor();
+    let by_floor = i128::from(whole).cmp(&floor);
+    Some(if by_floor == Ordering::Equal && fraction > 0.0 { Ordering::Less } else { by_floor })
+}
+
+/// true, a number other than 0, or a text other than "", "0", "false", "no", "off".
+fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::BoolValue(value) => *value,
+        Value::IntValue(number) => *number != 0,
+        Value::DoubleValue(number) => *number != 0.0,
+        Value::StringValue(text) => !["", "0", "false", "no", "off"].contains(&text.to_ascii_lowercase().as_str()),
+        _ => false,
+    }
+}
+
+pub(crate) fn finds(regex: &str, text: &str) -> bool {
+    Regex::new(regex).expect("the expressions of tests are valid").is_match(text)
+}

@@ -1,0 +1,163 @@
+//! Policies with a budget: `rate_limiting` and `composite`. One trace is decided at a time, so that
+//! the order in which they take from the budget is known.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nyquist_core::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
+use serde_json::{Value as Json, json};
+
+use crate::random::{Random, seeds};
+use crate::rig::Rig;
+use crate::spans::{attribute, text};
+
+const KINDS: [&str; 3] = ["a", "b", "c"];
+
+/// A trace that waits for its decision.
+struct Trace {
+    at: Duration,
+    kind: &'static str,
+    spans: u64,
+}
+
+/// Spans, whole or in billionths: `rate` a second come back, at most `burst` are there.
+struct Bucket {
+    rate: u64,
+    burst: u64,
+    billionths: u128,
+    filled: Duration,
+}
+
+impl Bucket {
+    /// It starts full. A burst of 0 is twice the rate.
+    fn new(rate: u64, burst: u64) -> Self {
+        let burst = if burst == 0 { rate * 2 } else { burst };
+        Self { rate, burst, billionths: u128::from(burst) * 1_000_000_000, filled: Duration::ZERO }
+    }
+
+    /// All or nothing.
+    fn take(&mut self, spans: u64, now: Duration) -> bool {
+        let came = u128::from(self.rate) * (now - self.filled).as_nanos();
+        self.billionths = (self.billionths + came).min(u128::from(self.burst) * 1_000_000_000);
+        self.filled = now;
+        let cost = u128::from(spans) * 1_000_000_000;
+        let is_enough = cost <= self.billionths;
+        if is_enough {
+            self.billionths -= cost;
+        }
+        is_enough
+    }
+}
+
+/// Budgets that begin anew each second. The first sub-policy that matches decides.
+struct Composite {
+    budgets: BTreeMap<&'static str, u64>,
+    used: BTreeMap<&'static str, u64>,
+    second: u64,
+}
+
+impl Composite {
+    fn take(&mut self, kind: &'static str, spans: u64, now: Duration) -> bool {
+        if now.as_secs() != self.second {
+            self.second = now.as_secs();
+            self.used.clear();
+        }
+        let used = self.used.entry(kind).or_default();
+        let is_enough = *used + spans <= self.budgets[kind];
+        if is_enough {
+            *used += spans;
+        }
+        is_enough
+    }
+}
+
+#[test]
+fn rate_limiting_is_a_bucket_of_spans() {
+    for seed in seeds(100) {
+        let mut random = Random::new(seed);
+        // Whole spans come back in a quarter of a second: no rounding decides.
+        let rate = 4 * random.between(0, 5) as u64;
+        let burst = random.pick(&[0, 0, 7, 30]);
+        let mut bucket = Bucket::new(rate, burst);
+        let limit = json!({
+            "name": "limit",
+            "type": "rate_limiting",
+            "rate_limiting": { "spans_per_second": rate, "burst_capacity": burst },
+        });
+        let expect = |trace: &Trace| bucket.take(trace.spans, trace.at);
+        compare(seed, &mut random, &limit, expect);
+    }
+}
+
+#[test]
+fn composite_has_a_budget_for_each_sub_policy() {
+    for seed in seeds(100) {
+        let mut random = Random::new(seed);
+        let max = random.between(10, 60) as u64;
+        let mut shares: Vec<Json> = Vec::new();
+        let mut budgets = BTreeMap::new();
+        for kind in KINDS {
+            let percent = random.pick(&[0, 25, 50, 100]);
+            // Without a share it is an equal one.
+            budgets.insert(kind, if percent == 0 { max / 3 } else { max * percent / 100 });
+            if percent > 0 || random.one_in(2) {
+                shares.push(json!({ "policy": kind, "percent": percent }));
+            }
+        }
+        let part = |kind: &str| {
+            let block = json!({ "key": "kind", "values": [kind] });
+            json!({ "name": kind, "type": "string_attribute", "string_attribute": block })
+        };
+        let block = json!({
+            "max_total_spans_per_second": max,
+            "composite_sub_policy": KINDS.map(part),
+            "rate_allocation": shares,
+        });
+        let policy = json!({ "name": "budgets", "type": "composite", "composite": block });
+        let mut composite = Composite { budgets, used: BTreeMap::new(), second: 0 };
+        compare(seed, &mut random, &policy, |trace| composite.take(trace.kind, trace.spans, trace.at));
+    }
+}
+
+/// Traces at random times and of random sizes through one policy.
+fn compare(seed: u64, random: &mut Random, policy: &Json, mut expect: impl FnMut(&Trace) -> bool) {
+    let config = json!({
+        "policies": [policy],
+        "decision_wait": "1ms",
+        "num_shards": random.between(1, 8),
+        "memory_limit_mib": 64,
+    });
+    let rig = Rig::new(&config);
+    let mut now = Duration::from_secs(100);
+    let (mut kept, mut not_kept) = (0, 0);
+    for number in 0..60 {
+        now += Duration::from_millis(random.pick(&[250, 250, 500, 1_000, 3_000]));
+        let trace = Trace { at: now, kind: random.pick(&KINDS), spans: random.between(1, 20) as u64 };
+        rig.insert(&request(random, &trace), now - Duration::from_millis(150));
+        rig.decide(now);
+        assert_eq!(rig.pending(), 0, "it is decided");
+        let spans = rig.take(now).len() as u64;
+        let expected = if expect(&trace) { trace.spans } else { 0 };
+        let Trace { kind, spans: count, .. } = trace;
+        assert_eq!(
+            spans, expected,
+            "trace {number} ({kind}, {count} spans at {now:?}); NYQUIST_SEED={seed}\n{config:#}"
+        );
+        *(if spans > 0 { &mut kept } else { &mut not_kept }) += 1;
+    }
+    assert_eq!(rig.counter("global_count_traces_sampled", &[("sampled", "true"), ("decision", "sampled")]), kept);
+    let others = [("sampled", "false"), ("decision", "not_sampled")];
+    assert_eq!(rig.counter("global_count_traces_sampled", &others), not_kept);
+}
+
+fn request(random: &mut Random, trace: &Trace) -> TracesData {
+    let id: [u8; 16] = random.bytes();
+    let span = |number: u64| Span {
+        trace_id: id.to_vec(),
+        span_id: (number + 1).to_be_bytes().to_vec(),
+        attributes: vec![attribute("kind", Some(text(trace.kind)))],
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: (0..trace.spans).map(span).collect(), ..ScopeSpans::default() }];
+    TracesData { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] }
+}

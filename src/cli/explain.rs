@@ -1,0 +1,233 @@
+//! `nyquist explain`: what a running gateway knows of a trace.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Request, StatusCode};
+use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint};
+use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
+use nyquist_core::pipeline::{Account, EXPLAIN_PATH};
+use nyquist_processors::tail_sampling::explain::{Coverage, Decided, Explanation, Remembered, Status, Undecided};
+
+use super::args::ExplainArgs;
+use super::output::{bytes, count, millis, percent, printable, seconds};
+use super::{BROKEN, print};
+
+/// How long the gateway may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What one processor says.
+struct Answer {
+    pipeline: String,
+    processor: String,
+    explanation: Explanation,
+}
+
+pub(super) fn run(args: &ExplainArgs) -> ExitCode {
+    match ask(args) {
+        Ok((body, answers)) => {
+            print(&if args.json { pretty(&body) } else { render(args, &answers) });
+            ExitCode::from(code(&answers))
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+/// Several samplers may have seen the trace: kept by one is kept.
+fn code(answers: &[Answer]) -> u8 {
+    let has = |status: Status| answers.iter().any(|answer| answer.explanation.status == status);
+    match () {
+        () if has(Status::Kept) => 0,
+        () if has(Status::Undecided) => 3,
+        () if has(Status::Dropped) => 1,
+        () => 4,
+    }
+}
+
+fn pretty(body: &str) -> String {
+    let value: Result<serde_json::Value, _> = serde_json::from_str(body);
+    value.map_or_else(|_| body.to_owned(), |value| format!("{value:#}\n"))
+}
+
+fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
+fn ask(args: &ExplainArgs) -> Result<(String, Vec<Answer>), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let body = runtime.block_on(async {
+        let answer = tokio::time::timeout(PATIENCE, fetch(args)).await;
+        answer.unwrap_or_else(|_| Err(format!("{}: no answer within {PATIENCE:?}", args.endpoint)))
+    })?;
+    let foreign = |error: serde_json::Error| format!("{}: not the answer of a gateway: {error}", args.endpoint);
+    let accounts: Vec<Account> = serde_json::from_str(&body).map_err(foreign)?;
+    let mut answers = Vec::new();
+    for Account { pipeline, processor, account } in accounts {
+        let explanation = serde_json::from_value(account).map_err(foreign)?;
+        answers.push(Answer { pipeline, processor, explanation });
+    }
+    Ok((body, answers))
+}
+
+async fn fetch(args: &ExplainArgs) -> Result<String, String> {
+    let endpoint = HttpEndpoint::parse(&args.endpoint)?;
+    let tls = endpoint.is_https.then(|| ClientTls::new(&ClientTlsConfig::default(), &[]));
+    let tls = tls.transpose().map_err(|error| error.to_string())?;
+    let connector = Connector::new(&endpoint.host, endpoint.port, tls);
+    let client = Client::new(1, &connector, &ClientOptions::default());
+    let base = args.endpoint.trim().trim_end_matches('/').trim_end_matches("/metrics");
+    let request = Request::get(format!("{base}{EXPLAIN_PATH}?trace_id={}", hex(args.trace_id)))
+        .header(HOST, endpoint.uri.authority().map_or("localhost", |authority| authority.as_str()))
+        .body(Chunks::from(Vec::new()))
+        .map_err(|error| format!("{:?}: {error}", args.endpoint))?;
+    let hint = "is it the address of the gateway's own metrics (service.telemetry.metrics)?";
+    let reply = client.send(request).await.map_err(|error| format!("{}: {error}; {hint}", args.endpoint))?;
+    let body = String::from_utf8_lossy(&reply.body).into_owned();
+    match reply.status {
+        StatusCode::OK if reply.body.len() >= Client::MAX_REPLY => {
+            Err(format!("{}: the answer is longer than {} bytes", args.endpoint, Client::MAX_REPLY))
+        }
+        StatusCode::OK => Ok(body),
+        status => Err(format!("{}: {status}: {}; {hint}", args.endpoint, printable(body.trim()))),
+    }
+}
+
+fn render(args: &ExplainArgs, answers: &[Answer]) -> String {
+    let mut out = format!("trace {}\n", hex(args.trace_id));
+    if answers.is_empty() {
+        out.push_str("\nno processor of this gateway decides on traces: it drops none\n");
+    }
+    for Answer { pipeline, processor, explanation } in answers {
+        let _ = writeln!(out, "\n{}: {}", printable(pipeline), printable(processor));
+        tell(&mut out, explanation);
+    }
+    out
+}
+
+fn tell(out: &mut String, explanation: &Explanation) {
+    if let Some(undecided) = &explanation.undecided {
+        tell_undecided(out, undecided);
+    }
+    for decided in &explanation.decisions {
+        tell_decided(out, decided);
+    }
+    if explanation.late_error {
+        out.push_str("  since then a late span was an error: late spans are kept (late_errors: keep)\n");
+    }
+    if explanation.decisions.len() > 1 {
+        let _ = writeln!(
+            out,
+            "  decided {} times: spans came after a decision had been forgotten",
+            explanation.decisions.len()
+        );
+    }
+    if let Some(Remembered { kept, rule }) = &explanation.remembered {
+        let what = if *kept { "kept" } else { "dropped" };
+        let _ = writeln!(
+            out,
+            "  {what} {}; when and how is older than the log{}",
+            by(rule.as_deref()),
+            covers(&explanation.log)
+        );
+    }
+    if explanation.status == Status::Unknown {
+        let _ = writeln!(out, "  not known: it never arrived, or is older than the log{}", covers(&explanation.log));
+    }
+}
+
+fn covers(log: &Coverage) -> String {
+    if log.is_off {
+        return ", which is off (decision_log.size: 0)".to_owned();
+    }
+    if log.decisions == 0 {
+        return ", which is empty".to_owned();
+    }
+    format!(", which covers the last {} of its shard ({})", count(log.decisions, "decision"), seconds(log.seconds))
+}
+
+fn by(rule: Option<&str>) -> String {
+    rule.map_or_else(|| "because no rule matched".to_owned(), |rule| format!("by {:?}", printable(rule)))
+}
+
+fn tell_undecided(out: &mut String, undecided: &Undecided) {
+    let root = if undecided.has_root { "with" } else { "without" };
+    let _ = writeln!(
+        out,
+        "  still undecided: {} ({}), {root} its root, the first {} ago; decided in at most {}",
+        count(undecided.spans, "span"),
+        bytes(undecided.bytes),
+        seconds(undecided.waiting_seconds),
+        seconds(undecided.decided_in_seconds)
+    );
+}
+
+fn tell_decided(out: &mut String, decided: &Decided) {
+    let what = if decided.kept { "kept" } else { "dropped" };
+    let never_asked = decided.rule.is_none() && decided.trigger == "size";
+    let by = if decided.trigger == "stress" {
+        "by its id alone".to_owned()
+    } else if never_asked {
+        "without asking policies".to_owned()
+    } else {
+        by(decided.rule.as_deref())
+    };
+    let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
+    if decided.kept && decided.decision != "sampled" {
+        out.push_str("  dry_run is on: otherwise it would have been dropped\n");
+    }
+    let at = decided.decided_at.as_deref().map(|at| format!(" ({})", printable(at))).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "  decided {} ago{at}, {} after its first span: {}",
+        seconds(decided.seconds_ago),
+        seconds(decided.waited_seconds),
+        trigger(&decided.trigger)
+    );
+    let _ = writeln!(
+        out,
+        "  had {}, {}, {} from the earliest start to the latest end",
+        count(decided.spans, "span"),
+        bytes(decided.bytes),
+        millis(decided.duration_ms)
+    );
+    if let (Some(percentage), Some(threshold), Some(randomness)) =
+        (decided.sampling_percentage, &decided.threshold, &decided.randomness)
+    {
+        let relation = if decided.kept { "at least" } else { "less than" };
+        let (randomness, threshold) = (printable(randomness), printable(threshold));
+        let _ = writeln!(
+            out,
+            "  its rate is {}: its randomness {randomness} is {relation} the threshold {threshold}",
+            percent(percentage)
+        );
+    }
+    let widest = decided.votes.iter().map(|vote| vote.rule.chars().count()).max().unwrap_or(0);
+    for vote in &decided.votes {
+        let matched = if vote.matched { "match" } else { "no match" };
+        let mark = if decided.rule.as_ref() == Some(&vote.rule) { "  <- decides" } else { "" };
+        let _ = writeln!(out, "    {:widest$}  {matched}{mark}", printable(&vote.rule));
+    }
+}
+
+fn trigger(name: &str) -> String {
+    match name {
+        "wait" => "decision_wait was over",
+        "root" => "decision_wait_after_root_received was over",
+        "ingest" => "as its spans came (sampling_strategy: span-ingest)",
+        "idle" => "decision_wait_after_last_span was over",
+        "spans" => "at once, because it had reached span_limit",
+        "stress" => "at its first spans, by its id alone, because the buffer was overloaded (stress)",
+        "memory" => "early, because the buffer was nearly full (memory_limit_mib)",
+        "count" => "early, because there were more undecided traces than num_traces",
+        "size" => "at once, because it had grown beyond maximum_trace_size_bytes",
+        "shutdown" => "early, because the gateway shut down",
+        other => return printable(other),
+    }
+    .to_owned()
+}
