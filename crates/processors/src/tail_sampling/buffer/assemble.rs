@@ -285,6 +285,8 @@ struct Rewrite<'a> {
 struct Scratch {
     span: Vec<u8>,
     header: Vec<u8>,
+    /// What a span without `tracestate` gets.
+    first_header: Vec<u8>,
 }
 
 impl Rewrite<'_> {
@@ -295,6 +297,10 @@ impl Rewrite<'_> {
     /// Appends `run` to `out` as it should be. True if the target was found.
     fn run(&self, run: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
         let mut done = false;
+        scratch.first_header.clear();
+        if let Some(change) = self.change {
+            change.apply(&[], &mut scratch.first_header);
+        }
         let mut fields = Fields::new(run);
         let mut before = 0;
         while let Some(field) = fields.next() {
@@ -312,7 +318,20 @@ impl Rewrite<'_> {
                     Target::Root => !done && is_root(span),
                 };
             done |= wanted;
-            if self.span(span, wanted, scratch) {
+            let header = if self.change.is_some() { trace_state(span) } else { &[] };
+            if header.is_empty() && !wanted {
+                // Most spans: one field more.
+                let first = scratch.first_header.as_slice();
+                if first.is_empty() {
+                    out.extend_from_slice(run.get(place).unwrap_or_default());
+                    continue;
+                }
+                let field = 1 + varint_len(first.len() as u64) + first.len();
+                put_tag(out, 2, 2);
+                put_varint(out, (span.len() + field) as u64);
+                out.extend_from_slice(span);
+                put_len_field(out, 3, first);
+            } else if self.span(span, header, wanted, scratch) {
                 put_tag(out, 2, 2);
                 put_varint(out, scratch.span.len() as u64);
                 out.extend_from_slice(&scratch.span);
@@ -324,9 +343,9 @@ impl Rewrite<'_> {
     }
 
     /// Puts the span as it should be into `scratch.span`. False if it is that already.
-    fn span(&self, span: &[u8], wanted: bool, scratch: &mut Scratch) -> bool {
+    fn span(&self, span: &[u8], header: &[u8], wanted: bool, scratch: &mut Scratch) -> bool {
         scratch.header.clear();
-        let changed = self.change.is_some_and(|change| change.apply(trace_state(span), &mut scratch.header));
+        let changed = self.change.is_some_and(|change| change.apply(header, &mut scratch.header));
         if !changed && !wanted {
             return false;
         }
