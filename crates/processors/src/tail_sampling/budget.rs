@@ -62,6 +62,11 @@ impl Budget {
         self.used() >= self.ceiling
     }
 
+    /// More than half of it is in use.
+    pub(super) fn is_half_used(&self) -> bool {
+        self.used() > self.ceiling / 2
+    }
+
     /// Traces should be decided early.
     pub(super) fn is_high(&self) -> bool {
         let (part, whole) = HIGH_WATER;

@@ -477,7 +477,15 @@ impl Sampler {
 
     /// Decides up to `limit` traces of a shard that are due. True if there may be more.
     pub fn decide(&self, shard: usize, now: Duration, limit: usize) -> bool {
-        self.visit(shard, |shard| shard.decide_due(nanos(now), limit)).unwrap_or(false)
+        let decide = |shard: &mut Shard| {
+            let more = shard.decide_due(nanos(now), limit);
+            // Spare memory is for who has plenty.
+            if self.budget.is_half_used() {
+                shard.limit_spares();
+            }
+            more
+        };
+        self.visit(shard, decide).unwrap_or(false)
     }
 
     /// Decides up to `limit` of all undecided traces of a shard on what has arrived, or discards

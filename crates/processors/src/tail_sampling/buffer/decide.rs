@@ -79,6 +79,9 @@ impl Shard {
         self.decide_found(&mut due, now);
         self.scratch.due = due;
         self.tidy();
+        if !more {
+            self.log.end_round();
+        }
         more
     }
 
@@ -171,6 +174,9 @@ impl Shard {
 
     /// Decides traces early until those that held `bytes` are decided.
     pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
+        if self.log.limit_spares() >= bytes {
+            return;
+        }
         let dead = (self.log.bytes() as u64).saturating_sub(self.live_bytes);
         if self.log.blocks() > FEW && dead > self.log.bytes() as u64 / DEAD_PART {
             // What was decided already is enough, once its memory is free.

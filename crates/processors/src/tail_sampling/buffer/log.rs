@@ -33,6 +33,9 @@ const ROOT: u32 = 1 << 31;
 /// in the batch.
 const COPIES: usize = 4;
 
+/// Rounds of decisions after which spare blocks are given back: about ten seconds.
+const PERIOD: u32 = 200;
+
 /// The largest block: what an [`Addr`] can span.
 pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
 
@@ -60,6 +63,10 @@ pub(super) struct Log {
     /// The number of the oldest block.
     oldest: u64,
     free: Vec<Vec<u8>>,
+    /// The fewest spare blocks there were in this period.
+    least_spare: usize,
+    /// Rounds of this period that are over.
+    rounds: u32,
     block_size: usize,
     bytes: usize,
     charged: usize,
@@ -68,7 +75,16 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(block_size: usize) -> Self {
         let block_size = block_size.clamp(4096, MAX_BLOCK);
-        Self { blocks: VecDeque::new(), oldest: 0, free: Vec::new(), block_size, bytes: 0, charged: 0 }
+        Self {
+            blocks: VecDeque::new(),
+            oldest: 0,
+            free: Vec::new(),
+            least_spare: 0,
+            rounds: 0,
+            block_size,
+            bytes: 0,
+            charged: 0,
+        }
     }
 
     /// Bytes of all blocks in use.
@@ -88,6 +104,16 @@ impl Log {
         let footprint = bytes + records * (HEADER + UNIT);
         let copies = if footprint > block_size { COPIES } else { 2 };
         copies * footprint + block_size + (footprint / block_size + 1) * 4 * size_of::<Block>()
+    }
+
+    /// Gives the memory of spare blocks back, but for what comes and goes from one round of decisions
+    /// to the next. Returns how many bytes.
+    pub(super) fn limit_spares(&mut self) -> usize {
+        let keep = self.blocks.len() / 8 + 2;
+        let over = self.free.len().saturating_sub(keep);
+        self.free.truncate(keep);
+        self.least_spare = self.least_spare.min(keep);
+        over * self.block_size
     }
 
     /// Gives the memory of spare blocks back.
@@ -157,7 +183,9 @@ impl Log {
         let data = if at_least > self.block_size {
             Vec::with_capacity(at_least)
         } else {
-            self.free.pop().unwrap_or_else(|| Vec::with_capacity(self.block_size))
+            let spare = self.free.pop();
+            self.least_spare = self.least_spare.min(self.free.len());
+            spare.unwrap_or_else(|| Vec::with_capacity(self.block_size))
         };
         self.bytes += data.capacity();
         let copies = if data.capacity() > self.block_size { COPIES } else { 1 };
@@ -231,12 +259,23 @@ impl Log {
 
     /// Gives the bytes of a block back for use as another.
     pub(super) fn recycle(&mut self, mut data: Vec<u8>) {
-        // What comes and goes between two ticks is a small part of what is held.
-        let keep = self.blocks.len() / 8 + 2;
-        if data.capacity() == self.block_size && self.free.len() < keep {
+        if data.capacity() == self.block_size {
             data.clear();
             self.free.push(data);
         }
+    }
+
+    /// Ends a round of decisions. Memory that is touched for the first time is dear, so spare blocks stay
+    /// through the ups and downs of traffic, until nothing has needed them through a whole period.
+    pub(super) fn end_round(&mut self) {
+        self.rounds += 1;
+        if self.rounds < PERIOD {
+            return;
+        }
+        self.rounds = 0;
+        let idle = self.least_spare.min(self.free.len());
+        self.free.truncate(self.free.len() - idle);
+        self.least_spare = self.free.len();
     }
 
     /// Frees the oldest blocks as far as no trace begins in them.

@@ -193,6 +193,11 @@ impl Shard {
             + Headers::growth(headers, header_bytes)
     }
 
+    /// Gives memory back that could be used again.
+    pub(crate) fn limit_spares(&mut self) {
+        self.log.limit_spares();
+    }
+
     /// Bytes of kept traces that wait to be handed on.
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.kept_bytes
@@ -254,8 +259,10 @@ impl Shard {
     fn slot(&mut self, run: &Run, arrival: Arrival<'_>) -> Option<u32> {
         let traces = &self.traces;
         let found = self.index.find(run.tag, |slot| traces.get(slot).is_some_and(|trace| trace.id == run.id));
-        if found.is_some() {
-            return found;
+        if let Some(slot) = found {
+            let is_kept = self.traces.get(slot).is_some_and(|trace| trace.state == State::Kept);
+            self.tally.late_sampled += u64::from(run.spans) * u64::from(is_kept);
+            return Some(slot);
         }
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {

@@ -219,6 +219,8 @@ pub(super) const SPAN_INGEST: &str = "span-ingest";
 const MAX_SHARDS: u32 = 256;
 /// The part of the budget that past decisions may take: half of it.
 const MAX_CACHE_PART: u64 = 2;
+/// What one shard needs in order to work: some blocks for requests, some for handing on.
+const MIN_SHARD: u64 = 1 << 20;
 const MAX_MEMORY_PERCENTAGE: u32 = 90;
 /// Timers count milliseconds in 32 bits.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
@@ -299,6 +301,15 @@ impl TailSamplingConfig {
                 &["memory_limit_percentage"],
                 "memory_limit_mib and memory_limit_percentage exclude each other: keep one of the two",
             );
+        }
+        let shards = u64::from(self.num_shards);
+        if budget::limit(self) / MIN_SHARD < shards {
+            let message = format!(
+                "{shards} shards of at least 1 MiB do not fit into a byte budget of {} MiB: choose fewer, or a larger \
+                 memory_limit_mib",
+                budget::limit(self) >> 20
+            );
+            problems.add(&["num_shards"], message);
         }
         if self.decision_wait.0 > MAX_WAIT {
             problems.add(&["decision_wait"], "too long: at most 168h");

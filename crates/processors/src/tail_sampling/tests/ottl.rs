@@ -311,7 +311,7 @@ fn a_hostile_request_does_not_take_for_ever() {
     const SPANS: u128 = 3_000;
     let rig = Rig::new(
         "
-memory_limit_mib: 64
+memory_limit_mib: 1024
 policies:
   - name: o
     type: ottl_condition

@@ -1,6 +1,6 @@
 //! What the configuration may not say, and what it says where it says nothing.
 
-use super::support::Rig;
+use super::support::{Rig, id_of, large_span, request, secs};
 use crate::tail_sampling::config::TailSamplingConfig;
 
 fn problem(yaml: &str) -> String {
@@ -17,6 +17,7 @@ fn mistakes_are_named_with_their_place() {
         ("memory_limit_percentage: 95", "memory_limit_percentage: 95 is too large: at most 90"),
         ("memory_limit_mib: 64\nmemory_limit_percentage: 10", "memory_limit_percentage: memory_limit_mib and"),
         ("memory_limit_mib: 3", "memory_limit_mib: too small"),
+        ("memory_limit_mib: 8\nnum_shards: 9", "num_shards: 9 shards of at least 1 MiB do not fit into"),
         ("decision_wait: 200h", "decision_wait: too long: at most 168h"),
         ("memory_limit_mib: 8\ndecision_cache: {sampled_cache_size: 1000000}", "decision_cache: these sizes take 2"),
         ("late_errors: keep\ndecision_cache: {non_sampled_cache_size: 0}", "late_errors: keep needs"),
@@ -29,6 +30,16 @@ fn mistakes_are_named_with_their_place() {
     }
     assert_eq!(problem("stress: {}"), "");
     assert_eq!(problem("memory_limit_percentage: 10\nlate_errors: keep\nspan_limit: 10000"), "");
+}
+
+/// With the least that a shard may have, requests pass.
+#[test]
+fn the_smallest_shards_work() {
+    let rig = Rig::new("memory_limit_mib: 8\nnum_shards: 8\nrules: [{name: all, sampling_percentage: 100}]");
+    for number in 0..200 {
+        rig.insert(&request(vec![large_span(id_of(number), 10_000)]), secs(0));
+    }
+    assert_eq!(rig.finish(secs(1)).len(), 200);
 }
 
 /// Past decisions, and what can be told of them, each take a sixteenth of a small budget, not more than
