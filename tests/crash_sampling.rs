@@ -1,6 +1,6 @@
 //! `kill -9` of a sampler whose buffer is on disk, in front of a queue on disk: what was acknowledged and must
 //! be kept is at the backend in the end.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test")]
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
@@ -17,6 +17,8 @@ use support::otlp_client::{OK, TRACES};
 use support::{Backend, Behaviour, Gateway, OtlpClient, eventually, long_run};
 use tempfile::TempDir;
 
+/// How long traces wait for their decision.
+const WAIT: Duration = Duration::from_secs(1);
 /// Spans of a trace; they come in two requests.
 const SPANS: u64 = 6;
 
@@ -71,7 +73,7 @@ fn is_kept(number: u64) -> bool {
 
 #[derive(Default)]
 struct Sent {
-    /// Spans of traces that must be kept and that were acknowledged whole.
+    /// Spans of traces that must be kept and that were acknowledged whole, well before their decision.
     owed: Mutex<HashSet<SpanKey>>,
     /// All spans of traces that must not be kept.
     unwanted: Mutex<HashSet<SpanKey>>,
@@ -105,6 +107,7 @@ impl Sent {
         let mut first = spans_of(number);
         let second = first.split_off(SPANS as usize / 2);
         let mut keys = Vec::new();
+        let began = Instant::now();
         for spans in [first, second] {
             let request = traces_request("crash", spans);
             if !is_kept(number) {
@@ -117,7 +120,7 @@ impl Sent {
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
         }
-        if is_kept(number) {
+        if is_kept(number) && began.elapsed() < WAIT / 2 {
             self.owed.lock().unwrap().extend(keys);
         }
         true
@@ -161,7 +164,7 @@ fn check_ledger(gateway: &Gateway) {
 fn no_acknowledged_trace_that_must_be_kept_is_lost() {
     let storage = TempDir::new().unwrap();
     let mut backend = Backend::start();
-    let config = config(storage.path(), &backend, "2s");
+    let config = config(storage.path(), &backend, "1s");
     let sent = Sent::default();
     let mut before = 0;
     for round in 0..rounds() {
@@ -169,10 +172,11 @@ fn no_acknowledged_trace_that_must_be_kept_is_lost() {
             backend.stop();
         }
         backend.behave(if round % 3 == 2 { Behaviour::Slow(Duration::from_millis(20)) } else { Behaviour::Accept });
-        let requests = rand::random_range(1..600);
+        // Before, while or after traces are decided and delivered.
+        let requests = rand::random_range(1..4000);
         sent.until_killed(Gateway::start(&config), requests);
         // Once more, on top of what is there.
-        sent.until_killed(Gateway::start(&config), rand::random_range(1..300));
+        sent.until_killed(Gateway::start(&config), rand::random_range(1..1000));
         if round % 3 == 1 {
             backend.restart();
         }
@@ -185,9 +189,8 @@ fn no_acknowledged_trace_that_must_be_kept_is_lost() {
             sent.owed.lock().unwrap().len(),
             doubled - before
         );
-        // A batch of each shard, and of each of the queue's consumers, at each of two crashes.
-        let arrived = backend.spans().len();
-        assert!(doubled - before <= arrived / 2 + 100, "{} of {arrived} spans came twice", doubled - before);
+        // At each of two crashes: a batch of each shard, and a request of each of the queue's consumers.
+        assert!(doubled - before <= 600, "{} spans came twice", doubled - before);
         before = doubled;
         let ended = gateway.terminate();
         assert_eq!(ended.code, Some(0), "{}", ended.output);
@@ -214,7 +217,7 @@ fn a_shutdown_leaves_undecided_traces_for_the_next_start() {
     assert!(ended.output.contains("stay in the storage"), "{}", ended.output);
     assert_eq!(backend.span_count(), 0, "nothing was decided before its time");
 
-    let gateway = Gateway::start(&config(storage.path(), &backend, "2s"));
+    let gateway = Gateway::start(&config(storage.path(), &backend, "1s"));
     sent.wait_until_all_arrived(&backend);
     check_ledger(&gateway);
     assert_eq!(doubled(&backend), 0);

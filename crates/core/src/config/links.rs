@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::gateway::{Definition, Kind, Loader, Section};
 use super::pipelines::Reference;
-use super::{ComponentId, Location, Node, Problem, Tree};
+use super::{ComponentId, Location, Node, Problem, Scalar, Tree};
 use crate::pipeline::Pipeline;
 
 /// Component types that listen at the `endpoint`s in their sections.
@@ -115,9 +115,11 @@ fn durable_sampler(loader: &mut Loader<'_>, pipeline: &Pipeline, id: &ComponentI
     for exporter in &pipeline.exporters {
         let Some(Definition { node, key }) = loader.definition(Section::Exporters, exporter) else { continue };
         let queue = node.get("sending_queue").filter(|queue| !queue.is_null());
-        let is = |key: &str, text: &str| queue.and_then(|queue| queue.get(key)?.as_text()) == Some(text);
+        let is = |key: &str, value: bool| {
+            queue.and_then(|queue| queue.get(key)).is_some_and(|node| node.tree == Tree::Scalar(Scalar::Bool(value)))
+        };
         let has_storage = queue.and_then(|queue| queue.get("storage")).is_some_and(|storage| !storage.is_null());
-        let answers_itself = is("enabled", "false") || is("wait_for_result", "true");
+        let answers_itself = is("enabled", false) || is("wait_for_result", true);
         let has_queue = queue.is_some() || QUEUEING.contains(&exporter.kind.as_str());
         if has_storage || answers_itself || !has_queue {
             continue;
@@ -127,7 +129,7 @@ fn durable_sampler(loader: &mut Loader<'_>, pipeline: &Pipeline, id: &ComponentI
             pipeline.id
         );
         let problem = Problem::error(message)
-            .at(&location, &format!("processors.{id}.storage"))
+            .at(&location, format!("processors.{id}.storage"))
             .suggest(format!("write `sending_queue: {{storage: {name}}}` in exporters.{exporter}, or `sending_queue: {{enabled: false}}`"))
             .relate(key, "this exporter");
         loader.diagnostics.push(problem);

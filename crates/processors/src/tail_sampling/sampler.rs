@@ -1,7 +1,7 @@
 //! The sampler without tasks or sockets: every call says what time it is.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -69,6 +69,8 @@ pub struct Sampler {
     evidence: Evidence,
     /// The log on disk, if there is one.
     durable: OnceLock<Arc<Durable>>,
+    /// Traces may lack spans that are still to be read from the log: none is decided because of its time.
+    restoring: AtomicBool,
     metrics: Arc<Metrics>,
     ledger: Ledger,
     /// Looks after lists of values in files, if there are any.
@@ -226,6 +228,7 @@ impl Sampler {
             stress: config.stress.map(Stress::new),
             evidence: Evidence::default(),
             durable: OnceLock::new(),
+            restoring: AtomicBool::new(false),
             metrics,
             ledger,
             settings,
@@ -323,6 +326,11 @@ impl Sampler {
         let _ = self.durable.set(durable);
     }
 
+    /// Between `true` and `false`, what is in the log is being read.
+    pub(super) fn set_restoring(&self, restoring: bool) {
+        self.restoring.store(restoring, Ordering::Release);
+    }
+
     /// Tells rules whose reasons are not the same apart.
     pub(super) fn fingerprint(&self) -> u32 {
         let reasons = self.settings.rules.reasons.iter();
@@ -400,7 +408,7 @@ impl Sampler {
 
     /// Decides early, in all shards if need be, until `need` bytes are free.
     fn make_room(&self, need: usize, now: u64) {
-        if self.blocks() {
+        if self.blocks() && !self.restoring.load(Ordering::Acquire) {
             return;
         }
         for is_fair in [true, false] {
@@ -477,6 +485,9 @@ impl Sampler {
 
     /// Decides up to `limit` traces of a shard that are due. True if there may be more.
     pub fn decide(&self, shard: usize, now: Duration, limit: usize) -> bool {
+        if self.restoring.load(Ordering::Acquire) {
+            return false;
+        }
         let decide = |shard: &mut Shard| {
             let more = shard.decide_due(nanos(now), limit);
             // Spare memory is for who has plenty.

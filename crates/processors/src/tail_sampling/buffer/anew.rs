@@ -142,7 +142,8 @@ impl Shard {
         while let Some(handle) = self.waiting.pop() {
             waiting.push(handle);
         }
-        let newest = waiting.iter().filter_map(|handle| self.traces.get(handle.slot)).map(|trace| trace.arrival).last();
+        let newest =
+            waiting.iter().filter_map(|handle| self.traces.get(handle.slot)).map(|trace| trace.arrival).next_back();
         let Some(newest) = newest else { return };
         waiting.sort_by_key(|handle| {
             let arrival = self.traces.get(handle.slot).map_or(newest, |trace| trace.arrival);

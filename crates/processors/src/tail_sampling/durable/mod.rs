@@ -15,6 +15,7 @@
 
 mod keeper;
 mod low_water;
+mod place;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -31,15 +32,16 @@ use nyquist_core::storage::{Error, Log};
 use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
 use parking_lot::Mutex;
 
-pub(super) use keeper::Keeper;
-pub(super) use replay::Replay;
+use keeper::Keeper;
+pub(super) use place::Place;
+use replay::Replay;
 
 use super::buffer::Note;
 use super::config::StorageFull;
 use low_water::{Intake, Marks};
 
 /// How often decisions are written down and records let go.
-pub(super) const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(200);
 /// What came longer ago than this counts as if it had come so long ago: all timers are shorter.
 const MAX_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -58,9 +58,10 @@ pub(in crate::tail_sampling) struct Replay {
 }
 
 impl Replay {
-    /// Until it is run to its end, nothing in the log is let go.
+    /// Until it is run to its end, nothing in the log is let go, and no trace is decided but for want of room.
     pub(in crate::tail_sampling) fn new(durable: Arc<Durable>, sampler: Arc<Sampler>, clock: Arc<dyn Clock>) -> Self {
         let floor = durable.intake.lock().begin();
+        sampler.set_restoring(true);
         let most = sampler.memory_limit() / PART / ENTRY;
         let past = HashMap::default();
         Self { durable, sampler, clock, past, most, floor, latest: 0, restored: Restored::default() }
@@ -78,6 +79,7 @@ impl Replay {
         for shard in 0..self.sampler.shards() {
             self.sampler.visit(shard, |shard| shard.sort_waiting());
         }
+        self.sampler.set_restoring(false);
         let mut intake = self.durable.intake.lock();
         intake.see(last);
         intake.end(self.floor);

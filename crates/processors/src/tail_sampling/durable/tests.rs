@@ -42,7 +42,7 @@ struct Life {
 }
 
 impl Life {
-    async fn begin(disk: &FaultyDisk, options: &Options, clock: &Arc<ManualClock>, yaml: &str) -> Self {
+    async fn open(disk: &FaultyDisk, options: &Options, clock: &Arc<ManualClock>, yaml: &str) -> Self {
         let config: TailSamplingConfig = serde_yaml::from_str(yaml).unwrap();
         let telemetry = Telemetry::new();
         let ledger = Ledger::detached();
@@ -54,9 +54,14 @@ impl Life {
         let clock: Arc<dyn Clock> = Arc::new(Ahead(Arc::clone(clock) as Arc<dyn Clock>));
         sampler.attach(Arc::clone(&durable), clock.now());
         let keeper = Keeper::new(Arc::clone(&durable), Arc::clone(&sampler), Arc::clone(&clock));
-        let replay = Replay::new(Arc::clone(&durable), Arc::clone(&sampler), Arc::clone(&clock));
+        Self { durable, sampler, clock, keeper, ledger, restored: 0 }
+    }
+
+    async fn begin(disk: &FaultyDisk, options: &Options, clock: &Arc<ManualClock>, yaml: &str) -> Self {
+        let life = Self::open(disk, options, clock, yaml).await;
+        let replay = Replay::new(Arc::clone(&life.durable), Arc::clone(&life.sampler), Arc::clone(&life.clock));
         let restored = replay.run().await.unwrap().spans;
-        Self { durable, sampler, clock, keeper, ledger, restored }
+        Self { restored, ..life }
     }
 
     fn batch(spans: Vec<Span>) -> Batch {
@@ -173,6 +178,38 @@ async fn a_restart_goes_on_as_if_nothing_had_happened() {
 
     let life = Life::begin(&disk, &options, &clock, RULES).await;
     assert_eq!((life.restored, life.sampler.pending()), (0, 0), "nothing comes twice");
+}
+
+/// Scenario: a start reads the halves of a trace from the log, long after its time has come, while the workers
+/// run. Guarantee: it is not decided on the first half.
+#[tokio::test]
+async fn nothing_is_decided_on_a_part_of_what_is_in_the_log() {
+    let disk = FaultyDisk::new(7);
+    let options = options(Fsync::None, 0);
+    let yaml = &RULES.replace("memory_limit_mib: 8", "memory_limit_mib: 64");
+    let clock = ManualClock::new(EPOCH);
+    let life = Life::begin(&disk, &options, &clock, yaml).await;
+    let id = rejected();
+    // More than one chunk.
+    for spans in [vec![span(id)], (0..60).map(|_| large_span(id_of(103), 100_000)).collect(), vec![error(id)]] {
+        life.insert(spans).await.unwrap();
+    }
+    life.crash(&disk, false).await;
+
+    clock.advance(Duration::from_secs(60));
+    let life = Life::open(&disk, &options, &clock, yaml).await;
+    let replay = Replay::new(Arc::clone(&life.durable), Arc::clone(&life.sampler), Arc::clone(&life.clock));
+    let mut replay = std::pin::pin!(replay.run());
+    let mut polls = 0;
+    std::future::poll_fn(|context| {
+        polls += 1;
+        life.decide();
+        replay.as_mut().poll(context).map(|restored| assert_eq!(restored.unwrap().spans, 62))
+    })
+    .await;
+    assert!(polls > 2, "{polls}");
+    life.decide();
+    assert_eq!(life.deliver().await.get(&id), Some(&2));
 }
 
 /// Scenario: one trace of many spans stays undecided for an hour while others come and go. Guarantee: it is
