@@ -32,7 +32,7 @@ const TAIL: Scenario = Scenario {
     memory: false,
 };
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
@@ -52,6 +52,13 @@ const SCENARIOS: [Scenario; 10] = [
         name: "tail_sampling_rules",
         title: "The same sampling as ordered rules (Nyquist only)",
         config: "tail_sampling_rules.yaml",
+        beside_collector: false,
+        ..TAIL
+    },
+    Scenario {
+        name: "tail_sampling_durable",
+        title: "The same policies with buffer and queue on disk, without fsync (Nyquist only)",
+        config: "tail_sampling_durable.yaml",
         beside_collector: false,
         ..TAIL
     },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::gateway::{Definition, Kind, Loader, Section};
 use super::pipelines::Reference;
-use super::{ComponentId, Location, Node, Problem, Tree};
+use super::{ComponentId, Location, Node, Problem, Scalar, Tree};
 use crate::pipeline::Pipeline;
 
 /// Component types that listen at the `endpoint`s in their sections.
@@ -50,6 +50,11 @@ pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions:
             listen(node, key, &path, &mut ports);
         }
     }
+    for pipeline in pipelines {
+        for processor in &pipeline.processors {
+            durable_sampler(loader, pipeline, processor);
+        }
+    }
     for (index, port) in ports.iter().enumerate() {
         if let Some(other) = ports.iter().take(index).find(|other| other.clashes(port)) {
             let message = format!("{} and {} both listen on port {}", other.path, port.path, port.number);
@@ -93,6 +98,41 @@ fn extension(loader: &mut Loader<'_>, enabled: &[ComponentId], reference: &Refer
             loader.diagnostics.push(problem);
         }
         None => loader.undefined(format!("extension \"{id}\" is not defined"), Section::Extensions, reference),
+    }
+}
+
+/// Exporters that queue in memory unless told otherwise.
+const QUEUEING: [&str; 3] = ["otlp", "otlp_http", "otlphttp"];
+
+/// A sampler whose buffer survives the process needs exporters that do not acknowledge to their memory.
+fn durable_sampler(loader: &mut Loader<'_>, pipeline: &Pipeline, id: &ComponentId) {
+    if id.kind != "tail_sampling" {
+        return;
+    }
+    let Some(sampler) = loader.definition(Section::Processors, id) else { return };
+    let Some(storage) = sampler.node.get("storage").filter(|storage| !storage.is_null()) else { return };
+    let (name, location) = (storage.as_text().unwrap_or("file_storage").to_owned(), storage.location.clone());
+    for exporter in &pipeline.exporters {
+        let Some(Definition { node, key }) = loader.definition(Section::Exporters, exporter) else { continue };
+        let queue = node.get("sending_queue").filter(|queue| !queue.is_null());
+        let is = |key: &str, value: bool| {
+            queue.and_then(|queue| queue.get(key)).is_some_and(|node| node.tree == Tree::Scalar(Scalar::Bool(value)))
+        };
+        let has_storage = queue.and_then(|queue| queue.get("storage")).is_some_and(|storage| !storage.is_null());
+        let answers_itself = is("enabled", false) || is("wait_for_result", true);
+        let has_queue = queue.is_some() || QUEUEING.contains(&exporter.kind.as_str());
+        if has_storage || answers_itself || !has_queue {
+            continue;
+        }
+        let message = format!(
+            "pipeline \"{}\": exporter \"{exporter}\" queues in memory what this sampler has on disk: a crash would lose it",
+            pipeline.id
+        );
+        let problem = Problem::error(message)
+            .at(&location, format!("processors.{id}.storage"))
+            .suggest(format!("write `sending_queue: {{storage: {name}}}` in exporters.{exporter}, or `sending_queue: {{enabled: false}}`"))
+            .relate(key, "this exporter");
+        loader.diagnostics.push(problem);
     }
 }
 

@@ -7,12 +7,15 @@
 //! Memory is bounded by a byte budget: near its limit the oldest traces are decided early, by the
 //! same rules, and at the limit requests are refused, so nothing is lost silently.
 //!
+//! With `storage`, what is acknowledged is on disk first, and survives the process (`durable`).
+//!
 //! [`sampler`] is all of that without tasks, driven by explicit times; [`replay`] runs recorded requests
 //! through it, and [`explain`] tells what became of a trace.
 
 mod budget;
 mod buffer;
 pub mod config;
+mod durable;
 mod evidence;
 pub mod explain;
 mod metrics;
@@ -36,12 +39,14 @@ use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError, processor,
 };
+use nyquist_core::delivery::Status;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
 use config::TailSamplingConfig;
+use durable::Place;
 use sampler::Sampler;
 use worker::Worker;
 
@@ -74,20 +79,25 @@ pub struct TailSampling {
     closed: AtomicBool,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    place: Option<Place>,
 }
 
 impl TailSampling {
     fn new(config: &TailSamplingConfig, context: ProcessorContext<'_>) -> Result<Arc<Self>, BuildError> {
+        let place = Place::find(config, &context)?;
+        let clock: Arc<dyn Clock> =
+            if place.is_some() { Arc::new(durable::Ahead(context.clock)) } else { context.clock };
         let sampler = Sampler::new(config, &context.id, context.ledger, &context.telemetry)
             .map_err(|error| BuildError::new(&[], error.to_string()))?;
         Ok(Arc::new(Self {
             sampler: Arc::new(sampler),
             next: context.next,
-            clock: context.clock,
+            clock,
             discard_on_shutdown: config.drop_pending_traces_on_shutdown,
             closed: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
+            place,
         }))
     }
 
@@ -98,6 +108,7 @@ impl TailSampling {
             next: Arc::clone(&self.next),
             clock: Arc::clone(&self.clock),
             discard_on_shutdown: self.discard_on_shutdown,
+            undecided_stay: self.place.is_some(),
         }
     }
 
@@ -107,15 +118,12 @@ impl TailSampling {
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl Consumer for TailSampling {
-    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
-        self.open()?;
+    /// Takes a request in that is safe already, if it is to be.
+    async fn take_in(&self, message: &[u8]) -> Result<(), Refusal> {
         loop {
             if !self.sampler.must_wait() {
-                match self.sampler.insert(batch.wire(), self.clock.now()) {
+                match self.sampler.insert(message, self.clock.now()) {
                     Err(refusal) if refusal.is_retryable() && self.sampler.blocks() => {}
                     result => return result,
                 }
@@ -124,9 +132,32 @@ impl Consumer for TailSampling {
             self.open()?;
         }
     }
+}
 
-    async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), Refusal> {
+#[async_trait]
+impl Consumer for TailSampling {
+    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         self.open()?;
+        let Some(place) = &self.place else {
+            return self.take_in(batch.wire()).await;
+        };
+        let durable = place.durable()?;
+        if !self.sampler.blocks() {
+            self.sampler.prepare(self.clock.now())?;
+        }
+        let stored = durable.store(&mut batch, &*self.clock).await?;
+        let taken = self.take_in(batch.wire()).await;
+        if taken.is_err() {
+            stored.refused();
+        }
+        taken
+    }
+
+    async fn reserve(&self, batch: &Batch, _: &mut Permits) -> Result<(), Refusal> {
+        self.open()?;
+        if let Some(place) = &self.place {
+            place.durable()?.room(batch)?;
+        }
         if self.sampler.blocks() { Ok(()) } else { self.sampler.room() }
     }
 }
@@ -134,10 +165,13 @@ impl Consumer for TailSampling {
 #[async_trait]
 impl Component for TailSampling {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let mut tasks = self.tasks.lock();
         for shard in 0..self.sampler.shards() {
             let worker = self.worker(shard);
-            tasks.push(host.runtimes.spawn(worker.run(self.stop.subscribe())));
+            self.tasks.lock().push(host.runtimes.spawn(worker.run(self.stop.subscribe())));
+        }
+        if let Some(place) = &self.place {
+            let keeper = place.open(host, &self.sampler, &self.clock, self.stop.subscribe()).await?;
+            self.tasks.lock().push(keeper);
         }
         Ok(())
     }
@@ -158,6 +192,13 @@ impl Component for TailSampling {
                 let _ = task.await;
             }
         }
+        if let Some(place) = &self.place {
+            place.let_go(deadline).await;
+        }
         self.sampler.abandon();
+    }
+
+    fn status(&self) -> Option<Status> {
+        self.place.as_ref()?.status()
     }
 }

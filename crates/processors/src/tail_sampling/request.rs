@@ -137,6 +137,20 @@ impl Request {
         }
     }
 
+    /// Leaves out the spans of traces that are not needed, and what was counted when the request came.
+    pub(super) fn retain(&mut self, mut is_needed: impl FnMut(&[u8; 16]) -> bool) {
+        let shards = &mut self.shards;
+        self.spans = 0;
+        self.touched.retain(|&shard| {
+            let Some(runs) = shards.get_mut(shard) else { return false };
+            runs.retain(|run| is_needed(&run.id));
+            self.spans += runs.iter().map(|run| run.spans as usize).sum::<usize>();
+            !runs.is_empty()
+        });
+        self.invalid = 0;
+        self.bad_trace_states = 0;
+    }
+
     fn clear(&mut self, shards: usize) {
         for &shard in &self.touched {
             if let Some(runs) = self.shards.get_mut(shard) {

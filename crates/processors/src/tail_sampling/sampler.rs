@@ -1,19 +1,21 @@
 //! The sampler without tasks or sockets: every call says what time it is.
 
 use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
+use nyquist_core::clock::Clock;
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 
 use super::budget::{self, Budget, Charge, Reservation};
-use super::buffer::{Arrival, DecisionLog, Settings, Shard};
+use super::buffer::{Arrival, DecisionLog, Note, Settings, Shard};
 use super::config::{Compat, LOG_SHARE, StressConfig, TailSamplingConfig};
+use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
 use super::request::{IdHash, Request};
@@ -32,6 +34,8 @@ const BLOCKS_PER_SHARD: usize = 64;
 /// two headers of a block each), four for its spans with attributes added (in memory that may have
 /// doubled), and one that is being compacted.
 const HEADROOM: usize = 9;
+/// And for what the log on disk needs to know.
+const JOURNAL: usize = 1;
 /// A shard has at least so much of the budget, unless `num_shards` says otherwise.
 const MIN_SHARD: usize = 4 << 20;
 /// With `rules`, a trace that takes more than this part of the budget is decided, unless
@@ -63,6 +67,10 @@ pub struct Sampler {
     block_at: Option<usize>,
     stress: Option<Stress>,
     evidence: Evidence,
+    /// The log on disk, if there is one.
+    durable: OnceLock<Arc<Durable>>,
+    /// Traces may lack spans that are still to be read from the log: none is decided because of its time.
+    restoring: AtomicBool,
     metrics: Arc<Metrics>,
     ledger: Ledger,
     /// Looks after lists of values in files, if there are any.
@@ -81,6 +89,10 @@ pub struct Outgoing {
     batch: Batch,
     spans: usize,
     settled: bool,
+    /// Unsettled, it is not lost: it is in the log on disk.
+    stays: bool,
+    /// The traces that it completes.
+    parcel: Option<Parcel>,
     metrics: Arc<Metrics>,
     ledger: Ledger,
     _charge: Charge,
@@ -93,20 +105,38 @@ impl Outgoing {
         self.batch.clone()
     }
 
+    /// It is settled: writes down, where there is a log, that its traces need not be sent again.
+    pub(super) async fn write_down(&mut self, clock: &dyn Clock) {
+        if let Some(parcel) = self.parcel.take() {
+            parcel.delivered(clock).await;
+        }
+    }
+
     /// The next stage has taken it.
     pub fn accepted(mut self) {
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         self.settled = true;
+        if let Some(parcel) = self.parcel.take() {
+            parcel.settle();
+        }
     }
 
     /// The next stage has refused it for good.
     pub fn rejected(mut self) {
-        self.settled = true;
+        self.settle();
         self.ledger.dropped(DropReason::Rejected, self.spans);
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
+        if !self.settled && self.stays {
+            // Held until the next process sends it.
+            return;
+        }
         if !self.settled {
             self.ledger.dropped(DropReason::Shutdown, self.spans);
         }
@@ -188,14 +218,17 @@ impl Sampler {
             rules,
         };
         let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
+        let headroom = HEADROOM + if config.storage.is_some() { JOURNAL } else { 0 };
         let sampler = Self {
             _lists: watch(&settings.rules, &metrics)?,
             shards: (0..shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
-            budget: Budget::new(limit, shards * HEADROOM * block_size),
+            budget: Budget::new(limit, shards * headroom * block_size),
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(num_traces.unwrap_or(usize::MAX)),
             stress: config.stress.map(Stress::new),
             evidence: Evidence::default(),
+            durable: OnceLock::new(),
+            restoring: AtomicBool::new(false),
             metrics,
             ledger,
             settings,
@@ -255,23 +288,104 @@ impl Sampler {
         ))
     }
 
+    /// Sees to it that there is room for a small request.
+    ///
+    /// # Errors
+    /// A retryable refusal if none can be made.
+    pub(super) fn prepare(&self, now: Duration) -> Result<(), Refusal> {
+        if self.budget.is_full() {
+            self.make_room(0, nanos(now));
+            self.room()?;
+        }
+        Ok(())
+    }
+
     /// Takes an `ExportTraceServiceRequest` in, whole or not at all.
     ///
     /// # Errors
     /// A retryable refusal if the buffer is full; a permanent one if it is too small for the request.
     pub fn insert(&self, message: &[u8], now: Duration) -> Result<(), Refusal> {
+        self.prepare(now)?;
         let now = nanos(now);
-        if self.budget.is_full() {
-            self.make_room(0, now);
-            self.room()?;
-        }
         REQUEST.with_borrow_mut(|request| {
             request.read(message, &self.settings.rules.plan, &self.settings.hash);
             let admitted = self.admit(message, request, now).map(|reservation| {
-                self.take_in(message, request, now);
+                self.take_in(message, request, now, false);
                 drop(reservation);
             });
             request.shrink(KEEP_RUNS);
+            admitted
+        })
+    }
+
+    /// From now on there is a log on disk.
+    pub(super) fn attach(&self, durable: Arc<Durable>, now: Duration) {
+        for shard in 0..self.shards.len() {
+            self.visit(shard, |shard| shard.keep_journal(nanos(now)));
+        }
+        let _ = self.durable.set(durable);
+    }
+
+    /// Between `true` and `false`, what is in the log is being read.
+    pub(super) fn set_restoring(&self, restoring: bool) {
+        self.restoring.store(restoring, Ordering::Release);
+    }
+
+    /// Tells rules whose reasons are not the same apart.
+    pub(super) fn fingerprint(&self) -> u32 {
+        let reasons = self.settings.rules.reasons.iter();
+        let bytes = reasons.flat_map(|reason| reason.attributes.iter().copied().chain([0xff]));
+        // FNV-1a
+        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
+    /// Remembers a decision from before a restart; `is_same` tells whether its reason is one of these
+    /// rules'.
+    pub(super) fn remember(&self, note: Note, is_same: bool, now: Duration) {
+        let (shard, _) = self.settings.hash.of(&note.id);
+        self.visit(shard, |shard| shard.restore_outcome(note, is_same, nanos(now)));
+    }
+
+    /// Charges the budget for memory elsewhere.
+    pub(super) fn charge(&self, bytes: usize) -> Charge {
+        Charge::new(&self.budget, bytes)
+    }
+
+    /// Takes in what is needed of a request that came at `at`, before a restart; or, if it is a trace
+    /// `anew`, when that began. Returns how many spans that is.
+    ///
+    /// # Errors
+    /// As [`Sampler::insert`]; if it is permanent, the spans are booked as lost.
+    pub(super) fn restore(
+        &self,
+        message: &[u8],
+        at: Duration,
+        is_needed: impl FnMut(&[u8; 16]) -> bool,
+        anew: Option<([u8; 16], Duration)>,
+    ) -> Result<usize, Refusal> {
+        let at = nanos(at);
+        REQUEST.with_borrow_mut(|request| {
+            request.read(message, &self.settings.rules.plan, &self.settings.hash);
+            request.retain(is_needed);
+            let spans = request.spans;
+            if spans == 0 {
+                return Ok(0);
+            }
+            let admitted = self.admit(message, request, at).map(|reservation| {
+                self.ledger.add(Entry::Created, spans);
+                self.take_in(message, request, at, true);
+                if let Some((id, began)) = anew {
+                    let (shard, _) = self.settings.hash.of(&id);
+                    self.visit(shard, |shard| shard.restore_arrival(&id, nanos(began)));
+                }
+                drop(reservation);
+                spans
+            });
+            request.shrink(KEEP_RUNS);
+            if admitted.as_ref().is_err_and(|refusal| !refusal.is_retryable()) {
+                self.ledger.add(Entry::Created, spans);
+                self.ledger.dropped(DropReason::MemoryPressure, spans);
+            }
             admitted
         })
     }
@@ -294,7 +408,7 @@ impl Sampler {
 
     /// Decides early, in all shards if need be, until `need` bytes are free.
     fn make_room(&self, need: usize, now: u64) {
-        if self.blocks() {
+        if self.blocks() && !self.restoring.load(Ordering::Acquire) {
             return;
         }
         for is_fair in [true, false] {
@@ -312,12 +426,12 @@ impl Sampler {
         }
     }
 
-    fn take_in(&self, message: &[u8], request: &Request, now: u64) {
+    fn take_in(&self, message: &[u8], request: &Request, now: u64, restored: bool) {
         if request.invalid > 0 {
             self.ledger.dropped(DropReason::InvalidId, request.invalid);
         }
         self.metrics.bad_trace_states(request.bad_trace_states);
-        let arrival = Arrival { message, request, now, stress: self.is_under_stress(now) };
+        let arrival = Arrival { message, request, now, stress: !restored && self.is_under_stress(now), restored };
         for &index in &request.touched {
             if let (Some(shard), Some(runs)) = (self.shards.get(index), request.shards.get(index)) {
                 let mut shard = shard.lock();
@@ -371,6 +485,9 @@ impl Sampler {
 
     /// Decides up to `limit` traces of a shard that are due. True if there may be more.
     pub fn decide(&self, shard: usize, now: Duration, limit: usize) -> bool {
+        if self.restoring.load(Ordering::Acquire) {
+            return false;
+        }
         let decide = |shard: &mut Shard| {
             let more = shard.decide_due(nanos(now), limit);
             // Spare memory is for who has plenty.
@@ -391,8 +508,14 @@ impl Sampler {
     /// The next batch of a shard's kept traces.
     #[must_use]
     pub fn take(&self, shard: usize, now: Duration) -> Option<Outgoing> {
+        let durable = self.durable.get();
+        // Before the shard is asked: all up to here is in it, or has left it.
+        let upto = durable.map_or(0, |durable| durable.floor());
         let (kept, charge) = self.visit(shard, |shard| {
             let kept = shard.take_kept(self.settings.block_size, nanos(now))?;
+            if let (Some(durable), Some(since)) = (durable, kept.left.1) {
+                durable.hold(since);
+            }
             let charge = Charge::new(&self.budget, kept.message.capacity());
             Some((kept, charge))
         })??;
@@ -400,6 +523,11 @@ impl Sampler {
             batch: Batch::from_wire(Signal::Traces, kept.message.into(), kept.spans),
             spans: kept.spans,
             settled: false,
+            stays: durable.is_some(),
+            parcel: durable.and_then(|durable| {
+                let (notes, since) = kept.left;
+                Some(Parcel { durable: Arc::clone(durable), since: since?, upto, notes })
+            }),
             metrics: Arc::clone(&self.metrics),
             ledger: self.ledger.clone(),
             _charge: charge,
@@ -413,7 +541,12 @@ impl Sampler {
     }
 
     /// Gives up everything that is left; it counts as lost in shutdown.
+    ///
+    /// With a log on disk, it stays there and counts as held.
     pub fn abandon(&self) {
+        if self.durable.get().is_some() {
+            return;
+        }
         for shard in 0..self.shards.len() {
             self.visit(shard, Shard::abandon);
         }
@@ -460,7 +593,7 @@ impl Sampler {
         self.metrics.retries.inc();
     }
 
-    fn visit<T>(&self, shard: usize, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
+    pub(super) fn visit<T>(&self, shard: usize, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
         let mut shard = self.shards.get(shard)?.lock();
         let result = act(&mut shard);
         self.settle(&mut shard);

@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) next: Arc<dyn Consumer>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) discard_on_shutdown: bool,
+    /// Undecided traces are left for the next start.
+    pub(super) undecided_stay: bool,
 }
 
 type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -57,8 +59,12 @@ impl Worker {
             }
         }
         finish(&mut sending).await;
-        while self.sampler.decide_all(self.shard, self.clock.now(), SLICE, self.discard_on_shutdown) {
-            tokio::task::yield_now().await;
+        if self.undecided_stay {
+            self.decide().await;
+        } else {
+            while self.sampler.decide_all(self.shard, self.clock.now(), SLICE, self.discard_on_shutdown) {
+                tokio::task::yield_now().await;
+            }
         }
         while let Some(out) = self.sampler.take(self.shard, self.clock.now()) {
             self.send(out).await;
@@ -74,17 +80,21 @@ impl Worker {
     }
 
     /// Offers a batch until it is taken, or refused for good.
-    fn send(&self, out: Outgoing) -> Sending {
-        let (next, sampler) = (Arc::clone(&self.next), Arc::clone(&self.sampler));
+    fn send(&self, mut out: Outgoing) -> Sending {
+        let (next, sampler, clock) = (Arc::clone(&self.next), Arc::clone(&self.sampler), Arc::clone(&self.clock));
         Box::pin(async move {
             let mut backoff = FIRST_BACKOFF;
             loop {
                 let refusal = match next.consume(out.batch()).await {
-                    Ok(()) => return out.accepted(),
+                    Ok(()) => {
+                        out.write_down(&*clock).await;
+                        return out.accepted();
+                    }
                     Err(refusal) => refusal,
                 };
                 if !refusal.is_retryable() {
                     tracing::warn!(%refusal, "kept traces were refused for good and are lost");
+                    out.write_down(&*clock).await;
                     return out.rejected();
                 }
                 sampler.count_retry();

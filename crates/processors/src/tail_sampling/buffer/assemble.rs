@@ -4,6 +4,7 @@ use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag,
 
 use super::cache::Past;
 use super::headers::Headers;
+use super::journal::Note;
 use super::log::{Addr, Log};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
@@ -24,6 +25,8 @@ pub(crate) struct Kept {
     pub(crate) message: Vec<u8>,
     /// How many spans it holds.
     pub(crate) spans: usize,
+    /// The traces that it completes, and since when they need what is in the log on disk.
+    pub(crate) left: (Vec<Note>, Option<u64>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +121,7 @@ impl Assembly {
             + self.rewritten.capacity()
     }
 
-    fn begin(&mut self, max_bytes: usize) {
+    pub(super) fn begin(&mut self, max_bytes: usize) {
         self.number += 1;
         self.header_bytes = 0;
         self.pieces.clear();
@@ -179,6 +182,11 @@ impl Assembly {
         }
     }
 
+    /// Adds a run of spans as it is in the log.
+    pub(super) fn add_from_log(&mut self, scope: u32, addr: Addr, len: usize, headers: &mut Headers) {
+        self.add(scope, Source::Log(addr), len, headers);
+    }
+
     fn scope(&mut self, id: u32, headers: &mut Headers) -> Option<&mut ScopeGroup> {
         let header = headers.get(id)?;
         if header.batch == self.number {
@@ -212,7 +220,7 @@ impl Assembly {
         self.resources.last_mut()
     }
 
-    fn write(&mut self, headers: &Headers, log: &Log) -> Vec<u8> {
+    pub(super) fn write(&mut self, headers: &Headers, log: &Log) -> Vec<u8> {
         let mut total = 0;
         for resource in &mut self.resources {
             let mut scope = resource.first;
@@ -422,12 +430,17 @@ impl Shard {
         }
         self.kept_bytes = self.kept_bytes.saturating_sub(bytes as u64);
         if spans == 0 {
+            if let Some(journal) = &mut self.journal {
+                // There was no room for any of their spans.
+                journal.take_left();
+            }
             self.tidy();
             return None;
         }
         let message = self.assembly.write(&self.headers, &self.log);
         self.tidy();
-        Some(Kept { message, spans })
+        let left = self.journal.as_mut().map(|journal| journal.take_left()).unwrap_or_default();
+        Some(Kept { message, spans, left })
     }
 
     /// Adds the records of a trace to the batch until `max_bytes` are reached: how many spans and
@@ -494,6 +507,9 @@ impl Shard {
             let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
             self.tally.forgotten[0] += u64::from(forgotten);
             self.tally.ages.push(trace.age(now));
+            if let Some(journal) = &mut self.journal {
+                journal.leave(slot, trace.arrival, trace.id, trace.reason);
+            }
         }
         self.kept_count = self.kept_count.saturating_sub(1);
         self.remove(slot);

@@ -6,6 +6,7 @@ use nyquist_core::wire::{Field, Fields, Value};
 
 use super::ballot::Ballot;
 use super::cache::Past;
+use super::journal::Outcome;
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
@@ -325,6 +326,9 @@ impl Shard {
             self.drop_trace(slot, reason, now);
             return;
         }
+        if let Some(id) = self.traces.get(slot).map(|trace| trace.id) {
+            self.note(id, Outcome::Kept, reason);
+        }
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
@@ -362,6 +366,8 @@ impl Shard {
         let (_, tag) = self.settings.hash.of(&trace.id);
         let forgotten = self.not_sampled.insert(tag, &trace.id, Past::new(reason, now));
         self.tally.forgotten[1] += u64::from(forgotten);
+        let id = trace.id;
+        self.note(id, Outcome::Dropped, reason);
         self.remove(slot);
     }
 
@@ -399,6 +405,9 @@ impl Shard {
         self.live_bytes = self.live_bytes.saturating_sub(trace.footprint());
         if trace.first != Addr::NONE {
             self.log.remove_first(trace.first);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.exit(slot, trace.arrival);
         }
         self.tally.traces -= 1;
         self.extras.remove(trace.extra);

@@ -5,16 +5,18 @@
 //! Resource and scope headers are interned in [`headers::Headers`]. What a trace that is dropped
 //! leaves behind is never read again: blocks are freed in order, once no trace begins in the first.
 
+mod anew;
 mod assemble;
 mod ballot;
 mod cache;
-mod extras;
 mod decide;
 mod decisions;
+mod extras;
 mod fifo;
 mod headers;
 mod index;
 mod ingest;
+mod journal;
 mod log;
 mod shard;
 mod slab;
@@ -28,4 +30,5 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
 
 pub(super) use ballot::MAX_VOTES;
 pub(super) use decisions::{DecisionLog, Record};
+pub(super) use journal::{Note, Outcome};
 pub(super) use shard::{Arrival, Settings, Shard};

@@ -9,6 +9,7 @@ use super::extras::TraceExtras;
 use super::fifo::Fifo;
 use super::headers::{self, Headers};
 use super::index::Index;
+use super::journal::{Journal, Outcome};
 use super::log::{Addr, Log};
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
@@ -65,6 +66,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) now: u64,
     /// New traces are to be decided by their id alone.
     pub(crate) stress: bool,
+    /// It was taken in before, by a process that is gone.
+    pub(crate) restored: bool,
 }
 
 /// The state of one shard; see the module's documentation.
@@ -97,6 +100,8 @@ pub(crate) struct Shard {
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
     pub(super) batches: super::ingest::Batches,
+    /// What the log on disk needs to know, if there is one.
+    pub(super) journal: Option<Box<Journal>>,
     /// The number of the next trace.
     generation: u32,
     header_ids: Vec<u32>,
@@ -129,6 +134,7 @@ impl Shard {
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
             batches: super::ingest::Batches::default(),
+            journal: None,
             generation: 0,
             header_ids: Vec::new(),
             charged: 0,
@@ -148,6 +154,7 @@ impl Shard {
             + self.scratch.bytes()
             + self.header_ids.capacity() * size_of::<u32>()
             + self.decisions.bytes()
+            + self.journal.as_ref().map_or(0, |journal| journal.bytes())
     }
 
     /// Bytes of what traces take beside their records: slots, index and timers.
@@ -227,6 +234,7 @@ impl Shard {
     pub(crate) fn insert(&mut self, arrival: Arrival<'_>, runs: &[Run]) {
         self.header_ids.clear();
         self.header_ids.resize(arrival.request.headers(), headers::NONE);
+        self.see(arrival.now);
         for run in runs {
             if let Some(slot) = self.slot(run, arrival) {
                 if self.settings.rules.span_ingest {
@@ -258,6 +266,15 @@ impl Shard {
         }
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {
+            if arrival.restored {
+                let trigger = match past.reason {
+                    LATE_ERROR => None,
+                    STRESS => Some(Trigger::Stress),
+                    _ => Some(Trigger::Wait),
+                };
+                return Some(self.keep(run, now, past.reason, trigger));
+            }
+            self.note(run.id, Outcome::Kept, past.reason);
             self.tally.late(past.age(now));
             self.tally.late_sampled += u64::from(run.spans);
             return Some(self.keep(run, now, past.reason, None));
@@ -266,10 +283,12 @@ impl Shard {
             self.tally.late(past.age(now));
             if !self.settings.rules.is_late_error(&run.bits) {
                 self.tally.late_not_sampled += u64::from(run.spans);
+                self.note(run.id, Outcome::Dropped, past.reason);
                 return None;
             }
             self.not_sampled.remove(run.tag, &run.id);
             self.tally.late_errors += 1;
+            self.note(run.id, Outcome::Kept, LATE_ERROR);
             self.tally.late_sampled += u64::from(run.spans);
             return Some(self.keep(run, now, LATE_ERROR, None));
         }
@@ -312,6 +331,9 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         let slot = self.traces.take(Trace::new(run.id, now, self.generation));
         self.index.insert(run.tag, slot);
+        if let Some(journal) = &mut self.journal {
+            journal.enter(Millis::of(now));
+        }
         self.tally.traces += 1;
         slot
     }
@@ -346,6 +368,7 @@ impl Shard {
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
         self.remember_stress(run, given, decision, now);
+        self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, if kept { STRESS } else { NO_REASON });
         if kept {
             return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
         }

@@ -29,6 +29,16 @@ impl Millis {
         Self(self.0.wrapping_add(millis))
     }
 
+    /// All of its digits, close to `now`, in milliseconds.
+    pub(super) fn full(self, now: u64) -> u64 {
+        now.saturating_add_signed(i64::from(self.0.wrapping_sub(now as u32) as i32))
+    }
+
+    /// Milliseconds from it to `other`; negative if it comes after.
+    pub(super) fn before(self, other: Self) -> i32 {
+        other.0.wrapping_sub(self.0) as i32
+    }
+
     /// Milliseconds from `now` until it is reached; 0 if it was.
     pub(super) fn ahead_of(self, now: Self) -> u32 {
         u32::try_from(self.0.wrapping_sub(now.0) as i32).unwrap_or_default()

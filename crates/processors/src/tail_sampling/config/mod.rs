@@ -71,6 +71,10 @@ pub struct TailSamplingConfig {
     /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
     /// alone as it comes, and what keeps or drops the trace is final.
     pub sampling_strategy: String,
+    /// The storage extension of a buffer that survives the process (unset: the buffer is in memory only).
+    pub storage: Option<String>,
+    /// What to do with requests while the storage is full.
+    pub storage_full: StorageFull,
     /// Not available.
     pub tail_storage: Option<String>,
     /// The byte budget of the buffer in MiB (0: see `memory_limit_percentage`).
@@ -116,6 +120,8 @@ impl Default for TailSamplingConfig {
             maximum_trace_size_bytes: None,
             num_shards: 0,
             sampling_strategy: TRACE_COMPLETE.to_owned(),
+            storage: None,
+            storage_full: StorageFull::Refuse,
             tail_storage: None,
             memory_limit_mib: 0,
             memory_limit_percentage: 0,
@@ -139,6 +145,17 @@ pub enum LateErrors {
     Follow,
     /// The trace is kept from then on, and marked as incomplete.
     Keep,
+}
+
+/// What to do with requests while the storage is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageFull {
+    /// Refuse them: the sender tries again.
+    #[default]
+    Refuse,
+    /// Take them into memory only: a crash would lose them.
+    Memory,
 }
 
 /// How many past decisions are remembered. Unset: the defaults, or fewer, so that both caches together
@@ -248,6 +265,22 @@ impl TailSamplingConfig {
                 &["tail_storage"],
                 "not available; the nearest is `storage:`, which makes the buffer durable, and memory_limit_mib, which \
                  bounds it",
+            );
+        }
+        if self.storage.is_none() && self.storage_full != StorageFull::Refuse {
+            problems.add(&["storage_full"], "has no meaning without storage: set storage, or remove this key");
+        }
+        if self.storage.is_some() && self.sampling_strategy == SPAN_INGEST {
+            problems.add(
+                &["storage"],
+                "span-ingest cannot be restored from a storage: use trace-complete, or remove this key",
+            );
+        }
+        if self.storage.is_some() && self.drop_pending_traces_on_shutdown {
+            problems.add(
+                &["drop_pending_traces_on_shutdown"],
+                "with storage, undecided traces are neither dropped nor decided early on shutdown, they wait for the next \
+                 start: remove this key",
             );
         }
         if self.num_shards > MAX_SHARDS {

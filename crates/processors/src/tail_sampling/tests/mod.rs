@@ -11,7 +11,7 @@ mod ottl;
 mod probability;
 mod rates;
 mod settings;
-mod support;
+pub(crate) mod support;
 mod telemetry;
 mod timing;
 
