@@ -332,9 +332,7 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             let config = policy.bytes_limiting?;
             Expr::ByteRate(bucket(config.bytes_per_second, config.burst_capacity, block, builder))
         }
-        "ottl_condition" => {
-            builder.ottl(policy.ottl_condition.as_ref()?, &policy.name, block)?
-        }
+        "ottl_condition" => builder.ottl(policy.ottl_condition.as_ref()?, &policy.name, block)?,
         _ => return None,
     };
     Some(expr.into())
