@@ -1,6 +1,6 @@
 //! Two backends, one of which goes away: the other keeps receiving, and in the end both have
 //! everything exactly once. 10 s of outage; 60 s with NYQUIST_LONG=1.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

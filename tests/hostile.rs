@@ -1,5 +1,5 @@
 //! Hostile requests get the answer that the design names; the process stays up and its memory bounded.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The ledger on :8888 balances after a run with refusals and a restarted backend.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

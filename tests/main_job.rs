@@ -1,6 +1,6 @@
 //! The main job on real input: OpenTelemetry SDKs of Python (gRPC and HTTP) and JavaScript (HTTP with
 //! JSON) send a known workload through the gateway into a real Jaeger and a real Prometheus.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

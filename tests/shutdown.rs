@@ -1,5 +1,5 @@
 //! SIGTERM: intake stops, everything that was acknowledged is delivered, the exit code is 0.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

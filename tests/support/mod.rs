@@ -2,7 +2,7 @@
 //! misbehave, and clients. Tests wait on conditions (`eventually`), never on the clock.
 
 // Every test file compiles this module for itself and uses a part of it.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 pub(crate) mod backend;
 pub(crate) mod clients;

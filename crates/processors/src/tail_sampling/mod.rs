@@ -19,10 +19,12 @@ mod durable;
 mod evidence;
 pub mod explain;
 mod metrics;
+mod outgoing;
 pub mod replay;
 mod request;
 mod rules;
 pub mod sampler;
+mod setup;
 mod stress;
 mod tally;
 #[cfg(test)]

@@ -3,51 +3,29 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
-use nyquist_core::clock::Clock;
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 
-use super::budget::{self, Budget, Charge, Reservation};
-use super::buffer::{Arrival, DecisionLog, Note, Settings, Shard};
-use super::config::{Compat, LOG_SHARE, StressConfig, TailSamplingConfig};
+use super::budget::{Budget, Charge, Reservation};
+use super::buffer::{Arrival, Note, Settings, Shard};
+use super::config::{StressConfig, TailSamplingConfig};
 use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
-use super::request::{IdHash, Request};
+pub use super::outgoing::Outgoing;
+use super::request::Request;
 use super::rules::RuleSet;
 use super::rules::compile::{Problem, Problems, compile};
 use super::rules::lists::Watcher;
-use super::rules::random::{Randomness, rejection_threshold};
+use super::setup::Setup;
 use super::stress::{Change, Stress};
 
-/// The largest block, and about the bytes of kept spans that leave in one batch.
-const MAX_BLOCK: usize = 1 << 20;
-const MIN_BLOCK: usize = 16 << 10;
-/// Blocks per shard that the budget should be good for, at least.
-const BLOCKS_PER_SHARD: usize = 64;
-/// Blocks per shard that requests never get: four for a batch on its way (which may end with a record and
-/// two headers of a block each), four for its spans with attributes added (in memory that may have
-/// doubled), and one that is being compacted.
-const HEADROOM: usize = 9;
-/// And for what the log on disk needs to know.
-const JOURNAL: usize = 1;
-/// A shard has at least so much of the budget, unless `num_shards` says otherwise.
-const MIN_SHARD: usize = 4 << 20;
-/// With `rules`, a trace that takes more than this part of the budget is decided, unless
-/// `maximum_trace_size_bytes` says otherwise.
-const MAX_TRACE_PART: usize = 16;
-/// Under pressure, a trace that takes more than this part of a shard's share goes first.
-const GIANT_PART: usize = 64;
-const MIN_GIANT: usize = 64 << 10;
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Past decisions that can be asked for, if `decision_log` does not say.
-const LOGGED_DECISIONS: usize = 1 << 14;
 /// Runs per shard that are kept allocated from request to request.
 const KEEP_RUNS: usize = 4096;
 
@@ -82,69 +60,6 @@ pub struct Sampler {
 #[error("{0}")]
 pub struct ConfigError(String);
 
-/// A batch of kept spans on its way to the next stage. The spans are held until it is settled;
-/// dropped unsettled, they count as lost in shutdown.
-#[derive(Debug)]
-pub struct Outgoing {
-    batch: Batch,
-    spans: usize,
-    settled: bool,
-    /// Unsettled, it is not lost: it is in the log on disk.
-    stays: bool,
-    /// The traces that it completes.
-    parcel: Option<Parcel>,
-    metrics: Arc<Metrics>,
-    ledger: Ledger,
-    _charge: Charge,
-}
-
-impl Outgoing {
-    /// A copy of the batch, to offer.
-    #[must_use]
-    pub fn batch(&self) -> Batch {
-        self.batch.clone()
-    }
-
-    /// It is settled: writes down, where there is a log, that its traces need not be sent again.
-    pub(super) async fn write_down(&mut self, clock: &dyn Clock) {
-        if let Some(parcel) = self.parcel.take() {
-            parcel.delivered(clock).await;
-        }
-    }
-
-    /// The next stage has taken it.
-    pub fn accepted(mut self) {
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        self.settled = true;
-        if let Some(parcel) = self.parcel.take() {
-            parcel.settle();
-        }
-    }
-
-    /// The next stage has refused it for good.
-    pub fn rejected(mut self) {
-        self.settle();
-        self.ledger.dropped(DropReason::Rejected, self.spans);
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        if !self.settled && self.stays {
-            // Held until the next process sends it.
-            return;
-        }
-        if !self.settled {
-            self.ledger.dropped(DropReason::Shutdown, self.spans);
-        }
-        self.ledger.held(-(self.spans as i64));
-        self.metrics.spans(-(self.spans as i64));
-    }
-}
-
 impl Sampler {
     /// A sampler for a valid configuration.
     ///
@@ -162,69 +77,15 @@ impl Sampler {
             return Err(ConfigError(problems.iter().map(line).collect::<Vec<_>>().join("\n")));
         }
         let rules = Arc::new(compile(config, &mut Problems::default()));
-        let limit = usize::try_from(budget::limit(config)).unwrap_or(usize::MAX);
-        let shards = match config.num_shards {
-            0 => {
-                let cores = available_parallelism().map_or(1, usize::from);
-                (cores * 2).next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
-            }
-            shards => shards as usize,
-        };
-        let block_size = prev_power_of_two(limit / (shards * BLOCKS_PER_SHARD)).clamp(MIN_BLOCK, MAX_BLOCK);
-        let num_traces = config.num_traces.filter(|&traces| traces > 0);
-        let num_traces = num_traces.map(|traces| usize::try_from(traces).unwrap_or(usize::MAX));
-        let per_shard = |total: u64| usize::try_from(total).unwrap_or(usize::MAX).div_ceil(shards);
-        let expected = (config.expected_new_traces_per_sec as f64 * config.decision_wait.0.as_secs_f64()) as usize;
-        let (sampled_cache, non_sampled_cache) = config.decision_cache.sizes(limit as u64);
-        // A timer that rings when the trace is decided anyway is none.
-        let timer = |wait: Duration| {
-            if wait < config.decision_wait.0 { millis(wait) } else { 0 }
-        };
-        let automatic = if rules.ordered { (limit / MAX_TRACE_PART) as u64 } else { 0 };
-        let max_trace_bytes = config.maximum_trace_size_bytes.unwrap_or(automatic);
-        let max_trace_bytes = u32::try_from(max_trace_bytes).unwrap_or(u32::MAX);
-        let stress = config.stress.unwrap_or_default();
-        let settings = Settings {
-            hash: IdHash::new(shards),
-            wait: millis(match config.compat {
-                Some(Compat::Otelcol) => whole_seconds(config.decision_wait.0).max(Duration::from_secs(1)),
-                None => config.decision_wait.0,
-            }),
-            wait_after_root: timer(match config.compat {
-                Some(Compat::Otelcol) => whole_seconds(config.decision_wait_after_root_received.0),
-                None => config.decision_wait_after_root_received.0,
-            }),
-            wait_after_last: timer(config.decision_wait_after_last_span.0),
-            max_trace_bytes: or_none(max_trace_bytes, u32::MAX),
-            max_trace_spans: or_none(config.span_limit, u32::MAX),
-            max_traces: match num_traces {
-                Some(traces) if !config.block_on_overflow => traces.div_ceil(shards),
-                _ => usize::MAX,
-            },
-            giant: (limit / shards / GIANT_PART).max(MIN_GIANT) as u32,
-            stress_threshold: rejection_threshold(stress.sampling_percentage),
-            stress_percentage: stress.sampling_percentage,
-            randomness: Randomness::new(&config.hash_salt),
-            record: config.record,
-            block_size,
-            sampled_cache: per_shard(sampled_cache),
-            non_sampled_cache: per_shard(non_sampled_cache),
-            decision_log: match config.decision_log.size {
-                Some(size) => per_shard(size).min(limit / LOG_SHARE as usize / DecisionLog::BYTES_EACH / shards),
-                None => LOGGED_DECISIONS.min(limit / 16 / DecisionLog::BYTES_EACH) / shards,
-            },
-            // A hint may not cost more than a sixteenth of the budget.
-            expected_traces: expected.min(limit / 16 / 16) / shards,
-            rules,
-        };
+        let setup = Setup::of(config);
+        let settings = setup.settings(config, rules);
         let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
-        let headroom = HEADROOM + if config.storage.is_some() { JOURNAL } else { 0 };
         let sampler = Self {
             _lists: watch(&settings.rules, &metrics)?,
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
-            budget: Budget::new(limit, shards * headroom * block_size),
+            shards: (0..setup.shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
+            budget: Budget::new(setup.limit, setup.headroom),
             pending: AtomicUsize::new(0),
-            block_at: config.block_on_overflow.then_some(num_traces.unwrap_or(usize::MAX)),
+            block_at: config.block_on_overflow.then_some(setup.num_traces.unwrap_or(usize::MAX)),
             stress: config.stress.map(Stress::new),
             evidence: Evidence::default(),
             durable: OnceLock::new(),
@@ -233,9 +94,9 @@ impl Sampler {
             ledger,
             settings,
         };
-        sampler.metrics.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        sampler.metrics.limit.set(i64::try_from(setup.limit).unwrap_or(i64::MAX));
         // The tables that are there from the start.
-        for shard in 0..shards {
+        for shard in 0..setup.shards {
             sampler.visit(shard, |_| ());
         }
         Ok(sampler)
@@ -647,23 +508,6 @@ fn watch(rules: &RuleSet, metrics: &Arc<Metrics>) -> Result<Option<Watcher>, Con
     watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
 }
 
-fn whole_seconds(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs())
-}
-
-/// `none` for 0.
-fn or_none<T: Default + PartialEq>(limit: T, none: T) -> T {
-    if limit == T::default() { none } else { limit }
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn prev_power_of_two(number: usize) -> usize {
-    if number == 0 { 0 } else { 1 << number.ilog2() }
 }

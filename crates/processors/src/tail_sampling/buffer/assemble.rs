@@ -1,18 +1,18 @@
 //! Kept traces as export requests again, grouped by resource and scope.
 
-use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag, put_varint, varint_len};
+use nyquist_core::wire::{put_tag, put_varint, varint_len};
 
 use super::cache::Past;
 use super::headers::Headers;
 use super::journal::Note;
 use super::log::{Addr, Log};
+use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, Odds, put_attribute};
 use crate::tail_sampling::rules::extra::Extra;
-use crate::tail_sampling::rules::trace_state::Change;
 use crate::tail_sampling::tally::Trigger;
 
 /// End of a list.
@@ -268,146 +268,6 @@ fn header_bytes(headers: &Headers, id: u32) -> &[u8] {
 /// A length-delimited field with a one-byte tag.
 fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
-}
-
-/// Which spans of a run get attributes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    None,
-    First,
-    Root,
-    All,
-}
-
-/// What is changed in the spans of a trace.
-struct Rewrite<'a> {
-    target: Target,
-    /// Fields of a span that the target's get.
-    attributes: &'a [u8],
-    /// What becomes of `tracestate`.
-    change: Option<Change>,
-}
-
-/// Reused from span to span.
-#[derive(Debug, Default)]
-struct Scratch {
-    span: Vec<u8>,
-    header: Vec<u8>,
-    /// What a span without `tracestate` gets.
-    first_header: Vec<u8>,
-}
-
-impl Rewrite<'_> {
-    fn is_needed(&self) -> bool {
-        self.target != Target::None || self.change.is_some()
-    }
-
-    /// Appends `run` to `out` as it should be. True if the target was found.
-    fn run(&self, run: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
-        let mut done = false;
-        scratch.first_header.clear();
-        if let Some(change) = self.change {
-            change.apply(&[], &mut scratch.first_header);
-        }
-        let mut fields = Fields::new(run);
-        let mut before = 0;
-        while let Some(field) = fields.next() {
-            let place = before..fields.position();
-            before = place.end;
-            let Field { number: 2, value: Value::Len(span) } = field else {
-                out.extend_from_slice(run.get(place).unwrap_or_default());
-                continue;
-            };
-            let wanted = !span.is_empty()
-                && match self.target {
-                    Target::None => false,
-                    Target::All => true,
-                    Target::First => !done,
-                    Target::Root => !done && is_root(span),
-                };
-            done |= wanted;
-            let header = if self.change.is_some() { trace_state(span) } else { &[] };
-            if header.is_empty() && !wanted {
-                // Most spans: one field more.
-                let first = scratch.first_header.as_slice();
-                if first.is_empty() {
-                    out.extend_from_slice(run.get(place).unwrap_or_default());
-                    continue;
-                }
-                let field = 1 + varint_len(first.len() as u64) + first.len();
-                put_tag(out, 2, 2);
-                put_varint(out, (span.len() + field) as u64);
-                out.extend_from_slice(span);
-                put_len_field(out, 3, first);
-            } else if self.span(span, header, wanted, scratch) {
-                put_tag(out, 2, 2);
-                put_varint(out, scratch.span.len() as u64);
-                out.extend_from_slice(&scratch.span);
-            } else {
-                out.extend_from_slice(run.get(place).unwrap_or_default());
-            }
-        }
-        done
-    }
-
-    /// Puts the span as it should be into `scratch.span`. False if it is that already.
-    fn span(&self, span: &[u8], header: &[u8], wanted: bool, scratch: &mut Scratch) -> bool {
-        scratch.header.clear();
-        let changed = self.change.is_some_and(|change| change.apply(header, &mut scratch.header));
-        if !changed && !wanted {
-            return false;
-        }
-        scratch.span.clear();
-        let mut fields = Fields::new(span);
-        let (mut before, mut copied) = (0, 0);
-        while let Some(Field { number, value }) = fields.next() {
-            let place = before..fields.position();
-            before = place.end;
-            let replaced = match (number, value) {
-                (3, Value::Len(_)) => changed,
-                (9, Value::Len(attribute)) => wanted && is_replaced(attribute, self.attributes),
-                _ => false,
-            };
-            if replaced {
-                scratch.span.extend_from_slice(span.get(copied..place.start).unwrap_or_default());
-                copied = place.end;
-            }
-        }
-        scratch.span.extend_from_slice(span.get(copied..).unwrap_or_default());
-        if changed && !scratch.header.is_empty() {
-            put_len_field(&mut scratch.span, 3, &scratch.header);
-        }
-        if wanted {
-            scratch.span.extend_from_slice(self.attributes);
-        }
-        true
-    }
-}
-
-/// The `tracestate` of a span.
-fn trace_state(span: &[u8]) -> &[u8] {
-    let found = Fields::new(span).filter_map(|field| match field {
-        Field { number: 3, value: Value::Len(header) } => Some(header),
-        _ => None,
-    });
-    found.last().unwrap_or_default()
-}
-
-/// Is it an attribute that a gateway before this one wrote, and that this one writes too?
-fn is_replaced(attribute: &[u8], ours: &[u8]) -> bool {
-    let key = KeyValue::new(attribute).key;
-    let looks_like_ours = key.starts_with(b"nyquist.sampling.") || key.starts_with(b"tailsampling.");
-    looks_like_ours
-        && Fields::new(ours)
-            .any(|field| matches!(field.value, Value::Len(attribute) if KeyValue::new(attribute).key == key))
-}
-
-fn is_root(span: &[u8]) -> bool {
-    let parent = Fields::new(span).filter_map(|field| match field {
-        Field { number: 4, value: Value::Len(parent) } => Some(parent),
-        _ => None,
-    });
-    parent.last().is_none_or(|parent| parent.iter().all(|&byte| byte == 0))
 }
 
 impl Shard {

@@ -18,6 +18,7 @@ mod index;
 mod ingest;
 mod journal;
 mod log;
+mod rewrite;
 mod shard;
 mod slab;
 mod timers;

@@ -19,6 +19,7 @@ mod compile_rates;
 mod compile_rules;
 pub(super) mod expr;
 pub(super) mod extra;
+mod fields;
 mod keys;
 mod limits;
 pub(super) mod lists;

@@ -5,6 +5,7 @@ use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 use super::Bits;
 use super::expr::Expr;
 use super::extra::Given;
+use super::fields::{fixed_field, short_field, short_len, split_plain};
 use super::keys::KeyTable;
 use super::marks::{self, MarkKey, Marks};
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -456,60 +457,5 @@ impl Walk<'_> {
                 self.status = u64::from(code as u32);
             }
         }
-    }
-}
-
-/// The value of the field with this key if it comes next and has less than 128 bytes, and what
-/// follows it.
-#[inline(always)]
-fn short_field(bytes: &[u8], key: u8) -> Option<(&[u8], &[u8])> {
-    match bytes {
-        [first, len @ 0..0x80, rest @ ..] if *first == key => rest.split_at_checked(usize::from(*len)),
-        _ => None,
-    }
-}
-
-/// The 64-bit value of the field with this key if it comes next, and what follows it.
-#[inline(always)]
-fn fixed_field(bytes: &[u8], key: u8) -> Option<(u64, &[u8])> {
-    let (first, rest) = bytes.split_first()?;
-    let (value, rest) = rest.split_first_chunk::<8>()?;
-    (*first == key).then_some((u64::from_le_bytes(*value), rest))
-}
-
-/// A length-delimited value of less than 128 bytes, and what follows it.
-#[inline]
-fn short_len(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&len, rest) = bytes.split_first()?;
-    if len >= 0x80 {
-        return None;
-    }
-    rest.split_at_checked(usize::from(len))
-}
-
-/// Key and value of a `KeyValue` that consists of just these two fields, each shorter than 128
-/// bytes, in either order: as every known library writes it.
-#[inline]
-fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    const KEY: u8 = 0x0a;
-    const VALUE: u8 = 0x12;
-    /// Tags and lengths.
-    const OVERHEAD: usize = 4;
-    let &[first_tag, first_len, ref rest @ ..] = message else {
-        return None;
-    };
-    let first_len = usize::from(first_len);
-    let second_len = message.len().checked_sub(first_len + OVERHEAD)?;
-    let (first, rest) = rest.split_at_checked(first_len)?;
-    let &[second_tag, len, ref second @ ..] = rest else {
-        return None;
-    };
-    if usize::from(len) != second_len || (first_len | second_len) >= 0x80 {
-        return None;
-    }
-    match (first_tag, second_tag) {
-        (KEY, VALUE) => Some((first, second)),
-        (VALUE, KEY) => Some((second, first)),
-        _ => None,
     }
 }
