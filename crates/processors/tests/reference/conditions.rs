@@ -54,6 +54,7 @@ pub(crate) enum Place {
     Span,
     Resource,
     Event,
+    Scope,
     Any,
 }
 
@@ -201,6 +202,7 @@ impl Condition {
                     Place::Span => attribute["scope"] = json!("span"),
                     Place::Resource => attribute["scope"] = json!("resource"),
                     Place::Event => attribute["scope"] = json!("event"),
+                    Place::Scope => attribute["scope"] = json!("scope"),
                 }
                 put("attribute", attribute);
             }
@@ -263,6 +265,9 @@ fn attributes(span: &Placed, place: Place) -> Vec<&[KeyValue]> {
     }
     if matches!(place, Place::Resource | Place::Any) {
         lists.push(span.resource_attributes());
+    }
+    if matches!(place, Place::Scope | Place::Any) {
+        lists.extend(span.scope.iter().map(|scope| scope.attributes.as_slice()));
     }
     if matches!(place, Place::Event | Place::Any) {
         lists.extend(span.span.events.iter().map(|event| event.attributes.as_slice()));

@@ -25,7 +25,7 @@ fn because_there_are_too_many() {
 fn because_memory_is_short() {
     for seed in seeds(3) {
         let mut random = Random::new(seed);
-        let early = whole_traces(seed, &mut random, 2_000, 5_000, json!({ "memory_limit_mib": 4 }), "memory");
+        let early = whole_traces(seed, &mut random, 3_000, 5_000, json!({ "memory_limit_mib": 8 }), "memory");
         assert!(early > 100, "{early} traces were decided early; NYQUIST_SEED={seed}");
     }
 }

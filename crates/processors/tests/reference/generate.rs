@@ -139,7 +139,7 @@ fn truthy_key(random: &mut Random) -> String {
 }
 
 fn place(random: &mut Random) -> Place {
-    random.pick(&[Place::Any, Place::Any, Place::Span, Place::Resource, Place::Event])
+    random.pick(&[Place::Any, Place::Any, Place::Span, Place::Resource, Place::Event, Place::Scope])
 }
 
 fn name_test(random: &mut Random) -> NameTest {

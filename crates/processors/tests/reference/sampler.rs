@@ -54,7 +54,11 @@ impl Settings {
             "drop_pending_traces_on_shutdown": self.drop_pending,
         });
         match &self.what {
-            What::Rules(rules) => json["rules"] = rules.iter().map(Rule::json).collect(),
+            What::Rules(rules) => {
+                json["rules"] = rules.iter().map(Rule::json).collect();
+                // Spans are compared as they came.
+                json["tracestate"] = json!(false);
+            }
             What::Policies(policies) => {
                 json["policies"] = policies.iter().map(Named::json).collect();
                 json["sample_on_first_match"] = json!(self.first_match);
