@@ -76,7 +76,8 @@ fn check(segment: Vec<u8>, acks: Vec<u8>) -> Vec<Record> {
     first
 }
 
-fn read_all(engine: &mut Engine, at_once: usize) -> Vec<Record> {
+/// Everything that is not released.
+pub(super) fn read_all(engine: &mut Engine, at_once: usize) -> Vec<Record> {
     let (mut records, mut cursor) = (Vec::new(), Cursor::default());
     loop {
         let chunk = engine.read(cursor, at_once).expect("the disk can be read");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Incoming, Limits};
 use super::faulty::FaultyDisk;
+use super::fuzzing::read_all;
 use super::stats::Stats;
 use super::{Cursor, Fsync, Record, Recovered};
 
@@ -26,17 +27,4 @@ fn open(disk: &FaultyDisk, limits: Limits) -> (Engine, Recovered) {
 
 fn record(payload: &[u8]) -> Incoming {
     Incoming::new(1, 3, 7, vec![Bytes::copy_from_slice(payload)])
-}
-
-/// Everything that is not released.
-fn read_all(engine: &mut Engine, at_once: usize) -> Vec<Record> {
-    let (mut records, mut cursor) = (Vec::new(), Cursor::default());
-    loop {
-        let chunk = engine.read(cursor, at_once).expect("the disk can be read");
-        cursor = chunk.next;
-        records.extend(chunk.records);
-        if chunk.is_end {
-            return records;
-        }
-    }
 }

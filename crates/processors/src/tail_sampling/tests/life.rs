@@ -5,28 +5,12 @@ use nyquist_core::telemetry::Entry;
 use prost::Message;
 
 use super::support::{
-    Id, KeptSpan, Rig, attribute, by_trace, child, exception, failed, id_of, large_span, millis, request, resource,
-    resource_spans, secs, span, text,
+    ERRORS, EVERYTHING, KeptSpan, Rig, T1, T2, T3, attribute, by_trace, child, config, exception, failed, id_of,
+    large_span, millis, request, resource, resource_spans, secs, span, text,
 };
 use nyquist_core::proto::common::v1::InstrumentationScope;
 use nyquist_core::proto::common::v1::any_value::Value;
 use nyquist_core::proto::trace::v1::{ScopeSpans, Span, TracesData};
-
-const T1: Id = [1; 16];
-const T2: Id = [2; 16];
-const T3: Id = [3; 16];
-const ERRORS: &str = "
-memory_limit_mib: 64
-policies: [{name: E, type: status_code, status_code: {status_codes: [ERROR]}}]
-";
-const EVERYTHING: &str = "
-memory_limit_mib: 64
-rules: [{name: all, sampling_percentage: 100}]
-";
-
-fn config(base: &str, more: &str) -> Rig {
-    Rig::new(&format!("{base}\n{more}"))
-}
 
 #[test]
 fn late_spans_follow_the_decision_on_their_trace() {

@@ -18,6 +18,25 @@ use crate::tail_sampling::sampler::Sampler;
 
 pub(crate) type Id = [u8; 16];
 
+pub(crate) const T1: Id = [1; 16];
+pub(crate) const T2: Id = [2; 16];
+pub(crate) const T3: Id = [3; 16];
+/// Keeps what has an error.
+pub(crate) const ERRORS: &str = "
+memory_limit_mib: 64
+policies: [{name: E, type: status_code, status_code: {status_codes: [ERROR]}}]
+";
+/// Keeps everything.
+pub(crate) const EVERYTHING: &str = "
+memory_limit_mib: 64
+rules: [{name: all, sampling_percentage: 100}]
+";
+
+/// A sampler of `base` with more keys.
+pub(crate) fn config(base: &str, more: &str) -> Rig {
+    Rig::new(&format!("{base}\n{more}"))
+}
+
 /// A sampler with everything around it.
 pub(crate) struct Rig {
     pub(crate) sampler: Sampler,

@@ -3,24 +3,11 @@
 use nyquist_core::proto::trace::v1::Span;
 use nyquist_core::telemetry::Entry;
 
-use super::support::{Id, Rig, by_trace, child, exception, failed, id_of, large_span, millis, request, secs, span};
+use super::support::{
+    ERRORS, EVERYTHING, Rig, T1, T2, T3, by_trace, child, config, exception, failed, id_of, large_span, millis,
+    request, secs, span,
+};
 use crate::tail_sampling::explain::Status;
-
-const T1: Id = [1; 16];
-const T2: Id = [2; 16];
-const T3: Id = [3; 16];
-const ERRORS: &str = "
-memory_limit_mib: 64
-policies: [{name: E, type: status_code, status_code: {status_codes: [ERROR]}}]
-";
-const EVERYTHING: &str = "
-memory_limit_mib: 64
-rules: [{name: all, sampling_percentage: 100}]
-";
-
-fn config(base: &str, more: &str) -> Rig {
-    Rig::new(&format!("{base}\n{more}"))
-}
 
 /// When the trace is decided, found by looking every 10 ms.
 fn decided_at(rig: &Rig, from: u64, to: u64) -> Option<u64> {
