@@ -304,11 +304,12 @@ impl Metrics {
         }
         for (series, votes) in self.by_name.iter().zip(&tally.votes.0) {
             let share = nanos.saturating_mul(votes.iter().sum()) / total;
-            let all = series.rest.fetch_add(share, Ordering::Relaxed) + share;
-            if all >= 1000 {
-                series.rest.fetch_sub(all / 1000 * 1000, Ordering::Relaxed);
-                series.time.inc_by(all / 1000);
-            }
+            // Shards add at the same time: only whoever takes the whole microseconds out may count them.
+            let whole = |rest: u64| rest.wrapping_add(share);
+            let before =
+                series.rest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rest| Some(whole(rest) % 1000));
+            let (Ok(before) | Err(before)) = before;
+            series.time.inc_by(whole(before) / 1000);
         }
     }
 
