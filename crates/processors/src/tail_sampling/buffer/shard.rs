@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) randomness: Randomness,
     pub(crate) record: Record,
     pub(crate) block_size: usize,
+    /// About the bytes of kept spans that leave in one batch.
+    pub(crate) batch_size: usize,
     /// Ids per shard.
     pub(crate) sampled_cache: usize,
     pub(crate) non_sampled_cache: usize,
