@@ -9,18 +9,11 @@ use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 use super::outgoing::Limits;
+use super::protocol::{MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
 };
 use crate::prometheus_mapping::{LabelRules, Settings, escape_namespace, label_name};
-
-/// The only message format there is so far.
-const MESSAGE_V1: &str = "prometheus.WriteRequest";
-const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
-
-/// Headers that the protocol sets.
-const RESERVED_HEADERS: [&str; 4] =
-    ["content-encoding", "content-type", "x-prometheus-remote-write-version", "user-agent"];
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;

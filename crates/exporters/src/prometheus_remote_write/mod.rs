@@ -15,11 +15,15 @@ mod encode;
 mod metadata;
 mod outgoing;
 mod pending;
+mod protocol;
+mod rows;
+mod sender;
 mod shards;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod v1;
 
 use std::sync::{Arc, OnceLock};
 
@@ -40,10 +44,12 @@ use tokio::time::Instant;
 pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
 
 use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
-use encode::{EncodeScratch, Segment, SeriesSink};
+use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
-use shards::{Sender, Shards};
+use rows::Segment;
+use sender::Sender;
+use shards::Shards;
 use stats::Stats;
 use turns::{Turn, Turns};
 
@@ -285,6 +291,7 @@ impl Pipeline {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
+            metric: None,
             untranslatable: 0,
             series: 0,
         }
@@ -345,6 +352,7 @@ impl Pipeline {
         if untranslatable > 0 {
             lost.push((DropReason::Untranslatable, untranslatable));
         }
-        Outcome::Settled { lost, message: loss.message }
+        // The sender has logged it, with the names of the metrics.
+        Outcome::Settled { lost, message: String::new() }
     }
 }

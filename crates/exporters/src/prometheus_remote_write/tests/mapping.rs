@@ -13,11 +13,13 @@ use prost::Message;
 use super::prompb::WriteRequest;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
-use crate::prometheus_remote_write::encode::{EncodeScratch, Segment, SeriesSink};
+use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
+use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::prometheus_remote_write::v1;
 use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
@@ -56,6 +58,7 @@ impl Bench {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.now)),
+            metric: None,
             untranslatable: 0,
             series: 0,
         };
@@ -68,10 +71,11 @@ impl Bench {
         let segment = sink.segments.pop().unwrap();
         let pending = Arc::new(Pending::new(segment.chunks.len()));
         let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
-        let outgoing = Outgoing::take(&mut waiting, Limits { bytes: usize::MAX, samples: usize::MAX });
-        let (body, replaced) = outgoing.body(&mut snap::raw::Encoder::new()).unwrap();
-        self.stats.duplicates(replaced.iter().sum());
-        let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+        let mut outgoing = Outgoing::take(&mut waiting, Limits { bytes: usize::MAX, samples: usize::MAX });
+        self.stats.duplicates(outgoing.put_in_order());
+        let mut message = Vec::new();
+        outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
+        assert_eq!(message.len(), outgoing.v1_len());
         WriteRequest::decode(message.as_slice()).unwrap()
     }
 

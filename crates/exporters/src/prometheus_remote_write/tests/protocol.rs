@@ -14,7 +14,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::receiver::Receiver;
+use super::receiver::{Received, Receiver, Reply};
 use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::testing::*;
 
@@ -134,6 +134,77 @@ async fn bad_requests_are_not_retried() {
     let refusal = refused.exporter.consume(Batch::from_metrics(one(1.0, T))).await.unwrap_err();
     assert_eq!(refusal.message(), "400 Bad Request: out of order sample");
     assert!(!refusal.is_retryable());
+}
+
+/// All timestamps that were taken, in the order of their arrival.
+fn taken(receiver: &Receiver) -> Vec<i64> {
+    let received = receiver.received();
+    let taken = received.iter().filter(|received| received.status.is_success());
+    let series = taken.flat_map(|received| received.message().timeseries);
+    series.flat_map(|series| series.samples).map(|sample| sample.timestamp).collect()
+}
+
+/// Answers as Prometheus does for remote write 1.0: one sample at a `bad` time, and all is refused. The first
+/// `busy` requests are put off, so that others gather behind them.
+fn strict(busy: usize, is_bad: impl Fn(i64) -> bool) -> impl Fn(usize, &Received) -> Reply {
+    move |n, request| {
+        let series = request.message().timeseries;
+        match series.iter().flat_map(|series| &series.samples).any(|sample| is_bad(sample.timestamp)) {
+            _ if n < busy => Reply::status(503),
+            true => Reply { status: 400, body: "out of order sample", ..Reply::default() },
+            false => Reply::status(204),
+        }
+    }
+}
+
+const ONE_SHARD: &str = "{max_batch_request_parallelism: 1, protobuf_message: prometheus.WriteRequest, \
+                         retry_on_failure: {initial_interval: 20ms}}";
+
+/// What is wrong with one point costs neither its push nor those that share its request; the order stays.
+#[tokio::test]
+async fn a_bad_point_is_dropped_alone() {
+    let receiver = Receiver::judging(strict(3, |time| time == T + 13)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    for step in 0..20 {
+        let points = [2 * step, 2 * step + 1].map(|step| number(step as f64, T + step, &[]));
+        running.push(push(vec![gauge("x", "", points.into())])).await;
+    }
+    running.settled(40).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+    assert_eq!(running.ledger.count(Entry::Exported), 39);
+    assert_eq!(taken(&receiver), (0..40).filter(|step| *step != 13).map(|step| T + step).collect::<Vec<_>>());
+    assert!(receiver.received().len() < 20, "pushes shared requests: {}", receiver.received().len());
+    let own = |what: &str, labels: &[(&str, &str)]| {
+        running.telemetry.sum(&format!("otelcol_exporter_prometheusremotewrite_{what}"), labels)
+    };
+    assert_eq!(own("dropped_points", &[("reason", "rejected")]), 1);
+    assert!((1..=6).contains(&own("split_requests", &[])), "{}", own("split_requests", &[]));
+}
+
+/// Where nothing can be saved, the backend is not asked for every point.
+#[tokio::test]
+async fn hopeless_requests_are_not_cut_for_ever() {
+    let receiver = Receiver::judging(strict(0, |_| true)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    let points = (0..2000).map(|step| number(1.0, T, &[("n", &step.to_string())]));
+    running.push(push(vec![gauge("x", "", points.collect())])).await;
+    running.settled(2000).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 2000);
+    assert!(receiver.received().len() <= 40, "{}", receiver.received().len());
+}
+
+/// Many bad points in one request: all but a few of the good ones are saved, with bounded effort.
+#[tokio::test]
+async fn cutting_is_bounded() {
+    let receiver = Receiver::judging(strict(0, |time| time % 100 == 0)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    running.push(push(vec![gauge("x", "", (0..2000).map(|step| number(1.0, T + step, &[])).collect())])).await;
+    running.settled(2000).await;
+    assert!(receiver.received().len() <= 2 * 128 + 1, "{}", receiver.received().len());
+    let exported = running.ledger.count(Entry::Exported);
+    assert!((1400..=1980).contains(&exported), "{exported}");
+    let arrived = taken(&receiver);
+    assert!(arrived.is_sorted() && arrived.len() as u64 == exported);
 }
 
 /// P5: 429 is retried when the backend says, and not for ever.

@@ -34,8 +34,22 @@ impl Received {
     }
 }
 
-/// What request `n` is answered: status, `Retry-After`, body.
-pub(super) type Answers = dyn Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync;
+/// What a request is answered.
+#[derive(Clone, Default)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: &'static str,
+}
+
+impl Reply {
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+}
+
+/// Answers requests: by their number, and by what they hold.
+type Answers = dyn Fn(usize, &Received) -> Reply + Send + Sync;
 
 pub(super) struct Receiver {
     pub(super) address: SocketAddr,
@@ -52,6 +66,16 @@ impl Receiver {
     pub(super) async fn start(
         answers: impl Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync + 'static,
     ) -> Self {
+        Self::judging(move |n, _| {
+            let (status, retry_after, body) = answers(n);
+            let headers = retry_after.map(|wait| ("retry-after", wait.to_owned())).into_iter().collect();
+            Reply { status, headers, body }
+        })
+        .await
+    }
+
+    /// One whose answers depend on what it is sent.
+    pub(super) async fn judging(answers: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State { answers: Box::new(answers), received: Mutex::default(), arrived: Notify::new() });
@@ -92,15 +116,16 @@ impl Receiver {
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
+    let mut request = Received { headers: head.headers, body, at: Instant::now(), status: StatusCode::OK };
     let mut received = state.received.lock();
-    let (status, retry_after, text) = (state.answers)(received.len());
-    let status = StatusCode::from_u16(status).unwrap();
-    received.push(Received { headers: head.headers, body, at: Instant::now(), status });
+    let reply = (state.answers)(received.len(), &request);
+    request.status = StatusCode::from_u16(reply.status).unwrap();
+    let mut response = Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        response = response.header(*name, value);
+    }
+    received.push(request);
     drop(received);
     state.arrived.notify_waiters();
-    let mut response = Response::builder().status(status);
-    if let Some(retry_after) = retry_after {
-        response = response.header("retry-after", retry_after);
-    }
-    Ok(response.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+    Ok(response.body(Full::new(Bytes::from_static(reply.body.as_bytes()))).unwrap())
 }
