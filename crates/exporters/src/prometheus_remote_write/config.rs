@@ -8,12 +8,13 @@ use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
+use super::custom_buckets::Form;
 use super::outgoing::Limits;
-use super::protocol::{MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
+use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, escape_namespace, label_name};
+use crate::prometheus_mapping::{LabelRules, Settings, Strategy, escape_namespace, label_name};
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
@@ -60,11 +61,13 @@ pub struct RemoteWriteConfig {
     pub target_info: TargetInfoConfig,
     /// Send type, help and unit of metrics, when they change and once a minute. Default false.
     pub send_metadata: bool,
-    /// `prometheus.WriteRequest`, remote write 1.0.
+    /// `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0), or
+    /// `auto`: 2.0 where the backend takes it, else 1.0. Default `auto`.
     pub protobuf_message: String,
-    /// Remote write 2.0 only.
+    /// Send histograms with explicit bounds as native ones with custom buckets; remote write 2.0
+    /// only. Default false.
     pub convert_explicit_histograms_to_nhcb: bool,
-    /// Remote write 2.0 only.
+    /// Send them as classic ones, too. Default false.
     pub keep_classic_histograms: bool,
     /// The size of a request before compression, in bytes. Default 3000000.
     pub max_batch_size_bytes: usize,
@@ -183,7 +186,7 @@ impl Default for RemoteWriteConfig {
             resource_constant_labels: ConstantLabels::default(),
             target_info: TargetInfoConfig::default(),
             send_metadata: false,
-            protobuf_message: MESSAGE_V1.to_owned(),
+            protobuf_message: AUTO.to_owned(),
             convert_explicit_histograms_to_nhcb: false,
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
@@ -290,10 +293,10 @@ impl RemoteWriteConfig {
 
     /// How metrics are translated; the configuration has been checked.
     pub(super) fn mapping(&self) -> Settings {
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         let external = self.external_labels.iter();
         Settings {
-            strategy: strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default(),
+            strategy: self.strategy(),
             namespace: escape_namespace(&self.namespace),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
@@ -306,17 +309,36 @@ impl RemoteWriteConfig {
         }
     }
 
+    /// How histograms with explicit bounds are sent.
+    pub(super) fn histograms(&self) -> Form {
+        match (self.convert_explicit_histograms_to_nhcb, self.keep_classic_histograms) {
+            (false, _) => Form::Classic,
+            (true, false) => Form::Native,
+            (true, true) => Form::Both,
+        }
+    }
+
+    fn strategy(&self) -> Strategy {
+        strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default()
+    }
+
+    fn label_rules(&self) -> LabelRules {
+        LabelRules { escape: self.strategy().escapes(), collapse_underscores: self.collapse_underscores }
+    }
+
     fn check_names(&self, check: &mut Check<'_>) {
         match strategy(&self.translation_strategy, self.add_metric_suffixes) {
-            Ok(strategy) if strategy.escapes() => {}
+            Ok(strategy) if strategy.escapes() || self.protobuf_message == MESSAGE_V2 => {}
             Ok(_) => check.error(
                 &["translation_strategy"],
-                "names outside of [a-zA-Z0-9_:] need remote write 2.0, which is not there yet: use \
-                 UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes",
+                format!(
+                    "names outside of [a-zA-Z0-9_:] need remote write 2.0: set protobuf_message: {MESSAGE_V2}, if the \
+                     backend takes it, or use UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
+                ),
             ),
             Err(problem) => check.error(&["translation_strategy"], problem),
         }
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         for (name, value) in &self.external_labels {
             if label_name(name, rules).is_none() {
                 check.error(&["external_labels"], format!("{name:?} cannot be the name of a label"));
@@ -329,23 +351,26 @@ impl RemoteWriteConfig {
     }
 
     fn check_message(&self, check: &mut Check<'_>) {
-        match self.protobuf_message.as_str() {
-            "" | MESSAGE_V1 => {}
-            MESSAGE_V2 => check.error(
+        let message = self.protobuf_message.as_str();
+        if !matches!(message, AUTO | MESSAGE_V1 | MESSAGE_V2) {
+            check.error(
                 &["protobuf_message"],
-                format!("remote write 2.0 is not there yet: use {MESSAGE_V1}, which Prometheus and all others take"),
-            ),
-            other => check.error(&["protobuf_message"], format!("unknown message {other:?}: use {MESSAGE_V1}")),
+                format!("unknown message {message:?}: use {AUTO}, {MESSAGE_V2} or {MESSAGE_V1}"),
+            );
         }
-        for (key, is_set) in [
-            ("convert_explicit_histograms_to_nhcb", self.convert_explicit_histograms_to_nhcb),
-            ("keep_classic_histograms", self.keep_classic_histograms),
-        ] {
-            if is_set {
-                let message = "histograms with custom buckets must not be sent with remote write 1.0, and 2.0 is not \
-                               there yet: remove this key; histograms are sent as classic ones";
-                check.error(&[key], message);
-            }
+        if self.convert_explicit_histograms_to_nhcb && message != MESSAGE_V2 {
+            let text = format!(
+                "histograms with custom buckets must not be sent with remote write 1.0: set protobuf_message: {MESSAGE_V2}, \
+                 if the backend takes it, or remove this key"
+            );
+            check.error(&["convert_explicit_histograms_to_nhcb"], text);
+        }
+        if self.keep_classic_histograms && !self.convert_explicit_histograms_to_nhcb {
+            let text = "has no effect without convert_explicit_histograms_to_nhcb: histograms are sent as classic ones";
+            check.warning(&["keep_classic_histograms"], text);
+        }
+        if message == MESSAGE_V2 && self.send_metadata {
+            check.warning(&["send_metadata"], "has no effect with remote write 2.0, which has metadata at each series");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nyquist_core::wire::{put_varint, varint_len};
 
+use super::custom_buckets::{self, Form};
 use super::metadata::MetadataLog;
 use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
@@ -18,6 +19,9 @@ use crate::prometheus_mapping::{
 /// bucket, so a small message can ask for gigabytes.
 const MAX_POINT: usize = 16 << 20;
 
+/// The tag of a histogram's `custom_values`.
+const CUSTOM_VALUES: [u8; 2] = [0x82, 0x01];
+
 /// Writes down what a translator finds.
 pub(super) struct SeriesSink<'a> {
     pub(super) segments: Vec<Segment>,
@@ -26,6 +30,8 @@ pub(super) struct SeriesSink<'a> {
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
     pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
+    /// How histograms with explicit bounds are written.
+    pub(super) histograms: Form,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
     /// Data points that could not be translated.
@@ -54,6 +60,7 @@ pub(super) struct EncodeScratch {
     bounds: BoundLabels,
     exemplars: Vec<u8>,
     by_value: Vec<Exemplar>,
+    native: NativeHistogram,
     message: Vec<u8>,
     label: Vec<u8>,
     number: Vec<u8>,
@@ -101,8 +108,13 @@ impl Sink for SeriesSink<'_> {
                 put_all_exemplars(&mut self.scratch.exemplars, point.exemplars);
                 out.put(Suffix::None, &[], SeriesValue::Sample(*value), &self.scratch.exemplars);
             }
-            PointValue::Histogram(histogram) => out.put_histogram(histogram, self.scratch),
-            PointValue::Native(histogram) => out.put_native(histogram, self.scratch),
+            PointValue::Histogram(histogram) => {
+                let is_native = self.histograms != Form::Classic && out.put_custom_buckets(histogram, self.scratch);
+                if !is_native || self.histograms == Form::Both {
+                    out.put_histogram(histogram, self.scratch);
+                }
+            }
+            PointValue::Native(histogram) => out.put_native(histogram, &[], self.scratch),
             PointValue::Summary(summary) => out.put_summary(summary, self.scratch),
         }
         let (samples, v1_len) = (out.samples, out.v1_len);
@@ -215,7 +227,24 @@ impl SeriesWriter<'_> {
         }
     }
 
-    fn put_native(&mut self, histogram: &NativeHistogram, scratch: &mut EncodeScratch) {
+    /// As a native histogram, if there is an equivalent; returns whether there is.
+    fn put_custom_buckets(&mut self, histogram: &Histogram<'_>, scratch: &mut EncodeScratch) -> bool {
+        let mut native = std::mem::take(&mut scratch.native);
+        let custom_values = if self.point.is_stale {
+            native = NativeHistogram { sum: f64::from_bits(STALE_NAN_BITS), ..NativeHistogram::default() };
+            Some(&[][..])
+        } else {
+            custom_buckets::convert(histogram, &mut native)
+        };
+        if let Some(custom_values) = custom_values {
+            self.put_native(&native, custom_values, scratch);
+        }
+        scratch.native = native;
+        custom_values.is_some()
+    }
+
+    /// `custom_values`: the bounds of custom buckets, which only 2.0 has.
+    fn put_native(&mut self, histogram: &NativeHistogram, custom_values: &[f64], scratch: &mut EncodeScratch) {
         let EncodeScratch { message, exemplars, .. } = scratch;
         message.clear();
         message.push(0x08);
@@ -230,6 +259,11 @@ impl SeriesWriter<'_> {
         put_spans(message, &histogram.positive, [0x5a, 0x62]);
         message.push(0x78);
         put_varint(message, self.point.time as u64);
+        if !custom_values.is_empty() {
+            message.extend_from_slice(&CUSTOM_VALUES);
+            put_varint(message, (custom_values.len() * 8) as u64);
+            custom_values.iter().for_each(|value| message.extend_from_slice(&value.to_bits().to_le_bytes()));
+        }
         put_all_exemplars(exemplars, self.point.exemplars);
         self.put(Suffix::None, &[], SeriesValue::Histogram(message), exemplars);
     }

@@ -1,6 +1,6 @@
 //! The `prometheus_remote_write` exporter: metrics to Prometheus and everything that takes its
-//! remote write protocol, version 1.0
-//! (<https://prometheus.io/docs/specs/prw/remote_write_spec/>).
+//! remote write protocol, versions 1.0 and 2.0
+//! (<https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/>).
 //!
 //! ```text
 //! queue -> translate (in parallel) -> in the queue's order: hand the series to their shards
@@ -11,6 +11,7 @@
 
 mod answer;
 mod config;
+mod custom_buckets;
 mod encode;
 mod metadata;
 mod outgoing;
@@ -20,10 +21,12 @@ mod rows;
 mod sender;
 mod shards;
 mod stats;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod turns;
 mod v1;
+mod v2;
 
 use std::sync::{Arc, OnceLock};
 
@@ -44,9 +47,11 @@ use tokio::time::Instant;
 pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
 
 use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
+use custom_buckets::Form;
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
+use protocol::Negotiation;
 use rows::Segment;
 use sender::Sender;
 use shards::Shards;
@@ -96,6 +101,7 @@ impl ExporterConfig for RemoteWriteConfig {
             timeout: http.timeout.0,
             retry: self.retry(),
             retry_on_429: self.retry_on_429,
+            negotiation: Negotiation::new(&self.protobuf_message),
             limits: self.limits(),
             clock: Arc::clone(&context.clock),
             stats: Arc::clone(&stats),
@@ -117,6 +123,7 @@ impl ExporterConfig for RemoteWriteConfig {
             endpoint,
             tls: http.tls.clone(),
             settings,
+            histograms: self.histograms(),
             seed,
             stats,
         };
@@ -193,6 +200,7 @@ impl Component for RemoteWrite {
 /// From a request in the queue to its shards.
 struct Pipeline {
     settings: Arc<Settings>,
+    histograms: Form,
     seed: HashSeed,
     shards: Arc<Shards>,
     target_info: Mutex<TargetInfo>,
@@ -291,6 +299,7 @@ impl Pipeline {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
+            histograms: self.histograms,
             metric: None,
             untranslatable: 0,
             series: 0,

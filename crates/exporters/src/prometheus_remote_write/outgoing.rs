@@ -192,6 +192,11 @@ impl Outgoing {
         Ok((self, second))
     }
 
+    /// Does it hold more than one chunk?
+    pub(super) fn is_divisible(&self) -> bool {
+        self.places.len() > 1
+    }
+
     /// Where to cut: the boundary between two pushes that is next to the middle, or the middle.
     fn middle(&self) -> Option<usize> {
         let half = self.places.len() / 2;

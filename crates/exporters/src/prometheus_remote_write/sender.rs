@@ -20,9 +20,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::{Answer, Written};
 use super::outgoing::{Limits, Outgoing};
 use super::pending::Loss;
-use super::protocol::Version;
+use super::protocol::{Negotiation, Version};
 use super::stats::Stats;
-use super::v1;
+use super::v2::Totals;
+use super::{v1, v2};
 
 /// How much of a refusal's body is logged, in bytes.
 const MAX_LOGGED: usize = 4096;
@@ -43,6 +44,7 @@ pub(super) struct Sender {
     pub(super) timeout: Duration,
     pub(super) retry: RetryConfig,
     pub(super) retry_on_429: bool,
+    pub(super) negotiation: Negotiation,
     pub(super) limits: Limits,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
@@ -61,23 +63,30 @@ pub(super) enum Phase {
 pub(super) struct Desk {
     encoder: snap::raw::Encoder,
     message: Vec<u8>,
-    pub(super) phase: watch::Receiver<Phase>,
+    v2: v2::Buffers,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Desk {
     pub(super) fn new(phase: watch::Receiver<Phase>) -> Self {
-        Self { encoder: snap::raw::Encoder::new(), message: Vec::new(), phase }
+        Self { encoder: snap::raw::Encoder::new(), message: Vec::new(), v2: v2::Buffers::new(), phase }
     }
 }
 
 /// What has become of a request.
 enum Verdict {
-    /// The backend has it.
-    Taken,
+    /// Its pushes have been told.
+    Settled,
+    /// It is longer than it may be; nothing was sent.
+    TooLong,
     /// It is lost; the fault may be that of a part of it.
     Refused(Loss),
     /// It is lost.
     Lost(Loss),
+    /// The backend does not know the version; it has taken nothing.
+    TurnedDown(Loss),
+    /// It was refused, by a backend that may not know the version.
+    Doubtful(Loss),
 }
 
 /// How the attempts at a request ended.
@@ -94,68 +103,154 @@ impl Sender {
         let (mut splits, mut hopeless) = (0, 0);
         let mut left = vec![outgoing];
         while let Some(outgoing) = left.pop() {
-            let (outgoing, loss) = match self.deliver(&outgoing, desk).await {
-                Verdict::Taken => {
+            let verdict = self.deliver(&outgoing, desk).await;
+            let is_worth_splitting = match verdict {
+                Verdict::Settled => {
                     hopeless = 0;
                     continue;
                 }
-                Verdict::Refused(loss) if splits < MAX_SPLITS && hopeless < HOPELESS => match outgoing.halves() {
-                    Ok((first, second)) => {
+                Verdict::TooLong => true,
+                Verdict::Refused(_) => splits < MAX_SPLITS && hopeless < HOPELESS,
+                _ => false,
+            };
+            let halves = if is_worth_splitting { outgoing.halves() } else { Err(outgoing) };
+            let outgoing = match halves {
+                Ok((first, second)) => {
+                    if matches!(verdict, Verdict::Refused(_)) {
                         splits += 1;
                         self.stats.split();
-                        left.extend([second, first]);
-                        continue;
                     }
-                    Err(outgoing) => {
-                        hopeless += 1;
-                        (outgoing, loss)
-                    }
-                },
-                Verdict::Refused(loss) | Verdict::Lost(loss) => (outgoing, loss),
+                    left.extend([second, first]);
+                    continue;
+                }
+                Err(outgoing) => outgoing,
             };
-            self.stats.lost(loss.reason, outgoing.items(), &loss.message, || outgoing.metric_names());
-            outgoing.settle(Some(&loss));
+            hopeless += usize::from(is_worth_splitting);
+            if let Verdict::Refused(loss) | Verdict::Lost(loss) | Verdict::TurnedDown(loss) | Verdict::Doubtful(loss) =
+                verdict
+            {
+                self.stats.lost(loss.reason, outgoing.items(), &loss.message, || outgoing.metric_names());
+                outgoing.settle(Some(&loss));
+            }
         }
     }
 
+    /// Sends it in the version that the backend takes.
     async fn deliver(&self, outgoing: &Outgoing, desk: &mut Desk) -> Verdict {
-        let rejected = |code, message| Loss { reason: DropReason::Rejected, code, message };
-        let body = match self.body(outgoing, desk) {
-            Ok(body) => body,
-            Err(error) => {
-                return Verdict::Lost(rejected(Code::Internal, format!("cannot compress a request: {error}")));
-            }
+        let version = self.negotiation.version(self.clock.now());
+        let verdict = match version {
+            Version::V1 => return self.deliver_v1(outgoing, desk).await,
+            Version::V2 => self.deliver_v2(outgoing, desk).await,
         };
-        match self.transmit(&body, Version::V1, outgoing.headers(), desk).await {
+        match verdict {
+            Verdict::TurnedDown(loss) if self.negotiation.may_fall_back() => {
+                self.fall_back(&loss.message);
+                self.deliver_v1(outgoing, desk).await
+            }
+            Verdict::Doubtful(loss) if self.negotiation.may_fall_back() => {
+                let verdict = self.deliver_v1(outgoing, desk).await;
+                if matches!(verdict, Verdict::Settled) {
+                    self.fall_back(&loss.message);
+                }
+                verdict
+            }
+            Verdict::Doubtful(loss) => Verdict::Refused(loss),
+            verdict => verdict,
+        }
+    }
+
+    /// From now on 1.0.
+    fn fall_back(&self, message: &str) {
+        if self.negotiation.fall_back(self.clock.now()) {
+            self.stats.fell_back(message);
+        }
+    }
+
+    async fn deliver_v1(&self, outgoing: &Outgoing, desk: &mut Desk) -> Verdict {
+        desk.message.clear();
+        desk.message.reserve(outgoing.v1_len());
+        for (chunk, row, metric) in outgoing.chunks() {
+            v1::put_chunk(&mut desk.message, chunk, row, metric);
+        }
+        match self.transmit(Version::V1, outgoing.headers(), desk).await {
             Reply::Delivered(_) => {
                 outgoing.settle(None);
-                Verdict::Taken
+                Verdict::Settled
             }
-            Reply::Refused { status, message, .. } => {
-                let loss = rejected(Code::Internal, message);
-                if is_about_content(status) { Verdict::Refused(loss) } else { Verdict::Lost(loss) }
-            }
+            Reply::Refused { status, message, .. } if is_about_content(status) => Verdict::Refused(rejected(message)),
+            Reply::Refused { message, .. } => Verdict::Lost(rejected(message)),
             Reply::GivenUp(loss) => Verdict::Lost(loss),
         }
     }
 
-    fn body(&self, outgoing: &Outgoing, desk: &mut Desk) -> Result<Bytes, snap::Error> {
-        let Desk { encoder, message, .. } = desk;
-        message.clear();
-        message.reserve(outgoing.v1_len());
+    async fn deliver_v2(&self, outgoing: &Outgoing, desk: &mut Desk) -> Verdict {
+        let mut message = v2::Message::new(&mut desk.v2);
         for (chunk, row, metric) in outgoing.chunks() {
-            v1::put_chunk(message, chunk, row, metric);
+            message.put_chunk(chunk, row, metric);
         }
-        Ok(encoder.compress_vec(message)?.into())
+        let totals = message.finish(&mut desk.message);
+        if totals == Totals::default() {
+            // Metadata alone, which 2.0 has at the series.
+            outgoing.settle(None);
+            return Verdict::Settled;
+        }
+        if desk.message.len() > self.limits.bytes && outgoing.is_divisible() {
+            return Verdict::TooLong;
+        }
+        match self.transmit(Version::V2, outgoing.headers(), desk).await {
+            Reply::Delivered(Some(written)) => {
+                self.settle_written(outgoing, totals, written, "the backend did not say why")
+            }
+            Reply::Delivered(None) => Verdict::TurnedDown(rejected(
+                "the backend does not say what it has written, so it knows remote write 1.0 only".to_owned(),
+            )),
+            Reply::Refused { status, written: Some(written), message } if is_about_content(status) => {
+                self.settle_written(outgoing, totals, written, &message)
+            }
+            Reply::Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message, .. } => {
+                Verdict::TurnedDown(rejected(message))
+            }
+            Reply::Refused { status: StatusCode::BAD_REQUEST, message, .. } if !self.negotiation.is_v2_proven() => {
+                Verdict::Doubtful(rejected(message))
+            }
+            Reply::Refused { status, message, .. } if is_about_content(status) => Verdict::Refused(rejected(message)),
+            Reply::Refused { message, .. } => Verdict::Lost(rejected(message)),
+            Reply::GivenUp(loss) => Verdict::Lost(loss),
+        }
+    }
+
+    /// The backend has told how much of a request it has taken: the rest is lost, and nothing is sent
+    /// again.
+    fn settle_written(&self, outgoing: &Outgoing, totals: Totals, written: Written, message: &str) -> Verdict {
+        self.negotiation.prove_v2();
+        self.stats.written(written, totals);
+        let sent = totals.samples + totals.histograms;
+        let missing =
+            totals.samples.saturating_sub(written.samples) + totals.histograms.saturating_sub(written.histograms);
+        if missing == sent {
+            return Verdict::Lost(rejected(message.to_owned()));
+        }
+        // A point can be several samples, and which ones are missing is not known.
+        let items = outgoing.items();
+        let lost = (missing as usize).saturating_mul(items).div_ceil((sent as usize).max(1));
+        if lost > 0 {
+            self.stats.lost(DropReason::PartlyRejected, lost, message, || outgoing.metric_names());
+        }
+        outgoing.settle_partly(DropReason::PartlyRejected, lost);
+        Verdict::Settled
     }
 
     /// Sends a request until there is an answer that is not worth another attempt.
-    async fn transmit(&self, body: &Bytes, version: Version, headers: &HeaderMap, desk: &mut Desk) -> Reply {
+    async fn transmit(&self, version: Version, headers: &HeaderMap, desk: &mut Desk) -> Reply {
+        let body: Bytes = match desk.encoder.compress_vec(&desk.message) {
+            Ok(body) => body.into(),
+            Err(error) => return Reply::GivenUp(rejected(format!("cannot compress a request: {error}"))),
+        };
         let mut backoff = Backoff::new(&self.retry);
         let started = Instant::now();
         let mut attempts = 0u32;
         loop {
-            let (after, message) = match self.attempt_in_time(body, version, headers, attempts).await {
+            let (after, message) = match self.attempt_in_time(&body, version, headers, attempts).await {
                 Answer::Delivered { written } => {
                     self.health.succeeded();
                     self.stats.sent();
@@ -222,6 +317,10 @@ impl Sender {
             Err(error) => retry(error.0),
         }
     }
+}
+
+fn rejected(message: String) -> Loss {
+    Loss { reason: DropReason::Rejected, code: Code::Internal, message }
 }
 
 /// May a part of the request pass, although all of it was refused?

@@ -4,6 +4,8 @@ use nyquist_core::batch::DropReason;
 use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
 
+use super::answer::Written;
+use super::v2::Totals;
 use crate::prometheus_mapping::{Losses, Untranslatable};
 
 const DROPPED: &str = "Points that were not sent, by reason.";
@@ -25,6 +27,9 @@ pub(super) struct Stats {
     lost: [Counter; LOST.len()],
     too_large: Counter,
     split: Counter,
+    fallbacks: Counter,
+    written: [Counter; 3],
+    lost_exemplars: Counter,
     lost_log: LogGate,
     too_large_log: LogGate,
 }
@@ -54,6 +59,11 @@ impl Stats {
             lost: LOST.map(|reason| dropped(reason.name())),
             too_large: dropped("too_large"),
             split: counter("split_requests", "Refused requests that were sent again in halves."),
+            fallbacks: counter("fallbacks", "How often the backend turned remote write 2.0 down."),
+            written: ["samples", "histograms", "exemplars"].map(|what| {
+                counter(&format!("written_{what}"), &format!("What remote write 2.0 backends say they wrote: {what}."))
+            }),
+            lost_exemplars: counter("dropped_exemplars", "Exemplars that remote write 2.0 backends did not write."),
             lost_log: LogGate::default(),
             too_large_log: LogGate::default(),
         }
@@ -96,6 +106,25 @@ impl Stats {
                 "dropping points that are too large: fewer buckets or shorter labels are needed"
             );
         }
+    }
+
+    /// The backend turned 2.0 down.
+    pub(super) fn fell_back(&self, message: &str) {
+        self.fallbacks.inc();
+        tracing::warn!(
+            exporter = self.exporter,
+            error = message,
+            "the backend does not take remote write 2.0: sending 1.0, and asking again in an hour"
+        );
+    }
+
+    /// The backend has written this much of a request.
+    pub(super) fn written(&self, written: Written, sent: Totals) {
+        let Written { samples, histograms, exemplars } = written;
+        for (counter, count) in self.written.iter().zip([samples, histograms, exemplars]) {
+            counter.inc_by(count);
+        }
+        self.lost_exemplars.inc_by(sent.exemplars.saturating_sub(exemplars));
     }
 
     /// A refused request is sent again in halves.

@@ -10,16 +10,18 @@ use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
-use super::prompb::WriteRequest;
+use super::prompb::{TimeSeries, WriteRequest};
+use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
+use crate::prometheus_remote_write::custom_buckets::Form;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
-use crate::prometheus_remote_write::v1;
+use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
@@ -29,6 +31,9 @@ struct Bench {
     metadata: Option<MetadataLog>,
     telemetry: Arc<Telemetry>,
     stats: Stats,
+    histograms: Form,
+    /// The metadata of the last request of 2.0.
+    described: Vec<prompb_v2::Described>,
     now: Duration,
     untranslatable: usize,
 }
@@ -37,6 +42,7 @@ impl Bench {
     fn new(config: &str) -> Self {
         let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
         let settings = Arc::new(config.mapping());
+        let histograms = config.histograms();
         let seed = HashSeed::default();
         let telemetry = Telemetry::new();
         Self {
@@ -45,6 +51,8 @@ impl Bench {
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
             telemetry,
+            histograms,
+            described: Vec::new(),
             now: Duration::from_secs(1000),
             untranslatable: 0,
         }
@@ -58,6 +66,7 @@ impl Bench {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.now)),
+            histograms: self.histograms,
             metric: None,
             untranslatable: 0,
             series: 0,
@@ -76,7 +85,22 @@ impl Bench {
         let mut message = Vec::new();
         outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
         assert_eq!(message.len(), outgoing.v1_len());
-        WriteRequest::decode(message.as_slice()).unwrap()
+        let v1 = WriteRequest::decode(message.as_slice()).unwrap();
+        if v1.timeseries.is_empty() {
+            return v1;
+        }
+        let mut buffers = v2::Buffers::new();
+        let mut request = v2::Message::new(&mut buffers);
+        outgoing.chunks().for_each(|(chunk, row, metric)| request.put_chunk(chunk, row, metric));
+        let mut message = Vec::new();
+        request.finish(&mut message);
+        let (v2, described) = prompb_v2::resolve(&message);
+        // As text, because a NaN differs from itself.
+        let lines =
+            |request: &WriteRequest| -> Vec<Vec<String>> { request.timeseries.iter().map(TimeSeries::lines).collect() };
+        assert_eq!(lines(&v2), lines(&v1), "2.0 says the same");
+        self.described = described;
+        WriteRequest { metadata: v1.metadata, ..v2 }
     }
 
     fn lines(&mut self, data: &MetricsData) -> Vec<String> {

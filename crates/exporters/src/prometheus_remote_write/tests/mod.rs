@@ -5,5 +5,6 @@ mod config;
 mod durable;
 mod mapping;
 mod prompb;
+mod prompb_v2;
 mod protocol;
 mod receiver;

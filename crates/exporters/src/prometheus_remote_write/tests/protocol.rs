@@ -83,19 +83,29 @@ pub(super) fn one(value: f64, at: i64) -> MetricsData {
     push(vec![gauge("x", "", vec![number(value, at, &[])])])
 }
 
+/// P1: the headers of both versions. What the message itself must be is checked wherever one is read.
 #[tokio::test]
 async fn a_request_has_the_headers_of_the_protocol() {
+    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    has_headers("auto", v2, "2.0.0").await;
+    has_headers("io.prometheus.write.v2.Request", v2, "2.0.0").await;
+    has_headers("prometheus.WriteRequest", "application/x-protobuf", "0.1.0").await;
+}
+
+async fn has_headers(message: &str, content_type: &str, version: &str) {
     let receiver = Receiver::start(|_| (204, None, "")).await;
-    let running = start(&receiver, "{headers: {X-Scope-OrgID: me}, include_metadata_keys: [Tenant]}").await;
+    let config =
+        format!("{{headers: {{X-Scope-OrgID: me}}, include_metadata_keys: [Tenant], protobuf_message: {message}}}");
+    let running = start(&receiver, &config).await;
     let metadata = Metadata { headers: vec![("tenant".into(), "t1".into()), ("other".into(), "no".into())] };
     let batch = Batch::from_metrics(one(1.0, T)).with_metadata(Arc::new(metadata));
     running.exporter.consume(batch).await.unwrap();
     running.settled(1).await;
     let [received] = receiver.received().try_into().ok().unwrap();
     let header = |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    assert_eq!(header("content-type").as_deref(), Some("application/x-protobuf"));
+    assert_eq!(header("content-type").as_deref(), Some(content_type));
     assert_eq!(header("content-encoding").as_deref(), Some("snappy"));
-    assert_eq!(header("x-prometheus-remote-write-version").as_deref(), Some("0.1.0"));
+    assert_eq!(header("x-prometheus-remote-write-version").as_deref(), Some(version));
     assert!(header("user-agent").unwrap().starts_with("nyquist/"));
     assert_eq!(header("x-scope-orgid").as_deref(), Some("me"));
     assert_eq!(header("tenant").as_deref(), Some("t1"));

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::prompb::WriteRequest;
+use super::prompb::{TimeSeries, WriteRequest};
+use super::prompb_v2;
 
 /// A request as it arrived.
 #[derive(Clone)]
@@ -28,9 +29,14 @@ pub(super) struct Received {
 }
 
 impl Received {
+    /// Is it remote write 2.0?
+    pub(super) fn is_v2(&self) -> bool {
+        self.headers["x-prometheus-remote-write-version"] == "2.0.0"
+    }
+
     pub(super) fn message(&self) -> WriteRequest {
         let message = snap::raw::Decoder::new().decompress_vec(&self.body).unwrap();
-        WriteRequest::decode(message.as_slice()).unwrap()
+        if self.is_v2() { prompb_v2::resolve(&message).0 } else { WriteRequest::decode(message.as_slice()).unwrap() }
     }
 }
 
@@ -45,6 +51,35 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
+    }
+
+    /// The same of a receiver that knows 2.0, and has written so much.
+    pub(super) fn written(mut self, samples: usize, histograms: usize, exemplars: usize) -> Self {
+        for (name, count) in [
+            ("x-prometheus-remote-write-samples-written", samples),
+            ("x-prometheus-remote-write-histograms-written", histograms),
+            ("x-prometheus-remote-write-exemplars-written", exemplars),
+        ] {
+            self.headers.push((name, count.to_string()));
+        }
+        self
+    }
+
+    /// The same of a receiver that knows 2.0, and has taken all of `request`, or nothing.
+    pub(super) fn all_or_nothing(self, request: &Received) -> Self {
+        match (request.is_v2(), self.status) {
+            (false, _) => self,
+            (true, 200..300) => {
+                let series = request.message().timeseries;
+                let count = |len: fn(&TimeSeries) -> usize| series.iter().map(len).sum();
+                self.written(
+                    count(|series| series.samples.len()),
+                    count(|series| series.histograms.len()),
+                    count(|series| series.exemplars.len()),
+                )
+            }
+            (true, _) => self.written(0, 0, 0),
+        }
     }
 }
 
@@ -63,13 +98,14 @@ struct State {
 }
 
 impl Receiver {
+    /// One that knows both versions and takes all of a request or nothing.
     pub(super) async fn start(
         answers: impl Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync + 'static,
     ) -> Self {
-        Self::judging(move |n, _| {
+        Self::judging(move |n, request| {
             let (status, retry_after, body) = answers(n);
             let headers = retry_after.map(|wait| ("retry-after", wait.to_owned())).into_iter().collect();
-            Reply { status, headers, body }
+            Reply { status, headers, body }.all_or_nothing(request)
         })
         .await
     }
