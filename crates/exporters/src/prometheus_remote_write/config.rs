@@ -309,7 +309,8 @@ impl RemoteWriteConfig {
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: self.target_info.enabled,
             collapse_underscores: self.collapse_underscores,
-            accept_delta: false,
+            needs_time: true,
+            ..Settings::default()
         }
     }
 

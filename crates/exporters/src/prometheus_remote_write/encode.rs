@@ -11,8 +11,8 @@ use nyquist_core::wire::{put_varint, varint_len};
 use super::metadata::MetadataLog;
 use super::stats::Stats;
 use crate::prometheus_mapping::{
-    Exemplars, Family, Histogram, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink, Spans, Suffix, Summary,
-    Target, TargetInfo, Untranslatable, put_decimal, put_label,
+    Exemplars, Family, Histogram, LostLabels, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink, Spans, Suffix,
+    Summary, Target, TargetInfo, Untranslatable, put_decimal, put_label,
 };
 
 /// The encoded series of one data point, or one entry of metadata.
@@ -120,8 +120,8 @@ impl Sink for SeriesSink<'_> {
         self.stats.dropped(reason, metric, points);
     }
 
-    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-        self.stats.labels_lost(unnamable, overwritten);
+    fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
+        self.stats.labels_lost(metric, lost);
     }
 }
 
@@ -318,7 +318,7 @@ fn zigzag(value: i64) -> u64 {
 /// A `MetricMetadata` (field 3 of the request).
 fn put_metadata(out: &mut Vec<u8>, family: &Family, description: &[u8]) {
     let mut message = vec![0x08];
-    put_varint(&mut message, family.kind.type_number());
+    put_varint(&mut message, family.metric_type.number());
     for (tag, text) in [(0x12, family.name.as_bytes()), (0x22, description), (0x2a, family.unit.as_bytes())] {
         message.push(tag);
         put_varint(&mut message, text.len() as u64);

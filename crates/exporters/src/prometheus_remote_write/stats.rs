@@ -3,7 +3,7 @@
 use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
 
-use crate::prometheus_mapping::{Losses, Untranslatable};
+use crate::prometheus_mapping::{Losses, LostLabels, Untranslatable};
 
 /// `otelcol_exporter_prometheusremotewrite_*`, and a log line for the first drop of each metric.
 pub(super) struct Stats {
@@ -12,8 +12,6 @@ pub(super) struct Stats {
     series: Counter,
     batches: Counter,
     duplicates: Counter,
-    unnamable: Counter,
-    overwritten: Counter,
     losses: Losses,
     rejected_log: LogGate,
 }
@@ -34,9 +32,7 @@ impl Stats {
             series: counter("translated_time_series", "Time series that were made from metrics."),
             batches: counter("sent_batches", "Remote write requests that were sent."),
             duplicates: counter("duplicate_points", "Points that another one of the same series and time replaced."),
-            unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
-            overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
-            losses: Losses::new(telemetry, exporter, &name("dropped_points"), "Points that were not sent, by reason."),
+            losses: Losses::new(telemetry, exporter, &name("")),
             rejected_log: LogGate::default(),
         }
     }
@@ -50,9 +46,8 @@ impl Stats {
         self.losses.add(reason, metric, points);
     }
 
-    pub(super) fn labels_lost(&self, unnamable: usize, overwritten: usize) {
-        self.unnamable.inc_by(unnamable as u64);
-        self.overwritten.inc_by(overwritten as u64);
+    pub(super) fn labels_lost(&self, metric: &[u8], lost: LostLabels) {
+        self.losses.labels(metric, lost);
     }
 
     pub(super) fn translated(&self, series: u64) {
