@@ -92,6 +92,7 @@ impl PrometheusConfig {
             target_info: true,
             collapse_underscores: false,
             accept_delta: true,
+            ..Settings::default()
         }
     }
 }

@@ -13,7 +13,7 @@ use hashbrown::hash_table::Entry;
 use nyquist_core::wire::{Fields, Value};
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::{Family, Kind, Point, PointValue, Untranslatable};
+use crate::prometheus_mapping::{Family, MetricType, Point, PointValue, Untranslatable};
 
 const PARTS: usize = 64;
 
@@ -29,7 +29,7 @@ const MAX_HELP: usize = 1024;
 /// What stands above the series of a name.
 #[derive(Debug, Clone)]
 pub(super) struct FamilyInfo {
-    pub(super) kind: Kind,
+    pub(super) metric_type: MetricType,
     pub(super) help: Arc<str>,
     seen: Duration,
 }
@@ -117,7 +117,7 @@ impl Store {
     pub(super) fn admit(&self, family: &Family, description: &[u8], now: Duration) -> bool {
         let mut families = self.families.lock();
         if let Some(known) = families.get_mut(&family.name) {
-            let is_same = known.kind.type_name() == family.kind.type_name();
+            let is_same = known.metric_type == family.metric_type;
             if is_same {
                 known.seen = now;
                 return true;
@@ -132,7 +132,8 @@ impl Store {
         if families.len() < MAX_FAMILIES {
             let mut help = String::from_utf8_lossy(description).into_owned();
             help.truncate(help.floor_char_boundary(MAX_HELP));
-            families.insert(family.name.clone(), FamilyInfo { kind: family.kind, help: help.into(), seen: now });
+            let info = FamilyInfo { metric_type: family.metric_type, help: help.into(), seen: now };
+            families.insert(family.name.clone(), info);
         }
         true
     }

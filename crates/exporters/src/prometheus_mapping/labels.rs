@@ -13,6 +13,8 @@ use super::values::put_value;
 /// Where a label comes from, which decides who wins when names collide: the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
+    /// An external label that overwrites others.
+    Override,
     /// `job` and `instance`, and the scope.
     Given,
     /// An attribute.
@@ -114,8 +116,8 @@ impl Labels {
 
     /// Sorts by name. Of equal names from different sources one stays; from the same source, their
     /// values are joined with `;` in the order of the names before sanitising, without repeating
-    /// an equal value. Returns whether there were any equal names.
-    pub(super) fn sort_and_join(&mut self) -> bool {
+    /// an equal value. Returns how many labels met another one of their name.
+    pub(super) fn sort_and_join(&mut self) -> usize {
         let text = &self.text;
         let order = |left: &Entry, right: &Entry| {
             let by_name = text[left.name.clone()].cmp(&text[right.name.clone()]);
@@ -130,11 +132,11 @@ impl Labels {
         }
         let text = &self.text;
         let are_equal = |pair: &[Entry]| text[pair[0].name.clone()] == text[pair[1].name.clone()];
-        let has_equal = self.entries.windows(2).any(are_equal);
-        if has_equal {
+        let equal = self.entries.windows(2).filter(|pair| are_equal(pair)).count();
+        if equal > 0 {
             self.join_equal_names();
         }
-        has_equal
+        equal
     }
 
     #[cold]
@@ -228,15 +230,16 @@ impl BaseLabels {
         &mut self.labels
     }
 
-    /// Sorts and encodes what was added.
-    pub(super) fn seal(&mut self) {
-        self.labels.sort_and_join();
+    /// Sorts and encodes what was added. Returns how many labels met another one of their name.
+    pub(super) fn seal(&mut self) -> usize {
+        let joined = self.labels.sort_and_join();
         self.encoded.clear();
         self.ends.clear();
         for entry in &self.labels.entries {
             put_label(&mut self.encoded, self.labels.name(entry), self.labels.value(entry));
             self.ends.push(self.encoded.len());
         }
+        joined
     }
 
     /// All labels, encoded.
@@ -271,6 +274,8 @@ pub(super) struct Merged {
     pub(super) overwritten: usize,
     /// Labels of the point that met others of the same name.
     pub(super) conflicts: usize,
+    /// Those of them that were joined with the other.
+    pub(super) joined: usize,
 }
 
 impl PointLabels {
@@ -305,7 +310,7 @@ impl PointLabels {
             };
             cursor.merged.conflicts += 1;
             match given.source {
-                Source::Given => {
+                Source::Override | Source::Given => {
                     cursor.merged.overwritten += 1;
                     cursor.put_encoded(name, base.encoded(index));
                 }
@@ -368,6 +373,7 @@ impl Cursor<'_> {
         if raw_given == raw_own || given == own_value {
             return self.put(point.name(own), own_value);
         }
+        self.merged.joined += 1;
         let (first, second) = if raw_given < raw_own { (given, own_value) } else { (own_value, given) };
         self.put(point.name(own), &[first, b";", second].concat());
     }

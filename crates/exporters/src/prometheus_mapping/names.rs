@@ -4,6 +4,8 @@
 //! Prometheus' own OTLP endpoint use, with one deliberate deviation: a suffix is only taken off
 //! together with a delimiter that is `_` or `.`, so that `subtotal` does not become `su_total`.
 
+use super::kinds::Kind;
+
 /// How names are translated (`translation_strategy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
@@ -29,47 +31,6 @@ impl Strategy {
     #[must_use]
     pub fn suffixes(self) -> bool {
         matches!(self, Self::UnderscoreEscapingWithSuffixes | Self::NoUTF8EscapingWithSuffixes)
-    }
-}
-
-/// What a metric's type means for its name and metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A gauge.
-    Gauge,
-    /// A monotonic sum.
-    Counter,
-    /// A sum that may go down; a gauge in Prometheus.
-    UpDown,
-    /// A histogram with explicit bounds.
-    Histogram,
-    /// An exponential histogram, native in Prometheus.
-    Exponential,
-    /// A summary.
-    Summary,
-}
-
-impl Kind {
-    /// The word in a `# TYPE` line.
-    #[must_use]
-    pub fn type_name(self) -> &'static str {
-        match self {
-            Self::Gauge | Self::UpDown => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram | Self::Exponential => "histogram",
-            Self::Summary => "summary",
-        }
-    }
-
-    /// The number in remote write's metadata.
-    #[must_use]
-    pub fn type_number(self) -> u64 {
-        match self {
-            Self::Counter => 1,
-            Self::Gauge | Self::UpDown => 2,
-            Self::Histogram | Self::Exponential => 3,
-            Self::Summary => 5,
-        }
     }
 }
 

@@ -271,6 +271,8 @@ fn native(scale: i32, offset: i32, counts: &[u64]) -> NativeHistogram {
     use prost::Message;
     let point = ExponentialHistogramDataPoint {
         scale,
+        count: counts.iter().sum(),
+        sum: Some(1.0),
         positive: Some(Buckets { offset, bucket_counts: counts.to_vec() }),
         ..Default::default()
     };
@@ -310,16 +312,17 @@ fn layouts_change_nothing() {
     };
     use prost::Message;
     #[derive(Default)]
-    struct Collect(Vec<(Vec<u8>, [usize; 2], u64)>, (usize, usize));
+    struct Collect(Vec<(Vec<u8>, [usize; 2], u64)>, LostLabels);
     impl Sink for Collect {
         fn point(&mut self, point: &Point<'_>) {
             let [start, middle, _] = point.labels.pieces();
             self.0.push((point.labels.encoded().to_vec(), [start.len(), middle.len()], point.hash));
         }
         fn dropped(&mut self, _: Untranslatable, _: &[u8], _: usize) {}
-        fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-            self.1.0 += unnamable;
-            self.1.1 += overwritten;
+        fn labels_lost(&mut self, _: &[u8], lost: LostLabels) {
+            self.1.unnamable += lost.unnamable;
+            self.1.overwritten += lost.overwritten;
+            self.1.joined += lost.joined;
         }
     }
     const KEYS: [&str; 9] = ["a.b", "a_b", "http.route", "Zone", "job", "é", "1st", "__name__", "x"];

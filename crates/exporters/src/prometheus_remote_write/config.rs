@@ -8,13 +8,12 @@ use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
-use super::custom_buckets::Form;
 use super::outgoing::Limits;
 use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, Strategy, escape_namespace, label_name};
+use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, escape_namespace, label_name};
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
@@ -305,16 +304,18 @@ impl RemoteWriteConfig {
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: self.target_info.enabled,
             collapse_underscores: self.collapse_underscores,
-            accept_delta: false,
+            custom_buckets: self.custom_buckets(),
+            needs_time: true,
+            ..Settings::default()
         }
     }
 
     /// How histograms with explicit bounds are sent.
-    pub(super) fn histograms(&self) -> Form {
+    fn custom_buckets(&self) -> CustomBuckets {
         match (self.convert_explicit_histograms_to_nhcb, self.keep_classic_histograms) {
-            (false, _) => Form::Classic,
-            (true, false) => Form::Native,
-            (true, true) => Form::Both,
+            (false, _) => CustomBuckets::Off,
+            (true, false) => CustomBuckets::Instead,
+            (true, true) => CustomBuckets::Beside,
         }
     }
 

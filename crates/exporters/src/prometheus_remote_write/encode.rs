@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use nyquist_core::wire::{put_varint, varint_len};
 
-use super::custom_buckets::{self, Form};
 use super::metadata::MetadataLog;
 use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
 use super::v1;
 use crate::prometheus_mapping::{
-    Exemplar, Exemplars, Family, Histogram, Kind, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink, Spans,
-    Suffix, Summary, Target, TargetInfo, Untranslatable, put_decimal, put_label,
+    Exemplar, Exemplars, Family, Histogram, LostLabels, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink,
+    Spans, Suffix, Summary, Target, TargetInfo, Untranslatable, put_decimal, put_label,
 };
 
 /// A point that takes more as remote write 1.0, in bytes, is dropped: labels are repeated in every
@@ -22,6 +21,9 @@ const MAX_POINT: usize = 16 << 20;
 /// The tag of a histogram's `custom_values`.
 const CUSTOM_VALUES: [u8; 2] = [0x82, 0x01];
 
+/// What tells the hash of a native histogram from that of a classic one with its labels.
+const NATIVE: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Writes down what a translator finds.
 pub(super) struct SeriesSink<'a> {
     pub(super) segments: Vec<Segment>,
@@ -30,8 +32,6 @@ pub(super) struct SeriesSink<'a> {
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
     pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
-    /// How histograms with explicit bounds are written.
-    pub(super) histograms: Form,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
     /// Data points that could not be translated.
@@ -60,7 +60,6 @@ pub(super) struct EncodeScratch {
     bounds: BoundLabels,
     exemplars: Vec<u8>,
     by_value: Vec<Exemplar>,
-    native: NativeHistogram,
     message: Vec<u8>,
     label: Vec<u8>,
     number: Vec<u8>,
@@ -108,16 +107,13 @@ impl Sink for SeriesSink<'_> {
                 put_all_exemplars(&mut self.scratch.exemplars, point.exemplars);
                 out.put(Suffix::None, &[], SeriesValue::Sample(*value), &self.scratch.exemplars);
             }
-            PointValue::Histogram(histogram) => {
-                let is_native = self.histograms != Form::Classic && out.put_custom_buckets(histogram, self.scratch);
-                if !is_native || self.histograms == Form::Both {
-                    out.put_histogram(histogram, self.scratch);
-                }
-            }
-            PointValue::Native(histogram) => out.put_native(histogram, &[], self.scratch),
+            PointValue::Histogram(histogram) => out.put_histogram(histogram, self.scratch),
+            PointValue::Native(histogram) => out.put_native(histogram, self.scratch),
             PointValue::Summary(summary) => out.put_summary(summary, self.scratch),
         }
         let (samples, v1_len) = (out.samples, out.v1_len);
+        // A native histogram may have classic series beside it, which are not a repetition of it.
+        let form = if matches!(point.value, PointValue::Native(_)) { NATIVE } else { 0 };
         if v1_len > MAX_POINT {
             segment.bytes.truncate(begin);
             self.untranslatable += point.items;
@@ -126,9 +122,10 @@ impl Sink for SeriesSink<'_> {
         }
         self.series += u64::from(samples);
         segment.chunks.push(Chunk {
-            hash: point.hash,
+            hash: point.hash ^ form,
             time: point.time,
-            start: start_of(point),
+            // Not one in the future.
+            start: if (1..=point.time).contains(&point.start) { point.start } else { 0 },
             end: segment.bytes.len(),
             v1_len,
             metric,
@@ -147,15 +144,9 @@ impl Sink for SeriesSink<'_> {
         self.stats.dropped(reason, metric, points);
     }
 
-    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-        self.stats.labels_lost(unnamable, overwritten);
+    fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
+        self.stats.labels_lost(metric, lost);
     }
-}
-
-/// When the point's stream began: of those that count from there, and not in the future.
-fn start_of(point: &Point<'_>) -> i64 {
-    let counts = !matches!(point.family.kind, Kind::Gauge | Kind::UpDown);
-    if counts && (1..=point.time).contains(&point.start) { point.start } else { 0 }
 }
 
 /// Writes the series of one point.
@@ -227,24 +218,7 @@ impl SeriesWriter<'_> {
         }
     }
 
-    /// As a native histogram, if there is an equivalent; returns whether there is.
-    fn put_custom_buckets(&mut self, histogram: &Histogram<'_>, scratch: &mut EncodeScratch) -> bool {
-        let mut native = std::mem::take(&mut scratch.native);
-        let custom_values = if self.point.is_stale {
-            native = NativeHistogram { sum: f64::from_bits(STALE_NAN_BITS), ..NativeHistogram::default() };
-            Some(&[][..])
-        } else {
-            custom_buckets::convert(histogram, &mut native)
-        };
-        if let Some(custom_values) = custom_values {
-            self.put_native(&native, custom_values, scratch);
-        }
-        scratch.native = native;
-        custom_values.is_some()
-    }
-
-    /// `custom_values`: the bounds of custom buckets, which only 2.0 has.
-    fn put_native(&mut self, histogram: &NativeHistogram, custom_values: &[f64], scratch: &mut EncodeScratch) {
+    fn put_native(&mut self, histogram: &NativeHistogram, scratch: &mut EncodeScratch) {
         let EncodeScratch { message, exemplars, .. } = scratch;
         message.clear();
         message.push(0x08);
@@ -259,10 +233,11 @@ impl SeriesWriter<'_> {
         put_spans(message, &histogram.positive, [0x5a, 0x62]);
         message.push(0x78);
         put_varint(message, self.point.time as u64);
-        if !custom_values.is_empty() {
+        let bounds = &histogram.custom_bounds;
+        if !bounds.is_empty() {
             message.extend_from_slice(&CUSTOM_VALUES);
-            put_varint(message, (custom_values.len() * 8) as u64);
-            custom_values.iter().for_each(|value| message.extend_from_slice(&value.to_bits().to_le_bytes()));
+            put_varint(message, (bounds.len() * 8) as u64);
+            bounds.iter().for_each(|value| message.extend_from_slice(&value.to_bits().to_le_bytes()));
         }
         put_all_exemplars(exemplars, self.point.exemplars);
         self.put(Suffix::None, &[], SeriesValue::Histogram(message), exemplars);

@@ -11,7 +11,6 @@
 
 mod answer;
 mod config;
-mod custom_buckets;
 mod encode;
 mod metadata;
 mod outgoing;
@@ -47,7 +46,6 @@ use tokio::time::Instant;
 pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
 
 use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
-use custom_buckets::Form;
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
@@ -123,7 +121,6 @@ impl ExporterConfig for RemoteWriteConfig {
             endpoint,
             tls: http.tls.clone(),
             settings,
-            histograms: self.histograms(),
             seed,
             stats,
         };
@@ -200,7 +197,6 @@ impl Component for RemoteWrite {
 /// From a request in the queue to its shards.
 struct Pipeline {
     settings: Arc<Settings>,
-    histograms: Form,
     seed: HashSeed,
     shards: Arc<Shards>,
     target_info: Mutex<TargetInfo>,
@@ -299,7 +295,6 @@ impl Pipeline {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
-            histograms: self.histograms,
             metric: None,
             untranslatable: 0,
             series: 0,

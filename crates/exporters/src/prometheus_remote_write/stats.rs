@@ -6,7 +6,7 @@ use nyquist_core::telemetry::{Counter, Telemetry};
 
 use super::answer::Written;
 use super::v2::Totals;
-use crate::prometheus_mapping::{Losses, Untranslatable};
+use crate::prometheus_mapping::{Losses, LostLabels, Untranslatable};
 
 const DROPPED: &str = "Points that were not sent, by reason.";
 
@@ -21,8 +21,6 @@ pub(super) struct Stats {
     series: Counter,
     batches: Counter,
     duplicates: Counter,
-    unnamable: Counter,
-    overwritten: Counter,
     losses: Losses,
     lost: [Counter; LOST.len()],
     too_large: Counter,
@@ -53,9 +51,7 @@ impl Stats {
             series: counter("translated_time_series", "Time series that were made from metrics."),
             batches: counter("sent_batches", "Remote write requests that were sent."),
             duplicates: counter("duplicate_points", "Points that another one of the same series and time replaced."),
-            unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
-            overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
-            losses: Losses::new(telemetry, exporter, &name("dropped_points"), DROPPED),
+            losses: Losses::new(telemetry, exporter, &name("")),
             lost: LOST.map(|reason| dropped(reason.name())),
             too_large: dropped("too_large"),
             split: counter("split_requests", "Refused requests that were sent again in halves."),
@@ -78,9 +74,8 @@ impl Stats {
         self.losses.add(reason, metric, points);
     }
 
-    pub(super) fn labels_lost(&self, unnamable: usize, overwritten: usize) {
-        self.unnamable.inc_by(unnamable as u64);
-        self.overwritten.inc_by(overwritten as u64);
+    pub(super) fn labels_lost(&self, metric: &[u8], lost: LostLabels) {
+        self.losses.labels(metric, lost);
     }
 
     pub(super) fn translated(&self, series: u64) {

@@ -81,7 +81,7 @@ pub(super) fn metadata_len(metric: &Described) -> usize {
 fn put_metadata(out: &mut Vec<u8>, metric: &Described) {
     let Described { family, help } = metric;
     let mut message = vec![0x08];
-    put_varint(&mut message, family.kind.type_number());
+    put_varint(&mut message, family.metric_type.number());
     for (tag, text) in [(0x12, family.name.as_bytes()), (0x22, help), (0x2a, family.unit.as_bytes())] {
         message.push(tag);
         put_varint(&mut message, text.len() as u64);

@@ -111,7 +111,7 @@ impl<'a, 'b> Message<'a, 'b> {
         let Buffers { symbols, metadata, body, .. } = &mut *self.buffers;
         body.clear();
         body.push(0x08);
-        put_varint(body, metric.family.kind.type_number());
+        put_varint(body, metric.family.metric_type.number());
         for (tag, text) in [(0x18, &metric.help[..]), (0x20, metric.family.unit.as_bytes())] {
             if !text.is_empty() {
                 body.push(tag);

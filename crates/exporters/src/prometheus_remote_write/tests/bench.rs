@@ -8,7 +8,6 @@ use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
 use crate::prometheus_mapping::{HashSeed, Settings, Translator};
-use crate::prometheus_remote_write::custom_buckets::Form;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
@@ -78,7 +77,6 @@ fn cost_of_a_sample() {
                     stats: &stats,
                     targets: Vec::new(),
                     metadata: None,
-                    histograms: Form::Classic,
                     metric: None,
                     untranslatable: 0,
                     series: 0,

@@ -2,9 +2,9 @@
 
 use nyquist_core::config::from_str;
 
+use crate::prometheus_mapping::CustomBuckets;
 use crate::prometheus_mapping::Strategy;
 use crate::prometheus_remote_write::RemoteWriteConfig;
-use crate::prometheus_remote_write::custom_buckets::Form;
 
 const ENDPOINT: &str = "endpoint: http://prometheus:9090/api/v1/write\n";
 
@@ -67,7 +67,7 @@ translation_strategy: NoTranslation
 external_labels: {cluster.name: c}
 ",
     );
-    assert_eq!(config.histograms(), Form::Both);
+    assert_eq!(config.mapping().custom_buckets, CustomBuckets::Beside);
     assert_eq!(config.mapping().strategy, Strategy::NoTranslation);
     assert_eq!(config.mapping().external_labels, [("cluster.name".to_owned(), "c".to_owned())]);
     assert_eq!(good("").protobuf_message, "auto");

@@ -1,6 +1,5 @@
-//! The cases of the mapping (E1 to E42), through configuration, translation and encoding. The
-//! cases that only remote write 2.0 can express are not here: E5 (accumulating deltas), E30 (custom
-//! buckets), and the 2.0 halves of E2, E31 and E40.
+//! The cases of the mapping (E1 to E42), through configuration, translation and encoding, in
+//! both versions of the protocol.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
-use crate::prometheus_remote_write::custom_buckets::Form;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
@@ -31,7 +29,6 @@ struct Bench {
     metadata: Option<MetadataLog>,
     telemetry: Arc<Telemetry>,
     stats: Stats,
-    histograms: Form,
     /// The metadata of the last request of 2.0.
     described: Vec<prompb_v2::Described>,
     now: Duration,
@@ -42,7 +39,6 @@ impl Bench {
     fn new(config: &str) -> Self {
         let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
         let settings = Arc::new(config.mapping());
-        let histograms = config.histograms();
         let seed = HashSeed::default();
         let telemetry = Telemetry::new();
         Self {
@@ -51,7 +47,6 @@ impl Bench {
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
             telemetry,
-            histograms,
             described: Vec::new(),
             now: Duration::from_secs(1000),
             untranslatable: 0,
@@ -66,7 +61,6 @@ impl Bench {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.now)),
-            histograms: self.histograms,
             metric: None,
             untranslatable: 0,
             series: 0,
@@ -305,6 +299,54 @@ fn exponential_histograms() {
     assert_eq!(check("E28", &one(point.clone()), &[]).dropped("no_sum"), 1);
     point.flags = 1;
     check("E29", &one(point), &["e{%B} schema=0 zt=1e-128 zero=0 count=0 sum=stale {}@%T"]);
+}
+
+/// E30, and what only 2.0 has a place for.
+#[test]
+fn remote_write_2() {
+    const V2: &str = "protobuf_message: io.prometheus.write.v2.Request";
+    let mut point = histogram_point();
+    point.explicit_bounds = vec![-2.0, -1.0, 0.0, 1.0, 2.0];
+    (point.bucket_counts, point.count) = (vec![10, 0, 0, 20, 5, 2], 37);
+    let data = push(vec![histogram(point)]);
+    let native = "h_seconds{%B} schema=-53 zt=0e0 zero=0 count=37 sum=9 {0:10,3:20,4:5,5:2} \
+                  custom=[-2.0, -1.0, 0.0, 1.0, 2.0]@%T";
+    let config = format!("{{{V2}, convert_explicit_histograms_to_nhcb: true}}");
+    check_with(&config, "E30", &data, &[native]);
+    let config = format!("{{{V2}, convert_explicit_histograms_to_nhcb: true, keep_classic_histograms: true}}");
+    let mut bench = Bench::new(&config);
+    let lines = bench.lines(&data);
+    assert_eq!(lines.len(), 1 + 6 + 2, "{lines:#?}");
+    assert_eq!(bench.counted("duplicate_points"), 0);
+
+    let counter = || sum("http.requests", "{request}", true, CUMULATIVE, vec![int(7, T)]);
+    let utf8 = format!("{{{V2}, translation_strategy: NoTranslation}}");
+    let labelled = gauge("日本", "", vec![number(1.0, T, &[("http.method", "GET")])]);
+    check_with(&utf8, "E40, E41", &push(vec![labelled]), &[r#"日本{http.method="GET",%B} 1@%T"#]);
+
+    let mut bench = Bench::new("{}");
+    let request = bench.request(&push(vec![
+        counter(),
+        sum("queue.size", "", false, CUMULATIVE, vec![int(3, T)]),
+        exponentials(nyquist_core::proto::metrics::v1::ExponentialHistogramDataPoint {
+            start_time_unix_nano: nanos(T - 5),
+            ..exponential(0, 0, &[1])
+        }),
+    ]));
+    let starts: Vec<i64> = request
+        .timeseries
+        .iter()
+        .flat_map(|series| {
+            let samples = series.samples.iter().map(|sample| sample.start_timestamp);
+            samples.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp))
+        })
+        .collect();
+    assert_eq!(starts, [T - 60_000, 0, T - 5], "E2, E3");
+    let described =
+        |kind: i32, unit: &str| prompb_v2::Described { kind, help: "What it is".to_owned(), unit: unit.to_owned() };
+    assert_eq!(bench.described, [described(1, ""), described(2, ""), described(3, "")]);
+    bench.request(&push(vec![sum("c", "By", true, CUMULATIVE, vec![int(1, T)])]));
+    assert_eq!(bench.described, [described(1, "bytes")]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the exporter: configuration, mapping, protocol.
 
+mod answers;
 mod bench;
 mod config;
 mod durable;

@@ -1,5 +1,5 @@
-//! The cases of the protocol (P3 to P6, P10, P13), against a receiver in this process. P1, P2, P7 to
-//! P9 are about remote write 2.0, P12 (a queue on disk) is in `durable`.
+//! Cases of the protocol (P1, P3 to P6, P10, P13), against a receiver in this process. P2 and what answers mean (P3 to
+//! P9) are in `answers`, P11 is in `config`, P12 (a queue on disk) in `durable`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) struct Running {
 }
 
 /// The exporter with `config` (YAML in braces, without the endpoint) in front of `receiver`.
-async fn start(receiver: &Receiver, config: &str) -> Running {
+pub(super) async fn start(receiver: &Receiver, config: &str) -> Running {
     start_with(receiver, config, &Extensions::default()).await
 }
 
@@ -65,8 +65,13 @@ impl Running {
         self.exporter.shutdown(Instant::now() + within).await;
     }
 
+    /// One of the exporter's own metrics.
+    pub(super) fn own(&self, what: &str, labels: &[(&str, &str)]) -> u64 {
+        self.telemetry.sum(&format!("otelcol_exporter_prometheusremotewrite_{what}"), labels)
+    }
+
     /// Waits until nothing is held, and checks that the account balances.
-    async fn settled(&self, accepted: u64) {
+    pub(super) async fn settled(&self, accepted: u64) {
         let balance = async {
             while self.ledger.count(Entry::Accepted) < accepted || self.ledger.held_count() != 0 {
                 sleep(Duration::from_millis(1)).await;
@@ -184,11 +189,8 @@ async fn a_bad_point_is_dropped_alone() {
     assert_eq!(running.ledger.count(Entry::Exported), 39);
     assert_eq!(taken(&receiver), (0..40).filter(|step| *step != 13).map(|step| T + step).collect::<Vec<_>>());
     assert!(receiver.received().len() < 20, "pushes shared requests: {}", receiver.received().len());
-    let own = |what: &str, labels: &[(&str, &str)]| {
-        running.telemetry.sum(&format!("otelcol_exporter_prometheusremotewrite_{what}"), labels)
-    };
-    assert_eq!(own("dropped_points", &[("reason", "rejected")]), 1);
-    assert!((1..=6).contains(&own("split_requests", &[])), "{}", own("split_requests", &[]));
+    assert_eq!(running.own("dropped_points", &[("reason", "rejected")]), 1);
+    assert!((1..=6).contains(&running.own("split_requests", &[])), "{}", running.own("split_requests", &[]));
 }
 
 /// Where nothing can be saved, the backend is not asked for every point.
