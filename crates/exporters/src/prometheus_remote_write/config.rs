@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::outgoing::Limits;
 use crate::prometheus_mapping::config::{
-    ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
+    ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, escape_namespace, label_name};
+use crate::prometheus_mapping::{LabelRules, Settings, label_name};
 
 /// The only message format there is so far.
 const MESSAGE_V1: &str = "prometheus.WriteRequest";
@@ -299,9 +299,10 @@ impl RemoteWriteConfig {
     pub(super) fn mapping(&self) -> Settings {
         let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
         let external = self.external_labels.iter();
+        let strategy = strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default();
         Settings {
-            strategy: strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default(),
-            namespace: escape_namespace(&self.namespace),
+            strategy,
+            namespace: namespace(&self.namespace, strategy),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
                 .collect(),
