@@ -2,25 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{Check, Duration, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 use super::outgoing::Limits;
+use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, label_name};
+use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, label_name};
 
-/// The only message format there is so far.
-const MESSAGE_V1: &str = "prometheus.WriteRequest";
-const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
-
-/// Headers that the protocol sets.
-const RESERVED_HEADERS: [&str; 4] =
-    ["content-encoding", "content-type", "x-prometheus-remote-write-version", "user-agent"];
+/// Words of `delta`.
+const DROP: &str = "drop";
+pub(super) const ACCUMULATE: &str = "accumulate";
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
@@ -51,6 +48,16 @@ pub struct RemoteWriteConfig {
     pub namespace: String,
     /// Labels of every series that does not have them already.
     pub external_labels: BTreeMap<String, String>,
+    /// External labels overwrite labels of their names. Default false.
+    pub external_labels_override: bool,
+    /// What becomes of delta temporality: `drop`, or `accumulate` to totals. Default `drop`.
+    pub delta: String,
+    /// The total of a delta stream without points for this long is forgotten. Default 5m.
+    pub delta_max_stale: Duration,
+    /// A series without points for this long ends with a stale marker; 0 for never. Default 0s.
+    pub stale_after: Duration,
+    /// What the totals, and the series that may be ended, may take in memory each. Default 256MiB.
+    pub max_stream_state: ByteSize,
     /// Append unit and type to names. Default true. `translation_strategy` says more.
     pub add_metric_suffixes: bool,
     /// How names are translated. Default: as `add_metric_suffixes` says, with escaping.
@@ -67,11 +74,13 @@ pub struct RemoteWriteConfig {
     pub target_info: TargetInfoConfig,
     /// Send type, help and unit of metrics, when they change and once a minute. Default false.
     pub send_metadata: bool,
-    /// `prometheus.WriteRequest`, remote write 1.0.
+    /// `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0), or
+    /// `auto`: 2.0 where the backend takes it, else 1.0. Default `auto`.
     pub protobuf_message: String,
-    /// Remote write 2.0 only.
+    /// Send histograms with explicit bounds as native ones with custom buckets; remote write 2.0
+    /// only. Default false.
     pub convert_explicit_histograms_to_nhcb: bool,
-    /// Remote write 2.0 only.
+    /// Send them as classic ones, too. Default false.
     pub keep_classic_histograms: bool,
     /// The size of a request before compression, in bytes. Default 3000000.
     pub max_batch_size_bytes: usize,
@@ -182,6 +191,11 @@ impl Default for RemoteWriteConfig {
             write_buffer_size: 512 << 10,
             namespace: String::new(),
             external_labels: BTreeMap::new(),
+            external_labels_override: false,
+            delta: DROP.to_owned(),
+            delta_max_stale: Duration::from_secs(300),
+            stale_after: Duration::default(),
+            max_stream_state: ByteSize(256 << 20),
             add_metric_suffixes: true,
             translation_strategy: String::new(),
             collapse_underscores: false,
@@ -190,7 +204,7 @@ impl Default for RemoteWriteConfig {
             resource_constant_labels: ConstantLabels::default(),
             target_info: TargetInfoConfig::default(),
             send_metadata: false,
-            protobuf_message: MESSAGE_V1.to_owned(),
+            protobuf_message: AUTO.to_owned(),
             convert_explicit_histograms_to_nhcb: false,
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
@@ -297,12 +311,11 @@ impl RemoteWriteConfig {
 
     /// How metrics are translated; the configuration has been checked.
     pub(super) fn mapping(&self) -> Settings {
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         let external = self.external_labels.iter();
-        let strategy = strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default();
         Settings {
-            strategy,
-            namespace: namespace(&self.namespace, strategy),
+            strategy: self.strategy(),
+            namespace: namespace(&self.namespace, self.strategy()),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
                 .collect(),
@@ -310,22 +323,44 @@ impl RemoteWriteConfig {
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: self.target_info.enabled,
             collapse_underscores: self.collapse_underscores,
+            custom_buckets: self.custom_buckets(),
+            accept_delta: self.delta == ACCUMULATE,
+            external_override: self.external_labels_override,
             needs_time: true,
             ..Settings::default()
         }
     }
 
+    /// How histograms with explicit bounds are sent.
+    fn custom_buckets(&self) -> CustomBuckets {
+        match (self.convert_explicit_histograms_to_nhcb, self.keep_classic_histograms) {
+            (false, _) => CustomBuckets::Off,
+            (true, false) => CustomBuckets::Instead,
+            (true, true) => CustomBuckets::Beside,
+        }
+    }
+
+    fn strategy(&self) -> Strategy {
+        strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default()
+    }
+
+    fn label_rules(&self) -> LabelRules {
+        LabelRules { escape: self.strategy().escapes(), collapse_underscores: self.collapse_underscores }
+    }
+
     fn check_names(&self, check: &mut Check<'_>) {
         match strategy(&self.translation_strategy, self.add_metric_suffixes) {
-            Ok(strategy) if strategy.escapes() => {}
+            Ok(strategy) if strategy.escapes() || self.protobuf_message == MESSAGE_V2 => {}
             Ok(_) => check.error(
                 &["translation_strategy"],
-                "names outside of [a-zA-Z0-9_:] need remote write 2.0, which is not there yet: use \
-                 UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes",
+                format!(
+                    "names outside of [a-zA-Z0-9_:] need remote write 2.0: set protobuf_message: {MESSAGE_V2}, if the \
+                     backend takes it, or use UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
+                ),
             ),
             Err(problem) => check.error(&["translation_strategy"], problem),
         }
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         for (name, value) in &self.external_labels {
             if label_name(name, rules).is_none() {
                 check.error(&["external_labels"], format!("{name:?} cannot be the name of a label"));
@@ -338,23 +373,44 @@ impl RemoteWriteConfig {
     }
 
     fn check_message(&self, check: &mut Check<'_>) {
-        match self.protobuf_message.as_str() {
-            "" | MESSAGE_V1 => {}
-            MESSAGE_V2 => check.error(
+        let message = self.protobuf_message.as_str();
+        if !matches!(message, AUTO | MESSAGE_V1 | MESSAGE_V2) {
+            check.error(
                 &["protobuf_message"],
-                format!("remote write 2.0 is not there yet: use {MESSAGE_V1}, which Prometheus and all others take"),
-            ),
-            other => check.error(&["protobuf_message"], format!("unknown message {other:?}: use {MESSAGE_V1}")),
+                format!("unknown message {message:?}: use {AUTO}, {MESSAGE_V2} or {MESSAGE_V1}"),
+            );
         }
-        for (key, is_set) in [
-            ("convert_explicit_histograms_to_nhcb", self.convert_explicit_histograms_to_nhcb),
-            ("keep_classic_histograms", self.keep_classic_histograms),
-        ] {
-            if is_set {
-                let message = "histograms with custom buckets must not be sent with remote write 1.0, and 2.0 is not \
-                               there yet: remove this key; histograms are sent as classic ones";
-                check.error(&[key], message);
-            }
+        if self.convert_explicit_histograms_to_nhcb && message != MESSAGE_V2 {
+            let text = format!(
+                "histograms with custom buckets must not be sent with remote write 1.0: set protobuf_message: {MESSAGE_V2}, \
+                 if the backend takes it, or remove this key"
+            );
+            check.error(&["convert_explicit_histograms_to_nhcb"], text);
+        }
+        if self.keep_classic_histograms && !self.convert_explicit_histograms_to_nhcb {
+            let text = "has no effect without convert_explicit_histograms_to_nhcb: histograms are sent as classic ones";
+            check.warning(&["keep_classic_histograms"], text);
+        }
+        if message == MESSAGE_V2 && self.send_metadata {
+            check.warning(&["send_metadata"], "has no effect with remote write 2.0, which has metadata at each series");
+        }
+    }
+
+    fn check_streams(&self, check: &mut Check<'_>) {
+        if ![DROP, ACCUMULATE].contains(&self.delta.as_str()) {
+            check.error(&["delta"], format!("unknown word {:?}: write drop or accumulate", self.delta));
+        }
+        if self.delta_max_stale.0.is_zero() {
+            check.error(&["delta_max_stale"], "it must be positive: totals of silent streams are kept this long");
+        }
+        if self.max_stream_state.0 == 0 {
+            check.error(&["max_stream_state"], "it must be positive: it bounds the memory that streams take");
+        }
+        if !self.stale_after.0.is_zero() && !self.include_metadata_keys.is_empty() {
+            check.error(
+                &["stale_after"],
+                "cannot be used with include_metadata_keys: nobody would know with which headers to end a series",
+            );
         }
     }
 
@@ -393,6 +449,7 @@ impl Validate for RemoteWriteConfig {
         }
         self.check_names(check);
         self.check_message(check);
+        self.check_streams(check);
         self.check_sizes(check);
         for name in &self.include_metadata_keys {
             check_header(check, &["include_metadata_keys"], name);

@@ -60,6 +60,9 @@ pub struct StreamsSink<'a, S> {
 
 impl<S: Sink> Sink for StreamsSink<'_, S> {
     fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
+        if let Some(tracker) = &mut self.streams.stale_tracker {
+            tracker.metric(description);
+        }
         self.sink.metric(family, description);
     }
 

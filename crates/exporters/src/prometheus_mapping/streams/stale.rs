@@ -14,6 +14,7 @@ const SERIES_BYTES: usize = 250;
 
 struct Series {
     family: Arc<Family>,
+    description: Arc<[u8]>,
     labels: PointLabels,
     hash: u64,
     /// Its last value: its bounds and quantiles are those of the series to end.
@@ -29,6 +30,8 @@ struct Series {
 pub struct StaleTracker {
     /// By the hash of name and labels, and whether the value is a native histogram.
     series: LruCache<u64, Series>,
+    /// Of the metric whose points come.
+    description: Arc<[u8]>,
     bytes: usize,
     max_bytes: usize,
     stale_after: Duration,
@@ -39,7 +42,7 @@ impl StaleTracker {
     /// not tracked.
     #[must_use]
     pub fn new(max_bytes: usize, stale_after: Duration) -> Self {
-        Self { series: LruCache::unbounded(), bytes: 0, max_bytes, stale_after }
+        Self { series: LruCache::unbounded(), description: Arc::default(), bytes: 0, max_bytes, stale_after }
     }
 
     /// How many series it tracks.
@@ -52,6 +55,13 @@ impl StaleTracker {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
+    }
+
+    /// The points of a metric with this description follow.
+    pub fn metric(&mut self, description: &[u8]) {
+        if *self.description != *description {
+            self.description = description.into();
+        }
     }
 
     /// Notes a point that is sent. `now` is the clock's.
@@ -78,8 +88,17 @@ impl StaleTracker {
         let last = OwnedValue::of(&point.value);
         let bytes = SERIES_BYTES + point.labels.encoded().len() + last.heap_bytes();
         self.bytes += bytes;
-        let (family, labels) = (Arc::clone(point.family), point.labels.clone());
-        self.series.put(key, Series { family, labels, hash: point.hash, last, time: point.time, seen: now, bytes });
+        let series = Series {
+            family: Arc::clone(point.family),
+            description: Arc::clone(&self.description),
+            labels: point.labels.clone(),
+            hash: point.hash,
+            last,
+            time: point.time,
+            seen: now,
+            bytes,
+        };
+        self.series.put(key, series);
     }
 
     /// Ends the series that are silent. `now` and `unix_millis` are the clock's.
@@ -93,6 +112,7 @@ impl StaleTracker {
             let Some((_, mut gone)) = self.series.pop_lru() else { break };
             self.bytes = self.bytes.saturating_sub(gone.bytes);
             gone.last.end();
+            sink.metric(&gone.family, &gone.description);
             sink.point(&Point {
                 family: &gone.family,
                 labels: &gone.labels,

@@ -8,10 +8,12 @@ use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
 use crate::prometheus_mapping::{HashSeed, Settings, Translator};
-use crate::prometheus_remote_write::encode::{EncodeScratch, Segment, SeriesSink};
+use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
+use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::prometheus_remote_write::v1;
 use crate::testing::*;
 
 const SHARDS: usize = 5;
@@ -64,6 +66,7 @@ fn cost_of_a_sample() {
         let mut scratch = EncodeScratch::default();
         let mut encoder = snap::raw::Encoder::new();
         let (mut samples, mut body_bytes) = (0, 0);
+        let mut message = Vec::new();
         let mut cost = |with_requests: bool| {
             let begun = cpu_nanos();
             samples = 0;
@@ -74,6 +77,7 @@ fn cost_of_a_sample() {
                     stats: &stats,
                     targets: Vec::new(),
                     metadata: None,
+                    metric: None,
                     untranslatable: 0,
                     series: 0,
                 };
@@ -82,8 +86,11 @@ fn cost_of_a_sample() {
                 for segment in sink.segments.into_iter().filter(|_| with_requests) {
                     let pending = Arc::new(Pending::new(segment.chunks.len()));
                     let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
-                    let outgoing = Outgoing::take(&mut waiting, Limits { bytes: 3_000_000, samples: 2000 });
-                    body_bytes += outgoing.body(&mut encoder).unwrap().0.len();
+                    let mut outgoing = Outgoing::take(&mut waiting, Limits { bytes: 3_000_000, samples: 2000 });
+                    outgoing.put_in_order();
+                    message.clear();
+                    outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
+                    body_bytes += encoder.compress_vec(&message).unwrap().len();
                 }
             }
             (cpu_nanos() - begun) / samples

@@ -2,6 +2,7 @@
 
 use nyquist_core::config::from_str;
 
+use crate::prometheus_mapping::CustomBuckets;
 use crate::prometheus_mapping::Strategy;
 use crate::prometheus_remote_write::RemoteWriteConfig;
 
@@ -55,6 +56,23 @@ max_batch_request_parallelism: 7
     assert_eq!(mapping.external_labels, [("cluster_name".to_owned(), "c".to_owned())]);
 }
 
+/// What only 2.0 has can be asked for where only 2.0 is spoken.
+#[test]
+fn remote_write_2_has_more() {
+    let config = good(
+        "protobuf_message: io.prometheus.write.v2.Request
+convert_explicit_histograms_to_nhcb: true
+keep_classic_histograms: true
+translation_strategy: NoTranslation
+external_labels: {cluster.name: c}
+",
+    );
+    assert_eq!(config.mapping().custom_buckets, CustomBuckets::Beside);
+    assert_eq!(config.mapping().strategy, Strategy::NoTranslation);
+    assert_eq!(config.mapping().external_labels, [("cluster.name".to_owned(), "c".to_owned())]);
+    assert_eq!(good("").protobuf_message, "auto");
+}
+
 #[test]
 fn the_http_block_wins() {
     let text = "endpoint: http://a/\nhttp: {endpoint: 'http://b/', timeout: 7s}\n";
@@ -71,11 +89,13 @@ fn mistakes_are_explained() {
         bad(&with(&format!("headers: {{{header}: x}}")), "belongs to the remote write protocol");
         bad(&with(&format!("include_metadata_keys: [{header}]")), "belongs to the remote write protocol");
     }
-    bad(&with("protobuf_message: io.prometheus.write.v2.Request"), "use prometheus.WriteRequest");
-    bad(&with("protobuf_message: v3"), "unknown message \"v3\"");
+    bad(&with("protobuf_message: v3"), "unknown message \"v3\": use auto, io.prometheus.write.v2.Request or");
     // E31 and E40.
-    bad(&with("convert_explicit_histograms_to_nhcb: true"), "must not be sent with remote write 1.0");
-    bad(&with("translation_strategy: NoTranslation"), "need remote write 2.0");
+    for message in ["auto", "prometheus.WriteRequest"] {
+        let with = |text: &str| with(&format!("protobuf_message: {message}\n{text}"));
+        bad(&with("convert_explicit_histograms_to_nhcb: true"), "must not be sent with remote write 1.0");
+        bad(&with("translation_strategy: NoTranslation"), "need remote write 2.0");
+    }
     bad(&with("translation_strategy: underscores"), "UnderscoreEscapingWithSuffixes");
     bad(&with("external_labels: {é: x}"), "cannot be the name of a label");
     bad(&with("external_labels: {a: ''}"), "needs a value");
