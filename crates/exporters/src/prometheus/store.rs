@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use nyquist_core::wire::{Fields, Value};
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::{Family, MetricType, Point, PointValue, Untranslatable};
+use crate::prometheus_mapping::{Family, MetricType, Point, PointValue, Untranslatable, decoded_labels};
 
 const PARTS: usize = 64;
 
@@ -232,26 +231,7 @@ impl Store {
 
 /// Orders by names and values of labels rather than by their encoding.
 fn compare_labels(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
-    labels(left).cmp(labels(right))
-}
-
-/// The names and values of encoded labels.
-pub(super) fn labels(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let messages = Fields::new(encoded).filter_map(|field| match field.value {
-        Value::Len(label) => Some(label),
-        _ => None,
-    });
-    messages.map(|label| {
-        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-        for field in Fields::new(label) {
-            match (field.number, field.value) {
-                (1, Value::Len(text)) => name = text,
-                (2, Value::Len(text)) => value = text,
-                _ => {}
-            }
-        }
-        (name, value)
-    })
+    decoded_labels(left).cmp(decoded_labels(right))
 }
 
 impl StoredValue {

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use super::store::{FamilyInfo, Series, StoredExemplar, StoredValue, labels};
-use crate::prometheus_mapping::{Kind, MetricType, put_decimal};
+use super::store::{FamilyInfo, Series, StoredExemplar, StoredValue};
+use crate::prometheus_mapping::{Kind, MetricType, decoded_labels, put_decimal};
 
 /// What the scraper reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Page {
             separator = b',';
         }
         // `le` and `quantile` go last, where people look for them.
-        for (name, text) in labels(&series.labels) {
+        for (name, text) in decoded_labels(&series.labels) {
             self.out.push(separator);
             self.label_name(name);
             self.out.extend_from_slice(b"=\"");
@@ -201,7 +201,7 @@ impl Page {
 
     fn exemplar(&mut self, exemplar: &StoredExemplar) {
         self.out.extend_from_slice(b" # {");
-        for (index, (name, text)) in labels(&exemplar.labels).enumerate() {
+        for (index, (name, text)) in decoded_labels(&exemplar.labels).enumerate() {
             if index > 0 {
                 self.out.push(b',');
             }

@@ -42,7 +42,7 @@ pub struct NoName;
 /// The Prometheus name of a metric.
 ///
 /// # Errors
-/// If nothing but underscores is left of it.
+/// If nothing is left of it, or nothing but underscores that were not there before.
 pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, kind: Kind) -> Result<String, NoName> {
     let translated = match strategy {
         Strategy::UnderscoreEscapingWithSuffixes => escaped_with_suffixes(namespace, name, unit, kind),
@@ -50,7 +50,7 @@ pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, 
         Strategy::NoUTF8EscapingWithSuffixes => kept_with_suffixes(&with_namespace(namespace, name), unit, kind),
         Strategy::NoTranslation => with_namespace(namespace, name),
     };
-    let only_underscores = translated.bytes().all(|letter| letter == b'_');
+    let only_underscores = strategy.escapes() && translated.bytes().all(|letter| letter == b'_');
     if translated.is_empty() || (only_underscores && translated != name) {
         return Err(NoName);
     }
@@ -61,11 +61,14 @@ pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, 
 #[must_use]
 pub fn unit_name(unit: &str) -> String {
     let (main, per) = unit_suffixes(unit);
-    match (main.as_str(), per.as_str()) {
+    let (main, per) = (clean_unit(&main), clean_unit(&per));
+    let unit = match (main.as_str(), per.as_str()) {
         (main, "") => main.to_owned(),
         ("", per) => per.to_owned(),
         (main, per) => format!("{main}_{per}"),
-    }
+    };
+    let unit = unit.strip_prefix('_').unwrap_or(&unit);
+    unit.strip_suffix('_').unwrap_or(unit).to_owned()
 }
 
 /// `namespace` without the characters that a name cannot have.

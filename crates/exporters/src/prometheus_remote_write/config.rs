@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{Check, Duration, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
 use nyquist_core::net::tls::ClientTlsConfig;
@@ -11,9 +11,13 @@ use serde::Deserialize;
 use super::outgoing::Limits;
 use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
 use crate::prometheus_mapping::config::{
-    ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
+    ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, escape_namespace, label_name};
+use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, label_name};
+
+/// Words of `delta`.
+const DROP: &str = "drop";
+pub(super) const ACCUMULATE: &str = "accumulate";
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
@@ -44,6 +48,16 @@ pub struct RemoteWriteConfig {
     pub namespace: String,
     /// Labels of every series that does not have them already.
     pub external_labels: BTreeMap<String, String>,
+    /// External labels overwrite labels of their names. Default false.
+    pub external_labels_override: bool,
+    /// What becomes of delta temporality: `drop`, or `accumulate` to totals. Default `drop`.
+    pub delta: String,
+    /// The total of a delta stream without points for this long is forgotten. Default 5m.
+    pub delta_max_stale: Duration,
+    /// A series without points for this long ends with a stale marker; 0 for never. Default 0s.
+    pub stale_after: Duration,
+    /// What the totals, and the series that may be ended, may take in memory each. Default 256MiB.
+    pub max_stream_state: ByteSize,
     /// Append unit and type to names. Default true. `translation_strategy` says more.
     pub add_metric_suffixes: bool,
     /// How names are translated. Default: as `add_metric_suffixes` says, with escaping.
@@ -177,6 +191,11 @@ impl Default for RemoteWriteConfig {
             write_buffer_size: 512 << 10,
             namespace: String::new(),
             external_labels: BTreeMap::new(),
+            external_labels_override: false,
+            delta: DROP.to_owned(),
+            delta_max_stale: Duration::from_secs(300),
+            stale_after: Duration::default(),
+            max_stream_state: ByteSize(256 << 20),
             add_metric_suffixes: true,
             translation_strategy: String::new(),
             collapse_underscores: false,
@@ -296,7 +315,7 @@ impl RemoteWriteConfig {
         let external = self.external_labels.iter();
         Settings {
             strategy: self.strategy(),
-            namespace: escape_namespace(&self.namespace),
+            namespace: namespace(&self.namespace, self.strategy()),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
                 .collect(),
@@ -305,6 +324,8 @@ impl RemoteWriteConfig {
             target_info: self.target_info.enabled,
             collapse_underscores: self.collapse_underscores,
             custom_buckets: self.custom_buckets(),
+            accept_delta: self.delta == ACCUMULATE,
+            external_override: self.external_labels_override,
             needs_time: true,
             ..Settings::default()
         }
@@ -375,6 +396,24 @@ impl RemoteWriteConfig {
         }
     }
 
+    fn check_streams(&self, check: &mut Check<'_>) {
+        if ![DROP, ACCUMULATE].contains(&self.delta.as_str()) {
+            check.error(&["delta"], format!("unknown word {:?}: write drop or accumulate", self.delta));
+        }
+        if self.delta_max_stale.0.is_zero() {
+            check.error(&["delta_max_stale"], "it must be positive: totals of silent streams are kept this long");
+        }
+        if self.max_stream_state.0 == 0 {
+            check.error(&["max_stream_state"], "it must be positive: it bounds the memory that streams take");
+        }
+        if !self.stale_after.0.is_zero() && !self.include_metadata_keys.is_empty() {
+            check.error(
+                &["stale_after"],
+                "cannot be used with include_metadata_keys: nobody would know with which headers to end a series",
+            );
+        }
+    }
+
     fn check_sizes(&self, check: &mut Check<'_>) {
         if !(1..=MAX_SAMPLES).contains(&self.max_samples_per_send) {
             let message = format!("it must be from 1 to {MAX_SAMPLES}, and {} is not", self.max_samples_per_send);
@@ -410,6 +449,7 @@ impl Validate for RemoteWriteConfig {
         }
         self.check_names(check);
         self.check_message(check);
+        self.check_streams(check);
         self.check_sizes(check);
         for name in &self.include_metadata_keys {
             check_header(check, &["include_metadata_keys"], name);

@@ -20,6 +20,7 @@ mod rows;
 mod sender;
 mod shards;
 mod stats;
+mod streams;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ use rows::Segment;
 use sender::Sender;
 use shards::Shards;
 use stats::Stats;
+use streams::StreamState;
 use turns::{Turn, Turns};
 
 /// How many OTLP requests are being translated or waiting in shards at once.
@@ -111,6 +113,7 @@ impl ExporterConfig for RemoteWriteConfig {
         let pipeline = Pipeline {
             shards: Arc::clone(&shards),
             target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed)),
+            streams: StreamState::new(self),
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),
             idle: Mutex::default(),
@@ -200,6 +203,8 @@ struct Pipeline {
     seed: HashSeed,
     shards: Arc<Shards>,
     target_info: Mutex<TargetInfo>,
+    /// Totals of deltas and series to end, if any of it is asked for.
+    streams: Option<Arc<StreamState>>,
     metadata: Option<MetadataLog>,
     /// In lower case.
     metadata_keys: Vec<String>,
@@ -242,6 +247,9 @@ impl Attempt for Pipeline {
         let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
         let client = Client::new(host.runtimes.workers(), &connector, &ClientOptions::default());
         self.shards.start(&host.runtimes, client);
+        if let Some(streams) = &self.streams {
+            host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));
+        }
         Ok(())
     }
 
@@ -263,6 +271,10 @@ impl Attempt for Pipeline {
         admission.come().await;
         let _room = self.room.reserve(queued.request.size().min(PIPELINED_BYTES)).await;
         drop(admission);
+        if self.streams.is_some() {
+            // Totals need their deltas in the queue's order.
+            feeding.come().await;
+        }
         let translated = self.translate(&queued.request);
         feeding.come().await;
         let (pending, untranslatable) = self.feed(translated, &queued.request);
@@ -279,8 +291,9 @@ impl Pipeline {
             (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::default())
         });
         let mut sink = self.sink(&mut scratch);
-        for part in request.parts() {
-            translator.translate(part, &mut sink);
+        match &self.streams {
+            None => request.parts().iter().for_each(|part| translator.translate(part, &mut sink)),
+            Some(streams) => streams.translate(request, &mut translator, &mut sink, self.clock.now()),
         }
         let SeriesSink { segments, targets, untranslatable, series, .. } = sink;
         self.stats.translated(series);
