@@ -95,7 +95,7 @@ impl Shard {
     async fn run(&self, sender: &Sender, phase: watch::Receiver<Phase>) {
         let mut closing = phase.clone();
         let work = async {
-            let mut desk = Desk::new(phase);
+            let mut desk = Desk::new(sender, phase);
             loop {
                 let outgoing = Outgoing::take(&mut self.waiting.lock(), sender.limits);
                 if outgoing.is_empty() {
