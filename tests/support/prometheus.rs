@@ -19,17 +19,23 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub(crate) fn start() -> Self {
+        Self::start_with("global: {}\n", &[])
+    }
+
+    /// `start` with a configuration and further arguments.
+    pub(crate) fn start_with(configuration: &str, arguments: &[&str]) -> Self {
         let port = free_port();
         let directory = tempfile::tempdir().expect("a temporary folder");
         let config = directory.path().join("prometheus.yml");
-        std::fs::write(&config, "global: {}\n").expect("the configuration can be written");
+        std::fs::write(&config, configuration).expect("the configuration can be written");
         let process = Process::spawn(
             "prometheus",
             Command::new(peer("prometheus"))
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
                 .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                .arg("--web.enable-remote-write-receiver"),
+                .arg("--web.enable-remote-write-receiver")
+                .args(arguments),
         );
         let prometheus = Self { process, port, _directory: directory };
         eventually("Prometheus is ready", || match http::get(port, "/-/ready") {
@@ -56,6 +62,16 @@ impl Prometheus {
             (row["metric"].clone(), value.unwrap_or_else(|| panic!("{query}: {row}")))
         };
         result.iter().map(read).collect()
+    }
+
+    /// The `data` of a query API: `path` with its parameters, whose values are encoded here.
+    pub(crate) fn data(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let parameters: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+        let json =
+            http::get(self.port, &format!("{path}?{}", parameters.join("&"))).expect("Prometheus answers").json();
+        assert_eq!(json["status"], "success", "{path}: {json}");
+        json["data"].clone()
     }
 
     /// The single value of `query`; nothing when it gives no series or several.
