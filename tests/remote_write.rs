@@ -147,7 +147,7 @@ fn wait_until_drained(gateway: &Gateway) {
 /// and UTF-8 names arrive.
 #[test]
 fn every_kind_arrives_in_both_versions() {
-    let prometheus = Prometheus::start_with(&["--enable-feature=exemplar-storage"]);
+    let prometheus = Prometheus::start_with("global: {}\n", &["--enable-feature=exemplar-storage"]);
     let url = prometheus.write_url();
     let exporter = |wire: &str, more: &str| {
         let name = Box::leak(format!("prometheus_remote_write/{wire}").into_boxed_str());

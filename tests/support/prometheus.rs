@@ -21,15 +21,15 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with("global: {}\n", &[])
     }
 
-    /// The same with more flags.
-    pub(crate) fn start_with(flags: &[&str]) -> Self {
+    /// `start` with a configuration and further arguments.
+    pub(crate) fn start_with(configuration: &str, arguments: &[&str]) -> Self {
         let port = free_port();
         let directory = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(directory.path().join("prometheus.yml"), "global: {}\n").expect("the configuration is written");
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        std::fs::write(directory.path().join("prometheus.yml"), configuration).expect("the configuration is written");
+        let flags: Vec<String> = arguments.iter().map(|flag| (*flag).to_owned()).collect();
         let process = spawn(port, &directory, &flags);
         let prometheus = Self { process, port, directory, flags };
         prometheus.wait_until_ready();
@@ -73,17 +73,25 @@ impl Prometheus {
     /// The exemplars of the series that `query` selects, of the last hour: their labels and values.
     pub(crate) fn exemplars(&self, query: &str) -> Vec<(Value, f64)> {
         let now = unix_nanos() / 1_000_000_000;
-        let query = percent_encode(query);
-        let path = format!("/api/v1/query_exemplars?query={query}&start={}&end={}", now - 3600, now + 3600);
-        let json = http::get(self.port, &path).expect("Prometheus answers").json();
-        assert_eq!(json["status"], "success", "{query}: {json}");
-        let series = json["data"].as_array().cloned().unwrap_or_default();
+        let (start, end) = ((now - 3600).to_string(), (now + 3600).to_string());
+        let data = self.data("/api/v1/query_exemplars", &[("query", query), ("start", &start), ("end", &end)]);
+        let series = data.as_array().cloned().unwrap_or_default();
         let exemplars = series.iter().filter_map(|series| series["exemplars"].as_array()).flatten();
         let read = |row: &Value| {
             let value = row["value"].as_str().and_then(|text| text.parse().ok());
             (row["labels"].clone(), value.unwrap_or_else(|| panic!("{query}: {row}")))
         };
         exemplars.map(read).collect()
+    }
+
+    /// The `data` of a query API: `path` with its parameters, whose values are encoded here.
+    pub(crate) fn data(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let parameters: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+        let json =
+            http::get(self.port, &format!("{path}?{}", parameters.join("&"))).expect("Prometheus answers").json();
+        assert_eq!(json["status"], "success", "{path}: {json}");
+        json["data"].clone()
     }
 
     /// The single value of `query`; nothing when it gives no series or several.
