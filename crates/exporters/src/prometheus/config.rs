@@ -8,9 +8,9 @@ use nyquist_core::net::tls::ServerTlsConfig;
 use serde::Deserialize;
 
 use crate::prometheus_mapping::config::{
-    ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
+    ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, Strategy, escape_namespace, label_name};
+use crate::prometheus_mapping::{LabelRules, Settings, Strategy, label_name};
 
 /// What the `prometheus` exporter is told.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -83,7 +83,7 @@ impl PrometheusConfig {
         let labels = self.const_labels.iter();
         Settings {
             strategy: self.strategy().unwrap_or_default(),
-            namespace: escape_namespace(&self.namespace),
+            namespace: namespace(&self.namespace, self.strategy().unwrap_or_default()),
             external_labels: labels
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
                 .collect(),
@@ -92,6 +92,7 @@ impl PrometheusConfig {
             target_info: true,
             collapse_underscores: false,
             accept_delta: true,
+            ..Settings::default()
         }
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use config::PrometheusConfig;
 
 use crate::prometheus_mapping::{
-    Family, HashSeed, Losses, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
+    Family, HashSeed, Losses, LostLabels, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
 };
 use page::ScrapePage;
 use store::Store;
@@ -195,9 +195,8 @@ impl Sink for StoreSink<'_> {
         self.stats.losses.add(reason, metric, points);
     }
 
-    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-        self.stats.unnamable.inc_by(unnamable as u64);
-        self.stats.overwritten.inc_by(overwritten as u64);
+    fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
+        self.stats.losses.labels(metric, lost);
     }
 }
 
@@ -206,8 +205,6 @@ struct Stats {
     sent: Counter,
     failed: Counter,
     series: UpDown,
-    unnamable: Counter,
-    overwritten: Counter,
     losses: Losses,
 }
 
@@ -222,14 +219,7 @@ impl Stats {
                 "Items in failed attempts to send to the destination.",
             ),
             series: telemetry.gauge(&own("series"), "Series that are held.", &[("exporter", exporter)]),
-            unnamable: counter(&own("dropped_labels"), "Labels that were left out: nothing is left of their names."),
-            overwritten: counter(&own("overwritten_labels"), "Labels that labels of the same name overwrote."),
-            losses: Losses::new(
-                telemetry,
-                exporter,
-                &own("dropped_points"),
-                "Points that are not on the page, by reason.",
-            ),
+            losses: Losses::new(telemetry, exporter, &own("")),
         }
     }
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use nyquist_core::wire::{Fields, Value};
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::{Family, Kind, Point, PointValue, Untranslatable};
+use crate::prometheus_mapping::{Family, MetricType, Point, PointValue, Untranslatable, decoded_labels};
 
 const PARTS: usize = 64;
 
@@ -29,7 +28,7 @@ const MAX_HELP: usize = 1024;
 /// What stands above the series of a name.
 #[derive(Debug, Clone)]
 pub(super) struct FamilyInfo {
-    pub(super) kind: Kind,
+    pub(super) metric_type: MetricType,
     pub(super) help: Arc<str>,
     seen: Duration,
 }
@@ -117,7 +116,7 @@ impl Store {
     pub(super) fn admit(&self, family: &Family, description: &[u8], now: Duration) -> bool {
         let mut families = self.families.lock();
         if let Some(known) = families.get_mut(&family.name) {
-            let is_same = known.kind.type_name() == family.kind.type_name();
+            let is_same = known.metric_type == family.metric_type;
             if is_same {
                 known.seen = now;
                 return true;
@@ -132,7 +131,8 @@ impl Store {
         if families.len() < MAX_FAMILIES {
             let mut help = String::from_utf8_lossy(description).into_owned();
             help.truncate(help.floor_char_boundary(MAX_HELP));
-            families.insert(family.name.clone(), FamilyInfo { kind: family.kind, help: help.into(), seen: now });
+            let info = FamilyInfo { metric_type: family.metric_type, help: help.into(), seen: now };
+            families.insert(family.name.clone(), info);
         }
         true
     }
@@ -231,26 +231,7 @@ impl Store {
 
 /// Orders by names and values of labels rather than by their encoding.
 fn compare_labels(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
-    labels(left).cmp(labels(right))
-}
-
-/// The names and values of encoded labels.
-pub(super) fn labels(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let messages = Fields::new(encoded).filter_map(|field| match field.value {
-        Value::Len(label) => Some(label),
-        _ => None,
-    });
-    messages.map(|label| {
-        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-        for field in Fields::new(label) {
-            match (field.number, field.value) {
-                (1, Value::Len(text)) => name = text,
-                (2, Value::Len(text)) => value = text,
-                _ => {}
-            }
-        }
-        (name, value)
-    })
+    decoded_labels(left).cmp(decoded_labels(right))
 }
 
 impl StoredValue {

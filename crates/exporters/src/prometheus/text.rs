@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use super::store::{FamilyInfo, Series, StoredExemplar, StoredValue, labels};
-use crate::prometheus_mapping::{Kind, put_decimal};
+use super::store::{FamilyInfo, Series, StoredExemplar, StoredValue};
+use crate::prometheus_mapping::{Kind, MetricType, decoded_labels, put_decimal};
 
 /// What the scraper reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,21 @@ struct Extra<'a> {
 impl Page {
     fn head(&mut self, series: &Series, info: Option<&FamilyInfo>) {
         let family = &series.family;
-        let kind = info.map_or(family.kind, |info| info.kind);
+        let metric_type = info.map_or(family.metric_type, |info| info.metric_type);
         // In OpenMetrics a counter's family goes without the suffix of its samples.
-        let stripped = family.name.strip_suffix("_total").filter(|_| kind == Kind::Counter && self.format.open_metrics);
-        let is_unsuffixed_counter = kind == Kind::Counter && self.format.open_metrics && stripped.is_none();
-        let type_name = if is_unsuffixed_counter { "unknown" } else { kind.type_name() };
+        let stripped = family
+            .name
+            .strip_suffix("_total")
+            .filter(|_| metric_type == MetricType::Counter && self.format.open_metrics);
+        let is_unsuffixed_counter =
+            metric_type == MetricType::Counter && self.format.open_metrics && stripped.is_none();
+        let type_name = match metric_type {
+            _ if is_unsuffixed_counter => "unknown",
+            MetricType::Unknown if !self.format.open_metrics => "untyped",
+            // Their samples would have to look otherwise than these do.
+            MetricType::Info | MetricType::StateSet => "gauge",
+            other => other.name(),
+        };
         let name = stripped.unwrap_or(&family.name);
         if let Some(help) = info.map(|info| &*info.help).filter(|help| !help.is_empty()) {
             self.out.extend_from_slice(b"# HELP ");
@@ -158,7 +168,7 @@ impl Page {
             separator = b',';
         }
         // `le` and `quantile` go last, where people look for them.
-        for (name, text) in labels(&series.labels) {
+        for (name, text) in decoded_labels(&series.labels) {
             self.out.push(separator);
             self.label_name(name);
             self.out.extend_from_slice(b"=\"");
@@ -191,7 +201,7 @@ impl Page {
 
     fn exemplar(&mut self, exemplar: &StoredExemplar) {
         self.out.extend_from_slice(b" # {");
-        for (index, (name, text)) in labels(&exemplar.labels).enumerate() {
+        for (index, (name, text)) in decoded_labels(&exemplar.labels).enumerate() {
             if index > 0 {
                 self.out.push(b',');
             }

@@ -3,7 +3,7 @@
 use nyquist_core::config::{Check, Validate};
 use serde::Deserialize;
 
-use super::names::Strategy;
+use super::names::{Strategy, escape_namespace};
 use super::settings::{ResourceLabels, glob};
 
 /// `resource_to_telemetry_conversion`.
@@ -69,6 +69,11 @@ pub(crate) fn resource_labels(conversion: &ResourceConversion, constant: &Consta
         excluded: compile(&constant.excluded),
         without_service: false,
     }
+}
+
+/// `namespace` as it stands in front of names: with the characters that `strategy` allows.
+pub(crate) fn namespace(namespace: &str, strategy: Strategy) -> String {
+    if strategy.escapes() { escape_namespace(namespace) } else { namespace.to_owned() }
 }
 
 /// The strategy that `translation_strategy` names; empty: what `add_metric_suffixes` says.

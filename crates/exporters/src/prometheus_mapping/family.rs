@@ -7,8 +7,9 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
+use super::kinds::{Kind, MetricType};
 use super::labels::put_label;
-use super::names::{Kind, NoName, Strategy, metric_name, unit_name};
+use super::names::{NoName, Strategy, metric_name, unit_name};
 
 /// How many translated names are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
@@ -23,8 +24,10 @@ pub struct Family {
     pub name: String,
     /// Its unit in Prometheus' words: `seconds`, `bytes_per_second`; may be empty.
     pub unit: String,
-    /// Its type.
+    /// What it is in OTLP.
     pub kind: Kind,
+    /// What it is in Prometheus.
+    pub metric_type: MetricType,
     hash: u64,
     plain: Box<[u8]>,
     bucket: Box<[u8]>,
@@ -46,7 +49,7 @@ pub enum Suffix {
 }
 
 impl Family {
-    pub(super) fn new(name: String, unit: String, kind: Kind, hasher: &RandomState) -> Self {
+    pub(super) fn new(name: String, unit: String, kind: Kind, metric_type: MetricType, hasher: &RandomState) -> Self {
         let label = |suffix: &str| {
             let mut label = Vec::new();
             put_label(&mut label, b"__name__", [name.as_bytes(), suffix.as_bytes()].concat().as_slice());
@@ -61,6 +64,7 @@ impl Family {
             name,
             unit,
             kind,
+            metric_type,
         }
     }
 
@@ -85,6 +89,7 @@ struct Remembered {
     name: Box<str>,
     unit: Box<str>,
     kind: Kind,
+    metric_type: MetricType,
     family: Result<Arc<Family>, NoName>,
 }
 
@@ -104,22 +109,24 @@ impl Families {
         &mut self,
         name: &[u8],
         unit: &[u8],
-        kind: Kind,
+        (kind, metric_type): (Kind, MetricType),
         hasher: &RandomState,
     ) -> Result<Arc<Family>, NoName> {
-        let key = hasher.hash_one((name, unit, kind));
+        let key = hasher.hash_one((name, unit, kind, metric_type));
         if let Some(known) = self.known.get(&key) {
-            let is_same = known.name.as_bytes() == name && known.unit.as_bytes() == unit && known.kind == kind;
+            let is_same = known.name.as_bytes() == name
+                && known.unit.as_bytes() == unit
+                && (known.kind, known.metric_type) == (kind, metric_type);
             if is_same {
                 return known.family.clone();
             }
         }
         let (name, unit) = (String::from_utf8_lossy(name), String::from_utf8_lossy(unit));
         let family = metric_name(self.strategy, &self.namespace, &name, &unit, kind)
-            .map(|translated| Arc::new(Family::new(translated, unit_name(&unit), kind, hasher)));
+            .map(|translated| Arc::new(Family::new(translated, unit_name(&unit), kind, metric_type, hasher)));
         if name.len() + unit.len() <= LONGEST_REMEMBERED {
-            let remembered = Remembered { name: name.into(), unit: unit.into(), kind, family: family.clone() };
-            self.known.put(key, remembered);
+            let (name, unit) = (name.into(), unit.into());
+            self.known.put(key, Remembered { name, unit, kind, metric_type, family: family.clone() });
         }
         family
     }

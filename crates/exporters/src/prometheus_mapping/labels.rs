@@ -6,13 +6,15 @@
 
 use std::ops::Range;
 
-use nyquist_core::wire::{AnyValue, put_varint, varint_len};
+use nyquist_core::wire::{AnyValue, Fields, Value, put_varint, varint_len};
 
 use super::values::put_value;
 
 /// Where a label comes from, which decides who wins when names collide: the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
+    /// An external label that overwrites others.
+    Override,
     /// `job` and `instance`, and the scope.
     Given,
     /// An attribute.
@@ -114,8 +116,8 @@ impl Labels {
 
     /// Sorts by name. Of equal names from different sources one stays; from the same source, their
     /// values are joined with `;` in the order of the names before sanitising, without repeating
-    /// an equal value. Returns whether there were any equal names.
-    pub(super) fn sort_and_join(&mut self) -> bool {
+    /// an equal value. Returns how many labels were joined with another one.
+    pub(super) fn sort_and_join(&mut self) -> usize {
         let text = &self.text;
         let order = |left: &Entry, right: &Entry| {
             let by_name = text[left.name.clone()].cmp(&text[right.name.clone()]);
@@ -131,19 +133,18 @@ impl Labels {
         let text = &self.text;
         let are_equal = |pair: &[Entry]| text[pair[0].name.clone()] == text[pair[1].name.clone()];
         let has_equal = self.entries.windows(2).any(are_equal);
-        if has_equal {
-            self.join_equal_names();
-        }
-        has_equal
+        if has_equal { self.join_equal_names() } else { 0 }
     }
 
     #[cold]
-    fn join_equal_names(&mut self) {
+    fn join_equal_names(&mut self) -> usize {
+        let mut joins = 0;
         let mut joined: Vec<Entry> = Vec::with_capacity(self.entries.len());
         for entry in std::mem::take(&mut self.entries) {
             match joined.last_mut() {
                 Some(last) if self.text[last.name.clone()] == self.text[entry.name.clone()] => {
                     if last.source == entry.source {
+                        joins += 1;
                         last.value = self.joined_value(&last.value, &entry.value);
                     }
                 }
@@ -151,6 +152,7 @@ impl Labels {
             }
         }
         self.entries = joined;
+        joins
     }
 
     fn joined_value(&mut self, left: &Range<usize>, right: &Range<usize>) -> Range<usize> {
@@ -228,15 +230,16 @@ impl BaseLabels {
         &mut self.labels
     }
 
-    /// Sorts and encodes what was added.
-    pub(super) fn seal(&mut self) {
-        self.labels.sort_and_join();
+    /// Sorts and encodes what was added. Returns how many labels were joined with another one.
+    pub(super) fn seal(&mut self) -> usize {
+        let joined = self.labels.sort_and_join();
         self.encoded.clear();
         self.ends.clear();
         for entry in &self.labels.entries {
             put_label(&mut self.encoded, self.labels.name(entry), self.labels.value(entry));
             self.ends.push(self.encoded.len());
         }
+        joined
     }
 
     /// All labels, encoded.
@@ -271,6 +274,8 @@ pub(super) struct Merged {
     pub(super) overwritten: usize,
     /// Labels of the point that met others of the same name.
     pub(super) conflicts: usize,
+    /// Those of them that were joined with the other.
+    pub(super) joined: usize,
 }
 
 impl PointLabels {
@@ -305,7 +310,7 @@ impl PointLabels {
             };
             cursor.merged.conflicts += 1;
             match given.source {
-                Source::Given => {
+                Source::Override | Source::Given => {
                     cursor.merged.overwritten += 1;
                     cursor.put_encoded(name, base.encoded(index));
                 }
@@ -368,6 +373,7 @@ impl Cursor<'_> {
         if raw_given == raw_own || given == own_value {
             return self.put(point.name(own), own_value);
         }
+        self.merged.joined += 1;
         let (first, second) = if raw_given < raw_own { (given, own_value) } else { (own_value, given) };
         self.put(point.name(own), &[first, b";", second].concat());
     }
@@ -395,6 +401,25 @@ pub fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// The names and values of encoded labels.
+pub fn decoded_labels(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let messages = Fields::new(encoded).filter_map(|field| match field.value {
+        Value::Len(label) => Some(label),
+        _ => None,
+    });
+    messages.map(|label| {
+        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+        for field in Fields::new(label) {
+            match (field.number, field.value) {
+                (1, Value::Len(text)) => name = text,
+                (2, Value::Len(text)) => value = text,
+                _ => {}
+            }
+        }
+        (name, value)
+    })
+}
+
 /// Appends a valid label name made of `prefix` and `key`: what is no letter, digit or underscore
 /// becomes `_`, a leading digit gets `key_` in front. Only underscores are left if there was
 /// nothing else.
@@ -402,9 +427,15 @@ fn put_label_name(out: &mut Vec<u8>, prefix: &[u8], key: &[u8], rules: LabelRule
     if prefix.is_empty() && key.first().is_some_and(u8::is_ascii_digit) {
         out.extend_from_slice(b"key_");
     }
+    // Names of Prometheus' own kind, `__x__`, keep their underscores.
+    let reserved = key.strip_prefix(b"__").and_then(|rest| rest.strip_suffix(b"__"));
+    let reserved = reserved.filter(|_| prefix.is_empty() && rules.collapse_underscores);
+    if reserved.is_some() {
+        out.extend_from_slice(b"__");
+    }
     let start = out.len();
     out.extend_from_slice(prefix);
-    for &letter in key {
+    for &letter in reserved.unwrap_or(key) {
         let is_inside_character = letter & 0b1100_0000 == 0b1000_0000;
         if is_inside_character {
             continue;
@@ -414,6 +445,9 @@ fn put_label_name(out: &mut Vec<u8>, prefix: &[u8], key: &[u8], rules: LabelRule
         if !(repeats && rules.collapse_underscores) {
             out.push(letter);
         }
+    }
+    if reserved.is_some() {
+        out.extend_from_slice(b"__");
     }
 }
 

@@ -127,6 +127,8 @@ pub(super) struct Collected {
     pub(super) unnamable: usize,
     /// Labels that others of the same name overwrote.
     pub(super) overwritten: usize,
+    /// Labels that were joined with others of the same name.
+    pub(super) joined: usize,
 }
 
 impl PointAttributes<'_> {
@@ -199,18 +201,19 @@ impl PointAttributes<'_> {
                 self.layouts.last = found;
                 if let Some(layout) = self.layouts.known.get(found) {
                     lay_out(layout, &self.labels.text, &self.layouts.values, out);
-                    return Collected { unnamable: 0, overwritten: 0 };
+                    return Collected { unnamable: 0, overwritten: 0, joined: 0 };
                 }
             }
             self.leave();
         }
         let joined = self.labels.sort_and_join();
-        let Merged { overwritten, conflicts } = out.merge(base, self.labels, self.extra);
-        let is_ordinary = !joined && overwritten == 0 && conflicts == 0 && self.unnamable == 0;
+        let merged = out.merge(base, self.labels, self.extra);
+        let Merged { overwritten, conflicts, .. } = merged;
+        let is_ordinary = joined == 0 && overwritten == 0 && conflicts == 0 && self.unnamable == 0;
         if is_ordinary && let Some(layout) = learn(base, self.labels, self.extra) {
             self.layouts.remember(layout);
         }
-        Collected { unnamable: self.unnamable, overwritten }
+        Collected { unnamable: self.unnamable, overwritten, joined: joined + merged.joined }
     }
 }
 

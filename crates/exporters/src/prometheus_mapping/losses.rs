@@ -1,29 +1,64 @@
-//! Points that could not be translated: counted, and named once.
+//! What could not be translated: counted, and named in the log now and then.
 
-use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
+use lru::LruCache;
 use nyquist_core::telemetry::{Counter, Telemetry};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::Untranslatable;
+use super::{LostLabels, Untranslatable};
 
-/// How many metrics are named in the log, each once a reason.
-const NAMED: usize = 1000;
+/// How many pairs of a metric and a reason are remembered.
+const NAMED: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 
-/// Counts lost points by reason, with a log line for the first loss of each metric.
+/// The same loss of the same metric is named again after this time.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// All lines together: at most this many in [`QUIET`].
+const MAX_LINES: usize = 100;
+
+/// Counts lost points and labels by reason, with a log line for each metric.
 pub(crate) struct Losses {
     exporter: String,
     points: [Counter; Untranslatable::ALL.len()],
-    named: Mutex<HashSet<(u8, Box<[u8]>)>>,
+    unnamable: Counter,
+    overwritten: Counter,
+    joined: Counter,
+    named: Mutex<Named>,
+}
+
+/// What the log says already.
+struct Named {
+    metrics: LruCache<(&'static str, Box<[u8]>), Logged>,
+    lines: usize,
+    lines_since: Instant,
+}
+
+struct Logged {
+    at: Instant,
+    unsaid: usize,
 }
 
 impl Losses {
-    /// The losses of `exporter`, counted in the metric `name`.
-    pub(crate) fn new(telemetry: &Telemetry, exporter: &str, name: &str, help: &str) -> Self {
-        let counter = |reason: Untranslatable| {
-            telemetry.counter(name, help, &[("exporter", exporter), ("reason", reason.name())])
-        };
-        Self { exporter: exporter.to_owned(), points: Untranslatable::ALL.map(counter), named: Mutex::default() }
+    /// The losses of `exporter`; the names of its metrics begin with `prefix`.
+    pub(crate) fn new(telemetry: &Telemetry, exporter: &str, prefix: &str) -> Self {
+        let labels = [("exporter", exporter)];
+        let counter = |what: &str, help: &str| telemetry.counter(&format!("{prefix}{what}"), help, &labels);
+        let points = Untranslatable::ALL.map(|reason| {
+            let labels = [("exporter", exporter), ("reason", reason.name())];
+            let help = "Points that could not be translated, by reason.";
+            telemetry.counter(&format!("{prefix}dropped_points"), help, &labels)
+        });
+        Self {
+            exporter: exporter.to_owned(),
+            points,
+            unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
+            overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
+            joined: counter("joined_labels", "Labels whose names became those of others, and were joined with them."),
+            named: Mutex::new(Named { metrics: LruCache::new(NAMED), lines: 0, lines_since: Instant::now() }),
+        }
     }
 
     /// `points` of `metric` are lost.
@@ -31,20 +66,67 @@ impl Losses {
         if points == 0 {
             return;
         }
-        self.points[reason as usize].inc_by(points as u64);
-        let is_new = {
-            let mut named = self.named.lock();
-            named.len() < NAMED && named.insert((reason as u8, metric.into()))
-        };
-        if is_new {
+        if let Some(counter) = self.points.get(reason as usize) {
+            counter.inc_by(points as u64);
+        }
+        if let Some(points) = self.line_is_due(reason.name(), metric, points) {
             tracing::warn!(
                 exporter = self.exporter,
                 metric = %String::from_utf8_lossy(metric),
                 reason = reason.name(),
                 points,
-                "dropping points of this metric, now and from here on without a word: {}",
+                "dropping points of this metric: {}",
                 reason.advice()
             );
         }
+    }
+
+    /// Labels of `metric` (empty: of a resource or scope) are not what they were.
+    pub(crate) fn labels(&self, metric: &[u8], lost: LostLabels) {
+        let LostLabels { unnamable, overwritten, joined } = lost;
+        let each = [
+            ("label_dropped", &self.unnamable, unnamable, "nothing is left of its name: rename the attribute"),
+            ("label_overwritten", &self.overwritten, overwritten, "a label of ours has its name: rename the attribute"),
+            ("label_joined", &self.joined, joined, "two attributes get the same name, and share a label: rename one"),
+        ];
+        for (reason, counter, labels, advice) in each {
+            if labels == 0 {
+                continue;
+            }
+            counter.inc_by(labels as u64);
+            if let Some(labels) = self.line_is_due(reason, metric, labels) {
+                let metric = if metric.is_empty() { b"(its resource or scope)" } else { metric };
+                let metric = String::from_utf8_lossy(metric);
+                tracing::warn!(exporter = self.exporter, %metric, reason, labels, "a label is not as it was: {advice}");
+            }
+        }
+    }
+
+    /// Is it time for a line about this? Then with how many since the one before.
+    fn line_is_due(&self, reason: &'static str, metric: &[u8], lost: usize) -> Option<usize> {
+        let now = Instant::now();
+        let mut named = self.named.lock();
+        if now.duration_since(named.lines_since) >= QUIET {
+            (named.lines, named.lines_since) = (0, now);
+        }
+        let has_room = named.lines < MAX_LINES;
+        let key = (reason, Box::from(metric));
+        let all = match named.metrics.get_mut(&key) {
+            Some(logged) if !has_room || now.duration_since(logged.at) < QUIET => {
+                logged.unsaid += lost;
+                return None;
+            }
+            Some(logged) => {
+                logged.at = now;
+                lost + std::mem::take(&mut logged.unsaid)
+            }
+            None if !has_room => return None,
+            None => {
+                named.metrics.put(key, Logged { at: now, unsaid: 0 });
+                lost
+            }
+        };
+        named.lines += 1;
+        Some(all)
     }
 }

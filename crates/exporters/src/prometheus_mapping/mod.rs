@@ -11,13 +11,17 @@
 pub(crate) mod config;
 mod exemplars;
 mod family;
+mod kinds;
 mod labels;
 mod layout;
 mod losses;
+mod merge;
 mod names;
 mod native;
+mod owned;
 mod points;
 mod settings;
+mod streams;
 mod target_info;
 mod translate;
 mod values;
@@ -27,12 +31,15 @@ mod tests;
 
 pub use exemplars::{Exemplar, Exemplars};
 pub use family::{Family, Suffix};
-pub use labels::{LabelRules, PointLabels, label_name, put_label};
+pub use kinds::{Kind, MetricType};
+pub use labels::{LabelRules, PointLabels, decoded_labels, label_name, put_label};
 pub(crate) use losses::Losses;
-pub use names::{Kind, NoName, Strategy, escape_namespace, metric_name, unit_name};
-pub use native::{NativeHistogram, Spans};
+pub use names::{NoName, Strategy, escape_namespace, metric_name, unit_name};
+pub use native::{CUSTOM_BUCKETS, NativeHistogram, Spans};
+pub use owned::{Added, OwnedValue};
 pub use points::{Histogram, Summary};
-pub use settings::{ResourceLabels, Settings, glob};
+pub use settings::{CustomBuckets, ResourceLabels, Settings, glob};
+pub use streams::{Accumulator, StaleTracker, Streams, StreamsSink};
 pub use target_info::{TargetInfo, TargetSeries};
 pub use translate::{HashSeed, Translator};
 pub use values::put_decimal;
@@ -57,6 +64,12 @@ pub enum Untranslatable {
     NoSum,
     /// A point without a value, or with one that cannot be represented.
     Value,
+    /// A point without a time.
+    Time,
+    /// Bounds of a histogram that do not rise.
+    Bounds,
+    /// A histogram with buckets that do not add up to its count.
+    Count,
     /// Another metric has this name, with another type.
     TypeConflict,
     /// Older than what is there already, or a repetition of it.
@@ -67,13 +80,16 @@ pub enum Untranslatable {
 
 impl Untranslatable {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Delta,
         Self::Temporality,
         Self::Name,
         Self::Scale,
         Self::NoSum,
         Self::Value,
+        Self::Time,
+        Self::Bounds,
+        Self::Count,
         Self::TypeConflict,
         Self::OutOfOrder,
         Self::OverLimit,
@@ -89,6 +105,9 @@ impl Untranslatable {
             Self::Scale => "scale",
             Self::NoSum => "no_sum",
             Self::Value => "value",
+            Self::Time => "time",
+            Self::Bounds => "bounds",
+            Self::Count => "count",
             Self::TypeConflict => "type_conflict",
             Self::OutOfOrder => "out_of_order",
             Self::OverLimit => "over_limit",
@@ -100,13 +119,17 @@ impl Untranslatable {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Delta => {
-                "delta temporality has no equivalent in Prometheus: let the SDK export cumulative temporality"
+                "delta temporality has no equivalent in Prometheus: let the SDK export cumulative temporality, or set \
+                 `delta: accumulate`"
             }
             Self::Temporality => "the aggregation temporality is not set: it must be cumulative",
             Self::Name => "nothing is left of the metric's name once invalid characters are replaced: rename it",
             Self::Scale => "the exponential histogram's scale is below -4, the coarsest that Prometheus has",
             Self::NoSum => "an exponential histogram without a sum cannot be a native histogram",
             Self::Value => "the point has no value, or one that cannot be represented",
+            Self::Time => "the point has no time, which backends refuse together with everything sent along",
+            Self::Bounds => "the histogram's bounds are not numbers in rising order",
+            Self::Count => "the histogram's buckets do not add up to its count, which Prometheus refuses",
             Self::TypeConflict => "another metric of the same name has another type: rename one of them",
             Self::OutOfOrder => "the point is not newer than the one before it in its series",
             Self::OverLimit => "there are too many series: raise max_series or limit cardinality",
@@ -144,7 +167,8 @@ pub struct Point<'a> {
     pub is_delta: bool,
     /// Does the point end its series?
     pub is_stale: bool,
-    /// How many data points of the message it stands for: 1, or 0 for `target_info`.
+    /// How many data points of the message it stands for: 1, or 0 for `target_info` and for a
+    /// second form of a point that was handed out already.
     pub items: usize,
     /// Its value.
     pub value: PointValue<'a>,
@@ -165,6 +189,17 @@ pub struct Target<'a> {
     pub newest: i64,
 }
 
+/// What became of labels that could not stay as they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LostLabels {
+    /// Left out: nothing is left of their names.
+    pub unnamable: usize,
+    /// Overwritten by labels of ours: `job`, `instance`, `le`, ...
+    pub overwritten: usize,
+    /// Joined with others that have the same name once it is made valid.
+    pub joined: usize,
+}
+
 /// Takes what a [`Translator`] finds.
 pub trait Sink {
     /// The points of a metric follow.
@@ -183,9 +218,8 @@ pub trait Sink {
         let _ = target;
     }
 
-    /// Labels of a point were left out because nothing is left of their names, or were overwritten
-    /// by labels of ours.
-    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-        let _ = (unnamable, overwritten);
+    /// Labels of `metric` (empty: of a resource or scope) are not what they were.
+    fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
+        let _ = (metric, lost);
     }
 }

@@ -4,6 +4,8 @@
 //! Prometheus' own OTLP endpoint use, with one deliberate deviation: a suffix is only taken off
 //! together with a delimiter that is `_` or `.`, so that `subtotal` does not become `su_total`.
 
+use super::kinds::Kind;
+
 /// How names are translated (`translation_strategy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
@@ -32,47 +34,6 @@ impl Strategy {
     }
 }
 
-/// What a metric's type means for its name and metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A gauge.
-    Gauge,
-    /// A monotonic sum.
-    Counter,
-    /// A sum that may go down; a gauge in Prometheus.
-    UpDown,
-    /// A histogram with explicit bounds.
-    Histogram,
-    /// An exponential histogram, native in Prometheus.
-    Exponential,
-    /// A summary.
-    Summary,
-}
-
-impl Kind {
-    /// The word in a `# TYPE` line.
-    #[must_use]
-    pub fn type_name(self) -> &'static str {
-        match self {
-            Self::Gauge | Self::UpDown => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram | Self::Exponential => "histogram",
-            Self::Summary => "summary",
-        }
-    }
-
-    /// The number in remote write's metadata.
-    #[must_use]
-    pub fn type_number(self) -> u64 {
-        match self {
-            Self::Counter => 1,
-            Self::Gauge | Self::UpDown => 2,
-            Self::Histogram | Self::Exponential => 3,
-            Self::Summary => 5,
-        }
-    }
-}
-
 /// Nothing is left of a name after translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nothing is left of the name after translation")]
@@ -81,7 +42,7 @@ pub struct NoName;
 /// The Prometheus name of a metric.
 ///
 /// # Errors
-/// If nothing but underscores is left of it.
+/// If nothing is left of it, or nothing but underscores that were not there before.
 pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, kind: Kind) -> Result<String, NoName> {
     let translated = match strategy {
         Strategy::UnderscoreEscapingWithSuffixes => escaped_with_suffixes(namespace, name, unit, kind),
@@ -89,7 +50,7 @@ pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, 
         Strategy::NoUTF8EscapingWithSuffixes => kept_with_suffixes(&with_namespace(namespace, name), unit, kind),
         Strategy::NoTranslation => with_namespace(namespace, name),
     };
-    let only_underscores = translated.bytes().all(|letter| letter == b'_');
+    let only_underscores = strategy.escapes() && translated.bytes().all(|letter| letter == b'_');
     if translated.is_empty() || (only_underscores && translated != name) {
         return Err(NoName);
     }
@@ -100,11 +61,14 @@ pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, 
 #[must_use]
 pub fn unit_name(unit: &str) -> String {
     let (main, per) = unit_suffixes(unit);
-    match (main.as_str(), per.as_str()) {
+    let (main, per) = (clean_unit(&main), clean_unit(&per));
+    let unit = match (main.as_str(), per.as_str()) {
         (main, "") => main.to_owned(),
         ("", per) => per.to_owned(),
         (main, per) => format!("{main}_{per}"),
-    }
+    };
+    let unit = unit.strip_prefix('_').unwrap_or(&unit);
+    unit.strip_suffix('_').unwrap_or(unit).to_owned()
 }
 
 /// `namespace` without the characters that a name cannot have.

@@ -63,7 +63,7 @@ pub struct Histogram<'a> {
     pub count: u64,
     /// Their sum, if known.
     pub sum: Option<f64>,
-    /// Upper bounds of the buckets but the last, as the sender wrote them.
+    /// Upper bounds of the buckets but the last: they rise, and none is +Inf.
     pub bounds: &'a [f64],
     /// Counts of the buckets; the last one has no upper bound.
     pub counts: &'a [u64],
@@ -77,12 +77,45 @@ pub(super) struct Arrays {
     quantiles: Vec<(f64, f64)>,
 }
 
-/// Reads a `HistogramDataPoint`.
+impl Arrays {
+    /// Bounds have to rise, and the last bucket is the one without a bound: a bound of +Inf and
+    /// repeated bounds, whose buckets are empty, are merged. `false`: not numbers in rising order.
+    fn tidy(&mut self) -> bool {
+        let ends_well = self.bounds.last().is_none_or(|last| *last < f64::INFINITY);
+        if ends_well && self.bounds.is_sorted_by(|left, right| left < right) {
+            return true;
+        }
+        let are_numbers = self.bounds.iter().all(|bound| !bound.is_nan());
+        if !are_numbers || !self.bounds.is_sorted_by(|left, right| left <= right) {
+            return false;
+        }
+        self.merge_empty_buckets();
+        true
+    }
+
+    #[cold]
+    fn merge_empty_buckets(&mut self) {
+        let (bounds, counts) = (std::mem::take(&mut self.bounds), std::mem::take(&mut self.counts));
+        let mut carried = 0u64;
+        for (index, &bound) in bounds.iter().enumerate() {
+            carried = carried.saturating_add(counts.get(index).copied().unwrap_or_default());
+            let is_repeated = bounds.get(index + 1) == Some(&bound);
+            if !is_repeated && bound < f64::INFINITY {
+                self.bounds.push(bound);
+                self.counts.push(std::mem::take(&mut carried));
+            }
+        }
+        let rest = counts.get(bounds.len()..).unwrap_or_default();
+        self.counts.push(rest.iter().fold(carried, |sum, count| sum.saturating_add(*count)));
+    }
+}
+
+/// Reads a `HistogramDataPoint`; `None` instead of a histogram whose bounds do not rise.
 pub(super) fn histogram<'a, 's>(
     bytes: &'a [u8],
     arrays: &'s mut Arrays,
     mut attribute: impl FnMut(KeyValue<'a>),
-) -> (Head, Histogram<'s>) {
+) -> (Head, Option<Histogram<'s>>) {
     arrays.bounds.clear();
     arrays.counts.clear();
     let mut head = Head::default();
@@ -103,7 +136,9 @@ pub(super) fn histogram<'a, 's>(
             _ => {}
         }
     }
-    (head, Histogram { count, sum, bounds: &arrays.bounds, counts: &arrays.counts })
+    let has_rising_bounds = arrays.tidy();
+    let histogram = Histogram { count, sum, bounds: &arrays.bounds, counts: &arrays.counts };
+    (head, has_rising_bounds.then_some(histogram))
 }
 
 fn fixed64s(packed: &[u8]) -> impl Iterator<Item = u64> {

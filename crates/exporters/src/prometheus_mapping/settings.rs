@@ -69,6 +69,8 @@ pub struct Settings {
     pub namespace: String,
     /// Labels of every series that does not have them already; names are valid.
     pub external_labels: Vec<(String, String)>,
+    /// Do the external labels overwrite labels of their names?
+    pub external_override: bool,
     /// Are `otel_scope_*` labels added?
     pub scope_labels: bool,
     /// Which resource attributes become labels.
@@ -79,6 +81,23 @@ pub struct Settings {
     pub collapse_underscores: bool,
     /// Are sums and histograms of delta temporality passed on, for a sink that accumulates?
     pub accept_delta: bool,
+    /// What becomes of histograms with explicit bounds.
+    pub custom_buckets: CustomBuckets,
+    /// Are points without a time left out? Remote write has nothing that could stand for it.
+    pub needs_time: bool,
+}
+
+/// Are histograms with explicit bounds made native ones with custom buckets (schema -53)? Those that
+/// cannot be, because they have no sum, stay classic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CustomBuckets {
+    /// No: classic series, `_bucket`, `_sum` and `_count`.
+    #[default]
+    Off,
+    /// Yes.
+    Instead,
+    /// Yes, and the classic series remain.
+    Beside,
 }
 
 impl Default for Settings {
@@ -87,11 +106,14 @@ impl Default for Settings {
             strategy: Strategy::default(),
             namespace: String::new(),
             external_labels: Vec::new(),
+            external_override: false,
             scope_labels: true,
             resource_labels: ResourceLabels::None,
             target_info: true,
             collapse_underscores: false,
             accept_delta: false,
+            custom_buckets: CustomBuckets::Off,
+            needs_time: false,
         }
     }
 }

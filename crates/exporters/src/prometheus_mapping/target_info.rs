@@ -13,8 +13,8 @@ use lru::LruCache;
 
 use super::exemplars::Exemplars;
 use super::family::Family;
+use super::kinds::{Kind, MetricType};
 use super::labels::PointLabels;
-use super::names::Kind;
 use super::translate::HashSeed;
 use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 
@@ -116,7 +116,7 @@ impl TargetSeries {
 
 fn family(namespace: &str, seed: &HashSeed) -> Arc<Family> {
     let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
-    Arc::new(Family::new(name, String::new(), Kind::Gauge, &seed.0))
+    Arc::new(Family::new(name, String::new(), Kind::Gauge, MetricType::Gauge, &seed.0))
 }
 
 impl TargetInfo {

@@ -8,13 +8,13 @@ use nyquist_core::wire::{AnyValue, Attributes, Field, Fields, KeyValue, Value};
 
 use super::exemplars::Exemplars;
 use super::family::{Families, Family};
+use super::kinds::Kind;
 use super::labels::{BaseLabels, LabelRules, Labels, PointLabels, Source};
 use super::layout::{Collected, Layouts};
-use super::names::Kind;
 use super::native::NativeHistogram;
-use super::points::{self, Arrays, Head, Number};
-use super::settings::{Settings, is_identity};
-use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
+use super::points::{self, Arrays, Head, Histogram, Number};
+use super::settings::{CustomBuckets, Settings, is_identity};
+use super::{LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
 const GAUGE: u32 = 5;
@@ -22,6 +22,9 @@ const SUM: u32 = 7;
 const HISTOGRAM: u32 = 9;
 const EXPONENTIAL: u32 = 10;
 const SUMMARY: u32 = 11;
+
+/// Number of `Metric`'s `metadata`.
+const METADATA: u32 = 12;
 
 const DELTA: u64 = 1;
 const CUMULATIVE: u64 = 2;
@@ -143,16 +146,17 @@ impl Translator {
             unnamable += push_scope(labels, scope_metrics, self.rules);
         }
         push_external(labels, &self.settings, self.rules);
-        base.seal();
+        let joined = base.seal();
         layouts.begin_scope(base);
-        if unnamable > 0 {
-            sink.labels_lost(unnamable, 0);
+        if unnamable + joined > 0 {
+            sink.labels_lost(b"", LostLabels { unnamable, joined, overwritten: 0 });
         }
     }
 
     fn metric<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
         let (mut name, mut unit, mut description): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let mut data: Option<Data<'_>> = None;
+        let mut prometheus_type: &[u8] = &[];
         let mut fields = Fields::new(bytes);
         loop {
             let here = fields.clone();
@@ -161,6 +165,12 @@ impl Translator {
                 (1, Value::Len(text)) => name = text,
                 (2, Value::Len(text)) => description = text,
                 (3, Value::Len(text)) => unit = text,
+                (METADATA, Value::Len(entry)) => {
+                    let entry = KeyValue::new(entry);
+                    if let (b"prometheus.type", AnyValue::String(text)) = (entry.key, entry.value) {
+                        prometheus_type = text;
+                    }
+                }
                 (GAUGE | SUM | HISTOGRAM | EXPONENTIAL | SUMMARY, Value::Len(_))
                     if data.as_ref().is_none_or(|data| data.number != number) =>
                 {
@@ -187,7 +197,7 @@ impl Translator {
         if let Some(reason) = refused {
             return sink.dropped(reason, name, data.points().count());
         }
-        let Ok(family) = self.families.get(name, unit, kind, &self.hasher) else {
+        let Ok(family) = self.families.get(name, unit, (kind, kind.typed(prometheus_type)), &self.hasher) else {
             return sink.dropped(Untranslatable::Name, name, data.points().count());
         };
         sink.metric(&family, description);
@@ -202,10 +212,20 @@ impl Translator {
 
     /// The point's hash, once its labels are there; tells the sink which ones were lost.
     fn hash<S: Sink>(&self, metric: &Metric<'_>, collected: &Collected, sink: &mut S) -> u64 {
-        if collected.unnamable + collected.overwritten > 0 {
-            sink.labels_lost(collected.unnamable, collected.overwritten);
+        let &Collected { unnamable, overwritten, joined } = collected;
+        if unnamable + overwritten + joined > 0 {
+            sink.labels_lost(metric.name, LostLabels { unnamable, overwritten, joined });
         }
         series_hash(&self.hasher, metric.family, &self.scratch.labels)
+    }
+
+    /// Is there no time to send the point with? Then it is dropped.
+    fn lacks_time<S: Sink>(&self, metric: &Metric<'_>, head: &Head, sink: &mut S) -> bool {
+        let is_lacking = self.settings.needs_time && head.time == 0;
+        if is_lacking {
+            sink.dropped(Untranslatable::Time, metric.name, 1);
+        }
+        is_lacking
     }
 
     fn numbers<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
@@ -224,6 +244,9 @@ impl Translator {
                     continue;
                 }
             };
+            if self.lacks_time(metric, &head, sink) {
+                continue;
+            }
             let hash = self.hash(metric, &collected, sink);
             let has_exemplars = head.has_exemplars && metric.family.kind == Kind::Counter;
             self.scratch.read_exemplars(bytes, points::NUMBER_EXEMPLARS, has_exemplars, rules);
@@ -247,12 +270,46 @@ impl Translator {
             let mut attributes = layouts.begin_point(own, b"le", rules);
             let (head, histogram) = points::histogram(bytes, &mut arrays, |attribute| attributes.push(&attribute));
             let collected = attributes.finish(base, labels);
-            let hash = self.hash(metric, &collected, sink);
-            self.scratch.read_exemplars(bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars, rules);
-            self.scratch.note_time(&head);
-            let value = PointValue::Histogram(histogram);
-            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+            match histogram {
+                None => sink.dropped(Untranslatable::Bounds, metric.name, 1),
+                Some(_) if self.lacks_time(metric, &head, sink) => {}
+                Some(histogram) => {
+                    let hash = self.hash(metric, &collected, sink);
+                    self.scratch.read_exemplars(bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars, rules);
+                    self.scratch.note_time(&head);
+                    self.histogram(metric, &head, histogram, hash, sink);
+                }
+            }
             self.scratch.arrays = arrays;
+        }
+    }
+
+    /// Hands out a histogram with explicit bounds, in one or both of its forms.
+    fn histogram<S: Sink>(
+        &mut self,
+        metric: &Metric<'_>,
+        head: &Head,
+        histogram: Histogram<'_>,
+        hash: u64,
+        sink: &mut S,
+    ) {
+        let Scratch { labels, exemplars, native, .. } = &mut self.scratch;
+        let form = self.settings.custom_buckets;
+        let is_native = match form {
+            CustomBuckets::Off => false,
+            _ if head.is_no_recorded_value() => {
+                native.fill_stale_custom(f64::from_bits(STALE_NAN_BITS));
+                true
+            }
+            _ => native.fill_custom(&histogram).is_ok(),
+        };
+        if is_native {
+            sink.point(&point(metric, labels, exemplars, hash, head, PointValue::Native(native)));
+        }
+        if !is_native || form == CustomBuckets::Beside {
+            let value = PointValue::Histogram(histogram);
+            let items = usize::from(!is_native);
+            sink.point(&Point { items, ..point(metric, labels, exemplars, hash, head, value) });
         }
     }
 
@@ -265,11 +322,11 @@ impl Translator {
             let collected = attributes.finish(base, labels);
             if head.is_no_recorded_value() {
                 self.scratch.native.fill_stale(f64::from_bits(STALE_NAN_BITS));
-            } else if histogram.sum.is_none() {
-                sink.dropped(Untranslatable::NoSum, metric.name, 1);
-                continue;
             } else if let Err(problem) = self.scratch.native.fill(&histogram) {
-                sink.dropped(problem.into(), metric.name, 1);
+                sink.dropped(problem, metric.name, 1);
+                continue;
+            }
+            if self.lacks_time(metric, &head, sink) {
                 continue;
             }
             let hash = self.hash(metric, &collected, sink);
@@ -288,11 +345,13 @@ impl Translator {
             let mut attributes = layouts.begin_point(own, b"quantile", rules);
             let (head, summary) = points::summary(bytes, &mut arrays, |attribute| attributes.push(&attribute));
             let collected = attributes.finish(base, labels);
-            let hash = self.hash(metric, &collected, sink);
-            self.scratch.exemplars.clear();
-            self.scratch.note_time(&head);
-            let value = PointValue::Summary(summary);
-            sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+            if !self.lacks_time(metric, &head, sink) {
+                let hash = self.hash(metric, &collected, sink);
+                self.scratch.exemplars.clear();
+                self.scratch.note_time(&head);
+                let value = PointValue::Summary(summary);
+                sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
+            }
             self.scratch.arrays = arrays;
         }
     }
@@ -376,7 +435,7 @@ fn point<'a>(
         labels,
         hash,
         time: millis(head.time),
-        start: millis(head.start),
+        start: if metric.family.kind.has_start() { millis(head.start) } else { 0 },
         is_delta: metric.is_delta,
         is_stale: head.is_no_recorded_value(),
         items: 1,
@@ -406,8 +465,9 @@ fn push_identity(labels: &mut Labels, job: &[u8], instance: &[u8], rules: LabelR
 }
 
 fn push_external(labels: &mut Labels, settings: &Settings, rules: LabelRules) {
+    let source = if settings.external_override { Source::Override } else { Source::External };
     for (name, value) in &settings.external_labels {
-        labels.push(b"", name.as_bytes(), &AnyValue::String(value.as_bytes()), Source::External, rules);
+        labels.push(b"", name.as_bytes(), &AnyValue::String(value.as_bytes()), source, rules);
     }
 }
 

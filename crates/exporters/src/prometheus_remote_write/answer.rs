@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// An asked wait that is longer counts as this long: nobody means to wait for years.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What came of one attempt at a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
     /// Taken.
-    Delivered,
+    Delivered {
+        /// What the backend says it has written.
+        written: Option<Written>,
+    },
     /// Not taken; worth another attempt.
     Retry {
         /// How long the backend asks to be left alone.
@@ -18,9 +24,36 @@ pub(super) enum Answer {
     },
     /// Refused for good.
     Refused {
+        /// The backend's status.
+        status: StatusCode,
+        /// What it says it has written all the same.
+        written: Option<Written>,
         /// What happened, the backend's words included.
         message: String,
     },
+}
+
+/// What a backend has written of a request: the `X-Prometheus-Remote-Write-*-Written` headers of
+/// remote write 2.0. One that is missing beside others counts as 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) samples: u64,
+    pub(super) histograms: u64,
+    pub(super) exemplars: u64,
+}
+
+impl Written {
+    /// `None` if there is none of the headers: the backend does not know remote write 2.0.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let names = ["samples", "histograms", "exemplars"];
+        let values = names.map(|name| headers.get(format!("x-prometheus-remote-write-{name}-written")));
+        if values.iter().all(Option::is_none) {
+            return None;
+        }
+        let number = |value: Option<&HeaderValue>| value?.to_str().ok()?.trim().parse().ok();
+        let [samples, histograms, exemplars] = values.map(|value| number(value).unwrap_or_default());
+        Some(Self { samples, histograms, exemplars })
+    }
 }
 
 impl Answer {
@@ -33,15 +66,16 @@ impl Answer {
         retry_on_429: bool,
         unix_seconds: u64,
     ) -> Self {
+        let written = Written::of(headers);
         if status.is_success() {
-            return Self::Delivered;
+            return Self::Delivered { written };
         }
         let message = describe(status, body);
         let is_too_many = status == StatusCode::TOO_MANY_REQUESTS && retry_on_429;
         if status.is_server_error() || is_too_many {
             return Self::Retry { after: retry_after(headers, unix_seconds), message };
         }
-        Self::Refused { message }
+        Self::Refused { status, written, message }
     }
 }
 
@@ -50,21 +84,23 @@ fn describe(status: StatusCode, body: &[u8]) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (check auth and headers)",
         StatusCode::NOT_FOUND => " (check the path of endpoint; is the remote write receiver enabled?)",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => " (the backend does not take remote write 1.0)",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            " (the backend does not take this version of remote write: set protobuf_message)"
+        }
         status if status.is_redirection() => " (redirects are not followed: set endpoint to the final address)",
         _ => "",
     };
     format!("{status}{hint}: {}", body.trim_end())
 }
 
-/// `Retry-After`: seconds, or a date; a date that has passed asks for nothing.
+/// `Retry-After`: seconds, or a date; a date that has passed asks for nothing. At most an hour.
 fn retry_after(headers: &HeaderMap, unix_seconds: u64) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = http_date(text)?;
-    date.checked_sub(unix_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs)
+    let seconds = match text.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => http_date(text)?.checked_sub(unix_seconds).filter(|&seconds| seconds > 0)?,
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 /// Seconds since the epoch of an HTTP date in its usual form: `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -108,6 +144,17 @@ mod tests {
         assert_eq!(retry_after(&headers, 784_111_770), Some(Duration::from_secs(7)));
         headers.insert("retry-after", "2".parse().unwrap());
         assert_eq!(retry_after(&headers, 0), Some(Duration::from_secs(2)));
+        headers.insert("retry-after", "18446744073709551615".parse().unwrap());
+        assert_eq!(retry_after(&headers, 0), Some(LONGEST_WAIT));
+    }
+
+    #[test]
+    fn missing_written_headers_count_as_zero_unless_all_are() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Written::of(&headers), None);
+        headers.insert("X-Prometheus-Remote-Write-Samples-Written", "7".parse().unwrap());
+        headers.insert("X-Prometheus-Remote-Write-Exemplars-Written", "many".parse().unwrap());
+        assert_eq!(Written::of(&headers), Some(Written { samples: 7, histograms: 0, exemplars: 0 }));
     }
 
     #[test]
@@ -115,11 +162,11 @@ mod tests {
         let answer = |status: u16, retry_429| {
             Answer::of(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"why", retry_429, 0)
         };
-        assert_eq!(answer(204, true), Answer::Delivered);
-        assert_eq!(answer(200, true), Answer::Delivered);
+        assert_eq!(answer(204, true), Answer::Delivered { written: None });
+        assert_eq!(answer(200, true), Answer::Delivered { written: None });
         for status in [301, 400, 401, 404, 409, 413, 415, 422] {
             assert!(
-                matches!(answer(status, true), Answer::Refused { message } if message.ends_with(": why")),
+                matches!(answer(status, true), Answer::Refused { message, .. } if message.ends_with(": why")),
                 "{status}"
             );
         }

@@ -1,7 +1,4 @@
-//! Points as the `TimeSeries` of remote write 1.0, one buffer for each shard.
-//!
-//! Messages and fields: `prompb/types.proto` of Prometheus. Exemplars, native histograms and
-//! metadata are not in the 1.0 specification, but every receiver knows them.
+//! Points as rows, one buffer for each shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,34 +6,25 @@ use std::time::Duration;
 use nyquist_core::wire::{put_varint, varint_len};
 
 use super::metadata::MetadataLog;
+use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
+use super::v1;
 use crate::prometheus_mapping::{
-    Exemplars, Family, Histogram, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink, Spans, Suffix, Summary,
-    Target, TargetInfo, Untranslatable, put_decimal, put_label,
+    Exemplar, Exemplars, Family, Histogram, LostLabels, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink,
+    Spans, Suffix, Summary, Target, TargetInfo, Untranslatable, put_decimal, put_label,
 };
 
-/// The encoded series of one data point, or one entry of metadata.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Chunk {
-    /// Of the point: equal for all points of its series.
-    pub(super) hash: u64,
-    /// In milliseconds since the epoch.
-    pub(super) time: i64,
-    /// Where its bytes end; they begin where those of the chunk before end.
-    pub(super) end: usize,
-    pub(super) samples: u32,
-    /// Data points: 1, or 0 for what we have added.
-    pub(super) items: u32,
-}
+/// A point that takes more as remote write 1.0, in bytes, is dropped: labels are repeated in every
+/// bucket, so a small message can ask for gigabytes.
+const MAX_POINT: usize = 16 << 20;
 
-/// Encoded fields of a `WriteRequest`, for one shard.
-#[derive(Debug, Default)]
-pub(super) struct Segment {
-    pub(super) bytes: Vec<u8>,
-    pub(super) chunks: Vec<Chunk>,
-}
+/// The tag of a histogram's `custom_values`.
+const CUSTOM_VALUES: [u8; 2] = [0x82, 0x01];
 
-/// Encodes what a translator finds.
+/// What tells the hash of a native histogram from that of a classic one with its labels.
+const NATIVE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Writes down what a translator finds.
 pub(super) struct SeriesSink<'a> {
     pub(super) segments: Vec<Segment>,
     pub(super) scratch: &'a mut EncodeScratch,
@@ -44,6 +32,8 @@ pub(super) struct SeriesSink<'a> {
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
     pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
+    /// The metric whose points come.
+    pub(super) metric: Option<Arc<Described>>,
     /// Data points that could not be translated.
     pub(super) untranslatable: usize,
     pub(super) series: u64,
@@ -69,6 +59,7 @@ impl OwnedTarget {
 pub(super) struct EncodeScratch {
     bounds: BoundLabels,
     exemplars: Vec<u8>,
+    by_value: Vec<Exemplar>,
     message: Vec<u8>,
     label: Vec<u8>,
     number: Vec<u8>,
@@ -76,38 +67,71 @@ pub(super) struct EncodeScratch {
 
 impl Sink for SeriesSink<'_> {
     fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
-        let Some((log, now)) = self.metadata else { return };
-        if let (true, Some(segment)) = (log.is_due(family, description, now), self.segments.first_mut()) {
-            put_metadata(&mut segment.bytes, family, description);
-            let chunk = Chunk { hash: log.hash(family), time: 0, end: segment.bytes.len(), samples: 0, items: 0 };
+        let metric = Arc::new(Described { family: Arc::clone(family), help: description.into() });
+        if let (Some((log, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
+            && log.is_due(family, description, now)
+        {
+            let chunk = Chunk {
+                hash: log.hash(family),
+                time: 0,
+                start: 0,
+                end: segment.bytes.len(),
+                v1_len: v1::metadata_len(&metric),
+                metric: segment.metric(&metric),
+                samples: 0,
+                items: 0,
+            };
             segment.chunks.push(chunk);
         }
+        self.metric = Some(metric);
     }
 
     fn point(&mut self, point: &Point<'_>) {
+        let Some(metric) = &self.metric else { return };
         // The upper bits: the lower ones choose the place in hash tables.
         let shard = ((point.hash >> 32) * self.segments.len() as u64) >> 32;
         let Some(segment) = self.segments.get_mut(shard as usize) else { return };
+        let metric = segment.metric(metric);
+        let begin = segment.bytes.len();
+        let labels = point.labels.pieces();
         let mut out = SeriesWriter {
-            out: &mut segment.bytes,
+            out: RowWriter::begin(&mut segment.bytes, &labels),
             point,
-            pieces: point.labels.pieces(),
-            time: Time::new(point.time),
+            labels_len: point.labels.encoded().len(),
+            time_len: v1::Time::new(point.time).bytes().len(),
             samples: 0,
+            v1_len: 0,
         };
         match &point.value {
             PointValue::Number(value) => {
-                put_exemplars(&mut self.scratch.exemplars, point.exemplars, f64::NEG_INFINITY, f64::INFINITY);
-                out.put(Suffix::None, &[], *value, &self.scratch.exemplars);
+                put_all_exemplars(&mut self.scratch.exemplars, point.exemplars);
+                out.put(Suffix::None, &[], SeriesValue::Sample(*value), &self.scratch.exemplars);
             }
             PointValue::Histogram(histogram) => out.put_histogram(histogram, self.scratch),
             PointValue::Native(histogram) => out.put_native(histogram, self.scratch),
             PointValue::Summary(summary) => out.put_summary(summary, self.scratch),
         }
-        let samples = out.samples;
+        let (samples, v1_len) = (out.samples, out.v1_len);
+        // A native histogram may have classic series beside it, which are not a repetition of it.
+        let form = if matches!(point.value, PointValue::Native(_)) { NATIVE } else { 0 };
+        if v1_len > MAX_POINT {
+            segment.bytes.truncate(begin);
+            self.untranslatable += point.items;
+            self.stats.too_large(point.family.name.as_bytes(), point.items);
+            return;
+        }
         self.series += u64::from(samples);
-        let end = segment.bytes.len();
-        segment.chunks.push(Chunk { hash: point.hash, time: point.time, end, samples, items: point.items as u32 });
+        segment.chunks.push(Chunk {
+            hash: point.hash ^ form,
+            time: point.time,
+            // Not one in the future.
+            start: if (1..=point.time).contains(&point.start) { point.start } else { 0 },
+            end: segment.bytes.len(),
+            v1_len,
+            metric,
+            samples,
+            items: point.items as u32,
+        });
     }
 
     fn target(&mut self, target: &Target<'_>) {
@@ -120,67 +144,34 @@ impl Sink for SeriesSink<'_> {
         self.stats.dropped(reason, metric, points);
     }
 
-    fn labels_lost(&mut self, unnamable: usize, overwritten: usize) {
-        self.stats.labels_lost(unnamable, overwritten);
-    }
-}
-
-/// The `timestamp` field of a `Sample`, encoded.
-struct Time {
-    bytes: [u8; 11],
-    len: usize,
-}
-
-impl Time {
-    fn new(millis: i64) -> Self {
-        let mut time = Self { bytes: [0; 11], len: 1 };
-        time.bytes[0] = 0x10;
-        let mut rest = millis as u64;
-        while let Some(byte) = time.bytes.get_mut(time.len) {
-            time.len += 1;
-            if rest < 0x80 {
-                *byte = rest as u8;
-                break;
-            }
-            *byte = rest as u8 & 0x7f | 0x80;
-            rest >>= 7;
-        }
-        time
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+    fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
+        self.stats.labels_lost(metric, lost);
     }
 }
 
 /// Writes the series of one point.
 struct SeriesWriter<'a> {
-    out: &'a mut Vec<u8>,
+    out: RowWriter<'a>,
     point: &'a Point<'a>,
-    pieces: [&'a [u8]; 3],
-    time: Time,
+    labels_len: usize,
+    time_len: usize,
     samples: u32,
+    v1_len: usize,
 }
 
 impl SeriesWriter<'_> {
-    /// A `TimeSeries` (field 1 of the request) of one sample. `extra` and `exemplars` are encoded.
+    /// A series. `extra` and `exemplars` are encoded.
     #[inline]
-    fn put(&mut self, suffix: Suffix, extra: &[u8], value: f64, exemplars: &[u8]) {
-        let time = self.time.bytes();
-        let sample_len = 9 + time.len();
+    fn put(&mut self, suffix: Suffix, extra: &[u8], value: SeriesValue<'_>, exemplars: &[u8]) {
         self.samples += 1;
-        put_series_head(self.out, self.point, suffix, &self.pieces, extra, 2 + sample_len + exemplars.len());
-        self.out.push(0x12);
-        self.out.push(sample_len as u8);
-        self.out.push(0x09);
-        self.out.extend_from_slice(&value.to_bits().to_le_bytes());
-        self.out.extend_from_slice(time);
-        self.out.extend_from_slice(exemplars);
+        let labels = self.labels_len + self.point.family.name_label(suffix).len() + extra.len();
+        self.v1_len = self.v1_len.saturating_add(v1::series_len(labels, value, exemplars.len(), self.time_len));
+        self.out.series(suffix, extra, value, exemplars);
     }
 
     /// `value`, or the stale marker if the point ends its series.
-    fn or_stale(&self, value: f64) -> f64 {
-        if self.point.is_stale { f64::from_bits(STALE_NAN_BITS) } else { value }
+    fn or_stale(&self, value: f64) -> SeriesValue<'static> {
+        SeriesValue::Sample(if self.point.is_stale { f64::from_bits(STALE_NAN_BITS) } else { value })
     }
 
     fn put_histogram(&mut self, histogram: &Histogram<'_>, scratch: &mut EncodeScratch) {
@@ -189,20 +180,29 @@ impl SeriesWriter<'_> {
         }
         let count = self.or_stale(histogram.count as f64);
         self.put(Suffix::Count, &[], count, &[]);
-        let EncodeScratch { bounds, exemplars: encoded, .. } = scratch;
+        let EncodeScratch { bounds, exemplars: encoded, by_value, .. } = scratch;
         let labels = bounds.labels(histogram.bounds);
         let exemplars = self.point.exemplars;
+        by_value.clear();
+        by_value.extend_from_slice(exemplars.items());
+        by_value.sort_by(|left, right| left.value.total_cmp(&right.value));
+        let mut left = by_value.as_mut_slice();
         let (mut running, mut below) = (0u64, f64::NEG_INFINITY);
         for (index, (&bound, &count)) in histogram.bounds.iter().zip(histogram.counts).enumerate() {
             running = running.saturating_add(count);
-            if bound == f64::INFINITY {
+            // Bounds that do not rise would make a series twice.
+            let rises = index == 0 || bound > below;
+            if bound == f64::INFINITY || bound.is_nan() || !rises {
                 continue;
             }
-            put_exemplars(encoded, exemplars, below, bound);
+            let inside = left.partition_point(|exemplar| exemplar.value <= bound);
+            let (here, above) = std::mem::take(&mut left).split_at_mut(inside);
+            put_exemplars(encoded, exemplars, here);
+            left = above;
             self.put(Suffix::Bucket, labels.get(index), self.or_stale(running as f64), encoded);
             below = bound;
         }
-        put_exemplars(encoded, exemplars, below, f64::INFINITY);
+        put_exemplars(encoded, exemplars, left);
         self.put(Suffix::Bucket, labels.infinity(), count, encoded);
     }
 
@@ -233,56 +233,42 @@ impl SeriesWriter<'_> {
         put_spans(message, &histogram.positive, [0x5a, 0x62]);
         message.push(0x78);
         put_varint(message, self.point.time as u64);
-        put_exemplars(exemplars, self.point.exemplars, f64::NEG_INFINITY, f64::INFINITY);
-        let histogram_len = 1 + varint_len(message.len() as u64) + message.len();
-        self.samples += 1;
-        let rest = histogram_len + exemplars.len();
-        put_series_head(self.out, self.point, Suffix::None, &self.pieces, &[], rest);
-        self.out.push(0x22);
-        put_varint(self.out, message.len() as u64);
-        self.out.extend_from_slice(message);
-        self.out.extend_from_slice(exemplars);
+        let bounds = &histogram.custom_bounds;
+        if !bounds.is_empty() {
+            message.extend_from_slice(&CUSTOM_VALUES);
+            put_varint(message, (bounds.len() * 8) as u64);
+            bounds.iter().for_each(|value| message.extend_from_slice(&value.to_bits().to_le_bytes()));
+        }
+        put_all_exemplars(exemplars, self.point.exemplars);
+        self.put(Suffix::None, &[], SeriesValue::Histogram(message), exemplars);
     }
 }
 
-/// Begins a `TimeSeries`: its labels, with `rest` bytes to follow.
-#[inline]
-fn put_series_head(
-    out: &mut Vec<u8>,
-    point: &Point<'_>,
-    suffix: Suffix,
-    pieces: &[&[u8]; 3],
-    extra: &[u8],
-    rest: usize,
-) {
-    let name = point.family.name_label(suffix);
-    let len = point.labels.encoded().len() + name.len() + extra.len() + rest;
-    out.reserve(len + 11);
-    out.push(0x0a);
-    put_varint(out, len as u64);
-    out.extend_from_slice(pieces[0]);
-    out.extend_from_slice(name);
-    out.extend_from_slice(pieces[1]);
-    out.extend_from_slice(extra);
-    out.extend_from_slice(pieces[2]);
+/// These exemplars in the order of time, as fields of a `TimeSeries`.
+fn put_exemplars(out: &mut Vec<u8>, exemplars: &Exemplars, chosen: &mut [Exemplar]) {
+    out.clear();
+    chosen.sort_by_key(|exemplar| exemplar.time);
+    for exemplar in chosen {
+        put_exemplar(out, exemplars, exemplar);
+    }
 }
 
-/// The exemplars above `below` and up to `bound`, as fields of a `TimeSeries`.
-fn put_exemplars(out: &mut Vec<u8>, exemplars: &Exemplars, below: f64, bound: f64) {
+/// All exemplars of a point.
+fn put_all_exemplars(out: &mut Vec<u8>, exemplars: &Exemplars) {
     out.clear();
     for exemplar in exemplars.items() {
-        let is_inside = exemplar.value <= bound && (exemplar.value > below || below == f64::NEG_INFINITY);
-        if !is_inside {
-            continue;
-        }
-        let labels = exemplars.labels(exemplar);
-        out.push(0x1a);
-        put_varint(out, (labels.len() + 9 + 1 + varint_len(exemplar.time as u64)) as u64);
-        out.extend_from_slice(labels);
-        put_double(out, 0x11, exemplar.value);
-        out.push(0x18);
-        put_varint(out, exemplar.time as u64);
+        put_exemplar(out, exemplars, exemplar);
     }
+}
+
+fn put_exemplar(out: &mut Vec<u8>, exemplars: &Exemplars, exemplar: &Exemplar) {
+    let labels = exemplars.labels(exemplar);
+    out.push(0x1a);
+    put_varint(out, (labels.len() + 9 + 1 + varint_len(exemplar.time as u64)) as u64);
+    out.extend_from_slice(labels);
+    put_double(out, 0x11, exemplar.value);
+    out.push(0x18);
+    put_varint(out, exemplar.time as u64);
 }
 
 fn put_double(out: &mut Vec<u8>, tag: u8, value: f64) {
@@ -313,20 +299,6 @@ fn put_spans(out: &mut Vec<u8>, buckets: &Spans, [span_tag, delta_tag]: [u8; 2])
 
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// A `MetricMetadata` (field 3 of the request).
-fn put_metadata(out: &mut Vec<u8>, family: &Family, description: &[u8]) {
-    let mut message = vec![0x08];
-    put_varint(&mut message, family.kind.type_number());
-    for (tag, text) in [(0x12, family.name.as_bytes()), (0x22, description), (0x2a, family.unit.as_bytes())] {
-        message.push(tag);
-        put_varint(&mut message, text.len() as u64);
-        message.extend_from_slice(text);
-    }
-    out.push(0x1a);
-    put_varint(out, message.len() as u64);
-    out.extend_from_slice(&message);
 }
 
 /// `le` labels of the bounds met last, encoded: formatting a float costs more than all the rest.

@@ -38,7 +38,7 @@ impl MetadataLog {
 
     /// Is this metric's metadata new, changed, or a minute old? Then it counts as sent.
     pub(super) fn is_due(&self, family: &Family, description: &[u8], now: Duration) -> bool {
-        let content = self.hasher.hash_one((family.kind, &family.unit, description));
+        let content = self.hasher.hash_one((family.metric_type, &family.unit, description));
         let mut sent = self.sent.lock();
         let known = sent.get(&self.hash(family));
         let is_fresh = known.is_some_and(|sent| sent.content == content && now.saturating_sub(sent.at) < INTERVAL);

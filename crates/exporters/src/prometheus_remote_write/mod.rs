@@ -1,6 +1,6 @@
 //! The `prometheus_remote_write` exporter: metrics to Prometheus and everything that takes its
-//! remote write protocol, version 1.0
-//! (<https://prometheus.io/docs/specs/prw/remote_write_spec/>).
+//! remote write protocol, versions 1.0 and 2.0
+//! (<https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/>).
 //!
 //! ```text
 //! queue -> translate (in parallel) -> in the queue's order: hand the series to their shards
@@ -12,14 +12,22 @@
 mod answer;
 mod config;
 mod encode;
+mod last_times;
 mod metadata;
 mod outgoing;
 mod pending;
+mod protocol;
+mod rows;
+mod sender;
 mod shards;
 mod stats;
+mod streams;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod v1;
+mod v2;
 
 use std::sync::{Arc, OnceLock};
 
@@ -32,19 +40,25 @@ use nyquist_core::component::{
     StartError, exporter,
 };
 use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
-use nyquist_core::net::client::{Client, ClientOptions, Connector, HttpEndpoint};
+use nyquist_core::net::client::{Client, Connector, HttpEndpoint};
 use nyquist_core::net::tls::ClientTls;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use config::{
+    DropOutOfOrder, HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig,
+};
 
 use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
-use encode::{EncodeScratch, Segment, SeriesSink};
+use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
-use shards::{Sender, Shards};
+use protocol::Negotiation;
+use rows::Segment;
+use sender::Sender;
+use shards::Shards;
 use stats::Stats;
+use streams::StreamState;
 use turns::{Turn, Turns};
 
 /// How many OTLP requests are being translated or waiting in shards at once.
@@ -90,7 +104,9 @@ impl ExporterConfig for RemoteWriteConfig {
             timeout: http.timeout.0,
             retry: self.retry(),
             retry_on_429: self.retry_on_429,
+            negotiation: Negotiation::new(&self.protobuf_message),
             limits: self.limits(),
+            ordered_series: self.ordered_series(),
             clock: Arc::clone(&context.clock),
             stats: Arc::clone(&stats),
             health: Health::new(id, Signal::Metrics.name(), http.endpoint.clone()),
@@ -101,6 +117,7 @@ impl ExporterConfig for RemoteWriteConfig {
         let pipeline = Pipeline {
             shards: Arc::clone(&shards),
             target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed)),
+            streams: StreamState::new(self),
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),
             idle: Mutex::default(),
@@ -109,7 +126,7 @@ impl ExporterConfig for RemoteWriteConfig {
             room: Room::new(PIPELINED_BYTES),
             clock: Arc::clone(&context.clock),
             endpoint,
-            tls: http.tls.clone(),
+            http: http.clone(),
             settings,
             seed,
             stats,
@@ -190,6 +207,8 @@ struct Pipeline {
     seed: HashSeed,
     shards: Arc<Shards>,
     target_info: Mutex<TargetInfo>,
+    /// Totals of deltas and series to end, if any of it is asked for.
+    streams: Option<Arc<StreamState>>,
     metadata: Option<MetadataLog>,
     /// In lower case.
     metadata_keys: Vec<String>,
@@ -202,7 +221,7 @@ struct Pipeline {
     room: Arc<Room>,
     clock: Arc<dyn Clock>,
     endpoint: HttpEndpoint,
-    tls: nyquist_core::net::tls::ClientTlsConfig,
+    http: HttpBlock,
     stats: Arc<Stats>,
 }
 
@@ -226,12 +245,15 @@ impl Attempt for Pipeline {
 
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = match self.endpoint.is_https {
-            true => Some(ClientTls::new(&self.tls, &["h2", "http/1.1"]).map_err(|error| StartError(error.0))?),
+            true => Some(ClientTls::new(&self.http.tls, self.http.alpn()).map_err(|error| StartError(error.0))?),
             false => None,
         };
         let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
-        let client = Client::new(host.runtimes.workers(), &connector, &ClientOptions::default());
+        let client = Client::new(host.runtimes.workers(), &connector, &self.http.options());
         self.shards.start(&host.runtimes, client);
+        if let Some(streams) = &self.streams {
+            host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));
+        }
         Ok(())
     }
 
@@ -253,6 +275,10 @@ impl Attempt for Pipeline {
         admission.come().await;
         let _room = self.room.reserve(queued.request.size().min(PIPELINED_BYTES)).await;
         drop(admission);
+        if self.streams.is_some() {
+            // Totals need their deltas in the queue's order.
+            feeding.come().await;
+        }
         let translated = self.translate(&queued.request);
         feeding.come().await;
         let (pending, untranslatable) = self.feed(translated, &queued.request);
@@ -269,8 +295,9 @@ impl Pipeline {
             (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::default())
         });
         let mut sink = self.sink(&mut scratch);
-        for part in request.parts() {
-            translator.translate(part, &mut sink);
+        match &self.streams {
+            None => request.parts().iter().for_each(|part| translator.translate(part, &mut sink)),
+            Some(streams) => streams.translate(request, &mut translator, &mut sink, self.clock.now()),
         }
         let SeriesSink { segments, targets, untranslatable, series, .. } = sink;
         self.stats.translated(series);
@@ -285,6 +312,7 @@ impl Pipeline {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
+            metric: None,
             untranslatable: 0,
             series: 0,
         }
@@ -345,6 +373,7 @@ impl Pipeline {
         if untranslatable > 0 {
             lost.push((DropReason::Untranslatable, untranslatable));
         }
-        Outcome::Settled { lost, message: loss.message }
+        // The sender has logged it, with the names of the metrics.
+        Outcome::Settled { lost, message: String::new() }
     }
 }

@@ -1,34 +1,38 @@
-//! What goes into one request: cut by size, without duplicates, in order of time, compressed.
+//! What goes into one request: cut by size, without duplicates, in order of time.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use http::HeaderMap;
+use nyquist_core::batch::DropReason;
 
-use super::encode::{Chunk, Segment};
-use super::pending::Pending;
+use super::last_times::LastTimes;
+use super::pending::{Loss, Pending};
+use super::rows::{Chunk, Described, Segment};
 
 /// A segment that waits in a shard, as far as it has not been taken yet.
 pub(super) struct Waiting {
-    bytes: Bytes,
+    source: Arc<Source>,
     chunks: Vec<Chunk>,
     /// The first chunk that has not been taken.
     next: usize,
     /// To be sent with it.
     headers: Arc<HeaderMap>,
+}
+
+/// What the chunks of a segment share.
+struct Source {
+    bytes: Vec<u8>,
+    metrics: Vec<Arc<Described>>,
     pending: Arc<Pending>,
 }
 
 impl Waiting {
     pub(super) fn new(segment: Segment, headers: Arc<HeaderMap>, pending: Arc<Pending>) -> Self {
-        Self { bytes: segment.bytes.into(), chunks: segment.chunks, next: 0, headers, pending }
-    }
-
-    fn start_of(&self, chunk: usize) -> usize {
-        chunk.checked_sub(1).and_then(|before| self.chunks.get(before)).map_or(0, |before| before.end)
+        let Segment { bytes, chunks, metrics } = segment;
+        Self { source: Arc::new(Source { bytes, metrics, pending }), chunks, next: 0, headers }
     }
 }
 
@@ -40,19 +44,24 @@ pub(super) struct Limits {
     pub(super) samples: usize,
 }
 
-/// A run of chunks of one segment.
-struct Part {
-    bytes: Bytes,
-    chunks: Vec<Chunk>,
-    pending: Arc<Pending>,
+/// A chunk in a request.
+#[derive(Clone, Copy)]
+struct Place {
+    chunk: Chunk,
+    /// Where its row begins.
+    begin: usize,
+    /// Which of the sources it is from.
+    source: u32,
 }
 
-/// What was taken for one request.
+/// The points of one request.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    parts: Vec<Part>,
-    bytes: usize,
+    sources: Vec<Arc<Source>>,
+    places: Vec<Place>,
     headers: Arc<HeaderMap>,
+    /// How many bytes it takes as remote write 1.0.
+    v1_len: usize,
 }
 
 impl Outgoing {
@@ -61,30 +70,30 @@ impl Outgoing {
         let mut outgoing = Self::default();
         let mut samples = 0usize;
         while let Some(segment) = waiting.front_mut() {
-            if outgoing.is_empty() {
+            if outgoing.places.is_empty() {
                 outgoing.headers = Arc::clone(&segment.headers);
             } else if outgoing.headers != segment.headers {
                 break;
             }
-            let begin = segment.next;
-            let start = segment.start_of(begin);
-            let mut end = start;
-            for chunk in segment.chunks.iter().skip(begin) {
-                let is_first = outgoing.bytes + end == start;
-                let is_too_large = outgoing.bytes + chunk.end - start > limits.bytes;
+            let source = outgoing.sources.len() as u32;
+            let mut begin = segment.next.checked_sub(1).and_then(|before| segment.chunks.get(before)).map_or(0, end_of);
+            let first = segment.next;
+            for &chunk in segment.chunks.iter().skip(first) {
+                let is_too_large = outgoing.v1_len + chunk.v1_len > limits.bytes;
                 let are_too_many = samples + chunk.samples as usize > limits.samples;
-                if !is_first && (is_too_large || are_too_many) {
+                if !outgoing.places.is_empty() && (is_too_large || are_too_many) {
                     break;
                 }
                 samples += chunk.samples as usize;
-                end = chunk.end;
+                outgoing.v1_len += chunk.v1_len;
+                outgoing.places.push(Place { chunk, begin, source });
+                begin = chunk.end;
                 segment.next += 1;
             }
-            let is_cut = segment.next < segment.chunks.len();
-            if segment.next > begin {
-                outgoing.push(segment, begin, start..end);
+            if segment.next > first {
+                outgoing.sources.push(Arc::clone(&segment.source));
             }
-            if is_cut {
+            if segment.next < segment.chunks.len() {
                 break;
             }
             waiting.pop_front();
@@ -92,70 +101,107 @@ impl Outgoing {
         outgoing
     }
 
-    fn push(&mut self, segment: &Waiting, begin: usize, bytes: Range<usize>) {
-        self.bytes += bytes.len();
-        let chunks = segment.chunks.get(begin..segment.next).unwrap_or_default().iter();
-        self.parts.push(Part {
-            chunks: chunks.map(|chunk| Chunk { end: chunk.end - bytes.start, ..*chunk }).collect(),
-            bytes: segment.bytes.slice(bytes),
-            pending: Arc::clone(&segment.pending),
-        });
-    }
-
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.places.is_empty()
+    }
+
+    /// How many bytes it takes as remote write 1.0.
+    pub(super) fn v1_len(&self) -> usize {
+        self.v1_len
     }
 
     /// How many data points it holds.
     pub(super) fn items(&self) -> usize {
-        self.chunks().map(|chunk| chunk.items as usize).sum()
+        self.places.iter().map(|place| place.chunk.items as usize).sum()
     }
 
-    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.parts.iter().flat_map(|part| &part.chunks)
-    }
-
-    /// The pushes that have a part in it, with their numbers of chunks and data points.
-    pub(super) fn stakes(&self) -> impl Iterator<Item = (&Pending, usize, usize)> {
-        self.parts.iter().map(|part| {
-            let items = part.chunks.iter().map(|chunk| chunk.items as usize).sum();
-            (&*part.pending, part.chunks.len(), items)
+    /// Its chunks: each with its row and its metric.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (&Chunk, &[u8], &Arc<Described>)> {
+        self.places.iter().filter_map(|place| {
+            let source = self.sources.get(place.source as usize)?;
+            let row = source.bytes.get(place.begin..place.chunk.end)?;
+            Some((&place.chunk, row, source.metrics.get(place.chunk.metric as usize)?))
         })
     }
 
-    /// The request's body: the message, compressed. The second value is how many points another
-    /// one of the same series and time has replaced, by part.
-    pub(super) fn body(&self, encoder: &mut snap::raw::Encoder) -> Result<(Bytes, Vec<usize>), snap::Error> {
+    /// Puts the chunks in the order of time, unless each series rises in time already. Of points of
+    /// one series and time the last one stays. Returns how many data points were replaced by
+    /// others that differ; they are booked.
+    pub(super) fn put_in_order(&mut self) -> usize {
         if self.is_in_order() {
-            if let [only] = self.parts.as_slice() {
-                return Ok((encoder.compress_vec(&only.bytes)?.into(), Vec::new()));
-            }
-            let mut message = Vec::with_capacity(self.bytes);
-            self.parts.iter().for_each(|part| message.extend_from_slice(&part.bytes));
-            return Ok((encoder.compress_vec(&message)?.into(), Vec::new()));
+            return 0;
         }
-        let (message, replaced) = self.ordered_message();
-        Ok((encoder.compress_vec(&message)?.into(), replaced))
+        // Stable: equals stay in the order of their arrival.
+        self.places.sort_by_key(|place| (place.chunk.time, place.chunk.hash));
+        let places = std::mem::take(&mut self.places);
+        let is_same =
+            |left: &Place, right: &Place| (left.chunk.time, left.chunk.hash) == (right.chunk.time, right.chunk.hash);
+        let mut replaced = 0;
+        for (index, place) in places.iter().enumerate() {
+            let Some(next) = places.get(index + 1).filter(|next| is_same(place, next)) else {
+                self.places.push(*place);
+                continue;
+            };
+            self.v1_len -= place.chunk.v1_len;
+            let items = place.chunk.items as usize;
+            let Some(source) = self.sources.get(place.source as usize) else { continue };
+            if self.row(place) != self.row(next) {
+                source.pending.lose(DropReason::Untranslatable, items);
+                replaced += items;
+            }
+            source.pending.settle(1, 0, None);
+        }
+        replaced
+    }
+
+    /// Leaves out samples that are not later than what their series were delivered with; they are
+    /// booked, and `dropped` is told their metrics and data points.
+    pub(super) fn drop_older(&mut self, times: &LastTimes, mut dropped: impl FnMut(&Described, usize)) {
+        let Self { sources, places, v1_len, .. } = self;
+        places.retain(|&Place { chunk, source, .. }| {
+            if chunk.samples == 0 || times.is_news(chunk.hash, chunk.time) {
+                return true;
+            }
+            *v1_len -= chunk.v1_len;
+            if let Some(source) = sources.get(source as usize) {
+                let items = chunk.items as usize;
+                if let Some(metric) = source.metrics.get(chunk.metric as usize) {
+                    dropped(metric, items);
+                }
+                source.pending.lose(DropReason::Untranslatable, items);
+                source.pending.settle(1, 0, None);
+            }
+            false
+        });
+    }
+
+    /// All of it was delivered.
+    pub(super) fn note(&self, times: &mut LastTimes) {
+        let samples = self.places.iter().filter(|place| place.chunk.samples > 0);
+        samples.for_each(|place| times.note(place.chunk.hash, place.chunk.time));
+    }
+
+    fn row(&self, place: &Place) -> &[u8] {
+        let source = self.sources.get(place.source as usize);
+        source.and_then(|source| source.bytes.get(place.begin..place.chunk.end)).unwrap_or_default()
     }
 
     /// Does each series rise in time?
     fn is_in_order(&self) -> bool {
-        let chunks = self.parts.iter().map(|part| part.chunks.len()).sum();
-        let mut last_times: HashTable<(u64, i64)> = HashTable::with_capacity(chunks);
-        for chunk in self.chunks() {
-            let entry = last_times.entry(chunk.hash, |known| known.0 == chunk.hash, |known| known.0);
-            match entry {
-                hashbrown::hash_table::Entry::Occupied(mut last) => {
+        let mut last_times: HashTable<(u64, i64)> = HashTable::with_capacity(self.places.len());
+        for Place { chunk, .. } in &self.places {
+            match last_times.entry(chunk.hash, |known| known.0 == chunk.hash, |known| known.0) {
+                Entry::Occupied(mut last) => {
                     if last.get().1 >= chunk.time {
                         return false;
                     }
                     last.get_mut().1 = chunk.time;
                 }
-                hashbrown::hash_table::Entry::Vacant(vacant) => {
+                Entry::Vacant(vacant) => {
                     vacant.insert((chunk.hash, chunk.time));
                 }
             }
@@ -163,32 +209,84 @@ impl Outgoing {
         true
     }
 
-    /// The message in order of time. Of points of one series and time the last one stays; those
-    /// that differed from it are counted.
-    #[cold]
-    fn ordered_message(&self) -> (Vec<u8>, Vec<usize>) {
-        let mut all: Vec<(Chunk, &[u8], usize)> = Vec::new();
-        for (index, part) in self.parts.iter().enumerate() {
-            let mut start = 0;
-            for chunk in &part.chunks {
-                all.push((*chunk, part.bytes.get(start..chunk.end).unwrap_or_default(), index));
-                start = chunk.end;
-            }
-        }
-        // Stable: equals stay in the order of their arrival.
-        all.sort_by_key(|(chunk, ..)| (chunk.time, chunk.hash));
-        let mut message = Vec::with_capacity(self.bytes);
-        let mut replaced = vec![0; self.parts.len()];
-        for (index, (chunk, bytes, part)) in all.iter().enumerate() {
-            match all.get(index + 1) {
-                Some((next, other, _)) if next.hash == chunk.hash && next.time == chunk.time => {
-                    if let (true, Some(replaced)) = (other != bytes, replaced.get_mut(*part)) {
-                        *replaced += chunk.items as usize;
-                    }
-                }
-                _ => message.extend_from_slice(bytes),
-            }
-        }
-        (message, replaced)
+    /// Two requests instead of this one, the first of which has to be sent first; where it can be,
+    /// the cut is between two pushes. The request itself if it is a single chunk.
+    pub(super) fn halves(mut self) -> Result<(Self, Self), Self> {
+        let Some(middle) = self.middle() else { return Err(self) };
+        let places = self.places.split_off(middle);
+        let v1_len = places.iter().map(|place| place.chunk.v1_len).sum();
+        self.v1_len -= v1_len;
+        let second = Self { sources: self.sources.clone(), places, headers: Arc::clone(&self.headers), v1_len };
+        Ok((self, second))
     }
+
+    /// Does it hold more than one chunk?
+    pub(super) fn is_divisible(&self) -> bool {
+        self.places.len() > 1
+    }
+
+    /// Where to cut: the boundary between two pushes that is next to the middle, or the middle.
+    fn middle(&self) -> Option<usize> {
+        let half = self.places.len() / 2;
+        let is_boundary = |&index: &usize| match (self.places.get(index.wrapping_sub(1)), self.places.get(index)) {
+            (Some(before), Some(after)) => before.source != after.source,
+            _ => false,
+        };
+        let boundary = (1..self.places.len()).filter(is_boundary).min_by_key(|&index| index.abs_diff(half));
+        boundary.or(Some(half)).filter(|&half| half > 0)
+    }
+
+    /// The outcome is known: tells the pushes.
+    pub(super) fn settle(&self, loss: Option<&Loss>) {
+        for (pending, chunks, items) in self.stakes() {
+            pending.settle(chunks, items, loss);
+        }
+    }
+
+    /// The request was taken, all but `lost` data points, nobody knows which: the pushes bear it in
+    /// proportion.
+    pub(super) fn settle_partly(&self, reason: DropReason, lost: usize) {
+        let all = self.items().max(1);
+        let (mut seen, mut booked) = (0, 0);
+        for (pending, chunks, items) in self.stakes() {
+            seen += items;
+            let share = (lost.min(all) * seen / all) - booked;
+            booked += share;
+            if share > 0 {
+                pending.lose(reason, share);
+            }
+            pending.settle(chunks, items, None);
+        }
+    }
+
+    /// The pushes that have a part in it, with their numbers of chunks and data points.
+    fn stakes(&self) -> impl Iterator<Item = (&Pending, usize, usize)> {
+        let mut stakes = vec![(0, 0); self.sources.len()];
+        for place in &self.places {
+            if let Some((chunks, items)) = stakes.get_mut(place.source as usize) {
+                *chunks += 1;
+                *items += place.chunk.items as usize;
+            }
+        }
+        let pending = self.sources.iter().map(|source| &*source.pending);
+        pending
+            .zip(stakes)
+            .filter(|(_, (chunks, _))| *chunks > 0)
+            .map(|(pending, (chunks, items))| (pending, chunks, items))
+    }
+
+    /// The names of its metrics, for the log: all if they are few.
+    pub(super) fn metric_names(&self) -> String {
+        const NAMED: usize = 5;
+        let names: BTreeSet<&str> = self.chunks().map(|(_, _, metric)| metric.family.name.as_str()).collect();
+        let mut text = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        if names.len() > NAMED {
+            text.push_str(&format!(" and {} more", names.len() - NAMED));
+        }
+        text
+    }
+}
+
+fn end_of(chunk: &Chunk) -> usize {
+    chunk.end
 }

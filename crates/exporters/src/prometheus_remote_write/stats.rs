@@ -1,9 +1,18 @@
 //! The exporter's metrics, and its words about what it could not translate.
 
+use nyquist_core::batch::DropReason;
 use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
 
-use crate::prometheus_mapping::{Losses, Untranslatable};
+use super::answer::Written;
+use super::v2::Totals;
+use crate::prometheus_mapping::{Losses, LostLabels, Untranslatable};
+
+const DROPPED: &str = "Points that were not sent, by reason.";
+
+/// Why translated points are lost.
+const LOST: [DropReason; 4] =
+    [DropReason::Rejected, DropReason::PartlyRejected, DropReason::RetriesExhausted, DropReason::Shutdown];
 
 /// `otelcol_exporter_prometheusremotewrite_*`, and a log line for the first drop of each metric.
 pub(super) struct Stats {
@@ -12,16 +21,24 @@ pub(super) struct Stats {
     series: Counter,
     batches: Counter,
     duplicates: Counter,
-    unnamable: Counter,
-    overwritten: Counter,
     losses: Losses,
-    rejected_log: LogGate,
+    lost: [Counter; LOST.len()],
+    too_large: Counter,
+    split: Counter,
+    fallbacks: Counter,
+    written: [Counter; 3],
+    lost_exemplars: Counter,
+    lost_log: LogGate,
+    too_large_log: LogGate,
 }
 
 impl Stats {
     pub(super) fn new(telemetry: &Telemetry, exporter: &str, shards: usize) -> Self {
         let name = |what: &str| format!("otelcol_exporter_prometheusremotewrite_{what}");
         let counter = |what: &str, help: &str| telemetry.counter(&name(what), help, &[("exporter", exporter)]);
+        let dropped = |reason: &str| {
+            telemetry.counter(&name("dropped_points"), DROPPED, &[("exporter", exporter), ("reason", reason)])
+        };
         let consumers = telemetry.gauge(
             &name("consumers"),
             "Requests that may be on their way at once.",
@@ -34,10 +51,17 @@ impl Stats {
             series: counter("translated_time_series", "Time series that were made from metrics."),
             batches: counter("sent_batches", "Remote write requests that were sent."),
             duplicates: counter("duplicate_points", "Points that another one of the same series and time replaced."),
-            unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
-            overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
-            losses: Losses::new(telemetry, exporter, &name("dropped_points"), "Points that were not sent, by reason."),
-            rejected_log: LogGate::default(),
+            losses: Losses::new(telemetry, exporter, &name("")),
+            lost: LOST.map(|reason| dropped(reason.name())),
+            too_large: dropped("too_large"),
+            split: counter("split_requests", "Refused requests that were sent again in halves."),
+            fallbacks: counter("fallbacks", "How often the backend turned remote write 2.0 down."),
+            written: ["samples", "histograms", "exemplars"].map(|what| {
+                counter(&format!("written_{what}"), &format!("What remote write 2.0 backends say they wrote: {what}."))
+            }),
+            lost_exemplars: counter("dropped_exemplars", "Exemplars that remote write 2.0 backends did not write."),
+            lost_log: LogGate::default(),
+            too_large_log: LogGate::default(),
         }
     }
 
@@ -50,9 +74,8 @@ impl Stats {
         self.losses.add(reason, metric, points);
     }
 
-    pub(super) fn labels_lost(&self, unnamable: usize, overwritten: usize) {
-        self.unnamable.inc_by(unnamable as u64);
-        self.overwritten.inc_by(overwritten as u64);
+    pub(super) fn labels_lost(&self, metric: &[u8], lost: LostLabels) {
+        self.losses.labels(metric, lost);
     }
 
     pub(super) fn translated(&self, series: u64) {
@@ -67,14 +90,62 @@ impl Stats {
         self.duplicates.inc_by(points as u64);
     }
 
-    /// The backend refused a request of `points` for good.
-    pub(super) fn rejected(&self, message: &str, points: usize) {
-        if let Some(since) = self.rejected_log.event(points) {
+    /// `points` of `metric` are not later than what was delivered.
+    pub(super) fn out_of_order(&self, metric: &[u8], points: usize) {
+        self.losses.add(Untranslatable::OutOfOrder, metric, points);
+    }
+
+    /// A point would take more than a request may.
+    pub(super) fn too_large(&self, metric: &[u8], points: usize) {
+        self.too_large.inc_by(points as u64);
+        if let Some(since) = self.too_large_log.event(points) {
+            tracing::warn!(
+                exporter = self.exporter,
+                metric = %String::from_utf8_lossy(metric),
+                points = since.items,
+                "dropping points that are too large: fewer buckets or shorter labels are needed"
+            );
+        }
+    }
+
+    /// The backend turned 2.0 down.
+    pub(super) fn fell_back(&self, message: &str) {
+        self.fallbacks.inc();
+        tracing::warn!(
+            exporter = self.exporter,
+            error = message,
+            "the backend does not take remote write 2.0: sending 1.0, and asking again in an hour"
+        );
+    }
+
+    /// The backend has written this much of a request.
+    pub(super) fn written(&self, written: Written, sent: Totals) {
+        let Written { samples, histograms, exemplars } = written;
+        for (counter, count) in self.written.iter().zip([samples, histograms, exemplars]) {
+            counter.inc_by(count);
+        }
+        self.lost_exemplars.inc_by(sent.exemplars.saturating_sub(exemplars));
+    }
+
+    /// A refused request is sent again in halves.
+    pub(super) fn split(&self) {
+        self.split.inc();
+    }
+
+    /// `points` of `metrics` (names, made only if they are wanted) are lost.
+    pub(super) fn lost(&self, reason: DropReason, points: usize, message: &str, metrics: impl FnOnce() -> String) {
+        let counter = LOST.iter().position(|known| *known == reason).and_then(|index| self.lost.get(index));
+        if let Some(counter) = counter {
+            counter.inc_by(points as u64);
+        }
+        if let Some(since) = self.lost_log.event(points) {
             tracing::error!(
                 exporter = self.exporter,
                 requests = since.requests,
                 points = since.items,
-                "the backend refused a request for good, dropping it: {message}"
+                reason = reason.name(),
+                metrics = metrics(),
+                "dropping points that could not be delivered: {message}"
             );
         }
     }

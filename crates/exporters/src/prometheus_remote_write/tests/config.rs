@@ -2,6 +2,7 @@
 
 use nyquist_core::config::from_str;
 
+use crate::prometheus_mapping::CustomBuckets;
 use crate::prometheus_mapping::Strategy;
 use crate::prometheus_remote_write::RemoteWriteConfig;
 
@@ -55,11 +56,51 @@ max_batch_request_parallelism: 7
     assert_eq!(mapping.external_labels, [("cluster_name".to_owned(), "c".to_owned())]);
 }
 
+/// What only 2.0 has can be asked for where only 2.0 is spoken.
+#[test]
+fn remote_write_2_has_more() {
+    let config = good(
+        "protobuf_message: io.prometheus.write.v2.Request
+convert_explicit_histograms_to_nhcb: true
+keep_classic_histograms: true
+translation_strategy: NoTranslation
+external_labels: {cluster.name: c}
+",
+    );
+    assert_eq!(config.mapping().custom_buckets, CustomBuckets::Beside);
+    assert_eq!(config.mapping().strategy, Strategy::NoTranslation);
+    assert_eq!(config.mapping().external_labels, [("cluster.name".to_owned(), "c".to_owned())]);
+    assert_eq!(good("").protobuf_message, "auto");
+}
+
 #[test]
 fn the_http_block_wins() {
     let text = "endpoint: http://a/\nhttp: {endpoint: 'http://b/', timeout: 7s}\n";
     let config = from_str::<RemoteWriteConfig>(text).map_err(|problems| problems.errors).unwrap().0;
     assert_eq!((config.http().endpoint.as_str(), config.http().timeout.0.as_secs()), ("http://b/", 7));
+}
+
+/// The Collector's settings of HTTP clients, at the top or in the block.
+#[test]
+fn connections_are_kept_as_configured() {
+    let keys = "max_idle_conns: 7, idle_conn_timeout: 0s, http2_read_idle_timeout: 3s, http2_ping_timeout: 1s, \
+                force_attempt_http2: false, read_buffer_size: 4096, write_buffer_size: 4096";
+    let texts = [format!("endpoint: http://a/, {keys}"), format!("http: {{endpoint: http://a/, {keys}}}")];
+    for text in texts {
+        let config =
+            from_str::<RemoteWriteConfig>(&format!("{{{text}}}")).map_err(|problems| problems.errors).unwrap().0;
+        let http = config.http();
+        let options = http.options();
+        assert_eq!((options.max_idle, options.idle_timeout), (7, None));
+        assert_eq!(options.ping_every, Some(std::time::Duration::from_secs(3)));
+        assert_eq!(options.ping_timeout, std::time::Duration::from_secs(1));
+        assert_eq!(http.alpn(), ["http/1.1"]);
+    }
+    let http = good("max_idle_conns_per_host: 3").http();
+    assert_eq!((http.options().max_idle, http.options().ping_every), (3, None));
+    assert_eq!(http.alpn(), ["h2", "http/1.1"]);
+    let closing = good("disable_keep_alives: true").http();
+    assert_eq!((closing.options().max_idle, closing.alpn()), (0, &["http/1.1"][..]));
 }
 
 #[test]
@@ -71,17 +112,20 @@ fn mistakes_are_explained() {
         bad(&with(&format!("headers: {{{header}: x}}")), "belongs to the remote write protocol");
         bad(&with(&format!("include_metadata_keys: [{header}]")), "belongs to the remote write protocol");
     }
-    bad(&with("protobuf_message: io.prometheus.write.v2.Request"), "use prometheus.WriteRequest");
-    bad(&with("protobuf_message: v3"), "unknown message \"v3\"");
+    bad(&with("protobuf_message: v3"), "unknown message \"v3\": use auto, io.prometheus.write.v2.Request or");
     // E31 and E40.
-    bad(&with("convert_explicit_histograms_to_nhcb: true"), "must not be sent with remote write 1.0");
-    bad(&with("translation_strategy: NoTranslation"), "need remote write 2.0");
+    for message in ["auto", "prometheus.WriteRequest"] {
+        let with = |text: &str| with(&format!("protobuf_message: {message}\n{text}"));
+        bad(&with("convert_explicit_histograms_to_nhcb: true"), "must not be sent with remote write 1.0");
+        bad(&with("translation_strategy: NoTranslation"), "need remote write 2.0");
+    }
     bad(&with("translation_strategy: underscores"), "UnderscoreEscapingWithSuffixes");
     bad(&with("external_labels: {é: x}"), "cannot be the name of a label");
     bad(&with("external_labels: {a: ''}"), "needs a value");
     bad(&with("compression: gzip"), "always compressed with snappy");
     bad(&with("max_samples_per_send: 0"), "from 1 to 10000");
     bad(&with("max_batch_request_parallelism: 0"), "must be positive");
+    bad(&with("drop_out_of_order: {enabled: true, max_series: 0}"), "must be positive");
     bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
     bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
     bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");

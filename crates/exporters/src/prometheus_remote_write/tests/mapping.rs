@@ -1,6 +1,5 @@
-//! The cases of the mapping (E1 to E42), through configuration, translation and encoding. The
-//! cases that only remote write 2.0 can express are not here: E5 (accumulating deltas), E30 (custom
-//! buckets), and the 2.0 halves of E2, E31 and E40.
+//! The cases of the mapping (E1 to E42), through configuration, translation and encoding, in
+//! both versions of the protocol.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +9,34 @@ use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::telemetry::Telemetry;
 use prost::Message;
 
-use super::prompb::WriteRequest;
+use super::prompb::{TimeSeries, WriteRequest};
+use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
 use crate::prometheus_remote_write::RemoteWriteConfig;
-use crate::prometheus_remote_write::encode::{EncodeScratch, Segment, SeriesSink};
+use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
+use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
-struct Bench {
+pub(super) struct Bench {
     translator: Translator,
     target_info: TargetInfo,
     metadata: Option<MetadataLog>,
     telemetry: Arc<Telemetry>,
     stats: Stats,
+    /// The metadata of the last request of 2.0.
+    described: Vec<prompb_v2::Described>,
     now: Duration,
     untranslatable: usize,
 }
 
 impl Bench {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();
@@ -43,12 +47,13 @@ impl Bench {
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
             telemetry,
+            described: Vec::new(),
             now: Duration::from_secs(1000),
             untranslatable: 0,
         }
     }
 
-    fn request(&mut self, data: &MetricsData) -> WriteRequest {
+    pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
         let mut scratch = EncodeScratch::default();
         let mut sink = SeriesSink {
             segments: vec![Segment::default()],
@@ -56,6 +61,7 @@ impl Bench {
             stats: &self.stats,
             targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.now)),
+            metric: None,
             untranslatable: 0,
             series: 0,
         };
@@ -68,11 +74,27 @@ impl Bench {
         let segment = sink.segments.pop().unwrap();
         let pending = Arc::new(Pending::new(segment.chunks.len()));
         let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
-        let outgoing = Outgoing::take(&mut waiting, Limits { bytes: usize::MAX, samples: usize::MAX });
-        let (body, replaced) = outgoing.body(&mut snap::raw::Encoder::new()).unwrap();
-        self.stats.duplicates(replaced.iter().sum());
-        let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
-        WriteRequest::decode(message.as_slice()).unwrap()
+        let mut outgoing = Outgoing::take(&mut waiting, Limits { bytes: usize::MAX, samples: usize::MAX });
+        self.stats.duplicates(outgoing.put_in_order());
+        let mut message = Vec::new();
+        outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
+        assert_eq!(message.len(), outgoing.v1_len());
+        let v1 = WriteRequest::decode(message.as_slice()).unwrap();
+        if v1.timeseries.is_empty() {
+            return v1;
+        }
+        let mut buffers = v2::Buffers::new();
+        let mut request = v2::Message::new(&mut buffers);
+        outgoing.chunks().for_each(|(chunk, row, metric)| request.put_chunk(chunk, row, metric));
+        let mut message = Vec::new();
+        request.finish(&mut message);
+        let (v2, described) = prompb_v2::resolve(&message);
+        // As text, because a NaN differs from itself.
+        let lines =
+            |request: &WriteRequest| -> Vec<Vec<String>> { request.timeseries.iter().map(TimeSeries::lines).collect() };
+        assert_eq!(lines(&v2), lines(&v1), "2.0 says the same");
+        self.described = described;
+        WriteRequest { metadata: v1.metadata, ..v2 }
     }
 
     fn lines(&mut self, data: &MetricsData) -> Vec<String> {
@@ -277,6 +299,54 @@ fn exponential_histograms() {
     assert_eq!(check("E28", &one(point.clone()), &[]).dropped("no_sum"), 1);
     point.flags = 1;
     check("E29", &one(point), &["e{%B} schema=0 zt=1e-128 zero=0 count=0 sum=stale {}@%T"]);
+}
+
+/// E30, and what only 2.0 has a place for.
+#[test]
+fn remote_write_2() {
+    const V2: &str = "protobuf_message: io.prometheus.write.v2.Request";
+    let mut point = histogram_point();
+    point.explicit_bounds = vec![-2.0, -1.0, 0.0, 1.0, 2.0];
+    (point.bucket_counts, point.count) = (vec![10, 0, 0, 20, 5, 2], 37);
+    let data = push(vec![histogram(point)]);
+    let native = "h_seconds{%B} schema=-53 zt=0e0 zero=0 count=37 sum=9 {0:10,3:20,4:5,5:2} \
+                  custom=[-2.0, -1.0, 0.0, 1.0, 2.0]@%T";
+    let config = format!("{{{V2}, convert_explicit_histograms_to_nhcb: true}}");
+    check_with(&config, "E30", &data, &[native]);
+    let config = format!("{{{V2}, convert_explicit_histograms_to_nhcb: true, keep_classic_histograms: true}}");
+    let mut bench = Bench::new(&config);
+    let lines = bench.lines(&data);
+    assert_eq!(lines.len(), 1 + 6 + 2, "{lines:#?}");
+    assert_eq!(bench.counted("duplicate_points"), 0);
+
+    let counter = || sum("http.requests", "{request}", true, CUMULATIVE, vec![int(7, T)]);
+    let utf8 = format!("{{{V2}, translation_strategy: NoTranslation}}");
+    let labelled = gauge("日本", "", vec![number(1.0, T, &[("http.method", "GET")])]);
+    check_with(&utf8, "E40, E41", &push(vec![labelled]), &[r#"日本{http.method="GET",%B} 1@%T"#]);
+
+    let mut bench = Bench::new("{}");
+    let request = bench.request(&push(vec![
+        counter(),
+        sum("queue.size", "", false, CUMULATIVE, vec![int(3, T)]),
+        exponentials(nyquist_core::proto::metrics::v1::ExponentialHistogramDataPoint {
+            start_time_unix_nano: nanos(T - 5),
+            ..exponential(0, 0, &[1])
+        }),
+    ]));
+    let starts: Vec<i64> = request
+        .timeseries
+        .iter()
+        .flat_map(|series| {
+            let samples = series.samples.iter().map(|sample| sample.start_timestamp);
+            samples.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp))
+        })
+        .collect();
+    assert_eq!(starts, [T - 60_000, 0, T - 5], "E2, E3");
+    let described =
+        |kind: i32, unit: &str| prompb_v2::Described { kind, help: "What it is".to_owned(), unit: unit.to_owned() };
+    assert_eq!(bench.described, [described(1, ""), described(2, ""), described(3, "")]);
+    bench.request(&push(vec![sum("c", "By", true, CUMULATIVE, vec![int(1, T)])]));
+    assert_eq!(bench.described, [described(1, "bytes")]);
 }
 
 #[test]

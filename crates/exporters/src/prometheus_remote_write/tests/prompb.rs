@@ -1,4 +1,4 @@
-//! Remote write 1.0 as a receiver reads it, and as text.
+//! Remote write 1.0 as a receiver reads it, and as text; 2.0 is in `prompb_v2`.
 
 use std::fmt::Write;
 
@@ -48,6 +48,9 @@ pub(super) struct Sample {
     pub(super) value: f64,
     #[prost(int64, tag = "2")]
     pub(super) timestamp: i64,
+    /// 2.0 only.
+    #[prost(int64, tag = "3")]
+    pub(super) start_timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -84,6 +87,11 @@ pub(super) struct Histogram {
     pub(super) reset_hint: i32,
     #[prost(int64, tag = "15")]
     pub(super) timestamp: i64,
+    #[prost(double, repeated, tag = "16")]
+    pub(super) custom_values: Vec<f64>,
+    /// 2.0 only.
+    #[prost(int64, tag = "17")]
+    pub(super) start_timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -158,8 +166,12 @@ impl Histogram {
             }
         }
         assert_eq!(self.reset_hint, 0);
+        let custom = match self.custom_values.as_slice() {
+            [] => String::new(),
+            values => format!(" custom={values:?}"),
+        };
         format!(
-            "schema={} zt={:e} zero={} count={} sum={sum} {{{}}}@{}",
+            "schema={} zt={:e} zero={} count={} sum={sum} {{{}}}{custom}@{}",
             self.schema,
             self.zero_threshold,
             self.zero_count,

@@ -1,5 +1,5 @@
-//! The cases of the protocol (P3 to P6, P10, P13), against a receiver in this process. P1, P2, P7 to
-//! P9 are about remote write 2.0, P12 (a queue on disk) is in `durable`.
+//! Cases of the protocol (P1, P3 to P6, P10, P13), against a receiver in this process. P2 and what answers mean (P3 to
+//! P9) are in `answers`, P11 is in `config`, P12 (a queue on disk) in `durable`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::receiver::Receiver;
+use super::receiver::{Received, Receiver, Reply};
 use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::testing::*;
 
@@ -25,7 +25,7 @@ pub(super) struct Running {
 }
 
 /// The exporter with `config` (YAML in braces, without the endpoint) in front of `receiver`.
-async fn start(receiver: &Receiver, config: &str) -> Running {
+pub(super) async fn start(receiver: &Receiver, config: &str) -> Running {
     start_with(receiver, config, &Extensions::default()).await
 }
 
@@ -65,8 +65,13 @@ impl Running {
         self.exporter.shutdown(Instant::now() + within).await;
     }
 
+    /// One of the exporter's own metrics.
+    pub(super) fn own(&self, what: &str, labels: &[(&str, &str)]) -> u64 {
+        self.telemetry.sum(&format!("otelcol_exporter_prometheusremotewrite_{what}"), labels)
+    }
+
     /// Waits until nothing is held, and checks that the account balances.
-    async fn settled(&self, accepted: u64) {
+    pub(super) async fn settled(&self, accepted: u64) {
         let balance = async {
             while self.ledger.count(Entry::Accepted) < accepted || self.ledger.held_count() != 0 {
                 sleep(Duration::from_millis(1)).await;
@@ -83,19 +88,29 @@ pub(super) fn one(value: f64, at: i64) -> MetricsData {
     push(vec![gauge("x", "", vec![number(value, at, &[])])])
 }
 
+/// P1: the headers of both versions. What the message itself must be is checked wherever one is read.
 #[tokio::test]
 async fn a_request_has_the_headers_of_the_protocol() {
+    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    has_headers("auto", v2, "2.0.0").await;
+    has_headers("io.prometheus.write.v2.Request", v2, "2.0.0").await;
+    has_headers("prometheus.WriteRequest", "application/x-protobuf", "0.1.0").await;
+}
+
+async fn has_headers(message: &str, content_type: &str, version: &str) {
     let receiver = Receiver::start(|_| (204, None, "")).await;
-    let running = start(&receiver, "{headers: {X-Scope-OrgID: me}, include_metadata_keys: [Tenant]}").await;
+    let config =
+        format!("{{headers: {{X-Scope-OrgID: me}}, include_metadata_keys: [Tenant], protobuf_message: {message}}}");
+    let running = start(&receiver, &config).await;
     let metadata = Metadata { headers: vec![("tenant".into(), "t1".into()), ("other".into(), "no".into())] };
     let batch = Batch::from_metrics(one(1.0, T)).with_metadata(Arc::new(metadata));
     running.exporter.consume(batch).await.unwrap();
     running.settled(1).await;
     let [received] = receiver.received().try_into().ok().unwrap();
     let header = |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    assert_eq!(header("content-type").as_deref(), Some("application/x-protobuf"));
+    assert_eq!(header("content-type").as_deref(), Some(content_type));
     assert_eq!(header("content-encoding").as_deref(), Some("snappy"));
-    assert_eq!(header("x-prometheus-remote-write-version").as_deref(), Some("0.1.0"));
+    assert_eq!(header("x-prometheus-remote-write-version").as_deref(), Some(version));
     assert!(header("user-agent").unwrap().starts_with("nyquist/"));
     assert_eq!(header("x-scope-orgid").as_deref(), Some("me"));
     assert_eq!(header("tenant").as_deref(), Some("t1"));
@@ -134,6 +149,74 @@ async fn bad_requests_are_not_retried() {
     let refusal = refused.exporter.consume(Batch::from_metrics(one(1.0, T))).await.unwrap_err();
     assert_eq!(refusal.message(), "400 Bad Request: out of order sample");
     assert!(!refusal.is_retryable());
+}
+
+/// All timestamps that were taken, in the order of their arrival.
+fn taken(receiver: &Receiver) -> Vec<i64> {
+    let received = receiver.received();
+    let taken = received.iter().filter(|received| received.status.is_success());
+    let series = taken.flat_map(|received| received.message().timeseries);
+    series.flat_map(|series| series.samples).map(|sample| sample.timestamp).collect()
+}
+
+/// Answers as Prometheus does for remote write 1.0: one sample at a `bad` time, and all is refused. The first
+/// `busy` requests are put off, so that others gather behind them.
+fn strict(busy: usize, is_bad: impl Fn(i64) -> bool) -> impl Fn(usize, &Received) -> Reply {
+    move |n, request| {
+        let series = request.message().timeseries;
+        match series.iter().flat_map(|series| &series.samples).any(|sample| is_bad(sample.timestamp)) {
+            _ if n < busy => Reply::status(503),
+            true => Reply { status: 400, body: "out of order sample", ..Reply::default() },
+            false => Reply::status(204),
+        }
+    }
+}
+
+const ONE_SHARD: &str = "{max_batch_request_parallelism: 1, protobuf_message: prometheus.WriteRequest, \
+                         retry_on_failure: {initial_interval: 20ms}}";
+
+/// What is wrong with one point costs neither its push nor those that share its request; the order stays.
+#[tokio::test]
+async fn a_bad_point_is_dropped_alone() {
+    let receiver = Receiver::judging(strict(3, |time| time == T + 13)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    for step in 0..20 {
+        let points = [2 * step, 2 * step + 1].map(|step| number(step as f64, T + step, &[]));
+        running.push(push(vec![gauge("x", "", points.into())])).await;
+    }
+    running.settled(40).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+    assert_eq!(running.ledger.count(Entry::Exported), 39);
+    assert_eq!(taken(&receiver), (0..40).filter(|step| *step != 13).map(|step| T + step).collect::<Vec<_>>());
+    assert!(receiver.received().len() < 20, "pushes shared requests: {}", receiver.received().len());
+    assert_eq!(running.own("dropped_points", &[("reason", "rejected")]), 1);
+    assert!((1..=6).contains(&running.own("split_requests", &[])), "{}", running.own("split_requests", &[]));
+}
+
+/// Where nothing can be saved, the backend is not asked for every point.
+#[tokio::test]
+async fn hopeless_requests_are_not_cut_for_ever() {
+    let receiver = Receiver::judging(strict(0, |_| true)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    let points = (0..2000).map(|step| number(1.0, T, &[("n", &step.to_string())]));
+    running.push(push(vec![gauge("x", "", points.collect())])).await;
+    running.settled(2000).await;
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 2000);
+    assert!(receiver.received().len() <= 40, "{}", receiver.received().len());
+}
+
+/// Many bad points in one request: all but a few of the good ones are saved, with bounded effort.
+#[tokio::test]
+async fn cutting_is_bounded() {
+    let receiver = Receiver::judging(strict(0, |time| time % 100 == 0)).await;
+    let running = start(&receiver, ONE_SHARD).await;
+    running.push(push(vec![gauge("x", "", (0..2000).map(|step| number(1.0, T + step, &[])).collect())])).await;
+    running.settled(2000).await;
+    assert!(receiver.received().len() <= 2 * 128 + 1, "{}", receiver.received().len());
+    let exported = running.ledger.count(Entry::Exported);
+    assert!((1400..=1980).contains(&exported), "{exported}");
+    let arrived = taken(&receiver);
+    assert!(arrived.is_sorted() && arrived.len() as u64 == exported);
 }
 
 /// P5: 429 is retried when the backend says, and not for ever.
@@ -233,6 +316,23 @@ async fn untranslatable_points_are_booked() {
     running.push(push(vec![sum("d", "", true, DELTA, vec![int(1, T)])])).await;
     running.settled(6).await;
     assert_eq!(receiver.received().len(), 2);
+}
+
+/// A small message can ask for a huge one: labels are repeated with each bucket. Such a point is dropped alone.
+#[tokio::test]
+async fn points_that_would_be_huge_are_dropped() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{}").await;
+    let mut point = histogram_point();
+    point.explicit_bounds = (0..9_999).map(f64::from).collect();
+    point.bucket_counts = vec![1; 10_000];
+    (point.count, point.attributes) = (10_000, attributes(&[("long", &"x".repeat(5000))]));
+    running.push(push(vec![histogram(point), labelled(&[])])).await;
+    running.settled(2).await;
+    assert_eq!(running.own("dropped_points", &[("reason", "too_large")]), 1);
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 1);
+    let [received] = receiver.received().try_into().ok().unwrap();
+    assert_eq!(received.message().timeseries.len(), 1);
 }
 
 /// P13: with the backend down a shutdown still ends in time, and what is lost is booked.

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::prompb::WriteRequest;
+use super::prompb::{TimeSeries, WriteRequest};
+use super::prompb_v2;
 
 /// A request as it arrived.
 #[derive(Clone)]
@@ -28,14 +29,62 @@ pub(super) struct Received {
 }
 
 impl Received {
+    /// Is it remote write 2.0?
+    pub(super) fn is_v2(&self) -> bool {
+        self.headers["x-prometheus-remote-write-version"] == "2.0.0"
+    }
+
     pub(super) fn message(&self) -> WriteRequest {
         let message = snap::raw::Decoder::new().decompress_vec(&self.body).unwrap();
-        WriteRequest::decode(message.as_slice()).unwrap()
+        if self.is_v2() { prompb_v2::resolve(&message).0 } else { WriteRequest::decode(message.as_slice()).unwrap() }
     }
 }
 
-/// What request `n` is answered: status, `Retry-After`, body.
-pub(super) type Answers = dyn Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync;
+/// What a request is answered.
+#[derive(Clone, Default)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: &'static str,
+}
+
+impl Reply {
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// The same of a receiver that knows 2.0, and has written so much.
+    pub(super) fn written(mut self, samples: usize, histograms: usize, exemplars: usize) -> Self {
+        for (name, count) in [
+            ("x-prometheus-remote-write-samples-written", samples),
+            ("x-prometheus-remote-write-histograms-written", histograms),
+            ("x-prometheus-remote-write-exemplars-written", exemplars),
+        ] {
+            self.headers.push((name, count.to_string()));
+        }
+        self
+    }
+
+    /// The same of a receiver that knows 2.0, and has taken all of `request`, or nothing.
+    pub(super) fn all_or_nothing(self, request: &Received) -> Self {
+        match (request.is_v2(), self.status) {
+            (false, _) => self,
+            (true, 200..300) => {
+                let series = request.message().timeseries;
+                let count = |len: fn(&TimeSeries) -> usize| series.iter().map(len).sum();
+                self.written(
+                    count(|series| series.samples.len()),
+                    count(|series| series.histograms.len()),
+                    count(|series| series.exemplars.len()),
+                )
+            }
+            (true, _) => self.written(0, 0, 0),
+        }
+    }
+}
+
+/// Answers requests: by their number, and by what they hold.
+type Answers = dyn Fn(usize, &Received) -> Reply + Send + Sync;
 
 pub(super) struct Receiver {
     pub(super) address: SocketAddr,
@@ -49,9 +98,20 @@ struct State {
 }
 
 impl Receiver {
+    /// One that knows both versions and takes all of a request or nothing.
     pub(super) async fn start(
         answers: impl Fn(usize) -> (u16, Option<&'static str>, &'static str) + Send + Sync + 'static,
     ) -> Self {
+        Self::judging(move |n, request| {
+            let (status, retry_after, body) = answers(n);
+            let headers = retry_after.map(|wait| ("retry-after", wait.to_owned())).into_iter().collect();
+            Reply { status, headers, body }.all_or_nothing(request)
+        })
+        .await
+    }
+
+    /// One whose answers depend on what it is sent.
+    pub(super) async fn judging(answers: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State { answers: Box::new(answers), received: Mutex::default(), arrived: Notify::new() });
@@ -92,15 +152,16 @@ impl Receiver {
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
+    let mut request = Received { headers: head.headers, body, at: Instant::now(), status: StatusCode::OK };
     let mut received = state.received.lock();
-    let (status, retry_after, text) = (state.answers)(received.len());
-    let status = StatusCode::from_u16(status).unwrap();
-    received.push(Received { headers: head.headers, body, at: Instant::now(), status });
+    let reply = (state.answers)(received.len(), &request);
+    request.status = StatusCode::from_u16(reply.status).unwrap();
+    let mut response = Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        response = response.header(*name, value);
+    }
+    received.push(request);
     drop(received);
     state.arrived.notify_waiters();
-    let mut response = Response::builder().status(status);
-    if let Some(retry_after) = retry_after {
-        response = response.header("retry-after", retry_after);
-    }
-    Ok(response.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+    Ok(response.body(Full::new(Bytes::from_static(reply.body.as_bytes()))).unwrap())
 }

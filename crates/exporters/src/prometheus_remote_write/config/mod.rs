@@ -1,26 +1,29 @@
 //! The keys of the `prometheus_remote_write` exporter.
 
+mod blocks;
+mod http;
+
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{Check, Duration, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
-use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
+pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use http::HttpBlock;
+
 use super::outgoing::Limits;
+use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2};
 use crate::prometheus_mapping::config::{
-    ConstantLabels, ResourceConversion, check_resource_labels, resource_labels, strategy,
+    ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{LabelRules, Settings, escape_namespace, label_name};
+use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, label_name};
 
-/// The only message format there is so far.
-const MESSAGE_V1: &str = "prometheus.WriteRequest";
-const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
-
-/// Headers that the protocol sets.
-const RESERVED_HEADERS: [&str; 4] =
-    ["content-encoding", "content-type", "x-prometheus-remote-write-version", "user-agent"];
+/// Words of `delta`.
+const DROP: &str = "drop";
+pub(super) const ACCUMULATE: &str = "accumulate";
 
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
@@ -47,10 +50,34 @@ pub struct RemoteWriteConfig {
     pub read_buffer_size: usize,
     /// Accepted for the Collector's sake; buffers size themselves.
     pub write_buffer_size: usize,
+    /// Unused connections kept, for each worker. Default 100.
+    pub max_idle_conns: usize,
+    /// The same: there is one host. 0 for `max_idle_conns`.
+    pub max_idle_conns_per_host: usize,
+    /// How long an unused connection is kept; 0 for ever. Default 90s.
+    pub idle_conn_timeout: Duration,
+    /// A connection for each request. Default false.
+    pub disable_keep_alives: bool,
+    /// Ping an HTTP/2 connection that was silent for this long; 0 for never. Default 0.
+    pub http2_read_idle_timeout: Duration,
+    /// How long the answer to a ping may take; 0 for 15s. Default 0.
+    pub http2_ping_timeout: Duration,
+    /// Use HTTP/2 where TLS can negotiate it. Default true.
+    pub force_attempt_http2: bool,
     /// In front of every metric name. Default none.
     pub namespace: String,
     /// Labels of every series that does not have them already.
     pub external_labels: BTreeMap<String, String>,
+    /// External labels overwrite labels of their names. Default false.
+    pub external_labels_override: bool,
+    /// What becomes of delta temporality: `drop`, or `accumulate` to totals. Default `drop`.
+    pub delta: String,
+    /// The total of a delta stream without points for this long is forgotten. Default 5m.
+    pub delta_max_stale: Duration,
+    /// A series without points for this long ends with a stale marker; 0 for never. Default 0s.
+    pub stale_after: Duration,
+    /// What the totals, and the series that may be ended, may take in memory each. Default 256MiB.
+    pub max_stream_state: ByteSize,
     /// Append unit and type to names. Default true. `translation_strategy` says more.
     pub add_metric_suffixes: bool,
     /// How names are translated. Default: as `add_metric_suffixes` says, with escaping.
@@ -67,16 +94,20 @@ pub struct RemoteWriteConfig {
     pub target_info: TargetInfoConfig,
     /// Send type, help and unit of metrics, when they change and once a minute. Default false.
     pub send_metadata: bool,
-    /// `prometheus.WriteRequest`, remote write 1.0.
+    /// `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0), or
+    /// `auto`: 2.0 where the backend takes it, else 1.0. Default `auto`.
     pub protobuf_message: String,
-    /// Remote write 2.0 only.
+    /// Send histograms with explicit bounds as native ones with custom buckets; remote write 2.0
+    /// only. Default false.
     pub convert_explicit_histograms_to_nhcb: bool,
-    /// Remote write 2.0 only.
+    /// Send them as classic ones, too. Default false.
     pub keep_classic_histograms: bool,
     /// The size of a request before compression, in bytes. Default 3000000.
     pub max_batch_size_bytes: usize,
     /// How many samples a request holds. Default 2000, at most 10000.
     pub max_samples_per_send: usize,
+    /// Leave out samples that are not later than the one that their series was delivered with.
+    pub drop_out_of_order: DropOutOfOrder,
     /// Requests on their way at once, each of other series. Default: `remote_write_queue.num_consumers`.
     pub max_batch_request_parallelism: Option<usize>,
     /// Client metadata to send on as headers.
@@ -93,81 +124,6 @@ pub struct RemoteWriteConfig {
     pub wal: Option<WalConfig>,
 }
 
-/// `http`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct HttpBlock {
-    /// The URL to write to.
-    pub endpoint: String,
-    /// How long one attempt may take; 0 for no bound. Default 5s.
-    pub timeout: Duration,
-    /// Sent with every request.
-    pub headers: HeadersConfig,
-    /// TLS, for `https` endpoints.
-    pub tls: ClientTlsConfig,
-    /// Who authenticates the requests.
-    pub auth: Option<AuthConfig>,
-    /// Only `snappy`.
-    pub compression: String,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub read_buffer_size: usize,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub write_buffer_size: usize,
-}
-
-/// `target_info`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct TargetInfoConfig {
-    /// Default true.
-    pub enabled: bool,
-}
-
-/// `remote_write_queue`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct RemoteWriteQueue {
-    /// Without a queue the sender waits for the backend's answer. Default true.
-    pub enabled: bool,
-    /// How many OTLP requests the queue holds. Default 10000.
-    pub queue_size: usize,
-    /// Requests on their way at once. Default 5.
-    pub num_consumers: usize,
-}
-
-/// `retry_on_failure`, with defaults of its own.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct RemoteWriteRetry {
-    /// Default true.
-    pub enabled: bool,
-    /// The first wait, before jitter. Default 50ms.
-    pub initial_interval: Duration,
-    /// Waits are drawn from base * (1 - this) to base * (1 + this). Default 0.1.
-    pub randomization_factor: f64,
-    /// What the base grows by from wait to wait. Default 2.
-    pub multiplier: f64,
-    /// What the base grows to. Default 5s.
-    pub max_interval: Duration,
-    /// Give up when the next wait would end later than this after the first attempt; 0 for never.
-    /// Default 5m.
-    pub max_elapsed_time: Duration,
-}
-
-/// `wal`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct WalConfig {
-    /// Where it would be.
-    pub directory: String,
-    /// How many requests it would buffer.
-    pub buffer_size: usize,
-    /// How often it would be cut.
-    pub truncate_frequency: Duration,
-    /// How often its lag would be measured.
-    pub lag_record_frequency: Duration,
-}
-
 impl Default for RemoteWriteConfig {
     fn default() -> Self {
         Self {
@@ -180,8 +136,20 @@ impl Default for RemoteWriteConfig {
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
+            max_idle_conns: 100,
+            max_idle_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+            http2_read_idle_timeout: Duration::default(),
+            http2_ping_timeout: Duration::default(),
+            force_attempt_http2: true,
             namespace: String::new(),
             external_labels: BTreeMap::new(),
+            external_labels_override: false,
+            delta: DROP.to_owned(),
+            delta_max_stale: Duration::from_secs(300),
+            stale_after: Duration::default(),
+            max_stream_state: ByteSize(256 << 20),
             add_metric_suffixes: true,
             translation_strategy: String::new(),
             collapse_underscores: false,
@@ -190,11 +158,12 @@ impl Default for RemoteWriteConfig {
             resource_constant_labels: ConstantLabels::default(),
             target_info: TargetInfoConfig::default(),
             send_metadata: false,
-            protobuf_message: MESSAGE_V1.to_owned(),
+            protobuf_message: AUTO.to_owned(),
             convert_explicit_histograms_to_nhcb: false,
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
             max_samples_per_send: 2000,
+            drop_out_of_order: DropOutOfOrder::default(),
             max_batch_request_parallelism: None,
             include_metadata_keys: Vec::new(),
             retry_on_429: true,
@@ -202,47 +171,6 @@ impl Default for RemoteWriteConfig {
             remote_write_queue: RemoteWriteQueue::default(),
             retry_on_failure: RemoteWriteRetry::default(),
             wal: None,
-        }
-    }
-}
-
-impl Default for HttpBlock {
-    fn default() -> Self {
-        let top = RemoteWriteConfig::default();
-        Self {
-            endpoint: top.endpoint,
-            timeout: top.timeout,
-            headers: top.headers,
-            tls: top.tls,
-            auth: top.auth,
-            compression: top.compression,
-            read_buffer_size: top.read_buffer_size,
-            write_buffer_size: top.write_buffer_size,
-        }
-    }
-}
-
-impl Default for TargetInfoConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
-impl Default for RemoteWriteQueue {
-    fn default() -> Self {
-        Self { enabled: true, queue_size: 10_000, num_consumers: 5 }
-    }
-}
-
-impl Default for RemoteWriteRetry {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            initial_interval: Duration::from_millis(50),
-            randomization_factor: 0.1,
-            multiplier: 2.0,
-            max_interval: Duration::from_secs(5),
-            max_elapsed_time: Duration::from_secs(300),
         }
     }
 }
@@ -259,6 +187,13 @@ impl RemoteWriteConfig {
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
             write_buffer_size: self.write_buffer_size,
+            max_idle_conns: self.max_idle_conns,
+            max_idle_conns_per_host: self.max_idle_conns_per_host,
+            idle_conn_timeout: self.idle_conn_timeout,
+            disable_keep_alives: self.disable_keep_alives,
+            http2_read_idle_timeout: self.http2_read_idle_timeout,
+            http2_ping_timeout: self.http2_ping_timeout,
+            force_attempt_http2: self.force_attempt_http2,
         })
     }
 
@@ -276,6 +211,12 @@ impl RemoteWriteConfig {
     /// How many requests are on their way at once.
     pub(super) fn shards(&self) -> usize {
         self.max_batch_request_parallelism.unwrap_or(self.remote_write_queue.num_consumers)
+    }
+
+    /// How many series each shard remembers the last time of.
+    pub(super) fn ordered_series(&self) -> usize {
+        let DropOutOfOrder { enabled, max_series } = self.drop_out_of_order;
+        if enabled { max_series.div_ceil(self.shards().max(1)) } else { 0 }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -297,11 +238,11 @@ impl RemoteWriteConfig {
 
     /// How metrics are translated; the configuration has been checked.
     pub(super) fn mapping(&self) -> Settings {
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         let external = self.external_labels.iter();
         Settings {
-            strategy: strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default(),
-            namespace: escape_namespace(&self.namespace),
+            strategy: self.strategy(),
+            namespace: namespace(&self.namespace, self.strategy()),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
                 .collect(),
@@ -309,21 +250,44 @@ impl RemoteWriteConfig {
             resource_labels: resource_labels(&self.resource_to_telemetry_conversion, &self.resource_constant_labels),
             target_info: self.target_info.enabled,
             collapse_underscores: self.collapse_underscores,
-            accept_delta: false,
+            custom_buckets: self.custom_buckets(),
+            accept_delta: self.delta == ACCUMULATE,
+            external_override: self.external_labels_override,
+            needs_time: true,
+            ..Settings::default()
         }
+    }
+
+    /// How histograms with explicit bounds are sent.
+    fn custom_buckets(&self) -> CustomBuckets {
+        match (self.convert_explicit_histograms_to_nhcb, self.keep_classic_histograms) {
+            (false, _) => CustomBuckets::Off,
+            (true, false) => CustomBuckets::Instead,
+            (true, true) => CustomBuckets::Beside,
+        }
+    }
+
+    fn strategy(&self) -> Strategy {
+        strategy(&self.translation_strategy, self.add_metric_suffixes).unwrap_or_default()
+    }
+
+    fn label_rules(&self) -> LabelRules {
+        LabelRules { escape: self.strategy().escapes(), collapse_underscores: self.collapse_underscores }
     }
 
     fn check_names(&self, check: &mut Check<'_>) {
         match strategy(&self.translation_strategy, self.add_metric_suffixes) {
-            Ok(strategy) if strategy.escapes() => {}
+            Ok(strategy) if strategy.escapes() || self.protobuf_message == MESSAGE_V2 => {}
             Ok(_) => check.error(
                 &["translation_strategy"],
-                "names outside of [a-zA-Z0-9_:] need remote write 2.0, which is not there yet: use \
-                 UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes",
+                format!(
+                    "names outside of [a-zA-Z0-9_:] need remote write 2.0: set protobuf_message: {MESSAGE_V2}, if the \
+                     backend takes it, or use UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
+                ),
             ),
             Err(problem) => check.error(&["translation_strategy"], problem),
         }
-        let rules = LabelRules { escape: true, collapse_underscores: self.collapse_underscores };
+        let rules = self.label_rules();
         for (name, value) in &self.external_labels {
             if label_name(name, rules).is_none() {
                 check.error(&["external_labels"], format!("{name:?} cannot be the name of a label"));
@@ -336,23 +300,44 @@ impl RemoteWriteConfig {
     }
 
     fn check_message(&self, check: &mut Check<'_>) {
-        match self.protobuf_message.as_str() {
-            "" | MESSAGE_V1 => {}
-            MESSAGE_V2 => check.error(
+        let message = self.protobuf_message.as_str();
+        if !matches!(message, AUTO | MESSAGE_V1 | MESSAGE_V2) {
+            check.error(
                 &["protobuf_message"],
-                format!("remote write 2.0 is not there yet: use {MESSAGE_V1}, which Prometheus and all others take"),
-            ),
-            other => check.error(&["protobuf_message"], format!("unknown message {other:?}: use {MESSAGE_V1}")),
+                format!("unknown message {message:?}: use {AUTO}, {MESSAGE_V2} or {MESSAGE_V1}"),
+            );
         }
-        for (key, is_set) in [
-            ("convert_explicit_histograms_to_nhcb", self.convert_explicit_histograms_to_nhcb),
-            ("keep_classic_histograms", self.keep_classic_histograms),
-        ] {
-            if is_set {
-                let message = "histograms with custom buckets must not be sent with remote write 1.0, and 2.0 is not \
-                               there yet: remove this key; histograms are sent as classic ones";
-                check.error(&[key], message);
-            }
+        if self.convert_explicit_histograms_to_nhcb && message != MESSAGE_V2 {
+            let text = format!(
+                "histograms with custom buckets must not be sent with remote write 1.0: set protobuf_message: {MESSAGE_V2}, \
+                 if the backend takes it, or remove this key"
+            );
+            check.error(&["convert_explicit_histograms_to_nhcb"], text);
+        }
+        if self.keep_classic_histograms && !self.convert_explicit_histograms_to_nhcb {
+            let text = "has no effect without convert_explicit_histograms_to_nhcb: histograms are sent as classic ones";
+            check.warning(&["keep_classic_histograms"], text);
+        }
+        if message == MESSAGE_V2 && self.send_metadata {
+            check.warning(&["send_metadata"], "has no effect with remote write 2.0, which has metadata at each series");
+        }
+    }
+
+    fn check_streams(&self, check: &mut Check<'_>) {
+        if ![DROP, ACCUMULATE].contains(&self.delta.as_str()) {
+            check.error(&["delta"], format!("unknown word {:?}: write drop or accumulate", self.delta));
+        }
+        if self.delta_max_stale.0.is_zero() {
+            check.error(&["delta_max_stale"], "it must be positive: totals of silent streams are kept this long");
+        }
+        if self.max_stream_state.0 == 0 {
+            check.error(&["max_stream_state"], "it must be positive: it bounds the memory that streams take");
+        }
+        if !self.stale_after.0.is_zero() && !self.include_metadata_keys.is_empty() {
+            check.error(
+                &["stale_after"],
+                "cannot be used with include_metadata_keys: nobody would know with which headers to end a series",
+            );
         }
     }
 
@@ -367,6 +352,12 @@ impl RemoteWriteConfig {
                 None => &["remote_write_queue", "num_consumers"],
             };
             check.error(path, "it must be positive: it is how many requests are sent at once");
+        }
+        if self.drop_out_of_order.enabled && self.drop_out_of_order.max_series == 0 {
+            check.error(
+                &["drop_out_of_order", "max_series"],
+                "it must be positive: it is how many series are remembered",
+            );
         }
         if self.remote_write_queue.enabled && self.remote_write_queue.queue_size == 0 {
             check.error(
@@ -391,9 +382,10 @@ impl Validate for RemoteWriteConfig {
         }
         self.check_names(check);
         self.check_message(check);
+        self.check_streams(check);
         self.check_sizes(check);
         for name in &self.include_metadata_keys {
-            check_header(check, &["include_metadata_keys"], name);
+            http::check_header(check, &["include_metadata_keys"], name);
         }
         check.nested(&["retry_on_failure"], &self.retry());
         if check.is_written(&["sending_queue", "num_consumers"]) {
@@ -404,34 +396,5 @@ impl Validate for RemoteWriteConfig {
         if self.wal.is_some() {
             check.error(&["wal"], "there is no wal here: set `sending_queue: {storage: ...}` for a queue on disk");
         }
-    }
-}
-
-impl Validate for HttpBlock {
-    fn validate(&self, check: &mut Check<'_>) {
-        if self.endpoint.is_empty() {
-            check.error(
-                &["endpoint"],
-                "requires a non-empty \"endpoint\", for example http://prometheus:9090/api/v1/write",
-            );
-        } else if let Err(problem) = HttpEndpoint::parse(&self.endpoint) {
-            check.error(&["endpoint"], problem);
-        }
-        if !matches!(self.compression.as_str(), "" | "snappy") {
-            let message =
-                format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
-            check.error(&["compression"], message);
-        }
-        for (name, _) in &self.headers.0 {
-            check_header(check, &["headers", name], name);
-        }
-        check.nested(&["headers"], &self.headers);
-        check.nested(&["tls"], &self.tls);
-    }
-}
-
-fn check_header(check: &mut Check<'_>, path: &[&str], name: &str) {
-    if RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
-        check.error(path, format!("the header {name:?} belongs to the remote write protocol and cannot be set"));
     }
 }

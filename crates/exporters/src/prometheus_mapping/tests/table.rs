@@ -1,0 +1,505 @@
+//! The cases of the mapping by their numbers, E1 to E42, and what follows from them: what is
+//! pushed with which settings, the lines it becomes, and what is lost. In lines `%B` stands for the
+//! labels of the resource `SHOP`, `%T` for the time and `%S` for the start of the points.
+//!
+//! E31 (custom buckets with remote write 1.0 are a mistake) and the like half of E40 are about keys of
+//! `prometheus_remote_write`, whose tests have them.
+
+use std::time::Duration;
+
+use nyquist_core::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use nyquist_core::proto::metrics::v1::{
+    ExponentialHistogramDataPoint, HistogramDataPoint, Metric, MetricsData, metric::Data,
+};
+
+use super::lines::Bench;
+use crate::prometheus_mapping::{Accumulator, CustomBuckets, LostLabels, ResourceLabels, Settings, Strategy, glob};
+use crate::testing::*;
+
+/// `%B` in the expected lines.
+const B: &str = r#"instance="i-1",job="shop/cart""#;
+
+struct Case {
+    name: &'static str,
+    settings: Settings,
+    pushes: Vec<MetricsData>,
+    lines: Vec<&'static str>,
+    /// Reason, metric and points.
+    lost: Vec<(&'static str, &'static str, usize)>,
+    labels: LostLabels,
+}
+
+fn case(name: &'static str, pushed: MetricsData, lines: &[&'static str]) -> Case {
+    let settings = Settings { needs_time: true, ..Settings::default() };
+    let (lines, lost, labels) = (lines.to_vec(), Vec::new(), LostLabels::default());
+    Case { name, settings, pushes: vec![pushed], lines, lost, labels }
+}
+
+impl Case {
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// A push that comes later; `lines` are those of all pushes.
+    fn then(mut self, pushed: MetricsData) -> Self {
+        self.pushes.push(pushed);
+        self
+    }
+
+    fn losing(mut self, reason: &'static str, metric: &'static str, points: usize) -> Self {
+        self.lost.push((reason, metric, points));
+        self
+    }
+
+    fn losing_labels(mut self, unnamable: usize, overwritten: usize, joined: usize) -> Self {
+        self.labels = LostLabels { unnamable, overwritten, joined };
+        self
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut bench = Bench::new(self.settings.clone());
+        if self.settings.accept_delta {
+            bench.streams.accumulator = Some(Accumulator::new(1 << 20, Duration::from_secs(300)));
+        }
+        let mut got: Vec<String> = self.pushes.iter().flat_map(|push| bench.lines(push)).collect();
+        let start = (T - 60_000).to_string();
+        let fill = |line: &&str| line.replace("%B", B).replace("%T", &T.to_string()).replace("%S", &start);
+        let mut wanted: Vec<String> = self.lines.iter().map(fill).collect();
+        got.sort();
+        wanted.sort();
+        let lost: Vec<_> =
+            bench.lost.points.iter().map(|(reason, metric, points)| (*reason, metric.as_str(), *points)).collect();
+        if got != wanted {
+            return Err(format!("{}: got {got:#?}\nwanted {wanted:#?}", self.name));
+        }
+        if lost != self.lost || bench.lost.labels != self.labels {
+            return Err(format!("{}: lost {:?}, wanted {:?} and {:?}", self.name, bench.lost, self.lost, self.labels));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn all_cases() {
+    let cases = [
+        numbers(),
+        labels(),
+        scopes(),
+        histograms(),
+        native_histograms(),
+        custom_buckets(),
+        target_info(),
+        resources(),
+    ];
+    let cases: Vec<Case> = cases.into_iter().flatten().collect();
+    assert!(cases.len() > 60);
+    let wrong: Vec<String> = cases.iter().filter_map(|case| case.check().err()).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n\n"));
+}
+
+fn ended(mut metric: Metric) -> Metric {
+    match &mut metric.data {
+        Some(Data::Gauge(gauge)) => gauge.data_points.iter_mut().for_each(|point| point.flags = 1),
+        Some(Data::Sum(sum)) => sum.data_points.iter_mut().for_each(|point| point.flags = 1),
+        Some(Data::Summary(summary)) => summary.data_points.iter_mut().for_each(|point| point.flags = 1),
+        _ => panic!("set the flag of the point"),
+    }
+    metric
+}
+
+fn one(metric: Metric) -> MetricsData {
+    push(vec![metric])
+}
+
+fn strategy(strategy: Strategy) -> impl FnOnce(&mut Settings) {
+    move |settings| settings.strategy = strategy
+}
+
+fn numbers() -> Vec<Case> {
+    let counter = |value: i64| sum("http.requests", "{request}", true, CUMULATIVE, vec![int(value, T)]);
+    let delta = |value: i64, at: i64| sum("d", "", true, DELTA, vec![int(value, at)]);
+    let accumulated = |settings: &mut Settings| settings.accept_delta = true;
+    let gauge_x = |value: f64, at: i64| gauge("x", "", vec![number(value, at, &[])]);
+    let mut timeless = number(1.0, T, &[]);
+    timeless.time_unix_nano = 0;
+    let mut valueless = number(1.0, T, &[]);
+    valueless.value = None;
+    let mut typed = gauge_x(1.0, T);
+    typed.metadata = attributes(&[("prometheus.type", "unknown")]);
+    let unspecified = sum("u", "", true, 0, vec![int(7, T)]);
+    vec![
+        case("E1", one(gauge("mem.util", "1", vec![number(0.5, T, &[])])), &["mem_util_ratio{%B} 0.5@%T"]),
+        case("E2", one(counter(7)), &["http_requests_total{%B} 7@%T start=%S"]),
+        case("E3", one(sum("queue.size", "", false, CUMULATIVE, vec![int(3, T)])), &["queue_size{%B} 3@%T"]),
+        case("E4", push(vec![delta(5, T), gauge_x(1.0, T)]), &["x{%B} 1@%T"]).losing("delta", "d", 1),
+        case("E5", one(delta(5, T)), &["d_total{%B} 5@%T start=%S", "d_total{%B} 7@1700000010000 start=%S"])
+            .with(accumulated)
+            .then(one(delta(2, T + 10_000))),
+        case("E5: a repetition is not added", one(delta(5, T)), &["d_total{%B} 5@%T start=%S"])
+            .with(accumulated)
+            .then(one(delta(5, T)))
+            .losing("out_of_order", "d_total", 1),
+        case("E38", one(gauge("x", "", vec![int(9_007_199_254_740_993, T)])), &["x{%B} 9007199254740992@%T"]),
+        case(
+            "no recorded value",
+            push(vec![ended(gauge_x(1.0, T)), ended(counter(7))]),
+            &["http_requests_total{%B} stale@%T start=%S", "x{%B} stale@%T"],
+        ),
+        case("no temporality", push(vec![unspecified, gauge_x(1.0, T)]), &["x{%B} 1@%T"]).losing("temporality", "u", 1),
+        case("no time", one(gauge("x", "", vec![timeless.clone(), number(2.0, T, &[])])), &["x{%B} 2@%T"])
+            .losing("time", "x", 1),
+        case("no time, where none is needed", one(gauge("x", "", vec![timeless])), &["x{%B} 1@0"])
+            .with(|settings| settings.needs_time = false),
+        case("no value", one(gauge("x", "", vec![valueless, number(2.0, T, &[])])), &["x{%B} 2@%T"])
+            .losing("value", "x", 1),
+        case("a type from metadata", one(typed), &["x{%B} 1@%T"]),
+        case(
+            "E32",
+            one(summary()),
+            &[r#"x{%B,quantile="0.5"} 1@%T"#, r#"x{%B,quantile="0.99"} 2@%T"#, "x_count{%B} 4@%T", "x_sum{%B} 3@%T"],
+        ),
+        case(
+            "E32, ended",
+            one(ended(summary())),
+            &[
+                r#"x{%B,quantile="0.5"} stale@%T"#,
+                r#"x{%B,quantile="0.99"} stale@%T"#,
+                "x_count{%B} stale@%T",
+                "x_sum{%B} stale@%T",
+            ],
+        ),
+        case(
+            "E40",
+            one(sum("http.requests", "", true, CUMULATIVE, vec![number(1.0, T, &[("http.method", "GET")])])),
+            &[r#"http.requests{http.method="GET",%B} 1@%T start=%S"#],
+        )
+        .with(strategy(Strategy::NoTranslation)),
+        case(
+            "E40, with suffixes",
+            one(sum("http.requests", "", true, CUMULATIVE, vec![int(1, T)])),
+            &["http.requests_total{%B} 1@%T start=%S"],
+        )
+        .with(strategy(Strategy::NoUTF8EscapingWithSuffixes)),
+        case("without suffixes", one(counter(1)), &["http_requests{%B} 1@%T start=%S"])
+            .with(strategy(Strategy::UnderscoreEscapingWithoutSuffixes)),
+        case("E41", push(vec![gauge("日本", "", vec![int(1, T), int(2, T + 1)]), gauge_x(1.0, T)]), &["x{%B} 1@%T"])
+            .losing("name", "日本", 2),
+        case("E41, kept", one(gauge("日本", "", vec![int(1, T)])), &["日本{%B} 1@%T"])
+            .with(strategy(Strategy::NoTranslation)),
+        case("a namespace", one(counter(7)), &["ns_http_requests_total{%B} 7@%T start=%S"])
+            .with(|settings| settings.namespace = "ns".to_owned()),
+    ]
+}
+
+fn typed_attribute(key: &str, value: any_value::Value) -> Vec<KeyValue> {
+    vec![KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }]
+}
+
+fn labels() -> Vec<Case> {
+    let x = |labels: &[(&str, &str)]| one(labelled(labels));
+    let mut numbered = number(1.0, T, &[]);
+    numbered.attributes = typed_attribute("n", any_value::Value::IntValue(-7));
+    vec![
+        case("E6", x(&[("foo.bar", "a"), ("foo_bar", "b")]), &[r#"x{foo_bar="a;b",%B} 1@%T"#]).losing_labels(0, 0, 1),
+        case("E6, in any order", x(&[("foo_bar", "b"), ("foo.bar", "a")]), &[r#"x{foo_bar="a;b",%B} 1@%T"#])
+            .losing_labels(0, 0, 1),
+        case("E7", x(&[("foo.bar", "a"), ("foo_bar", "a")]), &[r#"x{foo_bar="a",%B} 1@%T"#]).losing_labels(0, 0, 1),
+        case("E8", x(&[("x", "")]), &["x{%B} 1@%T"]),
+        case("E9", x(&[("job", "z")]), &["x{%B} 1@%T"]).losing_labels(0, 1, 0),
+        case("E10", x(&[("é", "1"), ("a", "b")]), &[r#"x{a="b",%B} 1@%T"#]).losing_labels(1, 0, 0),
+        case("E11", x(&[("1st", "v"), ("a..b", "w")]), &[r#"x{a__b="w",%B,key_1st="v"} 1@%T"#]),
+        case("E11, collapsed", x(&[("1st", "v"), ("a..b", "w")]), &[r#"x{a_b="w",%B,key_1st="v"} 1@%T"#])
+            .with(|settings| settings.collapse_underscores = true),
+        case("E12", push_from(&[("service.name", "cart")], vec![labelled(&[])]), &[r#"x{job="cart"} 1@%T"#]),
+        case(
+            "E12, empty",
+            push_from(&[("service.namespace", ""), ("service.name", "cart")], vec![labelled(&[])]),
+            &[r#"x{job="cart"} 1@%T"#],
+        ),
+        case(
+            "E13",
+            push_from(&[("service.instance.id", "i-1"), ("service.namespace", "shop")], vec![labelled(&[])]),
+            &[r#"x{instance="i-1"} 1@%T"#],
+        ),
+        case("a name of its own", x(&[("__name__", "y")]), &["x{%B} 1@%T"]).losing_labels(0, 1, 0),
+        case(
+            "E40: labels",
+            x(&[("http.method", "GET"), ("é", "1"), ("__", "2")]),
+            &[r#"x{http.method="GET",%B,é="1"} 1@%T"#],
+        )
+        .with(strategy(Strategy::NoTranslation))
+        .losing_labels(1, 0, 0),
+        case("values are text", one(gauge("x", "", vec![numbered])), &[r#"x{%B,n="-7"} 1@%T"#]),
+    ]
+}
+
+fn scopes() -> Vec<Case> {
+    let from = |labels: &[(&str, &str)]| {
+        let scope = InstrumentationScope {
+            name: "lib".to_owned(),
+            version: "1.2".to_owned(),
+            attributes: attributes(labels),
+            ..Default::default()
+        };
+        push_scoped(SHOP, scope, "u", vec![labelled(&[])])
+    };
+    const OWN: &str = r#"x{%B,otel_scope_name="lib",otel_scope_schema_url="u",otel_scope_version="1.2"} 1@%T"#;
+    let with_team =
+        r#"x{%B,otel_scope_name="lib",otel_scope_schema_url="u",otel_scope_team="x",otel_scope_version="1.2"} 1@%T"#;
+    vec![
+        case("E14", from(&[("team", "x")]), &[with_team]),
+        case("E15", from(&[("name", "q"), ("version", "q"), ("schema_url", "q")]), &[OWN]),
+        case("without", from(&[("team", "x")]), &["x{%B} 1@%T"]).with(|settings| settings.scope_labels = false),
+    ]
+}
+
+/// A histogram of the point of most cases.
+fn changed(change: impl FnOnce(&mut HistogramDataPoint)) -> MetricsData {
+    let mut point = histogram_point();
+    change(&mut point);
+    one(histogram(point))
+}
+
+const H: [&str; 5] = [
+    r#"h_seconds_bucket{%B,le="0.5"} 1@%T"#,
+    r#"h_seconds_bucket{%B,le="1"} 3@%T"#,
+    r#"h_seconds_bucket{%B,le="+Inf"} 6@%T"#,
+    "h_seconds_count{%B} 6@%T",
+    "h_seconds_sum{%B} 9@%T",
+];
+
+fn histograms() -> Vec<Case> {
+    let bounds = |bounds: &[f64], counts: &[u64]| {
+        let (bounds, counts) = (bounds.to_vec(), counts.to_vec());
+        changed(|point| (point.explicit_bounds, point.bucket_counts) = (bounds, counts))
+    };
+    const IDS: &str = r#"span_id="0102030405060708",trace_id="0102030405060708090a0b0c0d0e0f10""#;
+    let with_exemplar = |labels: &[(&str, &str)]| changed(|point| point.exemplars = vec![an_exemplar(0.7, labels)]);
+    let exemplified = |exemplar: &str| -> Vec<&'static str> {
+        let line: &'static str = format!(r#"h_seconds_bucket{{%B,le="1"}} 3@%T # 0.7@%T{{{exemplar}}}"#).leak();
+        H.into_iter().map(|known| if known.contains(r#"le="1""#) { line } else { known }).collect()
+    };
+    let mut counted = int(7, T);
+    counted.exemplars = vec![an_exemplar(1.0, &[])];
+    let on_counter: &'static str = format!("c_total{{%B}} 7@%T start=%S # 1@%T{{{IDS}}}").leak();
+    let stale: Vec<&'static str> =
+        H.iter().map(|line| &*format!("{} stale@%T", line.rsplit_once(' ').unwrap().0).leak()).collect();
+    vec![
+        case("E16", changed(|_| {}), &H),
+        case("E17", changed(|point| point.sum = None), &H[..4]),
+        case("E18", bounds(&[0.5, 1.0, f64::INFINITY], &[1, 2, 3, 0]), &H),
+        case("E18: twice", bounds(&[0.5, 1.0, f64::INFINITY, f64::INFINITY], &[1, 2, 1, 1, 1]), &H),
+        case("a repeated bound", bounds(&[0.5, 1.0, 1.0], &[1, 2, 0, 3]), &H),
+        case("a falling bound", bounds(&[1.0, 0.5], &[1, 2, 3]), &[]).losing("bounds", "h", 1),
+        case("no number for a bound", bounds(&[f64::NAN], &[1, 2]), &[]).losing("bounds", "h", 1),
+        case(
+            "E19",
+            changed(|point| {
+                (point.explicit_bounds, point.bucket_counts, point.count, point.sum) = (vec![], vec![], 4, None);
+            }),
+            &[r#"h_seconds_bucket{%B,le="+Inf"} 4@%T"#, "h_seconds_count{%B} 4@%T"],
+        ),
+        case("E20", changed(|point| point.flags = 1), &stale),
+        case(
+            "E21",
+            with_exemplar(&[("user.id", "7"), ("trace_id", "fake")]),
+            &exemplified(&format!(r#"{IDS},user_id="7""#)),
+        ),
+        case("E22", with_exemplar(&[("long", &"x".repeat(100))]), &exemplified(IDS)),
+        case("E21: on counters", one(sum("c", "", true, CUMULATIVE, vec![counted.clone()])), &[on_counter]),
+        case("E21: not on gauges", one(gauge("g", "", vec![counted])), &["g{%B} 7@%T"]),
+        case("E42", changed(|point| point.attributes = attributes(&[("le", "x")])), &H).losing_labels(0, 1, 0),
+    ]
+}
+
+fn native_histograms() -> Vec<Case> {
+    let e = |scale: i32, offset: i32, counts: &[u64]| one(exponentials(exponential(scale, offset, counts)));
+    let changed = |change: fn(&mut ExponentialHistogramDataPoint)| {
+        let mut point = exponential(3, 0, &[1]);
+        change(&mut point);
+        one(exponentials(point))
+    };
+    vec![
+        case(
+            "E23",
+            e(3, 3, &[10, 0, 0, 20, 5, 2]),
+            &["e{%B} schema=3 zt=1e-128 zero=0 count=37 sum=9 {4:10,7:20,8:5,9:2}@%T"],
+        ),
+        case("E24", e(9, 0, &[0, 0, 3, 5]), &["e{%B} schema=8 zt=1e-128 zero=0 count=8 sum=9 {2:8}@%T"]),
+        case("E25", e(9, 0, &[0, 0, 0, 0, 3, 5]), &["e{%B} schema=8 zt=1e-128 zero=0 count=8 sum=9 {3:8}@%T"]),
+        case("E26", e(9, -2, &[1, 2, 3, 4]), &["e{%B} schema=8 zt=1e-128 zero=0 count=10 sum=9 {0:3,1:7}@%T"]),
+        case("E27", e(-5, 0, &[1]), &[]).losing("scale", "e", 1),
+        case("E28", changed(|point| point.sum = None), &[]).losing("no_sum", "e", 1),
+        case(
+            "E29",
+            changed(|point| (point.sum, point.flags) = (None, 1)),
+            &["e{%B} schema=0 zt=1e-128 zero=0 count=0 sum=stale {}@%T"],
+        ),
+        case(
+            "zero and negative buckets",
+            changed(|point| {
+                (point.zero_count, point.zero_threshold, point.count) = (2, 0.25, 8);
+                point.negative.clone_from(&point.positive);
+                point.negative.as_mut().unwrap().bucket_counts = vec![0, 5];
+            }),
+            &["e{%B} schema=3 zt=2.5e-1 zero=2 count=8 sum=9 {1:1} negative={2:5}@%T"],
+        ),
+        case("does not add up", changed(|point| point.count = 7), &[]).losing("count", "e", 1),
+        case(
+            "observations of NaN are in no bucket",
+            changed(|point| (point.count, point.sum) = (7, Some(f64::NAN))),
+            &["e{%B} schema=3 zt=1e-128 zero=0 count=7 sum=NaN {1:1}@%T"],
+        ),
+        case("beyond all numbers", e(0, i32::MAX, &[1]), &[]).losing("value", "e", 1),
+    ]
+}
+
+fn custom_buckets() -> Vec<Case> {
+    let custom = |settings: &mut Settings| settings.custom_buckets = CustomBuckets::Instead;
+    let beside = |settings: &mut Settings| settings.custom_buckets = CustomBuckets::Beside;
+    const NATIVE: &str = "h_seconds schema=-53 zt=0e0 zero=0 count=6 sum=9 {0:1,1:2,2:3} bounds=[0.5, 1.0]@%T";
+    let native: &'static str = NATIVE.replacen("h_seconds", "h_seconds{%B}", 1).leak();
+    let both: Vec<&'static str> = H.into_iter().chain([native]).collect();
+    vec![
+        case(
+            "E30",
+            changed(|point| {
+                point.explicit_bounds = vec![-2.0, -1.0, 0.0, 1.0, 2.0];
+                (point.bucket_counts, point.count) = (vec![10, 0, 0, 20, 5, 2], 37);
+            }),
+            &["h_seconds{%B} schema=-53 zt=0e0 zero=0 count=37 sum=9 {0:10,3:20,4:5,5:2} \
+               bounds=[-2.0, -1.0, 0.0, 1.0, 2.0]@%T"],
+        )
+        .with(custom),
+        case("E30: classic ones remain", changed(|_| {}), &both).with(beside),
+        case(
+            "E30, ended",
+            changed(|point| point.flags = 1),
+            &["h_seconds{%B} schema=-53 zt=0e0 zero=0 count=0 sum=stale {}@%T"],
+        )
+        .with(custom),
+        case("no sum: stays classic", changed(|point| point.sum = None), &H[..4]).with(custom),
+        case("what no bucket has is in the last one", changed(|point| point.bucket_counts = vec![1, 2, 1]), &[native])
+            .with(custom),
+        case(
+            "no buckets",
+            changed(|point| (point.explicit_bounds, point.bucket_counts) = (vec![], vec![])),
+            &["h_seconds{%B} schema=-53 zt=0e0 zero=0 count=6 sum=9 {0:6}@%T"],
+        )
+        .with(custom),
+        case(
+            "a bound of +Inf",
+            changed(|point| {
+                point.explicit_bounds.push(f64::INFINITY);
+                point.bucket_counts.push(0);
+            }),
+            &[native],
+        )
+        .with(custom),
+    ]
+}
+
+fn target_info() -> Vec<Case> {
+    let from = |host: &str, at: i64| {
+        let resource = [SHOP, &[("host.name", host)]].concat();
+        push_from(&resource, vec![gauge("x", "", vec![number(1.0, at, &[])])])
+    };
+    let mut both = from("h1", T);
+    both.resource_metrics.extend(from("h1", T + 1).resource_metrics);
+    vec![
+        case(
+            "E33",
+            from("h1", T),
+            &[
+                r#"target_info{host_name="h1",%B} 1@%T"#,
+                "x{%B} 1@%T",
+                "x{%B} 1@1700000010000",
+                r#"target_info{host_name="h1",%B} 1@1700000060000"#,
+                "x{%B} 1@1700000060000",
+            ],
+        )
+        .then(from("h1", T + 10_000))
+        .then(from("h1", T + 60_000)),
+        case(
+            "E34",
+            both,
+            &[r#"target_info{host_name="h1",%B} 1@1700000000001"#, "x{%B} 1@%T", "x{%B} 1@1700000000001"],
+        ),
+        case(
+            "E35",
+            from("h1", T),
+            &[
+                r#"target_info{host_name="h1",%B} 1@%T"#,
+                "x{%B} 1@%T",
+                r#"target_info{host_name="h1",%B} stale@1700000000001"#,
+                r#"target_info{host_name="h2",%B} 1@1700000000001"#,
+                "x{%B} 1@1700000000001",
+            ],
+        )
+        .then(from("h2", T + 1)),
+        case("off", from("h1", T), &["x{%B} 1@%T"]).with(|settings| settings.target_info = false),
+    ]
+}
+
+fn resources() -> Vec<Case> {
+    let external = |settings: &mut Settings| {
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        settings.external_labels = vec![label("job", "q"), label("region", "eu")];
+    };
+    let overriding = move |settings: &mut Settings| {
+        external(settings);
+        settings.external_override = true;
+    };
+    let promoted = |settings: &mut Settings| {
+        let included = vec![glob("k8s.*").unwrap()];
+        settings.resource_labels = ResourceLabels::Matching { included, excluded: vec![], without_service: false };
+    };
+    let resource = [("k8s.pod.name", "p"), ("host.name", "h"), ("service.name", "cart")];
+    const INFO: &str = r#"target_info{host_name="h",job="cart",k8s_pod_name="p"} 1@%T"#;
+    let own = one(labelled(&[("region", "own")]));
+    vec![
+        case("E36", one(labelled(&[])), &[r#"x{%B,region="eu"} 1@%T"#]).with(external),
+        case("E36: the point's own", own.clone(), &[r#"x{%B,region="own"} 1@%T"#]).with(external),
+        case("E36: overriding", own, &[r#"x{instance="i-1",job="q",region="eu"} 1@%T"#])
+            .with(overriding)
+            .losing_labels(0, 1, 0),
+        case("E37", push_from(&resource, vec![labelled(&[])]), &[r#"x{job="cart",k8s_pod_name="p"} 1@%T"#, INFO])
+            .with(promoted),
+        case(
+            "E37: the point's own",
+            push_from(&resource, vec![labelled(&[("k8s.pod.name", "mine")]), labelled(&[("k8s_pod_name", "other")])]),
+            &[r#"x{job="cart",k8s_pod_name="mine"} 1@%T"#, r#"x{job="cart",k8s_pod_name="p;other"} 1@%T"#, INFO],
+        )
+        .with(promoted)
+        .losing_labels(0, 0, 1),
+        case(
+            "all of the resource",
+            push_from(&resource, vec![labelled(&[])]),
+            &[r#"x{host_name="h",job="cart",k8s_pod_name="p"} 1@%T"#, INFO],
+        )
+        .with(|settings| settings.resource_labels = ResourceLabels::all(true)),
+    ]
+}
+
+/// E39: one series, one time, two values. Both are points; which one is sent is the exporters'
+/// to decide, by this hash.
+#[test]
+fn a_series_has_one_hash() {
+    use crate::prometheus_mapping::{HashSeed, Point, Sink, Translator, Untranslatable};
+    use prost::Message;
+    #[derive(Default)]
+    struct Hashes(Vec<(u64, i64)>);
+    impl Sink for Hashes {
+        fn point(&mut self, point: &Point<'_>) {
+            self.0.push((point.hash, point.time));
+        }
+        fn dropped(&mut self, _: Untranslatable, _: &[u8], _: usize) {}
+    }
+    let points = vec![number(1.0, T, &[("a", "b")]), number(2.0, T, &[("a", "b")]), number(2.0, T, &[("a", "c")])];
+    let mut hashes = Hashes::default();
+    let bytes = one(gauge("x", "", points)).encode_to_vec();
+    Translator::new(std::sync::Arc::default(), HashSeed::default()).translate(&bytes, &mut hashes);
+    assert_eq!(hashes.0[0], hashes.0[1]);
+    assert_ne!(hashes.0[1], hashes.0[2]);
+}

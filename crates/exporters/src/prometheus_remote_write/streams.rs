@@ -1,0 +1,97 @@
+//! What is remembered of streams from push to push: totals of deltas, and series to end when they
+//! have fallen silent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nyquist_core::clock::Clock;
+use nyquist_core::delivery::Request;
+use parking_lot::Mutex;
+
+use super::config::{ACCUMULATE, RemoteWriteConfig};
+use super::encode::{EncodeScratch, SeriesSink};
+use super::pending::Pending;
+use super::rows::Segment;
+use super::shards::Shards;
+use super::stats::Stats;
+use crate::prometheus_mapping::{Accumulator, StaleTracker, Streams, Translator};
+
+/// A series ends at the latest this much later than it should.
+const LATEST: Duration = Duration::from_secs(15);
+
+/// The state, and how often silent streams are looked for.
+pub(super) struct StreamState {
+    streams: Mutex<Streams>,
+    interval: Duration,
+}
+
+impl StreamState {
+    /// What `config` asks for; `None` if that is nothing.
+    pub(super) fn new(config: &RemoteWriteConfig) -> Option<Arc<Self>> {
+        let max_bytes = usize::try_from(config.max_stream_state.0).unwrap_or(usize::MAX);
+        let (max_stale, stale_after) = (config.delta_max_stale.0, config.stale_after.0);
+        let streams = Streams {
+            accumulator: (config.delta == ACCUMULATE).then(|| Accumulator::new(max_bytes, max_stale)),
+            stale_tracker: (!stale_after.is_zero()).then(|| StaleTracker::new(max_bytes, stale_after)),
+        };
+        let shortest = if stale_after.is_zero() { max_stale } else { stale_after };
+        let interval = (shortest / 4).clamp(Duration::from_millis(100), LATEST);
+        (!streams.is_idle()).then(|| Arc::new(Self { streams: Mutex::new(streams), interval }))
+    }
+
+    /// Translates a request whose turn has come.
+    pub(super) fn translate(
+        &self,
+        request: &Request,
+        translator: &mut Translator,
+        sink: &mut SeriesSink<'_>,
+        now: Duration,
+    ) {
+        let mut streams = self.streams.lock();
+        let mut sink = streams.sink(sink, now);
+        request.parts().iter().for_each(|part| translator.translate(part, &mut sink));
+    }
+
+    /// Looks for silent streams again and again, as long as the shards exist: also when nothing is
+    /// pushed any more.
+    pub(super) fn sweeps(
+        self: &Arc<Self>,
+        shards: &Arc<Shards>,
+        stats: &Arc<Stats>,
+        clock: &Arc<dyn Clock>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (state, shards) = (Arc::clone(self), Arc::downgrade(shards));
+        let (stats, clock) = (Arc::clone(stats), Arc::clone(clock));
+        async move {
+            loop {
+                tokio::time::sleep(state.interval).await;
+                let Some(shards) = shards.upgrade() else { return };
+                state.sweep(&shards, &stats, &*clock);
+            }
+        }
+    }
+
+    fn sweep(&self, shards: &Shards, stats: &Stats, clock: &dyn Clock) {
+        let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let mut scratch = EncodeScratch::default();
+        let mut sink = SeriesSink {
+            segments: (0..shards.count()).map(|_| Segment::default()).collect(),
+            scratch: &mut scratch,
+            stats,
+            targets: Vec::new(),
+            metadata: None,
+            metric: None,
+            untranslatable: 0,
+            series: 0,
+        };
+        // Under the lock until the shards have the markers: a series that goes on comes after them.
+        let mut streams = self.streams.lock();
+        streams.sweep(clock.now(), unix_millis, &mut sink);
+        let chunks = sink.segments.iter().map(|segment| segment.chunks.len()).sum();
+        if chunks > 0 {
+            stats.translated(sink.series);
+            // Nobody waits for them.
+            shards.feed(sink.segments, &Arc::default(), &Arc::new(Pending::new(chunks)));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The same OTLP metrics on two ways into a real Prometheus: through the gateway's remote write, and
+//! straight into Prometheus' own OTLP endpoint. Series, values, buckets and exemplars are equal, or the
+//! difference is listed here with its reason (and the list may hold nothing that is not seen).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
+
+#[path = "differential/pushes.rs"]
+mod pushes;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use prost::Message;
+use pushes::*;
+use serde_json::{Value, json};
+use support::otlp::attribute;
+use support::{Gateway, Prometheus, eventually, http, unix_nanos};
+
+const GATEWAY: &str = "
+receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
+exporters:
+  prometheus_remote_write:
+    endpoint: '@PROMETHEUS@'
+    protobuf_message: io.prometheus.write.v2.Request
+    translation_strategy: @STRATEGY@
+    delta: accumulate
+    @MORE@
+service:
+  telemetry:
+    metrics:
+      readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: @METRICS@}}}}]
+  pipelines:
+    metrics: {receivers: [otlp], exporters: [prometheus_remote_write]}
+";
+
+/// Like the gateway by default: with the labels of scopes, and label names as the Collector makes them.
+const PROMETHEUS: &str = "
+global: {}
+storage:
+  tsdb: {out_of_order_time_window: 1h}
+  exemplars: {max_exemplars: 10000}
+otlp:
+  translation_strategy: @STRATEGY@
+  promote_scope_metadata: true
+  label_name_underscore_sanitization: false
+  label_name_preserve_multiple_underscores: true
+  convert_histograms_to_nhcb: @NHCB@
+";
+
+/// Both ways.
+struct Pair {
+    gateway: Gateway,
+    /// Behind the gateway.
+    ours: Prometheus,
+    /// Takes OTLP itself.
+    theirs: Prometheus,
+}
+
+impl Pair {
+    fn start(strategy: &str, nhcb: bool) -> Self {
+        let config = PROMETHEUS.replace("@STRATEGY@", strategy).replace("@NHCB@", &nhcb.to_string());
+        let start = || {
+            let features = "--enable-feature=exemplar-storage,otlp-deltatocumulative";
+            Prometheus::start_with(&config, &["--web.enable-otlp-receiver", features])
+        };
+        let (ours, theirs) = (start(), start());
+        let more = if nhcb { "convert_explicit_histograms_to_nhcb: true" } else { "" };
+        let config = GATEWAY.replace("@PROMETHEUS@", &ours.write_url());
+        let gateway = Gateway::start(&config.replace("@STRATEGY@", strategy).replace("@MORE@", more));
+        Self { gateway, ours, theirs }
+    }
+
+    /// Sends `request` on both ways; gives the status of Prometheus' answer.
+    fn send(&self, request: &ExportMetricsServiceRequest) -> u16 {
+        let outcome = self.gateway.client().metrics(request);
+        assert_eq!(outcome.status, 0, "the gateway takes it: {}", outcome.message);
+        let kind = "application/x-protobuf";
+        let answer = http::post(self.theirs.port, "/api/v1/otlp/v1/metrics", kind, "", request.encode_to_vec());
+        answer.expect("Prometheus answers").status
+    }
+
+    /// Waits until both have the same, apart from what `known` lists.
+    fn compare(&self, known: &[Known]) {
+        let mut seen = BTreeSet::new();
+        eventually("equal series and exemplars", || {
+            seen.clear();
+            let mut unexpected = differences(&series(&self.ours), &series(&self.theirs), known, &mut seen);
+            let exemplars = (exemplars(&self.ours), exemplars(&self.theirs));
+            unexpected.extend(differences(&exemplars.0, &exemplars.1, known, &mut seen));
+            if unexpected.is_empty() { Ok(()) } else { Err(unexpected.join("\n")) }
+        });
+        for (index, known) in known.iter().enumerate() {
+            assert!(seen.contains(&index), "no such difference any more: {} ({})", known.metric, known.reason);
+        }
+        assert!(series(&self.theirs).len() > 100, "there was something to compare");
+    }
+}
+
+/// A difference that is meant to be.
+struct Known {
+    /// The beginning of the metric's name, punctuation aside.
+    metric: &'static str,
+    reason: &'static str,
+}
+
+fn known(metric: &'static str, reason: &'static str) -> Known {
+    Known { metric, reason }
+}
+
+/// What a Prometheus has, by labels: samples and native histograms; or exemplars.
+type Content = BTreeMap<String, Value>;
+
+fn differences(ours: &Content, theirs: &Content, known: &[Known], seen: &mut BTreeSet<usize>) -> Vec<String> {
+    let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let mut unexpected = Vec::new();
+    for key in keys {
+        let (ours, theirs) = (ours.get(key), theirs.get(key));
+        if ours == theirs {
+            continue;
+        }
+        let labels: Value = serde_json::from_str(key).unwrap();
+        let name = labels["__name__"].as_str().unwrap_or_default().replace(['.', '_'], "");
+        match known.iter().position(|known| name.starts_with(&known.metric.replace(['.', '_'], ""))) {
+            Some(index) => drop(seen.insert(index)),
+            None => unexpected.push(format!("{key}\n  through the gateway: {ours:?}\n  straight: {theirs:?}")),
+        }
+    }
+    unexpected
+}
+
+fn series(prometheus: &Prometheus) -> Content {
+    let data = prometheus.data("/api/v1/query", &[("query", r#"{__name__=~".+"}[1h]"#), ("time", &in_a_minute())]);
+    let rows = data["result"].as_array().unwrap().iter();
+    rows.map(|row| (row["metric"].to_string(), json!([row["values"], row["histograms"]]))).collect()
+}
+
+fn exemplars(prometheus: &Prometheus) -> Content {
+    let start = (unix_nanos() / 1_000_000_000 - 3600).to_string();
+    let query = [("query", r#"{__name__=~".+"}"#), ("start", &start), ("end", &in_a_minute())];
+    let data = prometheus.data("/api/v1/query_exemplars", &query);
+    data.as_array().unwrap().iter().map(|row| (row["seriesLabels"].to_string(), row["exemplars"].clone())).collect()
+}
+
+fn in_a_minute() -> String {
+    (unix_nanos() / 1_000_000_000 + 60).to_string()
+}
+
+/// A few seconds ago, on a full second.
+fn times() -> Times {
+    let now = (unix_nanos() / 1_000_000_000 - 30) * 1_000_000_000;
+    Times { start: now - 60_000_000_000, now }
+}
+
+/// Metrics that the two ways treat in different ways: what, and why.
+fn different(times: Times) -> (Vec<ResourceMetrics>, Vec<Known>) {
+    let x = |name: &str, labels: &[(&str, &str)]| gauge(name, "", vec![number(times, 1.0, labels)]);
+    let mut thresholded = exponential_point(times, 0, (0, &[1]), (0, &[]), 2);
+    thresholded.zero_threshold = 0.25;
+    let mut sumless = exponential_point(times, 0, (0, &[1]), (0, &[]), 2);
+    sumless.sum = None;
+    let mut exemplified = number(times, 8.0, &[]);
+    exemplified.exemplars = vec![exemplar(times, 2.0, &[("user.id", "7")])];
+    let mut unsorted = histogram_point(times, &[0.5, 1.0], &[1, 1, 1]);
+    unsorted.exemplars = vec![exemplar(times, 0.7, &[]), exemplar(times.after(1), 0.1, &[])];
+    let mut own_le = histogram_point(times, &[0.5, 1.0], &[1, 1, 1]);
+    own_le.attributes = vec![attribute("le", "mine")];
+    let nameless = InstrumentationScope { version: "1".to_owned(), ..InstrumentationScope::default() };
+    let mut scoped = of(CART, vec![x("nameless.scope", &[])]);
+    scoped.scope_metrics[0].scope = Some(nameless);
+    let named = InstrumentationScope {
+        name: "lib".to_owned(),
+        attributes: vec![attribute("name", "q")],
+        ..InstrumentationScope::default()
+    };
+    let mut own_name = of(CART, vec![x("scope.attribute.name", &[])]);
+    own_name.scope_metrics[0].scope = Some(named);
+    let metrics = vec![
+        exponential("wide.zero", CUMULATIVE, vec![thresholded]),
+        exponential("sumless.exponential", CUMULATIVE, vec![sumless]),
+        sum("sanitised.exemplar", "", true, CUMULATIVE, vec![exemplified]),
+        histogram("unsorted.exemplars", CUMULATIVE, vec![unsorted]),
+        histogram("own.le", CUMULATIVE, vec![own_le]),
+    ];
+    let empty = [("service.namespace", ""), ("service.name", "cart")];
+    let resources = vec![of(CART, metrics), scoped, own_name, of(&empty, vec![x("empty.namespace", &[])])];
+    let list = vec![
+        known("wide.zero", "Prometheus ignores the zero threshold that OTLP has"),
+        known("sumless.exponential", "the specification drops native histograms without a sum; Prometheus makes it 0"),
+        known("unsorted.exemplars", "each is at its bucket; Prometheus expects them in the order of their values"),
+        known(
+            "own.le",
+            "an attribute called le is overwritten in all series; in Prometheus it stays in _sum and _count",
+        ),
+        known("nameless.scope", "Prometheus leaves out scopes without a name, versions and attributes included"),
+        known("empty.namespace", "an empty service.namespace counts as none; Prometheus begins the job with a slash"),
+        known("target_info", "once a minute, and for the newest point; Prometheus sends it with every push"),
+    ];
+    (resources, list)
+}
+
+fn check(strategy: &str, nhcb: bool) {
+    let pair = Pair::start(strategy, nhcb);
+    let times = times();
+    let seed = times.now | 1;
+    eprintln!("{strategy}: seed {seed}");
+    for seconds in [0, 10] {
+        assert_eq!(pair.send(&common(times.after(seconds), seed)), 200);
+    }
+    let (resources, mut list) = different(times);
+    let mut sumless = histogram_point(times, &[0.5, 1.0], &[1, 1, 1]);
+    sumless.sum = None;
+    let sumless = histogram("sumless.duration", CUMULATIVE, vec![sumless]);
+    assert_eq!(pair.send(&request(vec![of(CART, vec![sumless])])), 200);
+    if nhcb {
+        list.retain(|known| known.metric != "unsorted.exemplars");
+        list.push(known("sumless.duration", "classic if there is no sum; Prometheus makes it 0"));
+    } else {
+        let infinite = histogram_point(times, &[0.5, f64::INFINITY], &[1, 2, 0]);
+        let infinite = histogram("infinite.bound", CUMULATIVE, vec![infinite]);
+        assert_eq!(pair.send(&request(vec![of(CART, vec![infinite])])), 200);
+    }
+    assert_eq!(pair.send(&request(resources)), 200);
+    let is_utf8 = ["NoUTF8EscapingWithSuffixes", "NoTranslation"].contains(&strategy);
+    if !is_utf8 {
+        list.push(known("sanitised.exemplar", "Prometheus keeps dots in the labels of exemplars"));
+        let equal = gauge("equal.values", "", vec![number(times, 1.0, &[("foo.bar", "a"), ("foo_bar", "a")])]);
+        assert_eq!(pair.send(&request(vec![of(CART, vec![equal])])), 200);
+        list.push(known("equal.values", "colliding labels with equal values are not repeated, as in the Collector"));
+    }
+    pair.compare(&list);
+}
+
+#[test]
+fn underscores_with_suffixes() {
+    check("UnderscoreEscapingWithSuffixes", false);
+}
+
+#[test]
+fn underscores_without_suffixes() {
+    check("UnderscoreEscapingWithoutSuffixes", false);
+}
+
+#[test]
+fn utf8_with_suffixes() {
+    check("NoUTF8EscapingWithSuffixes", false);
+}
+
+#[test]
+fn no_translation() {
+    check("NoTranslation", false);
+}
+
+#[test]
+fn custom_buckets() {
+    check("UnderscoreEscapingWithSuffixes", true);
+}
+
+/// Requests that Prometheus refuses as a whole, for one point or label of them: through the gateway
+/// the rest arrives, and the loss is counted.
+#[test]
+fn neighbours_of_what_cannot_be_kept() {
+    let pair = Pair::start("UnderscoreEscapingWithSuffixes", true);
+    let times = times();
+    let gauge_with = |name: &str, labels: &[(&str, &str)]| gauge(name, "", vec![number(times, 1.0, labels)]);
+    let mut miscounted = exponential_point(times, 0, (0, &[1, 2]), (0, &[]), 0);
+    miscounted.count = 99;
+    let coarse = exponential_point(times, -5, (0, &[1]), (0, &[]), 0);
+    let falling = histogram_point(times, &[1.0, 0.5], &[1, 2, 3]);
+    let infinite = histogram_point(times, &[0.5, f64::INFINITY], &[1, 2, 0]);
+    let cases = [
+        (gauge_with("odd.label", &[("é", "1")]), "dropped_labels", ""),
+        (gauge_with("日本", &[]), "dropped_points", "name"),
+        (sum("unspecified", "", true, 0, vec![number(times, 1.0, &[])]), "dropped_points", "temporality"),
+        (exponential("miscounted", CUMULATIVE, vec![miscounted]), "dropped_points", "count"),
+        (exponential("coarse", CUMULATIVE, vec![coarse]), "dropped_points", "scale"),
+        (histogram("falling", CUMULATIVE, vec![falling]), "dropped_points", "bounds"),
+        (histogram("infinite", CUMULATIVE, vec![infinite]), "", ""),
+    ];
+    for (index, (bad, counter, reason)) in cases.iter().enumerate() {
+        let neighbour = gauge_with("neighbour", &[("case", &index.to_string())]);
+        let status = pair.send(&request(vec![of(CART, vec![bad.clone(), neighbour])]));
+        assert!(status >= 400, "Prometheus takes {} now: compare it instead", bad.name);
+        pair.ours.wait_for(&format!("count(last_over_time(neighbour{{case=\"{index}\"}}[5m]))"), 1.0);
+        let name = format!("otelcol_exporter_prometheusremotewrite_{counter}");
+        let labels: &[(&str, &str)] = if reason.is_empty() { &[] } else { &[("reason", reason)] };
+        if !counter.is_empty() {
+            assert_eq!(pair.gateway.metrics().sum(&name, labels), 1.0, "{}", bad.name);
+        }
+    }
+    pair.ours.wait_for("count(last_over_time(odd_label[5m]))", 1.0);
+    pair.ours.wait_for("histogram_count(last_over_time(infinite_seconds[5m]))", 3.0);
+}
+
+/// With `stale_after` a line ends when its source falls silent, not five minutes later, and also
+/// when nobody else pushes.
+#[test]
+fn silent_series_end() {
+    let prometheus = Prometheus::start();
+    let config = GATEWAY.replace("@PROMETHEUS@", &prometheus.write_url());
+    let gateway = Gateway::start(&config.replace("@STRATEGY@", "''").replace("@MORE@", "stale_after: 2s"));
+    let now = Times { start: 0, now: unix_nanos() };
+    let histogram = histogram("h", CUMULATIVE, vec![histogram_point(now, &[1.0], &[1, 2])]);
+    let native = exponential("e", CUMULATIVE, vec![exponential_point(now, 3, (0, &[1]), (0, &[]), 0)]);
+    let metrics = vec![gauge("x", "", vec![number(now, 1.0, &[])]), histogram, native];
+    assert_eq!(gateway.client().metrics(&request(vec![of(&[], metrics)])).status, 0);
+    const ALL: &str = r#"{__name__=~"x|h_seconds.*|e_bytes"}"#;
+    prometheus.wait_for(&format!("count(last_over_time({ALL}[5m]))"), 6.0);
+    eventually("all series have ended", || match prometheus.query(ALL).len() {
+        0 => Ok(()),
+        left => Err(left),
+    });
+}
