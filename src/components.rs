@@ -28,7 +28,7 @@ pub fn registry() -> Registry {
             exporters::prometheus::factory(),
             exporters::prometheus_remote_write::factory(),
         ],
-        connectors: vec![connectors::forward::factory()],
+        connectors: vec![connectors::forward::factory(), connectors::span_metrics::factory()],
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),

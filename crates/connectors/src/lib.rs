@@ -2,3 +2,4 @@
 //! as in YAML.
 
 pub mod forward;
+pub mod span_metrics;
