@@ -1,5 +1,6 @@
 //! The built-in components: the one explicit list.
 
+use nyquist_connectors as connectors;
 use nyquist_core::component::Registry;
 use nyquist_exporters as exporters;
 use nyquist_extensions as extensions;
@@ -27,6 +28,7 @@ pub fn registry() -> Registry {
             exporters::prometheus::factory(),
             exporters::prometheus_remote_write::factory(),
         ],
+        connectors: vec![connectors::forward::factory(), connectors::span_metrics::factory()],
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),

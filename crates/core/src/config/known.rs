@@ -34,7 +34,8 @@ const SCRAPE: &str =
 const VENDOR: &str = "the otlp_http exporter with the vendor's OTLP intake as its endpoint";
 const QUEUE: &str = "the exporters' own sending_queue in front of the backend, and OTLP between gateways";
 const OTTL: &str = "the attributes and resource processors, which set, copy, hash and delete attributes";
-const SPANMETRICS: &str = "a Collector with span_metrics behind an otlp exporter";
+const SPANMETRICS: &str = "the span_metrics connector";
+const SERVICE_GRAPH: &str = "a Collector with service_graph behind an otlp exporter";
 const ENRICH: &str = "the resource processor for fixed attributes, or detection in the SDK or an agent";
 const CREDENTIALS: &str = "bearertokenauth with a token file that something else keeps fresh";
 const DROP: &str = "tail_sampling for traces, and cardinality_limit for metrics";
@@ -145,7 +146,7 @@ const KNOWN: &[Known] = &[
     processor(&["log_dedup", "logdedup"], DROP),
     processor(&["log_transform", "logstransform"], OTTL),
     processor(&["remote_tap", "remotetap"], "the debug exporter"),
-    processor(&["servicegraph", "service_graph"], SPANMETRICS),
+    processor(&["servicegraph", "service_graph"], SERVICE_GRAPH),
     processor(&["spanmetrics", "span_metrics"], SPANMETRICS),
     processor(&["queuebatch", "queue_batch"], "the batch processor"),
     processor(&["gen_ai_normalizer"], OTTL),
@@ -206,12 +207,12 @@ const KNOWN: &[Known] = &[
     exporter(&["signalfx"], VENDOR),
     exporter(&["splunk_hec"], VENDOR),
     exporter(&["sumologic"], VENDOR),
-    connector(&["span_metrics", "spanmetrics"], SPANMETRICS),
-    connector(&["service_graph", "servicegraph"], SPANMETRICS),
-    connector(&["forward"], "listing the exporters of both pipelines in one"),
+    connector(&["span_metrics", "spanmetrics"], ""),
+    connector(&["service_graph", "servicegraph"], SERVICE_GRAPH),
+    connector(&["forward"], ""),
     connector(&["routing"], "a pipeline for each destination"),
     connector(&["count"], SPANMETRICS),
-    connector(&["sum"], SPANMETRICS),
+    connector(&["sum"], "a Collector with the sum connector behind an otlp exporter"),
     connector(&["exceptions"], SPANMETRICS),
     connector(&["failover"], "two exporters, each with its own sending_queue"),
     connector(&["round_robin", "roundrobin"], "one exporter behind a load balancer"),
