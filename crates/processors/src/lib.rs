@@ -1,5 +1,6 @@
 //! Nyquist's processors: what works on telemetry as it passes. One folder each, named as in YAML.
 
+mod accumulate;
 pub mod attributes;
 pub mod batch;
 pub mod cardinality_limit;

@@ -16,7 +16,7 @@ use super::metric::{EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_las
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
 use super::shared::Shared;
-use super::total::{as_double, growth, not_negative};
+use crate::accumulate::total::{Total, as_double, growth, not_negative};
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +235,7 @@ impl Metric {
         if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
             if output.live == 0 {
                 // What rounding has left.
-                *total = super::total::Total::default();
+                *total = Total::default();
             } else {
                 total.subtract(last);
                 mark(output, link.index, dirty);

@@ -8,11 +8,12 @@ use nyquist_core::wire::{
 };
 
 use super::absorb::{Absorbed, When, hold};
-use super::distribution::{Distribution, Explicit, Growth};
-use super::exponential::Exponential;
 use super::metric::{DistributionInput, Metric};
-use super::output::{Accumulator, Output, attributes_field, is_delta};
+use super::output::{Accumulator, Output};
 use super::shared::Shared;
+use crate::accumulate::distribution::{Distribution, Explicit, Growth};
+use crate::accumulate::exponential::Exponential;
+use crate::accumulate::write::{attributes_field, is_delta};
 use crate::attributes::put_nested;
 
 /// Sets of bounds that do not fit together, of one collapsed series, which get outputs of their

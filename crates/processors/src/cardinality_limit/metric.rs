@@ -6,12 +6,12 @@ use nyquist_core::telemetry::Counter;
 use nyquist_core::wire::{AnyValue, KeyValue, MetricKind, Number, Temporality};
 
 use super::config::GaugeMode;
-use super::distribution::Distribution;
 use super::hash::Table;
 use super::output::{Group, Output};
 use super::report::{Eviction, sample};
 use super::shared::{Limits, Shared};
 use super::sketch::Distinct;
+use crate::accumulate::distribution::Distribution;
 
 /// Labels beyond this many (of one metric) are not tracked: they cannot be collapsed, and what
 /// they multiply ends in the overflow series.

@@ -9,9 +9,7 @@ mod absorb;
 mod absorb_distribution;
 mod admission;
 mod config;
-mod distribution;
 mod edit;
-mod exponential;
 mod forgotten;
 mod hash;
 mod limiter;
@@ -25,7 +23,6 @@ mod sketch;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod total;
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ use super::metric::{Attribute, Names};
 use super::output::Group;
 use super::shard::Shards;
 use super::shared::Shared;
+use crate::accumulate::write::attributes_field;
 
 /// How many points one lock hold decides on.
 pub(super) const POINTS_PER_LOCK: usize = 256;
@@ -156,7 +157,7 @@ struct Pass<'a, 's> {
 
 impl<'a> Pass<'a, '_> {
     fn metric(&mut self, context: &Context<'a>, fields: &MetricFields<'a>) {
-        let attributes_field = super::output::attributes_field(context.kind);
+        let attributes_field = attributes_field(context.kind);
         for point in fields.point_bytes() {
             let mut fingerprint = context.hash;
             for field in Fields::new(point) {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::distribution::Distribution;
 use super::hash::Table;
 use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
+use crate::accumulate::distribution::Distribution;
 
 /// A table with fewer entries is not worth evicting from.
 const WORTH_EVICTING: usize = 64;
