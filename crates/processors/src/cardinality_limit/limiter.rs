@@ -14,7 +14,7 @@ use super::absorb::Absorbed;
 use super::admission::{Decision, Route, Scratch};
 use super::edit;
 use super::scan::{Action, POINTS_PER_LOCK, Plan, plan};
-use super::shard::{Shards, Taken, encode};
+use super::shard::{Shards, Taken, encode, sort};
 use super::shared::Shared;
 
 /// How long to wait before a refused flush is offered again: from the first to the last.
@@ -40,7 +40,7 @@ impl Limiter {
 
     pub(super) async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         let bytes = batch.wire().clone();
-        let plan = plan(&self.shared, &self.shards, &bytes);
+        let plan = plan(&self.shared, &self.shards, batch.metadata(), &bytes);
         if plan.actions.is_empty() {
             return self.next.consume(batch).await;
         }
@@ -138,15 +138,19 @@ impl Limiter {
         let is_starved = self.shared.was_starved();
         if is_due || is_starved {
             self.shards.sweep(&self.shared, is_due, is_starved);
+            self.shared.tenants.sweep();
         }
         for index in 0..self.shards.len() {
             let mut later = Vec::new();
             loop {
-                let Taken { emissions, held, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
-                if !emissions.is_empty() {
-                    let items = emissions.len();
-                    let batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), items);
-                    self.send(batch, held).await;
+                let Taken { mut emissions, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
+                sort(&mut emissions);
+                for emissions in emissions.chunk_by(|one, other| one.group.sender == other.group.sender) {
+                    let mut batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), emissions.len());
+                    if let Some(metadata) = emissions.first().and_then(|first| first.group.metadata.as_ref()) {
+                        batch = batch.with_metadata(Arc::clone(metadata));
+                    }
+                    self.send(batch, emissions.iter().map(|emission| emission.held).sum()).await;
                 }
                 if !is_more {
                     break;

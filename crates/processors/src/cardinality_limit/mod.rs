@@ -9,9 +9,12 @@ mod absorb;
 mod absorb_distribution;
 mod admission;
 mod config;
+mod contest;
+mod doorkeeper;
 mod edit;
 mod forgotten;
 mod hash;
+mod label;
 mod limiter;
 mod metric;
 mod output;
@@ -21,6 +24,7 @@ mod shard;
 mod shared;
 mod sketch;
 mod sweep;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +40,10 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use config::{Budgets, CardinalityLimitConfig, GaugeMode, LabelLimit, OnExceed, Rule};
+pub use config::{
+    Budgets, CardinalityLimitConfig, GaugeMode, Keep, LabelLimit, OnExceed, Rule, TenantFrom, UpDownMode,
+};
+use hash::Hashes;
 use limiter::Limiter;
 use report::Report;
 use shared::Shared;
@@ -56,7 +63,8 @@ impl CardinalityLimitConfig {
     fn limiter(&self, context: ProcessorContext<'_>) -> Result<Limiter, BuildError> {
         let id = context.id.to_string();
         let report = Report::new(&context.telemetry, &id, self.report.top_n, self.report.sample_values);
-        let shared = Shared::new(self, report, context.clock).map_err(|error| BuildError::new(&["rules"], error))?;
+        let shared = Shared::new(self, Hashes::new(rand::random()), report, context.clock)
+            .map_err(|error| BuildError::new(&["rules"], error))?;
         Ok(Limiter::new(shared, context.next, context.ledger))
     }
 }

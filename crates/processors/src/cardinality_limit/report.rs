@@ -32,15 +32,18 @@ pub(super) enum Eviction {
     Output,
     /// A series that made room for a collapsed one.
     Retired,
+    /// A value whose slot another one has earned.
+    Replaced,
 }
 
 impl Eviction {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Input, "input"),
         (Self::Series, "series"),
         (Self::Value, "value"),
         (Self::Output, "output"),
         (Self::Retired, "retired"),
+        (Self::Replaced, "replaced"),
     ];
 }
 

@@ -30,16 +30,16 @@ struct Shard {
 
 /// A point that a flush emits.
 pub(super) struct Emission {
-    group: Arc<Group>,
+    pub(super) group: Arc<Group>,
     point: Vec<u8>,
+    /// The points that went into it.
+    pub(super) held: usize,
 }
 
 /// What a lock hold of a flush has taken.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) emissions: Vec<Emission>,
-    /// The points that went into them.
-    pub(super) held: usize,
     /// There is more to take.
     pub(super) is_more: bool,
 }
@@ -74,7 +74,10 @@ impl Shards {
                     return None;
                 }
                 let before = metrics.allocation_size();
-                metrics.insert(context.metric_hash, Metric::new(shared, context.name, epoch));
+                metrics.insert(
+                    context.metric_hash,
+                    Metric::new(shared, context.metric_hash, context.name, Arc::clone(&context.sender.tenant), epoch),
+                );
                 shared.resized(before, metrics.allocation_size());
                 metrics.get_mut(&context.metric_hash)?
             }
@@ -185,14 +188,14 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
             Turn::Wait => return true,
             Turn::Report(time) => time,
         };
-        taken.held += output.pending as usize;
+        let held = output.pending as usize;
         let point = output.report(time, shared.gauge);
-        taken.emissions.push(Emission { group: Arc::clone(&group), point });
+        taken.emissions.push(Emission { group: Arc::clone(&group), point, held });
     }
     output.is_dirty = false;
     let is_over = output.is_closing();
     if is_over && output.was_reported() && !output.is_delta() {
-        taken.emissions.push(Emission { group, point: output.end() });
+        taken.emissions.push(Emission { group, point: output.end(), held: 0 });
     }
     let after = output.heap();
     metric.heap = metric.heap + after - before;
@@ -202,10 +205,14 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
     false
 }
 
+/// Sorts `emissions` as [`encode`] wants them.
+pub(super) fn sort(emissions: &mut [Emission]) {
+    emissions
+        .sort_by_key(|Emission { group, .. }| (group.sender, group.resource_hash, group.scope_hash, group.context));
+}
+
 /// The message of all `emissions`, each under its resource, scope and metric.
-pub(super) fn encode(mut emissions: Vec<Emission>) -> Vec<u8> {
-    let key = |emission: &Emission| (emission.group.resource_hash, emission.group.scope_hash, emission.group.context);
-    emissions.sort_by_key(key);
+pub(super) fn encode(emissions: &[Emission]) -> Vec<u8> {
     let mut out = Vec::new();
     for resource in emissions.chunk_by(|one, other| one.group.resource_hash == other.group.resource_hash) {
         put_nested(&mut out, 1, |out| {
