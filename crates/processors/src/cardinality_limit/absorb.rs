@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use nyquist_core::batch::DropReason;
-use nyquist_core::wire::{Field, Fields, MetricKind, Number, NumberDataPointView, Temporality, Value};
+use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 
 use super::admission::Route;
 use super::config::GaugeMode;
-use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values};
+use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values, times_of};
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
 use super::shared::Shared;
@@ -129,7 +129,7 @@ impl Metric {
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
         if slot.is_some_and(|series| series.was_individual || series.output == INDIVIDUAL) {
-            output.not_before = time_of(point);
+            output.not_before = times_of(point).1;
         }
         let index = self.place(output);
         match self.series.get_mut(&route.output) {
@@ -226,7 +226,7 @@ impl Metric {
     }
 
     /// The output of `link`, if it is still the same.
-    fn linked(&mut self, link: Link) -> Option<&mut Output> {
+    pub(super) fn linked(&mut self, link: Link) -> Option<&mut Output> {
         self.outputs.get_mut(link.index as usize).filter(|output| output.generation == link.generation)
     }
 
@@ -437,15 +437,4 @@ fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: u64, number
     }
     // A newer time is news even if the value is not.
     wins || time > newest
-}
-
-/// The time of a point of any kind.
-fn time_of(point: &[u8]) -> u64 {
-    Fields::new(point)
-        .filter_map(|field| match field {
-            Field { number: 3, value: Value::Fixed64(time) } => Some(time),
-            _ => None,
-        })
-        .last()
-        .unwrap_or_default()
 }

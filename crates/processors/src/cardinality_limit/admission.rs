@@ -3,7 +3,7 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, Series, is_counted_by_increments, start_of};
+use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, Series, is_counted_by_increments, times_of};
 use super::report::sample;
 use super::scan::Context;
 use super::shared::Shared;
@@ -228,12 +228,17 @@ impl Metric {
     ) -> Decision {
         let Incoming { context, fingerprint, point, .. } = *incoming;
         let is_counted_elsewhere = if is_counted_by_increments(context.kind) {
+            let (start, _) = times_of(point);
             self.inputs.contains_key(&fingerprint)
                 || self.distributions.contains_key(&fingerprint)
-                || shared.forgotten.lock().holds(shared.life(fingerprint, start_of(point)))
+                || shared.may_predate_restart(start)
+                || shared.forgotten.lock().holds(shared.life(fingerprint, start))
         } else {
             // Its last value no longer counts for the others.
-            self.forget_input::<Input>(shared, fingerprint, dirty);
+            let link = self.forget_input::<Input>(shared, fingerprint, dirty);
+            if let Some(output) = link.and_then(|link| self.linked(link)) {
+                output.newest = output.newest.max(times_of(point).1);
+            }
             false
         };
         if !is_counted_elsewhere {
@@ -271,6 +276,7 @@ impl Metric {
     }
 
     fn collapse(&mut self, shared: &Shared, index: u8, left: f64) {
+        let savings = self.savings();
         let Some(label) = self.labels.get_mut(usize::from(index)) else { return };
         label.collapsed = Some(self.seen);
         if shared.report.may_log() {
@@ -280,6 +286,7 @@ impl Metric {
                 series = self.used,
                 limit = self.limits.max_series,
                 series_without_this_label = left.round(),
+                without = ?savings,
                 samples = ?label.samples,
                 dry_run = shared.dry_run,
                 "series budget is used up: the label is collapsed"

@@ -18,12 +18,8 @@ use crate::accumulate::distribution::Distribution;
 /// Labels beyond this many (of one metric) are not tracked: they cannot be collapsed, and what
 /// they multiply ends in the overflow series.
 pub(super) const MAX_LABELS: usize = 64;
-/// Below this budget series are sketched from the first one on, above it from half the budget.
-const SMALL_BUDGET: usize = 256;
 /// What a newly tracked label may take: its tables when they are small, its key, its samples.
 const LABEL_BYTES: usize = 2048;
-/// What the sketch of one label may take.
-const SKETCH_BYTES: usize = 1100;
 
 /// In [`Series::output`]: the series passes as it is.
 pub(super) const INDIVIDUAL: u32 = u32::MAX;
@@ -217,22 +213,7 @@ impl Metric {
     pub(super) fn find_labels(&mut self, shared: &Shared, attributes: &[Attribute<'_>], found: &mut Vec<Found>) {
         found.clear();
         for (place, attribute) in attributes.iter().enumerate() {
-            let key_hash = shared.hashes.bytes(attribute.key);
-            let index = match self.by_key.get(&key_hash) {
-                Some(index) => *index,
-                None if shared.protected.contains(attribute.key) => {
-                    self.by_key.insert(key_hash, None);
-                    None
-                }
-                None if self.labels.len() >= MAX_LABELS => None,
-                None if !shared.fits(self.unbooked() + LABEL_BYTES) => None,
-                None => {
-                    let index = self.labels.len() as u8;
-                    self.track(shared, attribute.key);
-                    self.by_key.insert(key_hash, Some(index));
-                    Some(index)
-                }
-            };
+            let index = self.tracked(shared, attribute.key);
             if let Some(index) = index {
                 let usual = self.labels.get(usize::from(index)).map_or(0, |label| label.replacement);
                 let replacement = shared.replacement_hash(attribute, usual);
@@ -241,7 +222,27 @@ impl Metric {
         }
     }
 
-    pub(super) fn track(&mut self, shared: &Shared, key: &[u8]) {
+    /// The index of the label `key`, which is tracked from now on unless it is protected, or there are too
+    /// many, or there is no memory.
+    pub(super) fn tracked(&mut self, shared: &Shared, key: &[u8]) -> Option<u8> {
+        let key_hash = shared.hashes.bytes(key);
+        if let Some(index) = self.by_key.get(&key_hash) {
+            return *index;
+        }
+        if shared.protected.contains(key) {
+            self.by_key.insert(key_hash, None);
+            return None;
+        }
+        if self.labels.len() >= MAX_LABELS || !shared.fits(self.unbooked() + LABEL_BYTES) {
+            return None;
+        }
+        let index = self.labels.len() as u8;
+        self.track(shared, key);
+        self.by_key.insert(key_hash, Some(index));
+        Some(index)
+    }
+
+    fn track(&mut self, shared: &Shared, key: &[u8]) {
         let replacement = if shared.replacement.is_empty() {
             0
         } else {
@@ -365,62 +366,6 @@ impl Metric {
         }
     }
 
-    /// Adds a series that has no slot to the sketches, which are begun when it is time. The labels in
-    /// `mask` are collapsed whatever becomes of the series.
-    pub(super) fn sketch(&mut self, shared: &Shared, fingerprint: u64, found: &[Found], mask: u64) {
-        let max = self.limits.max_series;
-        if self.sketched.is_none() {
-            let all_labels = (self.labels.len() + 1) * SKETCH_BYTES;
-            let is_early = max > SMALL_BUDGET && self.used * 2 < max && mask == 0;
-            if is_early || !shared.fits(self.unbooked() + all_labels) {
-                return;
-            }
-            self.sketched = Some(Sketched { before: self.used, since: self.seen, ..Sketched::default() });
-        }
-        let rewritten = self.rewritten(fingerprint, found, mask);
-        if let Some(sketched) = &mut self.sketched {
-            sketched.all.add(rewritten);
-        }
-        for (index, label) in self.labels.iter_mut().enumerate() {
-            let own = found.iter().find(|found| usize::from(found.index) == index);
-            let is_rewritten = mask & (1 << index) != 0;
-            let share = own.map_or(0, |found| if is_rewritten { found.replacement } else { found.hash });
-            label.without.add(rewritten.wrapping_sub(share));
-            if let Some(found) = own {
-                label.wanted.add(found.hash);
-            }
-        }
-    }
-
-    /// Frees the sketches.
-    pub(super) fn stop_sketching(&mut self) {
-        self.sketched = None;
-        for label in &mut self.labels {
-            label.without = Distinct::default();
-            label.wanted = Distinct::default();
-        }
-    }
-
-    /// Which label of the point to collapse: the one without which the fewest series would be
-    /// left; or, where no label alone makes a difference, the one with the most values. With
-    /// the number of series that would be left.
-    pub(super) fn guilty(&self, found: &[Found], mask: u64) -> Option<(u8, f64)> {
-        let all = self.sketched.as_ref().map_or(0.0, |sketched| sketched.all.estimate());
-        let candidates = || {
-            found.iter().filter(|found| mask & (1 << found.index) == 0).filter_map(|found| {
-                let label = self.labels.get(usize::from(found.index))?;
-                Some((found.index, label.without.estimate(), label.values.len()))
-            })
-        };
-        let fewest_left = candidates().min_by(|(_, left, values), (_, other_left, other_values)| {
-            left.total_cmp(other_left).then(other_values.cmp(values))
-        })?;
-        if self.sketched.is_some() && fewest_left.1 <= 0.8 * all {
-            return Some((fewest_left.0, fewest_left.1));
-        }
-        candidates().max_by_key(|(_, _, values)| *values).map(|(index, left, _)| (index, left))
-    }
-
     /// Takes the slots of the series that were least recently seen and carry a value of a label
     /// in `collapsed`, a twentieth of the budget at once. False if there are none.
     pub(super) fn retire(&mut self, shared: &Shared, collapsed: u64, dirty: &mut Vec<u32>) -> bool {
@@ -448,14 +393,21 @@ impl Metric {
         true
     }
 
+    /// Remembers that whoever reads the series should learn that it has ended, once it comes again.
+    pub(super) fn retire_one(&mut self, shared: &Shared, fingerprint: u64, seen: u16) {
+        let grows = self.retired.len() == self.retired.capacity();
+        let bytes = if grows { 2 * self.retired.allocation_size() + 256 } else { 0 };
+        // Those that never come again stay until they are idle, so there is a bound.
+        if self.retired.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
+            self.retired.insert(fingerprint, seen);
+        }
+    }
+
     /// The series, which is no longer in the table, has lost its slot.
     pub(super) fn lose(&mut self, shared: &Shared, fingerprint: u64, series: Series, dirty: &mut Vec<u32>) {
         match series.output {
-            // Those that never come again stay until they are idle, so there is a bound.
-            INDIVIDUAL if self.retired.len() < 2 * self.limits.max_series => {
-                self.retired.insert(fingerprint, self.seen);
-            }
-            INDIVIDUAL | EMPTY => {}
+            INDIVIDUAL => self.retire_one(shared, fingerprint, self.seen),
+            EMPTY => {}
             index => self.close_output(index, dirty),
         }
         if !series.is_overflow {
@@ -495,8 +447,9 @@ pub(super) fn is_counted_by_increments(kind: MetricKind) -> bool {
     }
 }
 
-/// The start of a point of any kind, as [`super::absorb::When`] has it: 0 if it is not known.
-pub(super) fn start_of(point: &[u8]) -> u64 {
+/// Start and time of a point of any kind, as [`super::absorb::When`] has them: the start is 0 if it is not
+/// known.
+pub(super) fn times_of(point: &[u8]) -> (u64, u64) {
     let (mut start, mut time) = (0, 0);
     for field in Fields::new(point) {
         match field {
@@ -505,7 +458,7 @@ pub(super) fn start_of(point: &[u8]) -> u64 {
             _ => {}
         }
     }
-    if start >= time { 0 } else { start }
+    (if start >= time { 0 } else { start }, time)
 }
 
 impl Metric {

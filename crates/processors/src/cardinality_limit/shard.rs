@@ -9,6 +9,7 @@ use super::admission::Scratch;
 use super::hash::Table;
 use super::metric::Metric;
 use super::output::{Group, Turn};
+use super::report::Usage;
 use super::scan::Context;
 use super::shared::Shared;
 use crate::attributes::put_nested;
@@ -96,6 +97,28 @@ impl Shards {
         Some(result)
     }
 
+    /// What the metrics of shard `index` are found by.
+    pub(super) fn identities(&self, index: usize) -> Vec<u64> {
+        self.0.get(index).map(|shard| shard.lock().metrics.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Reads the state of one metric of shard `index`.
+    pub(super) fn read(&self, index: usize, identity: u64, read: impl FnOnce(&Metric)) {
+        if let Some(metric) = self.0.get(index).map(Mutex::lock).as_ref().and_then(|shard| shard.metrics.get(&identity))
+        {
+            read(metric);
+        }
+    }
+
+    /// Puts in what was restored.
+    pub(super) fn insert(&self, shared: &Shared, identity: u64, metric: Metric) {
+        let Some(shard) = self.0.get(identity as usize % self.0.len()) else { return };
+        let metrics = &mut shard.lock().metrics;
+        let before = metrics.allocation_size();
+        metrics.insert(identity, metric);
+        shared.resized(before, metrics.allocation_size());
+    }
+
     /// Takes what is to be emitted from shard `index`, at most so many as one lock hold may.
     /// What waits for a newer time goes to `later`, as does what is left of `first` entries.
     pub(super) fn take(&self, shared: &Shared, index: usize, later: &mut Vec<(u64, u32)>, is_last: bool) -> Taken {
@@ -152,8 +175,8 @@ impl Shards {
         }
     }
 
-    /// How many series each metric has, and how many values its labels, busiest metrics first.
-    pub(super) fn usage(&self, most: usize) -> Vec<super::report::Usage> {
+    /// How the metrics are doing, those with the most series first; of all but `most` of them only that.
+    pub(super) fn usage(&self, most: usize) -> Vec<Usage> {
         let mut busiest: Vec<(usize, u64, usize)> = Vec::new();
         for (index, shard) in self.0.iter().enumerate() {
             let shard = shard.lock();
@@ -161,18 +184,15 @@ impl Shards {
         }
         busiest.sort_unstable_by(|one, other| other.cmp(one));
         let mut usage = Vec::new();
-        for (place, (used, hash, index)) in busiest.into_iter().enumerate() {
-            let shard = self.0.get(index).map(Mutex::lock);
-            let Some(metric) = shard.as_ref().and_then(|shard| shard.metrics.get(&hash)) else { continue };
-            if place >= most {
-                // The rest is one sum.
-                usage.push((Vec::new(), used, Vec::new()));
-                continue;
+        let rest = busiest.split_off(most.min(busiest.len()));
+        for (_, hash, index) in busiest {
+            let mut shard = self.0.get(index).map(Mutex::lock);
+            if let Some(metric) = shard.as_mut().and_then(|shard| shard.metrics.get_mut(&hash)) {
+                usage.push(metric.usage());
             }
-            let labels = metric.labels.iter().zip(metric.names.iter());
-            let labels = labels.map(|(label, name)| (name.to_vec(), label.values.len())).collect();
-            usage.push((metric.name.to_vec(), used, labels));
         }
+        // One sum.
+        usage.push(Usage { series: rest.iter().map(|(series, ..)| series).sum(), ..Usage::default() });
         usage
     }
 }

@@ -64,6 +64,9 @@ pub(super) struct Shared {
     epoch_length: Duration,
     /// After so many epochs without a point something is idle.
     pub(super) idle_epochs: u16,
+    idle_ttl: Duration,
+    /// When the choice of before a restart was taken over (Unix nanoseconds); 0 if it was not.
+    restored_at: u64,
     last_sweep: AtomicU32,
     starving: AtomicBool,
 }
@@ -175,6 +178,8 @@ impl Shared {
             epoch_length,
             // Half of the 16-bit circle, so that "older" stays well defined.
             idle_epochs: u16::try_from(idle_epochs).unwrap_or(u16::MAX).min(u16::MAX / 2),
+            idle_ttl: config.idle_ttl.0,
+            restored_at: 0,
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
             clock,
@@ -264,6 +269,23 @@ impl Shared {
         doorkeeper.lock().see(metric.rotate_left(17) ^ value) >= self.min_sightings
     }
 
+    /// From now on hashes are those of a snapshot, of what was chosen before a restart.
+    pub(super) fn restore(&mut self, hashes: Hashes) {
+        self.overflow_hash = hashes.attribute(&KeyValue { key: OVERFLOW, value: AnyValue::Bool(true) });
+        self.hashes = hashes;
+        self.restored_at = self.clock.unix_nanos();
+    }
+
+    /// May a stream that started at `start` (Unix nanoseconds; 0 if that is not known), and had no slot
+    /// before the restart, have been counted with others then?
+    pub(super) fn may_predate_restart(&self, start: u64) -> bool {
+        if start > 0 {
+            return start < self.restored_at;
+        }
+        let settled = self.restored_at.saturating_add(u64::try_from(self.idle_ttl.as_nanos()).unwrap_or(u64::MAX));
+        self.restored_at > 0 && self.clock.unix_nanos() < settled
+    }
+
     /// The identity of the stream `fingerprint` since its `start`.
     pub(super) fn life(&self, fingerprint: u64, start: u64) -> u64 {
         self.hashes.mix(&[fingerprint, start])
@@ -276,6 +298,16 @@ impl Shared {
     /// The current epoch.
     pub(super) fn epoch(&self) -> u16 {
         self.epochs() as u16
+    }
+
+    /// How many seconds `epochs` are.
+    pub(super) fn seconds(&self, epochs: u16) -> u64 {
+        (self.epoch_length * u32::from(epochs)).as_secs()
+    }
+
+    /// How many epochs `time` is, if they can be counted.
+    pub(super) fn epochs_of(&self, time: Duration) -> Option<u16> {
+        u16::try_from(time.as_nanos() / self.epoch_length.as_nanos().max(1)).ok()
     }
 
     /// Has something last seen in the epoch `seen` been idle too long?

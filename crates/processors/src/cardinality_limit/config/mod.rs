@@ -226,9 +226,6 @@ impl Validate for CardinalityLimitConfig {
         if self.max_tenants == 0 {
             check.error(&["max_tenants"], "must be greater than zero: those beyond it share one budget");
         }
-        if self.storage.is_some() {
-            check.error(&["storage"], "keeping slots over a restart is not there yet: remove the key");
-        }
         if self.max_series_per_tenant == Some(0) {
             check.error(&["max_series_per_tenant"], "must be greater than zero");
         }
