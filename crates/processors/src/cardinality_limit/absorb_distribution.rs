@@ -45,8 +45,8 @@ impl Metric {
             return self.hold_distribution(index, starts, when.time, dirty);
         }
         let is_known = self.distributions.contains_key(&fingerprint);
-        let is_stored = is_known || self.make_room_for_distribution(shared, &now, dirty);
-        let mut counts_from = when.time;
+        let is_stored = is_known || self.make_room::<DistributionInput>(shared, now.bytes(), dirty);
+        let mut counts_from = self.distributions.get(&fingerprint).map_or(when.time, |last| last.time);
         let increment = match self.distributions.get(&fingerprint) {
             Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
             Some(last) if when.has_restarted(last.start) => Some(now.clone()),

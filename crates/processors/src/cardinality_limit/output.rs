@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nyquist_core::batch::Metadata;
 use nyquist_core::wire::{Field, Fields, KeyValue, MetricKind, Number, Value, put_len_field};
 
 use super::config::GaugeMode;
@@ -18,6 +19,9 @@ use crate::attributes::put_nested;
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) context: u64,
+    /// Whose data it is, and what is sent along with it.
+    pub(super) sender: u64,
+    pub(super) metadata: Option<Arc<Metadata>>,
     pub(super) resource_hash: u64,
     pub(super) scope_hash: u64,
     pub(super) kind: MetricKind,
@@ -291,9 +295,10 @@ pub(super) fn collapsed_attributes(
         if index.is_none_or(|index| mask & (1 << index) == 0) {
             put_len_field(&mut out, number, attribute);
         } else if !shared.replacement.is_empty() {
+            let value = shared.replacement_of(&KeyValue::new(attribute).value);
             put_nested(&mut out, number, |out| {
                 put_len_field(out, 1, key);
-                put_nested(out, 2, |out| put_len_field(out, 1, &shared.replacement));
+                put_nested(out, 2, |out| put_len_field(out, 1, &value));
             });
         }
     }
