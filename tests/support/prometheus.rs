@@ -1,5 +1,6 @@
 //! A real Prometheus that takes remote write.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -19,10 +20,16 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub(crate) fn start() -> Self {
+        Self::start_with("global: {}\n")
+    }
+
+    /// `start` with a configuration, in which `@PORT@` is its own port.
+    pub(crate) fn start_with(config: &str) -> Self {
         let port = free_port();
+        let text = config.replace("@PORT@", &port.to_string());
         let directory = tempfile::tempdir().expect("a temporary folder");
         let config = directory.path().join("prometheus.yml");
-        std::fs::write(&config, "global: {}\n").expect("the configuration can be written");
+        std::fs::write(&config, text).expect("the configuration can be written");
         let process = Process::spawn(
             "prometheus",
             Command::new(peer("prometheus"))
@@ -56,6 +63,22 @@ impl Prometheus {
             (row["metric"].clone(), value.unwrap_or_else(|| panic!("{query}: {row}")))
         };
         result.iter().map(read).collect()
+    }
+
+    /// Every float series that `query` gives at `time`, in seconds since 1970: labels as one text, and values.
+    pub(crate) fn series_at(&self, query: &str, time: f64) -> BTreeMap<String, String> {
+        let path = format!("/api/v1/query?query={}&time={time}", percent_encode(query));
+        let json = http::get(self.port, &path).expect("Prometheus answers").json();
+        assert_eq!(json["status"], "success", "{query}: {json}");
+        let rows = json["data"]["result"].as_array().unwrap_or_else(|| panic!("{query}: {json}"));
+        let floats =
+            rows.iter().filter_map(|row| Some((row["metric"].to_string(), row["value"][1].as_str()?.to_owned())));
+        floats.collect()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(self) {
+        self.process.signal("KILL");
     }
 
     /// The single value of `query`; nothing when it gives no series or several.

@@ -14,7 +14,7 @@ pub(crate) fn points(data: &MetricsData) -> Vec<String> {
             for metric in &scope.metrics {
                 let unit = if metric.unit.is_empty() { String::new() } else { format!("[{}]", metric.unit) };
                 let mut add = |kind: &str, attributes: &[KeyValue], flags: u32, text: String, start: u64, time: u64| {
-                    let text = if flags == 1 { "ended".to_owned() } else { text };
+                    let text = if flags == 1 { format!("ended{}", inner(&text)) } else { text };
                     let from = if start == 0 { String::new() } else { format!(" from {}", start / 1_000_000) };
                     let (name, attributes) = (&metric.name, pairs(attributes));
                     let line =
@@ -92,6 +92,13 @@ pub(crate) fn points(data: &MetricsData) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Of the text of a point that has ended: its bounds or quantiles.
+fn inner(text: &str) -> String {
+    let bounds = text.split(" [").next().filter(|text| text.starts_with('[') && *text != "[]");
+    let quantiles = text.split(" count=").next().filter(|text| text.contains('=') && !text.contains("scale="));
+    bounds.or(quantiles).map(|own| format!(" {own}")).unwrap_or_default()
 }
 
 /// The scopes: name, version, schema URL and attributes.

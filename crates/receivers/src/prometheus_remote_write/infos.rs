@@ -15,8 +15,11 @@ const MAX_RESOURCES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 /// What is said of one resource may take so many bytes; more is used for its own request only.
 const MAX_BYTES: usize = 4096;
 
+/// The attributes of resources, by their keys.
+type Known = LruCache<Box<[u8]>, Arc<[KeyValue]>>;
+
 /// The resources.
-pub(super) struct Infos(Mutex<LruCache<Box<[u8]>, Arc<[KeyValue]>>>);
+pub(super) struct Infos(Mutex<Known>);
 
 impl Default for Infos {
     fn default() -> Self {

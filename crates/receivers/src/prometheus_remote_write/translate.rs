@@ -250,7 +250,7 @@ impl<'a> Translation<'_, 'a> {
         let start = if shape == Shape::Counter { start(sample.start, head) } else { 0 };
         let attributes = self.key.key_values();
         if sample.value.to_bits() == STALE {
-            return shape.ended(attributes, start, time);
+            return shape.ended(attributes, start, time, &[]);
         }
         Point::Number(number(attributes, start, time, sample.value))
     }
@@ -260,7 +260,7 @@ impl<'a> Translation<'_, 'a> {
         let start = start(histogram.start, head);
         let attributes = self.key.key_values();
         if histogram.sum.to_bits() == STALE {
-            return Ok(shape.ended(attributes, start, time));
+            return Ok(shape.ended(attributes, start, time, &[]));
         }
         histogram.check()?;
         match (histogram.is_custom(), shape) {

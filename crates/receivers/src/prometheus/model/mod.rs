@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use nyquist_core::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use nyquist_core::proto::metrics::v1::metric::Data;
+use nyquist_core::proto::metrics::v1::summary_data_point::ValueAtQuantile;
 use nyquist_core::proto::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
     Metric, MetricsData, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
@@ -238,8 +239,9 @@ impl Shape {
         }
     }
 
-    /// The point that says that a series has ended at `time`.
-    pub(crate) fn ended(self, attributes: Vec<KeyValue>, start: u64, time: u64) -> Point {
+    /// The point that says that a series has ended at `time`, with the bounds or quantiles that it had: each of
+    /// them is a series in Prometheus.
+    pub(crate) fn ended(self, attributes: Vec<KeyValue>, start: u64, time: u64, inner: &[f64]) -> Point {
         match self {
             Self::Gauge | Self::Counter | Self::UpDown => Point::Number(NumberDataPoint {
                 attributes,
@@ -253,6 +255,8 @@ impl Shape {
                 start_time_unix_nano: start,
                 time_unix_nano: time,
                 flags: NO_RECORDED_VALUE,
+                bucket_counts: if inner.is_empty() { Vec::new() } else { vec![0; finite(inner).count() + 1] },
+                explicit_bounds: finite(inner).collect(),
                 ..HistogramDataPoint::default()
             }),
             Self::Exponential => Point::Exponential(ExponentialHistogramDataPoint {
@@ -267,10 +271,15 @@ impl Shape {
                 start_time_unix_nano: start,
                 time_unix_nano: time,
                 flags: NO_RECORDED_VALUE,
+                quantile_values: inner.iter().map(|&quantile| ValueAtQuantile { quantile, value: 0.0 }).collect(),
                 ..SummaryDataPoint::default()
             }),
         }
     }
+}
+
+fn finite(bounds: &[f64]) -> impl Iterator<Item = f64> {
+    bounds.iter().copied().filter(|bound| bound.is_finite())
 }
 
 /// A point of a gauge or sum.

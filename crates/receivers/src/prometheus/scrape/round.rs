@@ -163,6 +163,9 @@ impl<'a, 's: 'a> Round<'a, 's> {
     /// The points, with those of series that have ended, and how many there are.
     pub(super) fn finish(mut self) -> (MetricsData, usize) {
         let mut gathered = std::mem::take(&mut self.gathered);
+        for series in &mut gathered {
+            series.parts.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+        }
         let mut starts = vec![0; gathered.len()];
         self.series.each_met(
             |point| gathered.get(point).and_then(Gathered::observed),
@@ -183,12 +186,12 @@ impl<'a, 's: 'a> Round<'a, 's> {
         }
         let time = nanos(self.now);
         let (model, families, settings) = (&mut self.model, &self.families, self.settings);
-        self.series.each_ended(|key, shape, start| {
+        self.series.each_ended(|key, shape, start, inner| {
             let membership = families.of(key.name());
             let resource = |job: &str, instance: &str| settings.resource(job, instance);
             let kind = key.kind();
             let slot = model.slot(key, shape, kind, membership.description, resource);
-            model.push(slot, shape.ended(key.key_values(), start, time));
+            model.push(slot, shape.ended(key.key_values(), start, time, inner));
         });
         let points = self.model.points();
         (self.model.finish(), points)
@@ -274,14 +277,14 @@ impl Gathered {
     }
 
     /// What decides when the series began.
-    fn observed(&self) -> Option<Observed> {
+    fn observed(&self) -> Option<Observed<'_>> {
         let (value, sum) = match self.shape {
             Shape::Counter => (self.value?, 0.0),
             Shape::Histogram => (self.value.or_else(|| self.largest_bucket())?, self.rising_sum()),
             Shape::Summary => (self.value.unwrap_or_default(), 0.0),
             Shape::Gauge | Shape::UpDown | Shape::Exponential => return None,
         };
-        Some(Observed { time: self.time, created: self.created, value, sum })
+        Some(Observed { time: self.time, created: self.created, value, sum, parts: &self.parts })
     }
 
     fn largest_bucket(&self) -> Option<f64> {
@@ -320,7 +323,6 @@ impl Gathered {
                 }))
             }
             Shape::Summary => {
-                self.parts.sort_by(|(left, _), (right, _)| left.total_cmp(right));
                 let values = self.parts.iter().map(|&(quantile, value)| ValueAtQuantile { quantile, value });
                 Some(Point::Summary(SummaryDataPoint {
                     quantile_values: values.collect(),
@@ -337,13 +339,12 @@ impl Gathered {
     }
 }
 
-/// Bounds, and how many observations are in each bucket, from cumulative counts. A count that falls is
+/// Bounds, and how many observations are in each bucket, from cumulative counts in the order of their bounds. A count that falls is
 /// taken for the one before it.
 fn buckets(mut parts: Vec<(f64, f64)>, count: f64) -> (Vec<f64>, Vec<u64>) {
     if parts.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    parts.sort_by(|(left, _), (right, _)| left.total_cmp(right));
     parts.dedup_by(|(later, _), (earlier, _)| later == earlier);
     let mut bounds = Vec::with_capacity(parts.len());
     let mut counts = Vec::with_capacity(parts.len() + 1);

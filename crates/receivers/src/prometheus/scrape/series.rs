@@ -5,6 +5,7 @@
 //! pipeline has been told that it ended.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::prometheus::model::{SeriesKey, Shape};
 
@@ -27,6 +28,8 @@ pub(super) struct Known {
     /// The counter, or the histogram's or summary's count.
     value: f64,
     sum: f64,
+    /// The bounds of a histogram, or the quantiles of a summary: they end with it.
+    inner: Arc<[f64]>,
 }
 
 /// The series of one target.
@@ -34,17 +37,21 @@ pub(super) struct Known {
 pub(super) struct Series {
     known: HashMap<Box<[u8]>, Known>,
     round: u32,
+    /// The bounds that were last new: those of one family are equal, and are shared.
+    inner: Arc<[f64]>,
 }
 
 /// What a point of a series said.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Observed {
+pub(super) struct Observed<'p> {
     pub(super) time: u64,
     pub(super) created: Option<u64>,
     /// The counter, or the count.
     pub(super) value: f64,
     /// A sum that cannot fall; 0 if there is none.
     pub(super) sum: f64,
+    /// Bounds or quantiles, with what is there.
+    pub(super) parts: &'p [(f64, f64)],
 }
 
 impl Series {
@@ -88,6 +95,7 @@ impl Series {
             start: 0,
             value: 0.0,
             sum: 0.0,
+            inner: Arc::default(),
         };
         self.known.insert(key.bytes().into(), known);
         true
@@ -95,27 +103,27 @@ impl Series {
 
     /// Calls `observe` for the point of every series of this scrape, and `start` with the time at which the
     /// series began, according to what was observed.
-    pub(super) fn each_met(
+    pub(super) fn each_met<'p>(
         &mut self,
-        mut observe: impl FnMut(usize) -> Option<Observed>,
+        observe: impl Fn(usize) -> Option<Observed<'p>>,
         mut start: impl FnMut(usize, u64),
     ) {
         let round = self.round;
         for known in self.known.values_mut().filter(|known| known.round == round) {
             if let Some(observed) = observe(known.point) {
-                known.observe(observed);
+                known.observe(observed, &mut self.inner);
                 start(known.point, known.start);
             }
         }
     }
 
     /// Calls `ended` for every series that was there and is not in this scrape.
-    pub(super) fn each_ended(&self, mut ended: impl FnMut(&SeriesKey, Shape, u64)) {
+    pub(super) fn each_ended(&self, mut ended: impl FnMut(&SeriesKey, Shape, u64, &[f64])) {
         let mut key = SeriesKey::default();
         for (bytes, known) in &self.known {
             if known.round != self.round && !known.is_untracked && known.is_out {
                 key.restore(bytes, known.ends);
-                ended(&key, known.shape, known.start);
+                ended(&key, known.shape, known.start, &known.inner);
             }
         }
     }
@@ -134,7 +142,7 @@ impl Series {
 }
 
 impl Known {
-    fn observe(&mut self, observed: Observed) {
+    fn observe(&mut self, observed: Observed<'_>, latest: &mut Arc<[f64]>) {
         let has_reset = observed.value < self.value || observed.sum < self.sum;
         match observed.created {
             Some(created) => self.start = created,
@@ -143,5 +151,12 @@ impl Known {
         }
         self.value = observed.value;
         self.sum = observed.sum;
+        let is_same = |own: &[f64]| own.iter().eq(observed.parts.iter().map(|(bound, _)| bound));
+        if !is_same(&self.inner) {
+            if !is_same(latest) {
+                *latest = observed.parts.iter().map(|(bound, _)| *bound).collect();
+            }
+            self.inner = Arc::clone(latest);
+        }
     }
 }

@@ -174,6 +174,19 @@ fn a_series_that_is_gone_ends_once() {
 }
 
 #[test]
+fn bounds_and_quantiles_end_with_their_series() {
+    let mut rig = Rig::new();
+    let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_count 1\n\
+                # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_count 1\n";
+    rig.points(0, page);
+    let expected = of_shop(&[
+        "histogram h{} ended [1.0, 2.0] from 1700000000000 @1700000015000",
+        "summary s{} ended 0.5=0 from 1700000000000 @1700000015000",
+    ]);
+    assert_eq!(rig.points(1, ""), expected);
+}
+
+#[test]
 fn an_end_that_was_not_delivered_is_said_again() {
     let mut rig = Rig::new();
     rig.points(0, "a 1\nb 1\n");

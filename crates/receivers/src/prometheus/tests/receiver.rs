@@ -26,10 +26,13 @@ use tokio::time::Instant;
 use crate::prometheus::{PrometheusConfig, PrometheusReceiver};
 use crate::shown::points;
 
-/// What a target answers: status, headers and body; and the requests it saw.
+/// Status, headers and body.
+type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+
+/// What a target answers, and the requests it saw.
 struct Target {
     address: String,
-    answer: Mutex<(u16, Vec<(&'static str, String)>, Vec<u8>)>,
+    answer: Mutex<Answer>,
     requests: Mutex<Vec<Request<()>>>,
     connections: Mutex<usize>,
 }
@@ -200,7 +203,8 @@ async fn what_fails_says_up_0_and_ends_series() {
         gzip.write_all(&vec![b'\n'; 1 << 20]).expect("compressed");
         gzip.finish().expect("compressed")
     };
-    let broken: [(u16, &[(&'static str, &str)], &[u8]); 6] = [
+    type Broken<'a> = (u16, &'a [(&'static str, &'a str)], &'a [u8]);
+    let broken: [Broken<'_>; 6] = [
         (503, &text, b"a 1\n"),
         (200, &text, b"a 1\nb{\n"),
         (200, &text, &[b'#'; 2000]),
@@ -262,12 +266,13 @@ async fn credentials_are_sent_and_files_are_read_each_time() {
     running.wait_for("gauge up{} 1 @").await;
     running.wait_for("gauge up{} 1 @").await;
     running.stop().await;
-    let requests = target.requests.lock();
-    let sent = |request: &Request<()>| request.headers()["authorization"].to_str().expect("text").to_owned();
-    assert_eq!(sent(&requests[0]), "Bearer first");
-    assert_eq!(sent(requests.last().expect("some")), "Bearer second");
-    assert_eq!(requests[0].headers()["x-tenant"], "t1");
-    drop(requests);
+    {
+        let requests = target.requests.lock();
+        let sent = |request: &Request<()>| request.headers()["authorization"].to_str().expect("text").to_owned();
+        assert_eq!(sent(&requests[0]), "Bearer first");
+        assert_eq!(sent(requests.last().expect("some")), "Bearer second");
+        assert_eq!(requests[0].headers()["x-tenant"], "t1");
+    }
 
     let target = Target::start("a 1\n").await;
     let keys = format!("{}      basic_auth: {{username: u, password: p}}\n", static_target(&target));

@@ -14,10 +14,13 @@ fn after(labels: &[(&'static str, &'static str)], rules: &str) -> String {
     labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
+/// Labels, rules, and the labels after them.
+type Case = (&'static [(&'static str, &'static str)], &'static str, &'static str);
+
 #[test]
 fn actions() {
-    let abc: &[(&str, &str)] = &[("a", "foo"), ("b", "bar"), ("c", "baz")];
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let abc: &'static [(&str, &str)] = &[("a", "foo"), ("b", "bar"), ("c", "baz")];
+    let cases: &[Case] = &[
         (
             abc,
             r#"[{"source_labels": ["a"], "regex": "f(.*)", "target_label": "d", "separator": ";", "replacement": "ch${1}-ch${1}"}]"#,
