@@ -153,7 +153,7 @@ impl Anchored {
         let compiled = Regex::new(&format!("^(?s:{written})$")).map_err(|error| {
             let text = error.to_string();
             let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("invalid regular expression {written:?}: {last}")
+            format!("invalid regular expression \"{written}\": {last}")
         })?;
         Ok(Self { written: written.to_owned(), compiled: Arc::new(compiled) })
     }
