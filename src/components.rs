@@ -11,7 +11,11 @@ use nyquist_receivers as receivers;
 #[must_use]
 pub fn registry() -> Registry {
     Registry {
-        receivers: vec![receivers::otlp::factory()],
+        receivers: vec![
+            receivers::otlp::factory(),
+            receivers::prometheus::factory(),
+            receivers::prometheus_remote_write::factory(),
+        ],
         processors: vec![
             processors::attributes::factory(),
             processors::batch::factory(),

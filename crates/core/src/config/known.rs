@@ -29,8 +29,7 @@ pub(super) fn names(section: Section) -> impl Iterator<Item = &'static str> {
 
 const AGENT: &str =
     "an agent beside the source: let a Collector there run it and send OTLP to this gateway's otlp receiver";
-const SCRAPE: &str =
-    "an agent that scrapes (a Collector with the prometheus receiver) and sends OTLP to the otlp receiver";
+const SCRAPE: &str = "the prometheus receiver: list the endpoint under static_configs";
 const VENDOR: &str = "the otlp_http exporter with the vendor's OTLP intake as its endpoint";
 const QUEUE: &str = "the exporters' own sending_queue in front of the backend, and OTLP between gateways";
 const OTTL: &str = "the attributes and resource processors, which set, copy, hash and delete attributes";
@@ -70,8 +69,8 @@ const fn extension(names: &'static [&'static str], nearest: &'static str) -> Kno
 
 const KNOWN: &[Known] = &[
     receiver(&["otlp"], ""),
-    receiver(&["prometheus"], SCRAPE),
-    receiver(&["prometheus_remote_write", "prometheusremotewrite"], SCRAPE),
+    receiver(&["prometheus"], ""),
+    receiver(&["prometheus_remote_write", "prometheusremotewrite"], ""),
     receiver(&["prometheus_simple", "simpleprometheus"], SCRAPE),
     receiver(
         &["jaeger"],
