@@ -93,7 +93,8 @@ impl Shards {
         let _ = self.sender.client.set(client);
         let spawn = |(index, shard): (usize, &Arc<Shard>)| {
             let (sender, shard, phase) = (Arc::clone(&self.sender), Arc::clone(shard), self.phase.subscribe());
-            runtimes.spawn_on(index, async move { sender.run(&shard, phase).await })
+            let run = async move { sender.run(&shard, phase).await };
+            runtimes.spawn_on(index, runtimes.vital("a shard of prometheus_remote_write", run))
         };
         self.tasks.lock().extend(self.shards.iter().enumerate().map(spawn));
     }

@@ -323,11 +323,11 @@ impl Shard {
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
             let assembly = &mut self.assembly;
-            let target = assembly.target(trace, record.root);
+            let target = assembly.target(trace, record.contents.has_root());
             let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
             let (source, len) = if rewrite.is_needed() {
                 let start = assembly.rewritten.len();
-                if rewrite.run(run, &mut assembly.scratch, &mut assembly.rewritten) {
+                if rewrite.run(run, record.contents, &mut assembly.scratch, &mut assembly.rewritten) {
                     trace.marks.record();
                 }
                 (Source::Rewritten(start), assembly.rewritten.len() - start)
@@ -335,7 +335,7 @@ impl Shard {
                 (Source::Log(addr), run.len())
             };
             self.assembly.add(record.scope, source, len, &mut self.headers);
-            spans += record.spans as usize;
+            spans += usize::from(record.contents.spans);
             bytes += run.len();
             last = Some(addr);
             trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
