@@ -24,7 +24,8 @@ struct Model {
     may_return: BTreeSet<u64>,
     /// Answered, but a power cut may have taken it.
     may_be_lost: BTreeSet<u64>,
-    /// Gone in an earlier life, but no release is ever synced: may return in a power cut.
+    /// Gone in an earlier life, released or lost: files are written over and no release is ever synced, so it
+    /// may return in a power cut.
     ghosts: BTreeSet<u64>,
 }
 
@@ -268,6 +269,7 @@ impl Run {
         // From here on the log is what it is.
         let mut ghosts = std::mem::take(&mut self.model.ghosts);
         ghosts.extend(self.model.released.iter().chain(&self.model.doubtful));
+        ghosts.extend(self.model.answered.keys().filter(|identity| !there.contains_key(identity)));
         self.model = Model { answered: there, ghosts, ..Model::default() };
         if self.limits.fsync != Fsync::Always || !power {
             // A later power cut may take it: nothing has synced it.
