@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{Check, Duration, Validate};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
 use nyquist_core::net::client::AuthConfig;
+use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
 use serde::Deserialize;
 
+use super::store::Bounds;
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
@@ -18,10 +21,31 @@ use crate::prometheus_mapping::{LabelRules, Settings, Strategy, label_name};
 pub struct PrometheusConfig {
     /// Where to listen: `host:port`; port 0 for any free one. Required.
     pub endpoint: String,
+    /// `tcp`, `tcp4` or `tcp6`. Default `tcp`.
+    pub transport: String,
     /// TLS; plaintext without it.
     pub tls: Option<ServerTlsConfig>,
     /// Who authenticates the scrapers.
     pub auth: Option<AuthConfig>,
+    /// Headers of every reply.
+    pub response_headers: BTreeMap<String, Secret>,
+    /// How long a request's head may take, and how long a connection may wait for its next request; 0
+    /// for ever. Default 5m.
+    pub read_header_timeout: Duration,
+    /// How long a reply may find no reader; 0 for ever. Default 0s.
+    pub write_timeout: Duration,
+    /// Connections without requests are closed after this time; 0 for never. Default 0s.
+    pub idle_timeout: Duration,
+    /// May HTTP/1 connections carry more than one request? Default true.
+    pub keep_alives_enabled: bool,
+    /// Accepted for the Collector's sake, like the three below: the bodies of scrapes are not read.
+    pub read_timeout: Duration,
+    /// See `read_timeout`.
+    pub max_request_body_size: i64,
+    /// See `read_timeout`.
+    pub compression_algorithms: Option<Vec<String>>,
+    /// Accepted for the Collector's sake: nothing comes in that could carry metadata.
+    pub include_metadata: bool,
     /// In front of every metric name. Default none.
     pub namespace: String,
     /// Labels of every series that does not have them already.
@@ -44,14 +68,26 @@ pub struct PrometheusConfig {
     pub without_scope_info: bool,
     /// How many series are held; further ones are dropped and counted. Default 1000000.
     pub max_series: usize,
+    /// What they may take in memory, roughly; further ones are dropped and counted. Default 1GiB.
+    pub max_size: ByteSize,
 }
 
 impl Default for PrometheusConfig {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
+            transport: "tcp".to_owned(),
             tls: None,
             auth: None,
+            response_headers: BTreeMap::new(),
+            read_header_timeout: Duration::from_secs(300),
+            write_timeout: Duration::default(),
+            idle_timeout: Duration::default(),
+            keep_alives_enabled: true,
+            read_timeout: Duration::default(),
+            max_request_body_size: 0,
+            compression_algorithms: None,
+            include_metadata: false,
             namespace: String::new(),
             const_labels: BTreeMap::new(),
             send_timestamps: false,
@@ -63,6 +99,7 @@ impl Default for PrometheusConfig {
             translation_strategy: String::new(),
             without_scope_info: false,
             max_series: 1_000_000,
+            max_size: ByteSize(1 << 30),
         }
     }
 }
@@ -75,6 +112,58 @@ impl PrometheusConfig {
     fn label_rules(&self) -> LabelRules {
         let escape = self.strategy().map_or(true, Strategy::escapes);
         LabelRules { escape, collapse_underscores: false }
+    }
+
+    /// What the store may hold.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            series: self.max_series,
+            bytes: usize::try_from(self.max_size.0).unwrap_or(usize::MAX),
+            expiration: self.metric_expiration.0,
+        }
+    }
+
+    /// Which addresses of the host to use.
+    pub(super) fn family(&self) -> Option<Family> {
+        match self.transport.as_str() {
+            "" | "tcp" => Some(Family::Any),
+            "tcp4" => Some(Family::V4),
+            "tcp6" => Some(Family::V6),
+            _ => None,
+        }
+    }
+
+    /// The headers of every reply that can be sent; the configuration has been checked.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let parse = |(name, value): (&String, &Secret)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value.expose()).ok()?))
+        };
+        self.response_headers.iter().filter_map(parse).collect()
+    }
+
+    fn check_server(&self, check: &mut Check<'_>) {
+        if self.family().is_none() {
+            check.error(&["transport"], format!("unknown transport {:?}: use tcp, tcp4 or tcp6", self.transport));
+        }
+        for (name, value) in &self.response_headers {
+            if HeaderName::try_from(name).is_err() {
+                check.error(&["response_headers", name], "is not a header name");
+            } else if HeaderValue::from_str(value.expose()).is_err() {
+                check.error(&["response_headers", name], "its value has characters that headers cannot have");
+            }
+        }
+        if let Some(tls) = &self.tls {
+            check.nested(&["tls"], tls);
+        }
+        let unread = [
+            ("read_timeout", !self.read_timeout.0.is_zero()),
+            ("max_request_body_size", self.max_request_body_size != 0),
+            ("compression_algorithms", self.compression_algorithms.is_some()),
+            ("include_metadata", self.include_metadata),
+        ];
+        for (key, _) in unread.iter().filter(|(_, is_set)| *is_set) {
+            check.warning(&[key], "has no effect: what a scraper sends along with its request is not read");
+        }
     }
 
     /// How metrics are translated; the configuration has been checked.
@@ -122,9 +211,10 @@ impl Validate for PrometheusConfig {
         if self.max_series == 0 {
             check.error(&["max_series"], "it must be positive: it bounds the memory that series take");
         }
-        check_resource_labels(check, &self.resource_to_telemetry_conversion, &self.resource_constant_labels);
-        if let Some(tls) = &self.tls {
-            check.nested(&["tls"], tls);
+        if self.max_size.0 == 0 {
+            check.error(&["max_size"], "it must be positive: it bounds the memory that series take");
         }
+        self.check_server(check);
+        check_resource_labels(check, &self.resource_to_telemetry_conversion, &self.resource_constant_labels);
     }
 }

@@ -5,7 +5,10 @@
 //! exported.
 
 mod config;
+mod escape;
+mod negotiate;
 mod page;
+mod protobuf;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use nyquist_core::net::server::{Server, Settings as ServerSettings};
 use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
 use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry, UpDown};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use config::PrometheusConfig;
@@ -32,11 +36,8 @@ pub use config::PrometheusConfig;
 use crate::prometheus_mapping::{
     Family, HashSeed, Losses, LostLabels, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
 };
-use page::ScrapePage;
+use page::{SCRAPES_AT_ONCE, ScrapePage};
 use store::Store;
-
-/// A scraper that keeps a connection for longer between two scrapes has to connect again.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The factory of `prometheus`.
 #[must_use]
@@ -69,7 +70,7 @@ impl PrometheusConfig {
         let seed = HashSeed::default();
         Ok(Arc::new(PrometheusExporter {
             stats: Stats::new(&context.telemetry, &id),
-            store: Arc::new(Store::new(self.max_series, self.metric_expiration.0, self.enable_open_metrics)),
+            store: Arc::new(Store::new(self.bounds())),
             target_series: TargetSeries::new(&settings.namespace, &seed),
             translators: Mutex::default(),
             settings,
@@ -124,6 +125,7 @@ impl Consumer for PrometheusExporter {
         self.stats.sent.inc_by((items - lost) as u64);
         self.stats.failed.inc_by(lost as u64);
         self.stats.series.set(i64::try_from(self.store.len()).unwrap_or(i64::MAX));
+        self.stats.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
         Ok(())
     }
 }
@@ -132,7 +134,12 @@ impl Consumer for PrometheusExporter {
 impl Component for PrometheusExporter {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let mut settings = ServerSettings::new(&self.config.endpoint);
-        settings.head_timeout = Some(HEAD_TIMEOUT);
+        let nonzero = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        settings.family = self.config.family().unwrap_or_default();
+        settings.head_timeout = nonzero(self.config.read_header_timeout.0);
+        settings.write_timeout = nonzero(self.config.write_timeout.0);
+        settings.keepalive.max_idle = nonzero(self.config.idle_timeout.0);
+        settings.reuse_http1 = self.config.keep_alives_enabled;
         settings.tls = self.config.tls.as_ref().map(server_tls).transpose()?;
         let page = ScrapePage {
             store: Arc::clone(&self.store),
@@ -140,6 +147,8 @@ impl Component for PrometheusExporter {
             auth: self.auth.clone(),
             open_metrics: self.config.enable_open_metrics,
             timestamps: self.config.send_timestamps,
+            response_headers: self.config.headers(),
+            at_once: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
         };
         let server = Server::start(settings, Arc::new(page), &host.runtimes).await;
         let server = server.map_err(|error| StartError(format!("exporter {}: {error}", self.id)))?;
@@ -205,6 +214,7 @@ struct Stats {
     sent: Counter,
     failed: Counter,
     series: UpDown,
+    bytes: UpDown,
     losses: Losses,
 }
 
@@ -219,6 +229,7 @@ impl Stats {
                 "Items in failed attempts to send to the destination.",
             ),
             series: telemetry.gauge(&own("series"), "Series that are held.", &[("exporter", exporter)]),
+            bytes: telemetry.gauge(&own("series_bytes"), "What they take, roughly.", &[("exporter", exporter)]),
             losses: Losses::new(telemetry, exporter, &own("")),
         }
     }

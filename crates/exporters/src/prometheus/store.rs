@@ -1,7 +1,8 @@
 //! The latest value of every series.
 //!
 //! Split by the hash of the series into parts, each behind its own short lock. Series without new
-//! points leave after `metric_expiration`; there are never more than `max_series`.
+//! points leave after `metric_expiration`; there are never more than `max_series`, in no more than
+//! `max_size`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::{Family, MetricType, Point, PointValue, Untranslatable, decoded_labels};
+use crate::prometheus_mapping::{Added, Family, MetricType, OwnedValue, Point, Untranslatable, decoded_labels};
 
 const PARTS: usize = 64;
 
@@ -24,6 +25,12 @@ const MAX_FAMILIES: usize = 100_000;
 
 /// Longer descriptions are cut off, in bytes.
 const MAX_HELP: usize = 1024;
+
+/// How many exemplars of a point are kept: the newest.
+const MAX_EXEMPLARS: usize = 64;
+
+/// What a series takes besides its labels, buckets and exemplars, roughly, in bytes.
+const SERIES_BYTES: usize = 200;
 
 /// What stands above the series of a name.
 #[derive(Debug, Clone)]
@@ -43,28 +50,6 @@ pub(super) struct StoredExemplar {
     pub(super) labels: Box<[u8]>,
 }
 
-/// A value that outlives its point.
-#[derive(Debug, Clone)]
-pub(super) enum StoredValue {
-    Number(f64),
-    Histogram {
-        count: u64,
-        sum: Option<f64>,
-        bounds: Arc<[f64]>,
-        counts: Vec<u64>,
-    },
-    /// An exponential histogram: the text formats have no buckets for it.
-    Native {
-        count: u64,
-        sum: f64,
-    },
-    Summary {
-        count: u64,
-        sum: f64,
-        quantiles: Vec<(f64, f64)>,
-    },
-}
-
 /// A series (or the series of one histogram or summary).
 #[derive(Debug, Clone)]
 pub(super) struct Series {
@@ -74,9 +59,28 @@ pub(super) struct Series {
     pub(super) labels: Arc<[u8]>,
     /// Of the newest point, in milliseconds since the epoch.
     pub(super) time: i64,
-    pub(super) value: StoredValue,
+    /// When counting began, in milliseconds since the epoch; 0 if unknown.
+    pub(super) start: i64,
+    pub(super) value: OwnedValue,
     pub(super) exemplars: Vec<StoredExemplar>,
     seen: Duration,
+    /// What it was charged.
+    bytes: usize,
+}
+
+impl Series {
+    /// The exemplar for the values above `below` and up to `bound`: the newest.
+    pub(super) fn exemplar(&self, below: f64, bound: f64) -> Option<&StoredExemplar> {
+        let is_inside = |exemplar: &&StoredExemplar| {
+            exemplar.value <= bound && (exemplar.value > below || below == f64::NEG_INFINITY)
+        };
+        self.exemplars.iter().rev().find(is_inside)
+    }
+
+    fn measure(&self) -> usize {
+        let exemplars: usize = self.exemplars.iter().map(|exemplar| 32 + exemplar.labels.len()).sum();
+        SERIES_BYTES + self.labels.len() + self.value.heap_bytes() + exemplars
+    }
 }
 
 #[derive(Default)]
@@ -85,31 +89,45 @@ struct Part {
     swept: Duration,
 }
 
+/// How much a store holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// A histogram or summary counts once.
+    pub(super) series: usize,
+    /// Of all series, roughly.
+    pub(super) bytes: usize,
+    /// A series without a new point for this long is gone.
+    pub(super) expiration: Duration,
+}
+
 /// All series of an exporter.
 pub(super) struct Store {
     parts: Vec<Mutex<Part>>,
     families: Mutex<HashMap<String, FamilyInfo>>,
     count: AtomicUsize,
-    max_series: usize,
-    expiration: Duration,
-    keep_exemplars: bool,
+    bytes: AtomicUsize,
+    bounds: Bounds,
 }
 
 impl Store {
-    pub(super) fn new(max_series: usize, expiration: Duration, keep_exemplars: bool) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             families: Mutex::default(),
             count: AtomicUsize::new(0),
-            max_series,
-            expiration,
-            keep_exemplars,
+            bytes: AtomicUsize::new(0),
+            bounds,
         }
     }
 
     /// How many series there are.
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// What they take, roughly, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Points of `family` follow. `false`: there is one of this name and another type.
@@ -121,12 +139,12 @@ impl Store {
                 known.seen = now;
                 return true;
             }
-            if now.saturating_sub(known.seen) < self.expiration {
+            if now.saturating_sub(known.seen) < self.bounds.expiration {
                 return false;
             }
         }
         if families.len() >= MAX_FAMILIES {
-            families.retain(|_, info| now.saturating_sub(info.seen) < self.expiration);
+            families.retain(|_, info| now.saturating_sub(info.seen) < self.bounds.expiration);
         }
         if families.len() < MAX_FAMILIES {
             let mut help = String::from_utf8_lossy(description).into_owned();
@@ -142,7 +160,7 @@ impl Store {
         let index = (point.hash >> 32) as usize % PARTS;
         let Some(part) = self.parts.get(index) else { return Ok(()) };
         let mut part = part.lock();
-        if now.saturating_sub(part.swept) >= SWEEP_INTERVAL.min(self.expiration) {
+        if now.saturating_sub(part.swept) >= SWEEP_INTERVAL.min(self.bounds.expiration) {
             self.sweep(&mut part, now);
         }
         let is_this = |series: &Series| {
@@ -152,29 +170,50 @@ impl Store {
         };
         match part.series.entry(point.hash, is_this, |series| series.hash) {
             Entry::Occupied(entry) if point.is_stale => {
-                entry.remove();
+                let (gone, _) = entry.remove();
                 self.count.fetch_sub(1, Ordering::Relaxed);
+                self.bytes.fetch_sub(gone.bytes, Ordering::Relaxed);
                 Ok(())
             }
             Entry::Occupied(mut entry) => self.update(entry.get_mut(), point, now),
             Entry::Vacant(_) if point.is_stale => Ok(()),
             Entry::Vacant(entry) => {
-                if self.count.fetch_add(1, Ordering::Relaxed) >= self.max_series {
-                    self.count.fetch_sub(1, Ordering::Relaxed);
-                    return Err(Untranslatable::OverLimit);
-                }
-                entry.insert(Series {
+                self.reserve()?;
+                let mut series = Series {
                     hash: point.hash,
                     family: Arc::clone(point.family),
                     labels: point.labels.encoded().into(),
                     time: point.time,
-                    value: StoredValue::of(&point.value),
-                    exemplars: self.exemplars(point),
+                    start: point.start,
+                    value: OwnedValue::of(&point.value),
+                    exemplars: exemplars(point),
                     seen: now,
-                });
+                    bytes: 0,
+                };
+                self.charge(&mut series);
+                entry.insert(series);
                 Ok(())
             }
         }
+    }
+
+    /// Takes a place for a new series.
+    fn reserve(&self) -> Result<(), Untranslatable> {
+        let is_full = self.bytes() >= self.bounds.bytes;
+        if is_full || self.count.fetch_add(1, Ordering::Relaxed) >= self.bounds.series {
+            if !is_full {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            return Err(Untranslatable::OverLimit);
+        }
+        Ok(())
+    }
+
+    /// Charges what `series` takes now instead of what it took before.
+    fn charge(&self, series: &mut Series) {
+        let bytes = series.measure();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(std::mem::replace(&mut series.bytes, bytes), Ordering::Relaxed);
     }
 
     fn update(&self, series: &mut Series, point: &Point<'_>, now: Duration) -> Result<(), Untranslatable> {
@@ -182,35 +221,31 @@ impl Store {
         if is_older {
             return Err(Untranslatable::OutOfOrder);
         }
-        if point.is_delta {
-            series.value.add(&point.value);
-        } else {
+        if !point.is_delta {
             series.value.set(&point.value);
+            series.start = point.start;
+        } else if series.value.add(&point.value) == Added::StartedOver {
+            series.start = point.start;
         }
         series.time = point.time;
         series.seen = now;
-        if self.keep_exemplars && !point.exemplars.items().is_empty() {
-            series.exemplars = self.exemplars(point);
+        if !point.exemplars.items().is_empty() {
+            series.exemplars = exemplars(point);
         }
+        self.charge(series);
         Ok(())
     }
 
-    fn exemplars(&self, point: &Point<'_>) -> Vec<StoredExemplar> {
-        if !self.keep_exemplars {
-            return Vec::new();
-        }
-        let stored = point.exemplars.items().iter().map(|exemplar| StoredExemplar {
-            value: exemplar.value,
-            time: exemplar.time,
-            labels: point.exemplars.labels(exemplar).into(),
-        });
-        stored.collect()
-    }
-
     fn sweep(&self, part: &mut Part, now: Duration) {
+        let mut freed = 0;
         let before = part.series.len();
-        part.series.retain(|series| now.saturating_sub(series.seen) < self.expiration);
+        part.series.retain(|series| {
+            let is_kept = now.saturating_sub(series.seen) < self.bounds.expiration;
+            freed += if is_kept { 0 } else { series.bytes };
+            is_kept
+        });
         self.count.fetch_sub(before - part.series.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(freed, Ordering::Relaxed);
         part.swept = now;
     }
 
@@ -229,59 +264,18 @@ impl Store {
     }
 }
 
+fn exemplars(point: &Point<'_>) -> Vec<StoredExemplar> {
+    let items = point.exemplars.items();
+    let newest = items.get(items.len().saturating_sub(MAX_EXEMPLARS)..).unwrap_or_default().iter();
+    let stored = newest.map(|exemplar| StoredExemplar {
+        value: exemplar.value,
+        time: exemplar.time,
+        labels: point.exemplars.labels(exemplar).into(),
+    });
+    stored.collect()
+}
+
 /// Orders by names and values of labels rather than by their encoding.
 fn compare_labels(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
     decoded_labels(left).cmp(decoded_labels(right))
-}
-
-impl StoredValue {
-    fn of(value: &PointValue<'_>) -> Self {
-        match value {
-            PointValue::Number(value) => Self::Number(*value),
-            PointValue::Histogram(histogram) => Self::Histogram {
-                count: histogram.count,
-                sum: histogram.sum,
-                bounds: histogram.bounds.into(),
-                counts: histogram.counts.to_vec(),
-            },
-            PointValue::Native(histogram) => Self::Native { count: histogram.count, sum: histogram.sum },
-            PointValue::Summary(summary) => {
-                Self::Summary { count: summary.count, sum: summary.sum, quantiles: summary.quantiles.to_vec() }
-            }
-        }
-    }
-
-    /// Replaces the value, re-using what can be.
-    fn set(&mut self, value: &PointValue<'_>) {
-        match (&mut *self, value) {
-            (Self::Number(old), PointValue::Number(new)) => *old = *new,
-            (Self::Histogram { count, sum, bounds, counts }, PointValue::Histogram(new)) if **bounds == *new.bounds => {
-                (*count, *sum) = (new.count, new.sum);
-                counts.clear();
-                counts.extend_from_slice(new.counts);
-            }
-            (_, new) => *self = Self::of(new),
-        }
-    }
-
-    /// Adds a delta. A histogram whose bounds have changed starts over.
-    fn add(&mut self, value: &PointValue<'_>) {
-        match (&mut *self, value) {
-            (Self::Number(total), PointValue::Number(change)) => *total += change,
-            (Self::Histogram { count, sum, bounds, counts }, PointValue::Histogram(change))
-                if **bounds == *change.bounds && counts.len() == change.counts.len() =>
-            {
-                *count = count.saturating_add(change.count);
-                *sum = sum.zip(change.sum).map(|(total, change)| total + change);
-                for (total, change) in counts.iter_mut().zip(change.counts) {
-                    *total = total.saturating_add(*change);
-                }
-            }
-            (Self::Native { count, sum }, PointValue::Native(change)) => {
-                *count = count.saturating_add(change.count);
-                *sum += change.sum;
-            }
-            (_, new) => *self = Self::of(new),
-        }
-    }
 }

@@ -49,7 +49,7 @@ impl Running {
     /// The page without connection: `accept` is what the scraper asks for.
     fn page(&self, accept: &str) -> String {
         let config = &self.exporter.config;
-        let format = text::Format::negotiate(accept, config.enable_open_metrics, config.send_timestamps);
+        let format = negotiate::Format::negotiate(accept, config.enable_open_metrics, config.send_timestamps);
         let (series, families) = self.exporter.store.snapshot(self.clock.now());
         String::from_utf8(text::render(format, &series, &families)).unwrap()
     }
@@ -251,6 +251,104 @@ async fn a_scraper_gets_it_over_http() {
 }
 
 #[test]
+fn the_format_with_the_highest_weight_wins() {
+    use negotiate::Encoding::{OpenMetrics, Protobuf, Text};
+    const PROTO: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    // What Prometheus 3 sends, without and with native histograms.
+    const TEXT_FIRST: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+        application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+        text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let proto_first = format!("{PROTO};q=0.7,{TEXT_FIRST}");
+    let cases = [
+        ("", (Text, false), (Text, false)),
+        ("*/*", (Text, false), (Text, false)),
+        ("image/png", (Text, false), (Text, false)),
+        (TEXT_FIRST, (OpenMetrics, true), (Text, true)),
+        (&proto_first, (Protobuf, false), (Protobuf, false)),
+        (
+            "text/plain;version=0.0.4;q=0.3,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.2",
+            (Text, false),
+            (Text, false),
+        ),
+        ("application/openmetrics-text;version=2.0.0,text/plain;q=0.1", (Text, false), (Text, false)),
+        ("application/vnd.google.protobuf;proto=other;encoding=delimited,*/*;q=0", (Text, false), (Text, false)),
+        ("application/openmetrics-text;q=0,text/plain", (Text, false), (Text, false)),
+        ("application/openmetrics-text; version=1.0.0; escaping=underscores", (OpenMetrics, false), (Text, false)),
+    ];
+    for (accept, with_open_metrics, without) in cases {
+        for (is_enabled, expected) in [(true, with_open_metrics), (false, without)] {
+            let format = negotiate::Format::negotiate(accept, is_enabled, false);
+            assert_eq!((format.encoding, format.utf8_names), expected, "{accept:?}, enabled: {is_enabled}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn native_histograms_are_in_protobuf() {
+    use prost::Message;
+    let running = exporter_with("send_timestamps: true");
+    let delta = |at: i64, scale: i32| {
+        let mut point = exponential(scale, 0, &[1, 2]);
+        (point.time_unix_nano, point.start_time_unix_nano) = (nanos(at), nanos(T - 1));
+        point.exemplars = vec![an_exemplar(1.5, &[])];
+        let mut metric = exponentials(point);
+        if let Some(Data::ExponentialHistogram(histogram)) = &mut metric.data {
+            histogram.aggregation_temporality = DELTA;
+        }
+        push(vec![metric, histogram(histogram_point()), sum("c", "", true, CUMULATIVE, vec![int(7, at)]), summary()])
+    };
+    running.push(delta(T, 1)).await;
+    running.push(delta(T + 10, 0)).await;
+    let (series, families) = running.exporter.store.snapshot(running.clock.now());
+    let format = negotiate::Format { encoding: negotiate::Encoding::Protobuf, utf8_names: false, timestamps: true };
+    let mut page = protobuf::render(format, &series, &families).into();
+    let mut decoded = Vec::<protobuf::MetricFamily>::new();
+    while bytes::Buf::has_remaining(&page) {
+        decoded.push(Message::decode_length_delimited(&mut page as &mut bytes::Bytes).unwrap());
+    }
+    let [counter, native, classic, summary] = decoded.as_slice() else { panic!("{decoded:#?}") };
+    assert_eq!((counter.name.as_str(), counter.kind, native.kind, summary.kind), ("c_total", 0, 4, 2));
+    assert_eq!(counter.metric[0].counter.as_ref().unwrap().value, 7.0);
+    assert_eq!(classic.metric[0].histogram.as_ref().unwrap().bucket.len(), 3);
+    let [metric] = native.metric.as_slice() else { panic!("{native:#?}") };
+    assert_eq!(metric.timestamp_ms, Some(T + 10));
+    let histogram = metric.histogram.as_ref().unwrap();
+    // At scale 1: (1, 1.4] 1, (1.4, 2] 2; at scale 0: (1, 2] 1, (2, 4] 2.
+    assert_eq!((histogram.sample_count, histogram.sample_sum, histogram.schema), (6, 18.0, Some(0)));
+    assert_eq!((histogram.positive_span[0].offset, &*histogram.positive_delta), (1, &[4, -2][..]));
+    assert_eq!(histogram.exemplars.len(), 1);
+    assert_eq!(histogram.created_timestamp.as_ref().unwrap().seconds, (T - 1) / 1000);
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let running = exporter_with("max_size: 64KiB");
+    for at in 0..3 {
+        let points = (0..1000).map(|n| number(1.0, T + at, &[("n", &n.to_string())])).collect();
+        running.push(push(vec![gauge("x", "", points)])).await;
+    }
+    let store = &running.exporter.store;
+    assert!((10..500).contains(&store.len()) && store.bytes() < (64 << 10) + 1000, "{} {}", store.len(), store.bytes());
+    assert_eq!(running.dropped("over_limit") as usize, 3 * (1000 - store.len()));
+    running.clock.advance(Duration::from_secs(300));
+    running.page("");
+    assert_eq!((store.len(), store.bytes()), (0, 0), "what expires is given back");
+}
+
+#[test]
+fn the_collectors_server_keys_are_known() {
+    let text = "endpoint: ':1'\ntransport: tcp4\nresponse_headers: {X-A: b}\nread_header_timeout: 1s\n\
+        write_timeout: 1s\nidle_timeout: 1s\nkeep_alives_enabled: false";
+    let (config, warnings) = from_str::<PrometheusConfig>(text).map_err(|problems| problems.errors).unwrap();
+    assert_eq!(config.headers()["x-a"], "b");
+    assert!(warnings.warnings.is_empty());
+    let text = "endpoint: ':1'\nread_timeout: 1s\nmax_request_body_size: 5\ncompression_algorithms: [gzip]\n\
+        include_metadata: true";
+    let (_, warnings) = from_str::<PrometheusConfig>(text).map_err(|problems| problems.errors).unwrap();
+    assert_eq!(warnings.warnings.len(), 4, "accepted, and said to have no effect");
+}
+
+#[test]
 fn mistakes_are_explained() {
     let cases = [
         ("namespace: a", "requires a non-empty \"endpoint\""),
@@ -259,6 +357,9 @@ fn mistakes_are_explained() {
         ("endpoint: ':1'\nconst_labels: {a: ''}", "needs a value"),
         ("endpoint: ':1'\nmetric_expiration: 0s", "must be positive"),
         ("endpoint: ':1'\nmax_series: 0", "must be positive"),
+        ("endpoint: ':1'\nmax_size: 0", "must be positive"),
+        ("endpoint: ':1'\ntransport: udp", "use tcp, tcp4 or tcp6"),
+        ("endpoint: ':1'\nresponse_headers: {'a b': c}", "not a header name"),
         ("endpoint: ':1'\nsend_timestamp: true", "send_timestamps"),
     ];
     for (text, expected) in cases {

@@ -7,35 +7,10 @@
 
 use std::collections::HashMap;
 
-use super::store::{FamilyInfo, Series, StoredExemplar, StoredValue};
-use crate::prometheus_mapping::{Kind, MetricType, decoded_labels, put_decimal};
-
-/// What the scraper reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
-    pub(super) open_metrics: bool,
-    /// Names may be any UTF-8.
-    pub(super) utf8_names: bool,
-    /// Samples have times.
-    pub(super) timestamps: bool,
-}
-
-impl Format {
-    /// What `accept` asks for.
-    pub(super) fn negotiate(accept: &str, enable_open_metrics: bool, timestamps: bool) -> Self {
-        let open_metrics = enable_open_metrics && accept.contains("application/openmetrics-text");
-        Self { open_metrics, utf8_names: accept.contains("escaping=allow-utf-8"), timestamps }
-    }
-
-    pub(super) fn content_type(self) -> &'static str {
-        match (self.open_metrics, self.utf8_names) {
-            (true, false) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            (true, true) => "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-            (false, false) => "text/plain; version=0.0.4; charset=utf-8",
-            (false, true) => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-        }
-    }
-}
+use super::escape::{is_plain_label, is_plain_name, put_underscored};
+use super::negotiate::Format;
+use super::store::{FamilyInfo, Series, StoredExemplar};
+use crate::prometheus_mapping::{Kind, MetricType, OwnedValue, decoded_labels, put_decimal};
 
 /// The whole page. `series` are ordered by name.
 pub(super) fn render(format: Format, series: &[Series], families: &HashMap<String, FamilyInfo>) -> Vec<u8> {
@@ -48,7 +23,7 @@ pub(super) fn render(format: Format, series: &[Series], families: &HashMap<Strin
         }
         page.series(one);
     }
-    if format.open_metrics {
+    if format.is_open_metrics() {
         page.out.extend_from_slice(b"# EOF\n");
     }
     page.out
@@ -74,12 +49,12 @@ impl Page {
         let stripped = family
             .name
             .strip_suffix("_total")
-            .filter(|_| metric_type == MetricType::Counter && self.format.open_metrics);
+            .filter(|_| metric_type == MetricType::Counter && self.format.is_open_metrics());
         let is_unsuffixed_counter =
-            metric_type == MetricType::Counter && self.format.open_metrics && stripped.is_none();
+            metric_type == MetricType::Counter && self.format.is_open_metrics() && stripped.is_none();
         let type_name = match metric_type {
             _ if is_unsuffixed_counter => "unknown",
-            MetricType::Unknown if !self.format.open_metrics => "untyped",
+            MetricType::Unknown if !self.format.is_open_metrics() => "untyped",
             // Their samples would have to look otherwise than these do.
             MetricType::Info | MetricType::StateSet => "gauge",
             other => other.name(),
@@ -89,7 +64,7 @@ impl Page {
             self.out.extend_from_slice(b"# HELP ");
             self.name(name, "");
             self.out.push(b' ');
-            self.escaped(help.as_bytes(), self.format.open_metrics);
+            self.escaped(help.as_bytes(), self.format.is_open_metrics());
             self.out.push(b'\n');
         }
         self.out.extend_from_slice(b"# TYPE ");
@@ -98,7 +73,7 @@ impl Page {
         self.out.extend_from_slice(type_name.as_bytes());
         self.out.push(b'\n');
         let has_unit = !family.unit.is_empty() && name.ends_with(&family.unit);
-        if self.format.open_metrics && has_unit {
+        if self.format.is_open_metrics() && has_unit {
             self.out.extend_from_slice(b"# UNIT ");
             self.name(name, "");
             self.out.push(b' ');
@@ -109,11 +84,11 @@ impl Page {
 
     fn series(&mut self, series: &Series) {
         match &series.value {
-            StoredValue::Number(value) => {
+            OwnedValue::Number(value) => {
                 let exemplar = series.exemplars.last().filter(|_| series.family.kind == Kind::Counter);
                 self.sample(series, "", Extra { exemplar, label: None }, |out| put_float(out, *value));
             }
-            StoredValue::Histogram { count, sum, bounds, counts } => {
+            OwnedValue::Histogram { count, sum, bounds, counts } => {
                 let (mut running, mut below) = (0u64, f64::NEG_INFINITY);
                 for (&bound, &count) in bounds.iter().zip(counts) {
                     running = running.saturating_add(count);
@@ -125,11 +100,11 @@ impl Page {
                 self.bucket(series, below, f64::INFINITY, *count);
                 self.sum_and_count(series, *sum, *count);
             }
-            StoredValue::Native { count, sum } => {
-                self.bucket(series, f64::NEG_INFINITY, f64::INFINITY, *count);
-                self.sum_and_count(series, Some(*sum), *count);
+            OwnedValue::Native(histogram) => {
+                self.bucket(series, f64::NEG_INFINITY, f64::INFINITY, histogram.count);
+                self.sum_and_count(series, Some(histogram.sum), histogram.count);
             }
-            StoredValue::Summary { count, sum, quantiles } => {
+            OwnedValue::Summary { count, sum, quantiles } => {
                 for &(quantile, value) in quantiles {
                     let extra = Extra { label: Some(("quantile", quantile)), exemplar: None };
                     self.sample(series, "", extra, |out| put_float(out, value));
@@ -140,10 +115,7 @@ impl Page {
     }
 
     fn bucket(&mut self, series: &Series, below: f64, bound: f64, count: u64) {
-        let is_inside = |exemplar: &&StoredExemplar| {
-            exemplar.value <= bound && (exemplar.value > below || below == f64::NEG_INFINITY)
-        };
-        let exemplar = series.exemplars.iter().rev().find(is_inside);
+        let exemplar = series.exemplar(below, bound);
         let extra = Extra { label: Some(("le", bound)), exemplar };
         self.sample(series, "_bucket", extra, |out| put_integer(out, count));
     }
@@ -193,7 +165,7 @@ impl Page {
             self.out.push(b' ');
             self.time(series.time);
         }
-        if let Some(exemplar) = extra.exemplar.filter(|_| self.format.open_metrics) {
+        if let Some(exemplar) = extra.exemplar.filter(|_| self.format.is_open_metrics()) {
             self.exemplar(exemplar);
         }
         self.out.push(b'\n');
@@ -218,7 +190,7 @@ impl Page {
 
     /// Milliseconds in the text format, seconds in OpenMetrics.
     fn time(&mut self, millis: i64) {
-        if self.format.open_metrics {
+        if self.format.is_open_metrics() {
             put_decimal(&mut self.out, millis as f64 / 1000.0);
         } else {
             self.out.extend_from_slice(millis.to_string().as_bytes());
@@ -228,7 +200,7 @@ impl Page {
     /// OpenMetrics wants a fraction: `1.0`.
     fn bound(&mut self, bound: f64) {
         put_decimal(&mut self.out, bound);
-        if self.format.open_metrics && bound.is_finite() && bound.fract() == 0.0 {
+        if self.format.is_open_metrics() && bound.is_finite() && bound.fract() == 0.0 {
             self.out.extend_from_slice(b".0");
         }
     }
@@ -243,33 +215,20 @@ impl Page {
             self.out.extend_from_slice(suffix.as_bytes());
             self.out.push(b'"');
         } else {
-            self.underscored(name.as_bytes(), true);
+            put_underscored(&mut self.out, name.as_bytes(), true);
             self.out.extend_from_slice(suffix.as_bytes());
         }
     }
 
     fn label_name(&mut self, name: &[u8]) {
-        let is_plain = !name.first().is_some_and(u8::is_ascii_digit)
-            && name.iter().all(|letter| letter.is_ascii_alphanumeric() || *letter == b'_');
-        if is_plain {
+        if is_plain_label(name) {
             self.out.extend_from_slice(name);
         } else if self.format.utf8_names {
             self.out.push(b'"');
             self.escaped(name, true);
             self.out.push(b'"');
         } else {
-            self.underscored(name, false);
-        }
-    }
-
-    /// A name with `_` for everything that a classic name cannot have.
-    fn underscored(&mut self, name: &[u8], with_colons: bool) {
-        if name.first().is_some_and(u8::is_ascii_digit) {
-            self.out.push(b'_');
-        }
-        for letter in String::from_utf8_lossy(name).chars() {
-            let is_kept = letter.is_ascii_alphanumeric() || (with_colons && letter == ':');
-            self.out.push(if is_kept { letter as u8 } else { b'_' });
+            put_underscored(&mut self.out, name, false);
         }
     }
 
@@ -283,11 +242,6 @@ impl Page {
             }
         }
     }
-}
-
-fn is_plain_name(name: &str) -> bool {
-    !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_' || letter == b':')
 }
 
 fn put_integer(out: &mut Vec<u8>, value: u64) {
