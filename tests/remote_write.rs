@@ -211,6 +211,30 @@ fn every_kind_arrives_in_both_versions() {
     assert_eq!(own("written_exemplars", "auto"), 4.0);
 }
 
+/// Scenario: a Prometheus that puts a zero where a stream begins gets one push. Guarantee: with 2.0 it knows when counters,
+/// histograms and native histograms began, so that their first value is an increase; with 1.0 it cannot.
+#[test]
+fn start_times_reach_prometheus() {
+    let prometheus = Prometheus::start_with("global: {}\n", &["--enable-feature=created-timestamp-zero-ingestion"]);
+    let exporter = |message: &str, wire: &str| {
+        let url = prometheus.write_url();
+        format!("endpoint: '{url}', external_labels: {{wire: {wire}}}, protobuf_message: {message}")
+    };
+    let gateway = Gateway::start(&config(&[
+        ("prometheus_remote_write/v2", exporter("auto", "v2")),
+        ("prometheus_remote_write/v1", exporter("prometheus.WriteRequest", "v1")),
+    ]));
+    assert_eq!(gateway.client().metrics(&request(all_kinds(unix_nanos() - SECOND))).status, OK);
+    for (series, is_cumulative) in
+        [("http_requests_total", true), ("h_seconds_count", true), ("e", true), ("mem_util_ratio", false)]
+    {
+        let count = |wire: &str| format!("count_over_time({series}{{wire={wire:?}}}[1h])");
+        prometheus.wait_for(&count("v1"), 1.0);
+        prometheus.wait_for(&count("v2"), if is_cumulative { 2.0 } else { 1.0 });
+    }
+    wait_until_drained(&gateway);
+}
+
 /// Scenario: Prometheus refuses a sample that is older than what it has, in the middle of a push that shares its request
 /// with others. Guarantee: that sample is lost, counted and named, and nothing else, in both versions.
 #[test]

@@ -254,7 +254,6 @@ impl RemoteWriteConfig {
             accept_delta: self.delta == ACCUMULATE,
             external_override: self.external_labels_override,
             needs_time: true,
-            ..Settings::default()
         }
     }
 
