@@ -264,7 +264,8 @@ fn the_format_with_the_highest_weight_wins() {
         ("*/*", (Text, false), (Text, false)),
         ("image/png", (Text, false), (Text, false)),
         (TEXT_FIRST, (OpenMetrics, true), (Text, true)),
-        (&proto_first, (Protobuf, false), (Protobuf, false)),
+        (&proto_first, (Protobuf, true), (Protobuf, true)),
+        (PROTO, (Protobuf, false), (Protobuf, false)),
         (
             "text/plain;version=0.0.4;q=0.3,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.2",
             (Text, false),
