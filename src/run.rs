@@ -39,10 +39,11 @@ pub fn run(plan: &Plan, settings: &Settings) -> Result<ExitCode, String> {
         lines.join("\n")
     })?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runtimes = Runtimes::start(workers).map_err(|error| format!("cannot start worker threads: {error}"))?;
+    let (fatal, faults) = mpsc::unbounded_channel();
+    let runtimes = Runtimes::start(workers, fatal.clone());
+    let runtimes = runtimes.map_err(|error| format!("cannot start worker threads: {error}"))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("cannot start the control runtime: {error}"))?;
-    let (fatal, faults) = mpsc::unbounded_channel();
     let host = Host { runtimes: Arc::clone(&runtimes), clock, telemetry, fatal };
     let graph = Arc::new(graph);
     let outcome = control.block_on(run_until_told(&graph, &host, settings, faults));

@@ -1,19 +1,21 @@
 //! A real Prometheus that takes remote write.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::ports::free_port;
 use super::process::Process;
-use super::{eventually, http, peer};
+use super::{eventually, http, peer, unix_nanos};
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {
     process: Process,
     pub(crate) port: u16,
-    _directory: TempDir,
+    directory: TempDir,
+    flags: Vec<String>,
 }
 
 impl Prometheus {
@@ -26,24 +28,28 @@ impl Prometheus {
     pub(crate) fn start_with(configuration: &str, arguments: &[&str]) -> Self {
         let port = free_port();
         let directory = tempfile::tempdir().expect("a temporary folder");
-        let config = directory.path().join("prometheus.yml");
-        std::fs::write(&config, configuration).expect("the configuration can be written");
-        let process = Process::spawn(
-            "prometheus",
-            Command::new(peer("prometheus"))
-                .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                .arg("--web.enable-remote-write-receiver")
-                .args(arguments),
-        );
-        let prometheus = Self { process, port, _directory: directory };
-        eventually("Prometheus is ready", || match http::get(port, "/-/ready") {
+        std::fs::write(directory.path().join("prometheus.yml"), configuration).expect("the configuration is written");
+        let flags: Vec<String> = arguments.iter().map(|flag| (*flag).to_owned()).collect();
+        let process = spawn(port, &directory, &flags);
+        let prometheus = Self { process, port, directory, flags };
+        prometheus.wait_until_ready();
+        prometheus
+    }
+
+    /// Ends it (`signal`: `TERM` or `KILL`) and starts it again, where it was and with its data.
+    pub(crate) fn restart(&mut self, signal: &str) {
+        self.process.signal(signal);
+        self.process.wait(Duration::from_secs(60));
+        self.process = spawn(self.port, &self.directory, &self.flags);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
+        eventually("Prometheus is ready", || match http::get(self.port, "/-/ready") {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => Err(answer.status.to_string()),
             Err(error) => Err(error),
         });
-        prometheus
     }
 
     /// Where remote write goes.
@@ -62,6 +68,20 @@ impl Prometheus {
             (row["metric"].clone(), value.unwrap_or_else(|| panic!("{query}: {row}")))
         };
         result.iter().map(read).collect()
+    }
+
+    /// The exemplars of the series that `query` selects, of the last hour: their labels and values.
+    pub(crate) fn exemplars(&self, query: &str) -> Vec<(Value, f64)> {
+        let now = unix_nanos() / 1_000_000_000;
+        let (start, end) = ((now - 3600).to_string(), (now + 3600).to_string());
+        let data = self.data("/api/v1/query_exemplars", &[("query", query), ("start", &start), ("end", &end)]);
+        let series = data.as_array().cloned().unwrap_or_default();
+        let exemplars = series.iter().filter_map(|series| series["exemplars"].as_array()).flatten();
+        let read = |row: &Value| {
+            let value = row["value"].as_str().and_then(|text| text.parse().ok());
+            (row["labels"].clone(), value.unwrap_or_else(|| panic!("{query}: {row}")))
+        };
+        exemplars.map(read).collect()
     }
 
     /// The `data` of a query API: `path` with its parameters, whose values are encoded here.
@@ -89,6 +109,19 @@ impl Prometheus {
             other => Err(other),
         });
     }
+}
+
+fn spawn(port: u16, directory: &TempDir, flags: &[String]) -> Process {
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    Process::spawn(
+        "prometheus",
+        Command::new(peer("prometheus"))
+            .arg(format!("--config.file={}", path("prometheus.yml")))
+            .arg(format!("--storage.tsdb.path={}", path("data")))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--web.enable-remote-write-receiver")
+            .args(flags),
+    )
 }
 
 fn percent_encode(text: &str) -> String {

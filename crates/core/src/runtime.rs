@@ -6,12 +6,14 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 thread_local! {
@@ -25,14 +27,16 @@ pub struct Runtimes {
     next: AtomicUsize,
     stop: watch::Sender<bool>,
     threads: parking_lot::Mutex<Vec<thread::JoinHandle<()>>>,
+    fatal: mpsc::UnboundedSender<String>,
 }
 
 impl Runtimes {
-    /// Starts `workers` threads (at least one), each with a runtime of its own.
+    /// Starts `workers` threads (at least one), each with a runtime of its own. `fatal` is told
+    /// when a task that is [vital](Self::vital) panics.
     ///
     /// # Errors
     /// If the operating system refuses a thread or a poller.
-    pub fn start(workers: usize) -> std::io::Result<Arc<Self>> {
+    pub fn start(workers: usize, fatal: mpsc::UnboundedSender<String>) -> std::io::Result<Arc<Self>> {
         let (stop, stopped) = watch::channel(false);
         let mut handles = Vec::new();
         let mut threads = Vec::new();
@@ -48,7 +52,7 @@ impl Runtimes {
             };
             threads.push(thread::Builder::new().name(format!("nyquist-{index}")).spawn(body)?);
         }
-        Ok(Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: threads.into() }))
+        Ok(Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: threads.into(), fatal }))
     }
 
     /// The current runtime as the only worker: for tests under `#[tokio::test]`.
@@ -58,7 +62,9 @@ impl Runtimes {
     #[must_use]
     pub fn current() -> Arc<Self> {
         let (stop, _) = watch::channel(false);
-        Arc::new(Self { handles: vec![Handle::current()], next: AtomicUsize::new(0), stop, threads: Vec::new().into() })
+        let (fatal, _) = mpsc::unbounded_channel();
+        let handles = vec![Handle::current()];
+        Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: Vec::new().into(), fatal })
     }
 
     /// How many workers there are.
@@ -91,11 +97,47 @@ impl Runtimes {
         self.spawn_on(self.next.fetch_add(1, Ordering::Relaxed), future)
     }
 
+    /// `task`, with which its component stands and falls: a panic in it ends the process in an
+    /// orderly way, so that a supervisor starts it again. A gateway that runs on without the task
+    /// would hold, or refuse, data for ever.
+    pub fn vital<F: Future>(&self, name: &str, task: F) -> impl Future<Output = F::Output> + use<F> {
+        let (fatal, name) = (self.fatal.clone(), name.to_owned());
+        async move {
+            match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(output) => output,
+                Err(panic) => {
+                    let _ = fatal.send(format!("{name} panicked; this is a bug, please report it"));
+                    resume_unwind(panic)
+                }
+            }
+        }
+    }
+
     /// Ends the workers and waits for their threads; tasks that still run are dropped.
     pub fn stop(&self) {
         let _ = self.stop.send(true);
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vital_task_that_panics_is_told_of() {
+        let (fatal, mut faults) = mpsc::unbounded_channel();
+        let runtimes = Runtimes::start(1, fatal).expect("threads");
+        let fine = runtimes.spawn(runtimes.vital("the fine one", async { 7 }));
+        let bad = runtimes.spawn(runtimes.vital("the bad one", async { panic!("as the test wants it") }));
+        let waiting = Builder::new_current_thread().build().expect("a runtime");
+        let (fine, bad): (_, Result<(), _>) = waiting.block_on(async { tokio::join!(fine, bad) });
+        assert_eq!(fine.ok(), Some(7));
+        assert!(bad.is_err_and(|error| error.is_panic()));
+        assert_eq!(faults.try_recv().ok().as_deref(), Some("the bad one panicked; this is a bug, please report it"));
+        assert!(faults.try_recv().is_err());
+        runtimes.stop();
     }
 }

@@ -162,7 +162,8 @@ impl<A: Attempt> Inner<A> {
         let is_wanted = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) <= self.memory_bound / 2;
         if is_wanted && !store.backlog.is_read {
             store.backlog.is_read = true;
-            runtimes.spawn(Arc::clone(self).read_back(store.log.clone()));
+            let read = Arc::clone(self).read_back(store.log.clone());
+            runtimes.spawn(runtimes.vital("the reader of a persistent queue", read));
         }
     }
 

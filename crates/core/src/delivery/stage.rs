@@ -268,7 +268,8 @@ impl<A: Attempt> Component for Delivery<A> {
             return Err(StartError(format!("exporter {} was started twice", self.inner.exporter)));
         }
         if gathers {
-            host.runtimes.spawn(Arc::clone(&self.inner).flush_on_time());
+            let flush = Arc::clone(&self.inner).flush_on_time();
+            host.runtimes.spawn(host.runtimes.vital("the batching of a sending queue", flush));
         }
         self.inner.open_store().await?;
         Ok(())

@@ -12,6 +12,7 @@
 mod answer;
 mod config;
 mod encode;
+mod last_times;
 mod metadata;
 mod outgoing;
 mod pending;
@@ -39,12 +40,14 @@ use nyquist_core::component::{
     StartError, exporter,
 };
 use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
-use nyquist_core::net::client::{Client, ClientOptions, Connector, HttpEndpoint};
+use nyquist_core::net::client::{Client, Connector, HttpEndpoint};
 use nyquist_core::net::tls::ClientTls;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use config::{HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use config::{
+    DropOutOfOrder, HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig,
+};
 
 use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
 use encode::{EncodeScratch, SeriesSink};
@@ -103,6 +106,7 @@ impl ExporterConfig for RemoteWriteConfig {
             retry_on_429: self.retry_on_429,
             negotiation: Negotiation::new(&self.protobuf_message),
             limits: self.limits(),
+            ordered_series: self.ordered_series(),
             clock: Arc::clone(&context.clock),
             stats: Arc::clone(&stats),
             health: Health::new(id, Signal::Metrics.name(), http.endpoint.clone()),
@@ -122,7 +126,7 @@ impl ExporterConfig for RemoteWriteConfig {
             room: Room::new(PIPELINED_BYTES),
             clock: Arc::clone(&context.clock),
             endpoint,
-            tls: http.tls.clone(),
+            http: http.clone(),
             settings,
             seed,
             stats,
@@ -217,7 +221,7 @@ struct Pipeline {
     room: Arc<Room>,
     clock: Arc<dyn Clock>,
     endpoint: HttpEndpoint,
-    tls: nyquist_core::net::tls::ClientTlsConfig,
+    http: HttpBlock,
     stats: Arc<Stats>,
 }
 
@@ -241,11 +245,11 @@ impl Attempt for Pipeline {
 
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = match self.endpoint.is_https {
-            true => Some(ClientTls::new(&self.tls, &["h2", "http/1.1"]).map_err(|error| StartError(error.0))?),
+            true => Some(ClientTls::new(&self.http.tls, self.http.alpn()).map_err(|error| StartError(error.0))?),
             false => None,
         };
         let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
-        let client = Client::new(host.runtimes.workers(), &connector, &ClientOptions::default());
+        let client = Client::new(host.runtimes.workers(), &connector, &self.http.options());
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
             host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));

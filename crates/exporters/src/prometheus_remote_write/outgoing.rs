@@ -8,6 +8,7 @@ use hashbrown::hash_table::Entry;
 use http::HeaderMap;
 use nyquist_core::batch::DropReason;
 
+use super::last_times::LastTimes;
 use super::pending::{Loss, Pending};
 use super::rows::{Chunk, Described, Segment};
 
@@ -155,6 +156,33 @@ impl Outgoing {
             source.pending.settle(1, 0, None);
         }
         replaced
+    }
+
+    /// Leaves out samples that are not later than what their series were delivered with; they are
+    /// booked, and `dropped` is told their metrics and data points.
+    pub(super) fn drop_older(&mut self, times: &LastTimes, mut dropped: impl FnMut(&Described, usize)) {
+        let Self { sources, places, v1_len, .. } = self;
+        places.retain(|&Place { chunk, source, .. }| {
+            if chunk.samples == 0 || times.is_news(chunk.hash, chunk.time) {
+                return true;
+            }
+            *v1_len -= chunk.v1_len;
+            if let Some(source) = sources.get(source as usize) {
+                let items = chunk.items as usize;
+                if let Some(metric) = source.metrics.get(chunk.metric as usize) {
+                    dropped(metric, items);
+                }
+                source.pending.lose(DropReason::Untranslatable, items);
+                source.pending.settle(1, 0, None);
+            }
+            false
+        });
+    }
+
+    /// All of it was delivered.
+    pub(super) fn note(&self, times: &mut LastTimes) {
+        let samples = self.places.iter().filter(|place| place.chunk.samples > 0);
+        samples.for_each(|place| times.note(place.chunk.hash, place.chunk.time));
     }
 
     fn row(&self, place: &Place) -> &[u8] {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answer, Written};
+use super::last_times::LastTimes;
 use super::outgoing::{Limits, Outgoing};
 use super::pending::Loss;
 use super::protocol::{Negotiation, Version};
@@ -46,6 +47,8 @@ pub(super) struct Sender {
     pub(super) retry_on_429: bool,
     pub(super) negotiation: Negotiation,
     pub(super) limits: Limits,
+    /// How many series a shard remembers the last time of; 0 to send samples whatever their order.
+    pub(super) ordered_series: usize,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
     pub(super) health: Health,
@@ -64,12 +67,26 @@ pub(super) struct Desk {
     encoder: snap::raw::Encoder,
     message: Vec<u8>,
     v2: v2::Buffers,
+    times: Option<LastTimes>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Desk {
-    pub(super) fn new(phase: watch::Receiver<Phase>) -> Self {
-        Self { encoder: snap::raw::Encoder::new(), message: Vec::new(), v2: v2::Buffers::new(), phase }
+    pub(super) fn new(sender: &Sender, phase: watch::Receiver<Phase>) -> Self {
+        Self {
+            encoder: snap::raw::Encoder::new(),
+            message: Vec::new(),
+            v2: v2::Buffers::new(),
+            times: (sender.ordered_series > 0).then(|| LastTimes::new(sender.ordered_series)),
+            phase,
+        }
+    }
+
+    fn delivered(&mut self, outgoing: &Outgoing) {
+        if let Some(times) = &mut self.times {
+            outgoing.note(times);
+        }
+        outgoing.settle(None);
     }
 }
 
@@ -100,6 +117,12 @@ impl Sender {
     /// Sends `outgoing`, and tells its pushes what has become of it.
     pub(super) async fn send(&self, mut outgoing: Outgoing, desk: &mut Desk) {
         self.stats.duplicates(outgoing.put_in_order());
+        if let Some(times) = &desk.times {
+            outgoing.drop_older(times, |metric, points| self.stats.out_of_order(metric.family.name.as_bytes(), points));
+            if outgoing.is_empty() {
+                return;
+            }
+        }
         let (mut splits, mut hopeless) = (0, 0);
         let mut left = vec![outgoing];
         while let Some(outgoing) = left.pop() {
@@ -174,7 +197,7 @@ impl Sender {
         }
         match self.transmit(Version::V1, outgoing.headers(), desk).await {
             Reply::Delivered(_) => {
-                outgoing.settle(None);
+                desk.delivered(outgoing);
                 Verdict::Settled
             }
             Reply::Refused { status, message, .. } if is_about_content(status) => Verdict::Refused(rejected(message)),
@@ -199,13 +222,13 @@ impl Sender {
         }
         match self.transmit(Version::V2, outgoing.headers(), desk).await {
             Reply::Delivered(Some(written)) => {
-                self.settle_written(outgoing, totals, written, "the backend did not say why")
+                self.settle_written(outgoing, desk, totals, written, "the backend did not say why")
             }
             Reply::Delivered(None) => Verdict::TurnedDown(rejected(
                 "the backend does not say what it has written, so it knows remote write 1.0 only".to_owned(),
             )),
             Reply::Refused { status, written: Some(written), message } if is_about_content(status) => {
-                self.settle_written(outgoing, totals, written, &message)
+                self.settle_written(outgoing, desk, totals, written, &message)
             }
             Reply::Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message, .. } => {
                 Verdict::TurnedDown(rejected(message))
@@ -221,21 +244,30 @@ impl Sender {
 
     /// The backend has told how much of a request it has taken: the rest is lost, and nothing is sent
     /// again.
-    fn settle_written(&self, outgoing: &Outgoing, totals: Totals, written: Written, message: &str) -> Verdict {
+    fn settle_written(
+        &self,
+        outgoing: &Outgoing,
+        desk: &mut Desk,
+        totals: Totals,
+        written: Written,
+        message: &str,
+    ) -> Verdict {
         self.negotiation.prove_v2();
         self.stats.written(written, totals);
         let sent = totals.samples + totals.histograms;
         let missing =
             totals.samples.saturating_sub(written.samples) + totals.histograms.saturating_sub(written.histograms);
+        if missing == 0 {
+            desk.delivered(outgoing);
+            return Verdict::Settled;
+        }
         if missing == sent {
             return Verdict::Lost(rejected(message.to_owned()));
         }
         // A point can be several samples, and which ones are missing is not known.
         let items = outgoing.items();
         let lost = (missing as usize).saturating_mul(items).div_ceil((sent as usize).max(1));
-        if lost > 0 {
-            self.stats.lost(DropReason::PartlyRejected, lost, message, || outgoing.metric_names());
-        }
+        self.stats.lost(DropReason::PartlyRejected, lost, message, || outgoing.metric_names());
         outgoing.settle_partly(DropReason::PartlyRejected, lost);
         Verdict::Settled
     }

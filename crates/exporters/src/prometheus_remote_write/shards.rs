@@ -60,7 +60,8 @@ impl Shards {
         let _ = self.sender.client.set(client);
         let spawn = |(index, shard): (usize, &Arc<Shard>)| {
             let (sender, shard, phase) = (Arc::clone(&self.sender), Arc::clone(shard), self.phase.subscribe());
-            runtimes.spawn_on(index, async move { shard.run(&sender, phase).await })
+            let run = async move { shard.run(&sender, phase).await };
+            runtimes.spawn_on(index, runtimes.vital("a shard of prometheus_remote_write", run))
         };
         self.tasks.lock().extend(self.shards.iter().enumerate().map(spawn));
     }
@@ -95,7 +96,7 @@ impl Shard {
     async fn run(&self, sender: &Sender, phase: watch::Receiver<Phase>) {
         let mut closing = phase.clone();
         let work = async {
-            let mut desk = Desk::new(phase);
+            let mut desk = Desk::new(sender, phase);
             loop {
                 let outgoing = Outgoing::take(&mut self.waiting.lock(), sender.limits);
                 if outgoing.is_empty() {

@@ -90,6 +90,11 @@ impl Stats {
         self.duplicates.inc_by(points as u64);
     }
 
+    /// `points` of `metric` are not later than what was delivered.
+    pub(super) fn out_of_order(&self, metric: &[u8], points: usize) {
+        self.losses.add(Untranslatable::OutOfOrder, metric, points);
+    }
+
     /// A point would take more than a request may.
     pub(super) fn too_large(&self, metric: &[u8], points: usize) {
         self.too_large.inc_by(points as u64);

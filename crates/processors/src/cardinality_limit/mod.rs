@@ -82,7 +82,8 @@ impl Component for CardinalityLimit {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let limiter = Arc::clone(&self.limiter);
         let interval = self.interval;
-        *self.task.lock() = Some(host.runtimes.spawn(async move { limiter.run(interval).await }));
+        let task = host.runtimes.vital("the flush of cardinality_limit", async move { limiter.run(interval).await });
+        *self.task.lock() = Some(host.runtimes.spawn(task));
         Ok(())
     }
 

@@ -72,12 +72,13 @@ impl Limiter {
         let limiter = Arc::clone(self);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        *self.task.lock() = Some(host.runtimes.spawn(async move {
+        let measuring = host.runtimes.vital("memory_limiter", async move {
             loop {
                 ticks.tick().await;
                 limiter.measure();
             }
-        }));
+        });
+        *self.task.lock() = Some(host.runtimes.spawn(measuring));
     }
 
     /// The last of several users ends the task.

@@ -168,8 +168,9 @@ impl Consumer for TailSampling {
 impl Component for TailSampling {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         for shard in 0..self.sampler.shards() {
-            let worker = self.worker(shard);
-            self.tasks.lock().push(host.runtimes.spawn(worker.run(self.stop.subscribe())));
+            let run = self.worker(shard).run(self.stop.subscribe());
+            let task = host.runtimes.vital("a shard of tail_sampling", run);
+            self.tasks.lock().push(host.runtimes.spawn(task));
         }
         if let Some(place) = &self.place {
             let keeper = place.open(host, &self.sampler, &self.clock, self.stop.subscribe()).await?;

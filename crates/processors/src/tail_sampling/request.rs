@@ -5,12 +5,14 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
+use super::buffer::Contents;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
 use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
 use super::rules::{Bits, Marks};
 
-/// The longest run of several spans: what is copied and written out as one piece.
+/// The longest run of several spans: what is copied and written out as one piece. No more than 65,535 spans
+/// fit into it.
 const MAX_RUN: usize = 16 << 10;
 /// Extras that are kept allocated from request to request.
 const KEEP_EXTRAS: usize = 1024;
@@ -26,8 +28,7 @@ pub(super) struct Run {
     pub(super) header: u32,
     /// Their place in the request.
     pub(super) bytes: Range<usize>,
-    pub(super) spans: u32,
-    pub(super) root: bool,
+    pub(super) contents: Contents,
     /// The earliest start that is set; `u64::MAX` if none is.
     pub(super) start: u64,
     pub(super) end: u64,
@@ -144,7 +145,7 @@ impl Request {
         self.touched.retain(|&shard| {
             let Some(runs) = shards.get_mut(shard) else { return false };
             runs.retain(|run| is_needed(&run.id));
-            self.spans += runs.iter().map(|run| run.spans as usize).sum::<usize>();
+            self.spans += runs.iter().map(|run| usize::from(run.contents.spans)).sum::<usize>();
             !runs.is_empty()
         });
         self.invalid = 0;
@@ -250,8 +251,11 @@ impl Request {
                 && bytes.end - run.bytes.start <= MAX_RUN
             {
                 run.bytes.end = bytes.end;
-                run.spans += 1;
-                run.root |= fold.root;
+                if fold.root && !run.contents.has_root() {
+                    run.contents.root = run.contents.spans;
+                }
+                run.contents.spans += 1;
+                run.contents.trace_state |= fold.trace_state;
                 run.start = run.start.min(start);
                 run.end = run.end.max(fold.end);
                 run.bits.merge(&fold.bits);
@@ -264,8 +268,11 @@ impl Request {
                 tag,
                 header,
                 bytes,
-                spans: 1,
-                root: fold.root,
+                contents: Contents {
+                    spans: 1,
+                    root: if fold.root { 0 } else { Contents::NO_ROOT },
+                    trace_state: fold.trace_state,
+                },
                 start,
                 end: fold.end,
                 bits: fold.bits,

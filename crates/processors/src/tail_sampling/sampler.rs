@@ -254,7 +254,7 @@ impl Sampler {
     /// Sets aside what a request may need; if there is too little, decides early.
     fn admit(&self, message: &[u8], request: &Request, now: u64) -> Result<Reservation<'_>, Refusal> {
         let need = Shard::growth(&self.settings, request, message.len());
-        if request.widest_header() > self.settings.block_size {
+        if request.widest_header() > self.settings.batch_size {
             return Err(self.never(format!("a resource or scope of {} KiB", request.widest_header() >> 10)));
         }
         if let Some(reservation) = self.budget.reserve(need) {
@@ -373,7 +373,7 @@ impl Sampler {
         // Before the shard is asked: all up to here is in it, or has left it.
         let upto = durable.map_or(0, |durable| durable.floor());
         let (kept, charge) = self.visit(shard, |shard| {
-            let kept = shard.take_kept(self.settings.block_size, nanos(now))?;
+            let kept = shard.take_kept(self.settings.batch_size, nanos(now))?;
             if let (Some(durable), Some(since)) = (durable, kept.left.1) {
                 durable.hold(since);
             }
@@ -398,7 +398,7 @@ impl Sampler {
     /// Does a shard hold enough kept spans for a full batch?
     #[must_use]
     pub fn has_full_batch(&self, shard: usize) -> bool {
-        self.shards.get(shard).is_some_and(|shard| shard.lock().kept_bytes() >= self.settings.block_size as u64)
+        self.shards.get(shard).is_some_and(|shard| shard.lock().kept_bytes() >= self.settings.batch_size as u64)
     }
 
     /// Gives up everything that is left; it counts as lost in shutdown.

@@ -12,16 +12,24 @@ use super::request::IdHash;
 use super::rules::RuleSet;
 use super::rules::random::{Randomness, rejection_threshold};
 
-/// The largest block, and about the bytes of kept spans that leave in one batch.
-const MAX_BLOCK: usize = 1 << 20;
-const MIN_BLOCK: usize = 16 << 10;
-/// Blocks per shard that the budget should be good for, at least.
-const BLOCKS_PER_SHARD: usize = 64;
-/// Blocks per shard that requests never get: four for a batch on its way (which may end with a record and
-/// two headers of a block each), four for its spans with attributes added (in memory that may have
-/// doubled), and one that is being compacted.
-const HEADROOM: usize = 9;
-/// And for what the log on disk needs to know.
+/// About the bytes of kept spans that leave in one batch.
+const MAX_BATCH: usize = 1 << 20;
+const MIN_BATCH: usize = 16 << 10;
+/// Batches per shard that the budget should be good for, at least.
+const BATCHES_PER_SHARD: usize = 64;
+/// Blocks are smaller: of each shard's, one is being filled, one is read to its end, and some are spare.
+const BLOCKS_PER_BATCH: usize = 4;
+/// Several runs fit into a block.
+const MIN_BLOCK: usize = 64 << 10;
+/// Blocks of a shard at most, by far fewer than have an address.
+const MAX_BLOCKS: usize = 1 << 13;
+/// Batches per shard that requests never get memory for: four for a batch on its way (which may end with a
+/// record and two headers of the same size each), and four for its spans with attributes added (in memory that
+/// may have doubled).
+const HEADROOM: usize = 8;
+/// And blocks: one that is being compacted.
+const COMPACTED: usize = 1;
+/// And one for what the log on disk needs to know.
 const JOURNAL: usize = 1;
 /// A shard has at least so much of the budget, unless `num_shards` says otherwise.
 const MIN_SHARD: usize = 4 << 20;
@@ -43,6 +51,7 @@ pub(super) struct Setup {
     pub(super) headroom: usize,
     pub(super) shards: usize,
     block_size: usize,
+    batch_size: usize,
     pub(super) num_traces: Option<usize>,
 }
 
@@ -56,21 +65,24 @@ impl Setup {
             }
             shards => shards as usize,
         };
-        let block_size = prev_power_of_two(limit / (shards * BLOCKS_PER_SHARD)).clamp(MIN_BLOCK, MAX_BLOCK);
-        let headroom = HEADROOM + if config.storage.is_some() { JOURNAL } else { 0 };
+        let batch_size = prev_power_of_two(limit / (shards * BATCHES_PER_SHARD)).clamp(MIN_BATCH, MAX_BATCH);
+        let least = (limit / (shards * MAX_BLOCKS)).next_power_of_two();
+        let block_size = (batch_size / BLOCKS_PER_BATCH).max(MIN_BLOCK).max(least).min(batch_size);
+        let blocks = COMPACTED + if config.storage.is_some() { JOURNAL } else { 0 };
         let num_traces = config.num_traces.filter(|&traces| traces > 0);
         Self {
             limit,
-            headroom: shards * headroom * block_size,
+            headroom: shards * (HEADROOM * batch_size + blocks * block_size),
             shards,
             block_size,
+            batch_size,
             num_traces: num_traces.map(|traces| usize::try_from(traces).unwrap_or(usize::MAX)),
         }
     }
 
     /// What each shard goes by.
     pub(super) fn settings(&self, config: &TailSamplingConfig, rules: Arc<RuleSet>) -> Settings {
-        let &Self { limit, shards, block_size, num_traces, .. } = self;
+        let &Self { limit, shards, block_size, batch_size, num_traces, .. } = self;
         let per_shard = |total: u64| usize::try_from(total).unwrap_or(usize::MAX).div_ceil(shards);
         let expected = (config.expected_new_traces_per_sec as f64 * config.decision_wait.0.as_secs_f64()) as usize;
         let (sampled_cache, non_sampled_cache) = config.decision_cache.sizes(limit as u64);
@@ -105,6 +117,7 @@ impl Setup {
             randomness: Randomness::new(&config.hash_salt),
             record: config.record,
             block_size,
+            batch_size,
             sampled_cache: per_shard(sampled_cache),
             non_sampled_cache: per_shard(non_sampled_cache),
             decision_log: match config.decision_log.size {

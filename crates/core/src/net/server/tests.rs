@@ -79,7 +79,7 @@ async fn both_protocols_are_served_on_one_port() {
 
 #[tokio::test]
 async fn connections_spread_evenly_over_the_workers() {
-    let runtimes = Runtimes::start(3).expect("threads");
+    let runtimes = Runtimes::start(3, tokio::sync::mpsc::unbounded_channel().0).expect("threads");
     let (server, echo) = start(local(), &runtimes).await;
     let mut open = Vec::new();
     for _ in 0..3 {

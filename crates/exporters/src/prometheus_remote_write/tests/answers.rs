@@ -232,3 +232,39 @@ async fn long_descriptions_do_not_make_requests_too_large() {
     assert!(sizes.iter().all(|size| (1..=5000).contains(size)), "{sizes:?}");
     assert_eq!(running.own("split_requests", &[]), 0, "nothing was refused");
 }
+
+/// Samples that are not later than what their series was delivered with are left out, if that is asked for; what was not
+/// delivered does not count.
+#[tokio::test]
+async fn older_samples_are_left_out() {
+    let is_bad = |time: i64| time == T + 1000;
+    let receiver = Receiver::judging(move |_, request| {
+        let is_bad = request.message().timeseries.iter().any(|series| is_bad(series.samples[0].timestamp));
+        Reply::status(if is_bad { 400 } else { 204 }).all_or_nothing(request)
+    })
+    .await;
+    let config = "{drop_out_of_order: {enabled: true}, max_batch_request_parallelism: 1, max_samples_per_send: 2}";
+    let running = start(&receiver, config).await;
+    let mut sent = 0;
+    for step in [5, 4, 5, 1000, 6, 3, 7] {
+        let other = number(1.0, T + sent, &[("n", "other")]);
+        for point in [number(1.0, T + step, &[]), other] {
+            running.push(push(vec![gauge("x", "", vec![point])])).await;
+            sent += 1;
+            running.settled(sent as u64).await;
+        }
+    }
+    let taken = |name: &str| -> Vec<i64> {
+        let received = receiver.received();
+        let series =
+            received.iter().filter(|request| request.status == 204).flat_map(|request| request.message().timeseries);
+        let chosen =
+            series.filter(|series| super::prompb::labels(&series.labels).contains("other") == (name == "other"));
+        chosen.map(|series| series.samples[0].timestamp - T).collect()
+    };
+    assert_eq!(taken("x"), [5, 6, 7]);
+    assert_eq!(taken("other"), [0, 2, 4, 6, 8, 10, 12]);
+    assert_eq!(running.own("dropped_points", &[("reason", "out_of_order")]), 3);
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 3);
+    assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+}

@@ -11,9 +11,10 @@ use crate::prometheus_mapping::{HashSeed, Settings, Translator};
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
+use crate::prometheus_remote_write::protocol::Version;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
-use crate::prometheus_remote_write::v1;
+use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
 const SHARDS: usize = 5;
@@ -67,9 +68,10 @@ fn cost_of_a_sample() {
         let mut encoder = snap::raw::Encoder::new();
         let (mut samples, mut body_bytes) = (0, 0);
         let mut message = Vec::new();
-        let mut cost = |with_requests: bool| {
+        let mut buffers = v2::Buffers::new();
+        let mut cost = |version: Option<Version>| {
             let begun = cpu_nanos();
-            samples = 0;
+            (samples, body_bytes) = (0, 0);
             for _ in 0..2000 {
                 let mut sink = SeriesSink {
                     segments: (0..SHARDS).map(|_| Segment::default()).collect(),
@@ -83,24 +85,37 @@ fn cost_of_a_sample() {
                 };
                 translator.translate(&bytes, &mut sink);
                 samples += sink.series;
-                for segment in sink.segments.into_iter().filter(|_| with_requests) {
+                let Some(version) = version else { continue };
+                for segment in sink.segments {
                     let pending = Arc::new(Pending::new(segment.chunks.len()));
                     let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
                     let mut outgoing = Outgoing::take(&mut waiting, Limits { bytes: 3_000_000, samples: 2000 });
                     outgoing.put_in_order();
                     message.clear();
-                    outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
+                    match version {
+                        Version::V1 => outgoing
+                            .chunks()
+                            .for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric)),
+                        Version::V2 => {
+                            let mut request = v2::Message::new(&mut buffers);
+                            outgoing.chunks().for_each(|(chunk, row, metric)| request.put_chunk(chunk, row, metric));
+                            request.finish(&mut message);
+                        }
+                    }
                     body_bytes += encoder.compress_vec(&message).unwrap().len();
                 }
             }
-            (cpu_nanos() - begun) / samples
+            ((cpu_nanos() - begun) / samples, body_bytes / samples as usize)
         };
-        let (translating, all) = (cost(false), cost(true));
-        println!(
-            "{what}: {translating} ns CPU to translate and {} ns to cut, check and compress a sample; {} bytes on the wire",
-            all.saturating_sub(translating),
-            body_bytes / samples as usize
-        );
+        let (translating, _) = cost(None);
+        for version in [Version::V1, Version::V2] {
+            let (all, on_the_wire) = cost(Some(version));
+            println!(
+                "{what}, {version:?}: {translating} ns CPU to translate and {} ns to cut, check, write and compress a \
+                 sample; {on_the_wire} bytes on the wire",
+                all.saturating_sub(translating),
+            );
+        }
     }
 }
 

@@ -80,6 +80,29 @@ fn the_http_block_wins() {
     assert_eq!((config.http().endpoint.as_str(), config.http().timeout.0.as_secs()), ("http://b/", 7));
 }
 
+/// The Collector's settings of HTTP clients, at the top or in the block.
+#[test]
+fn connections_are_kept_as_configured() {
+    let keys = "max_idle_conns: 7, idle_conn_timeout: 0s, http2_read_idle_timeout: 3s, http2_ping_timeout: 1s, \
+                force_attempt_http2: false, read_buffer_size: 4096, write_buffer_size: 4096";
+    let texts = [format!("endpoint: http://a/, {keys}"), format!("http: {{endpoint: http://a/, {keys}}}")];
+    for text in texts {
+        let config =
+            from_str::<RemoteWriteConfig>(&format!("{{{text}}}")).map_err(|problems| problems.errors).unwrap().0;
+        let http = config.http();
+        let options = http.options();
+        assert_eq!((options.max_idle, options.idle_timeout), (7, None));
+        assert_eq!(options.ping_every, Some(std::time::Duration::from_secs(3)));
+        assert_eq!(options.ping_timeout, std::time::Duration::from_secs(1));
+        assert_eq!(http.alpn(), ["http/1.1"]);
+    }
+    let http = good("max_idle_conns_per_host: 3").http();
+    assert_eq!((http.options().max_idle, http.options().ping_every), (3, None));
+    assert_eq!(http.alpn(), ["h2", "http/1.1"]);
+    let closing = good("disable_keep_alives: true").http();
+    assert_eq!((closing.options().max_idle, closing.alpn()), (0, &["http/1.1"][..]));
+}
+
 #[test]
 fn mistakes_are_explained() {
     bad("timeout: 5s\n", "requires a non-empty \"endpoint\"");
@@ -102,6 +125,7 @@ fn mistakes_are_explained() {
     bad(&with("compression: gzip"), "always compressed with snappy");
     bad(&with("max_samples_per_send: 0"), "from 1 to 10000");
     bad(&with("max_batch_request_parallelism: 0"), "must be positive");
+    bad(&with("drop_out_of_order: {enabled: true, max_series: 0}"), "must be positive");
     bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
     bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
     bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");

@@ -23,7 +23,7 @@ use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
 /// Translates pushes with one state, as the exporter does.
-struct Bench {
+pub(super) struct Bench {
     translator: Translator,
     target_info: TargetInfo,
     metadata: Option<MetadataLog>,
@@ -36,7 +36,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();
@@ -53,7 +53,7 @@ impl Bench {
         }
     }
 
-    fn request(&mut self, data: &MetricsData) -> WriteRequest {
+    pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
         let mut scratch = EncodeScratch::default();
         let mut sink = SeriesSink {
             segments: vec![Segment::default()],

@@ -1,8 +1,11 @@
 //! Tests of the exporter: configuration, mapping, protocol.
 
 mod answers;
+mod any;
 mod bench;
 mod config;
+mod dice;
+mod drill;
 mod durable;
 mod mapping;
 mod prompb;

@@ -318,6 +318,23 @@ async fn untranslatable_points_are_booked() {
     assert_eq!(receiver.received().len(), 2);
 }
 
+/// A small message can ask for a huge one: labels are repeated with each bucket. Such a point is dropped alone.
+#[tokio::test]
+async fn points_that_would_be_huge_are_dropped() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{}").await;
+    let mut point = histogram_point();
+    point.explicit_bounds = (0..9_999).map(f64::from).collect();
+    point.bucket_counts = vec![1; 10_000];
+    (point.count, point.attributes) = (10_000, attributes(&[("long", &"x".repeat(5000))]));
+    running.push(push(vec![histogram(point), labelled(&[])])).await;
+    running.settled(2).await;
+    assert_eq!(running.own("dropped_points", &[("reason", "too_large")]), 1);
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 1);
+    let [received] = receiver.received().try_into().ok().unwrap();
+    assert_eq!(received.message().timeseries.len(), 1);
+}
+
 /// P13: with the backend down a shutdown still ends in time, and what is lost is booked.
 #[tokio::test]
 async fn a_shutdown_ends_in_time() {

@@ -90,7 +90,7 @@ impl Shard {
         if trace.state == State::Kept {
             journal.note(trace.id, Outcome::Kept, trace.reason);
         }
-        let message = self.assembly.copy(trace, &mut self.headers, &self.log, self.settings.block_size);
+        let message = self.assembly.copy(trace, &mut self.headers, &self.log, self.settings.batch_size);
         let Trace { id, generation, last_seen, spans, .. } = *trace;
         Some(Anew { slot, generation, id, arrival: journal.full(trace.arrival), last_seen, spans, message })
     }

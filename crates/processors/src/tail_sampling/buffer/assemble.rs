@@ -318,16 +318,15 @@ impl Shard {
             reason => rules.trace_state_change(reason, &trace.id),
         };
         let mut addr = trace.first;
-        let mut last = None;
         while bytes + self.assembly.header_bytes < max_bytes
             && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
         {
             let assembly = &mut self.assembly;
-            let target = assembly.target(trace, record.root);
+            let target = assembly.target(trace, record.contents.has_root());
             let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
             let (source, len) = if rewrite.is_needed() {
                 let start = assembly.rewritten.len();
-                if rewrite.run(run, &mut assembly.scratch, &mut assembly.rewritten) {
+                if rewrite.run(run, record.contents, &mut assembly.scratch, &mut assembly.rewritten) {
                     trace.marks.record();
                 }
                 (Source::Rewritten(start), assembly.rewritten.len() - start)
@@ -335,16 +334,15 @@ impl Shard {
                 (Source::Log(addr), run.len())
             };
             self.assembly.add(record.scope, source, len, &mut self.headers);
-            spans += record.spans as usize;
+            spans += usize::from(record.contents.spans);
             bytes += run.len();
-            last = Some(addr);
-            trace.units = trace.units.saturating_sub((Log::footprint(run.len()) / 8) as u32);
-            self.live_bytes = self.live_bytes.saturating_sub(Log::footprint(run.len()) as u64);
+            let footprint = Log::footprint(run.len());
+            trace.units = trace.units.saturating_sub((footprint / 8) as u32);
+            self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
+            if footprint > self.settings.block_size {
+                self.log.sent(addr);
+            }
             addr = record.next;
-        }
-        // A record of a block of its own is the last of a batch, and the only one in its block.
-        if let Some(last) = last.filter(|_| bytes > self.settings.block_size) {
-            self.log.sent(last);
         }
         trace.spans = trace.spans.saturating_sub(spans as u32);
         let complete = addr == Addr::NONE;

@@ -456,7 +456,7 @@ impl Shard {
             let Some((record, bytes)) = log::read(data, next.offset()) else {
                 break;
             };
-            let Some(copy) = self.log.append(bytes, record.scope, record.spans, record.root) else {
+            let Some(copy) = self.log.append(bytes, record.scope, record.contents) else {
                 break;
             };
             self.headers.touch(record.scope, self.log.current());

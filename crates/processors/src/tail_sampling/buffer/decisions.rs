@@ -148,7 +148,7 @@ impl super::shard::Shard {
             trigger: Trigger::Stress,
             reason: None,
             ballot: Ballot { matched: 0, probability, randomness },
-            spans: run.spans,
+            spans: u32::from(run.contents.spans),
             bytes: run.bytes.len() as u64,
             duration: if run.start == u64::MAX { 0 } else { run.end.saturating_sub(run.start) },
             waited: 0,

@@ -2,8 +2,8 @@
 //!
 //! A record is a run of spans of one trace: the bytes between two points of a `ScopeSpans`, tags
 //! and lengths included, so that writing them out again is one copy. Layout, little-endian, aligned
-//! to 8 bytes: address of the trace's next record, scope header, number of spans, length (the top
-//! bit: the run has a root span), bytes.
+//! to 8 bytes: address of the trace's next record, scope header, number of spans (16 bits), place of the
+//! first root span among them (16 bits), length (the top bit: some span may have a `tracestate`), bytes.
 //!
 //! A block counts the traces whose first record is in it, and is freed when it is the oldest and
 //! that count is zero.
@@ -28,7 +28,8 @@ const UNIT: usize = 8;
 const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
 const HEADER: usize = 16;
-const ROOT: u32 = 1 << 31;
+/// In a record's length.
+const TRACE_STATE: u32 = 1 << 31;
 /// A record on its way out: in its block, with attributes added (in memory that may have doubled), and
 /// in the batch.
 const COPIES: usize = 4;
@@ -47,14 +48,31 @@ struct Block {
     charged: usize,
 }
 
+/// What is known of the spans of a run, so that nobody needs to look for it in their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::tail_sampling) struct Contents {
+    pub(in crate::tail_sampling) spans: u16,
+    /// The place of the first root span among them; [`Contents::NO_ROOT`] if there is none.
+    pub(in crate::tail_sampling) root: u16,
+    /// May one of them have a `tracestate`?
+    pub(in crate::tail_sampling) trace_state: bool,
+}
+
+impl Contents {
+    pub(in crate::tail_sampling) const NO_ROOT: u16 = u16::MAX;
+
+    pub(in crate::tail_sampling) fn has_root(self) -> bool {
+        self.root != Self::NO_ROOT
+    }
+}
+
 /// A record's header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub(super) next: Addr,
     pub(super) scope: u32,
-    pub(super) spans: u32,
+    pub(super) contents: Contents,
     pub(super) len: usize,
-    pub(super) root: bool,
 }
 
 #[derive(Debug)]
@@ -151,9 +169,9 @@ impl Log {
     }
 
     /// Copies a record in. `None` if there are too many blocks.
-    pub(super) fn append(&mut self, bytes: &[u8], scope: u32, spans: u32, root: bool) -> Option<Addr> {
+    pub(super) fn append(&mut self, bytes: &[u8], scope: u32, contents: Contents) -> Option<Addr> {
         let footprint = Self::footprint(bytes.len());
-        let len = u32::try_from(bytes.len()).ok().filter(|&len| len < ROOT)?;
+        let len = u32::try_from(bytes.len()).ok().filter(|&len| len < TRACE_STATE)?;
         let fits = self.blocks.back().is_some_and(|block| block.data.len() + footprint <= self.block_size);
         if !fits {
             self.open_block(footprint)?;
@@ -163,7 +181,9 @@ impl Log {
         let offset = block.data.len();
         let mut header = [0; HEADER];
         let (words, _) = header.as_chunks_mut::<4>();
-        let values = [Addr::NONE.0, scope, spans, len | if root { ROOT } else { 0 }];
+        let spans = u32::from(contents.spans) | u32::from(contents.root) << 16;
+        let len = len | if contents.trace_state { TRACE_STATE } else { 0 };
+        let values = [Addr::NONE.0, scope, spans, len];
         for (word, value) in words.iter_mut().zip(values) {
             *word = value.to_le_bytes();
         }
@@ -311,7 +331,9 @@ pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
     let (header, rest) = data.get(offset..)?.split_first_chunk::<HEADER>()?;
     let (words, _) = header.as_chunks::<4>();
     let word = |index: usize| words.get(index).map_or(0, |word| u32::from_le_bytes(*word));
-    let len = (word(3) & !ROOT) as usize;
-    let record = Record { next: Addr(word(0)), scope: word(1), spans: word(2), len, root: word(3) & ROOT != 0 };
+    let len = (word(3) & !TRACE_STATE) as usize;
+    let contents =
+        Contents { spans: word(2) as u16, root: (word(2) >> 16) as u16, trace_state: word(3) & TRACE_STATE != 0 };
+    let record = Record { next: Addr(word(0)), scope: word(1), contents, len };
     Some((record, rest.get(..len)?))
 }

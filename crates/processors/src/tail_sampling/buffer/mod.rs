@@ -31,5 +31,7 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
 
 pub(super) use ballot::MAX_VOTES;
 pub(super) use decisions::{DecisionLog, Record};
+
 pub(super) use journal::{Note, Outcome};
+pub(super) use log::Contents;
 pub(super) use shard::{Arrival, Settings, Shard};

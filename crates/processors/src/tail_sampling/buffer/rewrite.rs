@@ -2,6 +2,7 @@
 
 use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag, put_varint, varint_len};
 
+use super::log::Contents;
 use crate::tail_sampling::rules::trace_state::Change;
 
 /// Which spans of a run get attributes.
@@ -37,50 +38,60 @@ impl Rewrite<'_> {
     }
 
     /// Appends `run` to `out` as it should be. True if the target was found.
-    pub(super) fn run(&self, run: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
+    pub(super) fn run(&self, run: &[u8], contents: Contents, scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
         let mut done = false;
         scratch.first_header.clear();
         if let Some(change) = self.change {
             change.apply(&[], &mut scratch.first_header);
         }
+        let read_headers = self.change.is_some() && contents.trace_state;
+        let change_all = read_headers || !scratch.first_header.is_empty();
         let mut fields = Fields::new(run);
-        let mut before = 0;
+        // What is before `copied` is in `out`.
+        let (mut before, mut copied, mut index) = (0, 0, 0);
         while let Some(field) = fields.next() {
             let place = before..fields.position();
             before = place.end;
             let Field { number: 2, value: Value::Len(span) } = field else {
-                out.extend_from_slice(run.get(place).unwrap_or_default());
                 continue;
             };
-            let wanted = !span.is_empty()
-                && match self.target {
-                    Target::None => false,
-                    Target::All => true,
-                    Target::First => !done,
-                    Target::Root => !done && is_root(span),
-                };
+            let wanted = match self.target {
+                Target::None => false,
+                Target::All => true,
+                Target::First => !done,
+                Target::Root => index == contents.root,
+            };
+            index += 1;
             done |= wanted;
-            let header = if self.change.is_some() { trace_state(span) } else { &[] };
+            if !wanted && !change_all {
+                if done && self.target != Target::All {
+                    break;
+                }
+                continue;
+            }
+            let header = if read_headers { trace_state(span) } else { &[] };
             if header.is_empty() && !wanted {
                 // Most spans: one field more.
                 let first = scratch.first_header.as_slice();
                 if first.is_empty() {
-                    out.extend_from_slice(run.get(place).unwrap_or_default());
                     continue;
                 }
                 let field = 1 + varint_len(first.len() as u64) + first.len();
+                out.extend_from_slice(run.get(copied..place.start).unwrap_or_default());
+                copied = place.end;
                 put_tag(out, 2, 2);
                 put_varint(out, (span.len() + field) as u64);
                 out.extend_from_slice(span);
                 put_len_field(out, 3, first);
             } else if self.span(span, header, wanted, scratch) {
+                out.extend_from_slice(run.get(copied..place.start).unwrap_or_default());
+                copied = place.end;
                 put_tag(out, 2, 2);
                 put_varint(out, scratch.span.len() as u64);
                 out.extend_from_slice(&scratch.span);
-            } else {
-                out.extend_from_slice(run.get(place).unwrap_or_default());
             }
         }
+        out.extend_from_slice(run.get(copied..).unwrap_or_default());
         done
     }
 
@@ -134,12 +145,4 @@ fn is_replaced(attribute: &[u8], ours: &[u8]) -> bool {
     looks_like_ours
         && Fields::new(ours)
             .any(|field| matches!(field.value, Value::Len(attribute) if KeyValue::new(attribute).key == key))
-}
-
-fn is_root(span: &[u8]) -> bool {
-    let parent = Fields::new(span).filter_map(|field| match field {
-        Field { number: 4, value: Value::Len(parent) } => Some(parent),
-        _ => None,
-    });
-    parent.last().is_none_or(|parent| parent.iter().all(|&byte| byte == 0))
 }

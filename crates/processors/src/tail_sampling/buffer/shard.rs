@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) randomness: Randomness,
     pub(crate) record: Record,
     pub(crate) block_size: usize,
+    /// About the bytes of kept spans that leave in one batch.
+    pub(crate) batch_size: usize,
     /// Ids per shard.
     pub(crate) sampled_cache: usize,
     pub(crate) non_sampled_cache: usize,
@@ -242,7 +244,7 @@ impl Shard {
                 }
                 self.add(slot, run, arrival);
             } else {
-                self.tally.sampled_out += run.spans as usize;
+                self.tally.sampled_out += usize::from(run.contents.spans);
             }
         }
         if self.settings.rules.span_ingest {
@@ -261,7 +263,7 @@ impl Shard {
         let found = self.index.find(run.tag, |slot| traces.get(slot).is_some_and(|trace| trace.id == run.id));
         if let Some(slot) = found {
             let is_kept = self.traces.get(slot).is_some_and(|trace| trace.state == State::Kept);
-            self.tally.late_sampled += u64::from(run.spans) * u64::from(is_kept);
+            self.tally.late_sampled += u64::from(run.contents.spans) * u64::from(is_kept);
             return Some(slot);
         }
         let now = arrival.now;
@@ -276,20 +278,20 @@ impl Shard {
             }
             self.note(run.id, Outcome::Kept, past.reason);
             self.tally.late(past.age(now));
-            self.tally.late_sampled += u64::from(run.spans);
+            self.tally.late_sampled += u64::from(run.contents.spans);
             return Some(self.keep(run, now, past.reason, None));
         }
         if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
             self.tally.late(past.age(now));
             if !self.settings.rules.is_late_error(&run.bits) {
-                self.tally.late_not_sampled += u64::from(run.spans);
+                self.tally.late_not_sampled += u64::from(run.contents.spans);
                 self.note(run.id, Outcome::Dropped, past.reason);
                 return None;
             }
             self.not_sampled.remove(run.tag, &run.id);
             self.tally.late_errors += 1;
             self.note(run.id, Outcome::Kept, LATE_ERROR);
-            self.tally.late_sampled += u64::from(run.spans);
+            self.tally.late_sampled += u64::from(run.contents.spans);
             return Some(self.keep(run, now, LATE_ERROR, None));
         }
         self.tally.new_traces += 1;
@@ -380,8 +382,8 @@ impl Shard {
     fn add(&mut self, slot: u32, run: &Run, arrival: Arrival<'_>) {
         let scope = self.scope(run.header, arrival.request);
         let bytes = arrival.message.get(run.bytes.clone()).unwrap_or_default();
-        let Some(addr) = self.log.append(bytes, scope, run.spans, run.root) else {
-            self.tally.no_room += run.spans as usize;
+        let Some(addr) = self.log.append(bytes, scope, run.contents) else {
+            self.tally.no_room += usize::from(run.contents.spans);
             // A trace without any record must not stay.
             if self.traces.get(slot).is_some_and(|trace| trace.first == Addr::NONE) {
                 self.forget_empty(slot);
@@ -391,7 +393,7 @@ impl Shard {
         self.headers.touch(scope, self.log.current());
         let footprint = Log::footprint(bytes.len()) as u64;
         self.live_bytes += footprint;
-        self.tally.held += i64::from(run.spans);
+        self.tally.held += i64::from(run.contents.spans);
         let Some(trace) = self.traces.get_mut(slot) else {
             return;
         };
@@ -408,14 +410,14 @@ impl Shard {
         trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
         let units = trace.units;
         trace.units = units.saturating_add((footprint / 8) as u32);
-        trace.spans = trace.spans.saturating_add(run.spans);
+        trace.spans = trace.spans.saturating_add(u32::from(run.contents.spans));
         let last = std::mem::replace(&mut trace.last, addr);
         let is_first = last == Addr::NONE;
         if is_first {
             trace.first = addr;
         }
-        let root_came = run.root && !trace.marks.has_root();
-        if run.root {
+        let root_came = run.contents.has_root() && !trace.marks.has_root();
+        if run.contents.has_root() {
             trace.marks.root_came();
         }
         let kept = trace.state == State::Kept;

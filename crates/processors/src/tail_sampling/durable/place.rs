@@ -109,7 +109,8 @@ impl Place {
         });
         let (one, two, three) = parts();
         *self.keeper.lock().await = Some(Keeper::new(one, two, three));
-        let task = host.runtimes.spawn(keep(Arc::clone(&self.keeper), stop));
+        let task = host.runtimes.vital("the keeper of tail_sampling's storage", keep(Arc::clone(&self.keeper), stop));
+        let task = host.runtimes.spawn(task);
         let Some(replay) = replay else {
             self.restored.send_replace(true);
             return Ok(task);

@@ -54,3 +54,26 @@ pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
         _ => None,
     }
 }
+
+/// Key and value of the attribute of a span that comes next, and what follows it, if it is written as most
+/// libraries do: the key, then the value, together less than 128 bytes.
+#[inline(always)]
+pub(super) fn next_attribute(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    const ATTRIBUTE: u8 = 0x4a;
+    const KEY: u8 = 0x0a;
+    const VALUE: u8 = 0x12;
+    let [ATTRIBUTE, len @ 0..0x80, KEY, key_len, rest @ ..] = bytes else {
+        return None;
+    };
+    let (len, key_len) = (usize::from(*len), usize::from(*key_len));
+    let value_len = len.checked_sub(key_len + 4)?;
+    let (key, rest) = rest.split_at_checked(key_len)?;
+    let [VALUE, found, rest @ ..] = rest else {
+        return None;
+    };
+    if usize::from(*found) != value_len {
+        return None;
+    }
+    let (value, rest) = rest.split_at_checked(value_len)?;
+    Some((key, value, rest))
+}

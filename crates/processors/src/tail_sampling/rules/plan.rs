@@ -5,7 +5,7 @@ use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 use super::Bits;
 use super::expr::Expr;
 use super::extra::Given;
-use super::fields::{fixed_field, short_field, short_len, split_plain};
+use super::fields::{fixed_field, next_attribute, short_field, short_len, split_plain};
 use super::keys::KeyTable;
 use super::marks::{self, MarkKey, Marks};
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -93,6 +93,8 @@ pub(crate) struct SpanFold {
     /// `None` if it is not 16 bytes long.
     pub(crate) id: Option<[u8; 16]>,
     pub(crate) root: bool,
+    /// It has a `tracestate`.
+    pub(crate) trace_state: bool,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) bits: Bits,
@@ -174,6 +176,7 @@ impl Plan {
             fold: SpanFold {
                 id: None,
                 root: true,
+                trace_state: false,
                 start: 0,
                 end: 0,
                 bits,
@@ -215,9 +218,9 @@ impl Plan {
             walk.fold.end = nanos;
             rest = next;
         }
-        while let Some((attribute, next)) = short_field(rest, ATTRIBUTES) {
-            if span_attributes {
-                self.attribute(attribute, Places::SPAN, &mut walk.fold.bits);
+        while let Some((key, value, next)) = next_attribute(rest) {
+            if span_attributes && let Some(index) = self.keys.find(key) {
+                self.test(index, AnyValue::new(value), Places::SPAN, &mut walk.fold.bits);
             }
             rest = next;
         }
@@ -288,7 +291,10 @@ impl Plan {
                 self.attribute(attribute, Places::SPAN, &mut walk.fold.bits);
             }
             (1, Value::Len(id)) => walk.fold.id = id.try_into().ok(),
-            (3, Value::Len(text)) => walk.trace_state = text,
+            (3, Value::Len(text)) => {
+                walk.trace_state = text;
+                walk.fold.trace_state = true;
+            }
             (4, Value::Len(parent)) => walk.fold.root = parent.iter().all(|&byte| byte == 0),
             (5, Value::Len(text)) => walk.name = text,
             (7, Value::Fixed64(nanos)) => walk.fold.start = nanos,

@@ -114,7 +114,8 @@ impl Change {
     /// Appends the header that replaces `header` to `out`. False if it can stay as it is; a malformed
     /// one does.
     pub(crate) fn apply(self, header: &[u8], out: &mut Vec<u8>) -> bool {
-        let Ok(ot) = read_ot(header) else {
+        let ot = if header.is_empty() { Ok(Ot::default()) } else { read_ot(header) };
+        let Ok(ot) = ot else {
             return false;
         };
         let from = out.len();
@@ -135,6 +136,9 @@ impl Change {
                     out.extend_from_slice(format!(";rv:{rv:0DIGITS$x}").as_bytes());
                 }
             }
+        }
+        if header.is_empty() {
+            return true;
         }
         let others = |only_known: bool| {
             let known = move |key: &[u8]| if only_known { key == b"rv" } else { key != b"th" };
@@ -164,9 +168,11 @@ impl Change {
 
 /// Hexadecimal without the zeros at its end.
 fn put_threshold(threshold: u64, out: &mut Vec<u8>) {
-    let text = format!("{threshold:0DIGITS$x}");
-    let text = text.trim_end_matches('0');
-    out.extend_from_slice(if text.is_empty() { "0" } else { text }.as_bytes());
+    let zeros = (threshold.trailing_zeros() as usize / 4).min(DIGITS - 1);
+    for place in (zeros..DIGITS).rev() {
+        let digit = (threshold >> (4 * place)) as u8 & 0xf;
+        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+    }
 }
 
 fn valid_key(key: &[u8]) -> bool {

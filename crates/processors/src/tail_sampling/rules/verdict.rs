@@ -100,9 +100,9 @@ pub(super) enum Rate {
 }
 
 impl Rule {
-    /// Is the trace kept, and the reason.
-    fn roll(&self, facts: &Facts<'_>, look: &Look, randomness: Randomness) -> (bool, u16) {
-        let above = |threshold: u64| threshold == 0 || randomness.of(facts.id, facts.extra.given) >= threshold;
+    /// Is the trace of this randomness kept, and the reason.
+    fn roll(&self, facts: &Facts<'_>, look: &Look, randomness: u64) -> (bool, u16) {
+        let above = |threshold: u64| randomness >= threshold;
         match &self.rate {
             Rate::Fixed(threshold) => (above(*threshold), self.reason),
             Rate::Adaptive(adaptive) => {
@@ -213,6 +213,7 @@ impl Judge {
 fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
     let mut look = Look::at(now);
     let mut verdict = Verdict::NONE;
+    let randomness = randomness.of(facts.id, facts.extra.given);
     for (index, rule) in rules.iter().enumerate() {
         if !rule.when.holds(facts, &mut look) {
             continue;
@@ -278,6 +279,7 @@ fn by_policies(
 
 fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
     let mut decided = false;
+    let randomness = randomness.of(facts.id, facts.extra.given);
     let vote = |(index, rule): (usize, &Rule)| {
         let mut look = Look::ask(now);
         let holds = rule.when.holds(facts, &mut look);

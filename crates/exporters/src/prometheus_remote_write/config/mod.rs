@@ -1,15 +1,21 @@
 //! The keys of the `prometheus_remote_write` exporter.
 
+mod blocks;
+mod http;
+
 use std::collections::BTreeMap;
 
 use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
-use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
+pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use http::HttpBlock;
+
 use super::outgoing::Limits;
-use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2, RESERVED_HEADERS};
+use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
@@ -44,6 +50,20 @@ pub struct RemoteWriteConfig {
     pub read_buffer_size: usize,
     /// Accepted for the Collector's sake; buffers size themselves.
     pub write_buffer_size: usize,
+    /// Unused connections kept, for each worker. Default 100.
+    pub max_idle_conns: usize,
+    /// The same: there is one host. 0 for `max_idle_conns`.
+    pub max_idle_conns_per_host: usize,
+    /// How long an unused connection is kept; 0 for ever. Default 90s.
+    pub idle_conn_timeout: Duration,
+    /// A connection for each request. Default false.
+    pub disable_keep_alives: bool,
+    /// Ping an HTTP/2 connection that was silent for this long; 0 for never. Default 0.
+    pub http2_read_idle_timeout: Duration,
+    /// How long the answer to a ping may take; 0 for 15s. Default 0.
+    pub http2_ping_timeout: Duration,
+    /// Use HTTP/2 where TLS can negotiate it. Default true.
+    pub force_attempt_http2: bool,
     /// In front of every metric name. Default none.
     pub namespace: String,
     /// Labels of every series that does not have them already.
@@ -86,6 +106,8 @@ pub struct RemoteWriteConfig {
     pub max_batch_size_bytes: usize,
     /// How many samples a request holds. Default 2000, at most 10000.
     pub max_samples_per_send: usize,
+    /// Leave out samples that are not later than the one that their series was delivered with.
+    pub drop_out_of_order: DropOutOfOrder,
     /// Requests on their way at once, each of other series. Default: `remote_write_queue.num_consumers`.
     pub max_batch_request_parallelism: Option<usize>,
     /// Client metadata to send on as headers.
@@ -102,81 +124,6 @@ pub struct RemoteWriteConfig {
     pub wal: Option<WalConfig>,
 }
 
-/// `http`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct HttpBlock {
-    /// The URL to write to.
-    pub endpoint: String,
-    /// How long one attempt may take; 0 for no bound. Default 5s.
-    pub timeout: Duration,
-    /// Sent with every request.
-    pub headers: HeadersConfig,
-    /// TLS, for `https` endpoints.
-    pub tls: ClientTlsConfig,
-    /// Who authenticates the requests.
-    pub auth: Option<AuthConfig>,
-    /// Only `snappy`.
-    pub compression: String,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub read_buffer_size: usize,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub write_buffer_size: usize,
-}
-
-/// `target_info`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct TargetInfoConfig {
-    /// Default true.
-    pub enabled: bool,
-}
-
-/// `remote_write_queue`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct RemoteWriteQueue {
-    /// Without a queue the sender waits for the backend's answer. Default true.
-    pub enabled: bool,
-    /// How many OTLP requests the queue holds. Default 10000.
-    pub queue_size: usize,
-    /// Requests on their way at once. Default 5.
-    pub num_consumers: usize,
-}
-
-/// `retry_on_failure`, with defaults of its own.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct RemoteWriteRetry {
-    /// Default true.
-    pub enabled: bool,
-    /// The first wait, before jitter. Default 50ms.
-    pub initial_interval: Duration,
-    /// Waits are drawn from base * (1 - this) to base * (1 + this). Default 0.1.
-    pub randomization_factor: f64,
-    /// What the base grows by from wait to wait. Default 2.
-    pub multiplier: f64,
-    /// What the base grows to. Default 5s.
-    pub max_interval: Duration,
-    /// Give up when the next wait would end later than this after the first attempt; 0 for never.
-    /// Default 5m.
-    pub max_elapsed_time: Duration,
-}
-
-/// `wal`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct WalConfig {
-    /// Where it would be.
-    pub directory: String,
-    /// How many requests it would buffer.
-    pub buffer_size: usize,
-    /// How often it would be cut.
-    pub truncate_frequency: Duration,
-    /// How often its lag would be measured.
-    pub lag_record_frequency: Duration,
-}
-
 impl Default for RemoteWriteConfig {
     fn default() -> Self {
         Self {
@@ -189,6 +136,13 @@ impl Default for RemoteWriteConfig {
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
+            max_idle_conns: 100,
+            max_idle_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+            http2_read_idle_timeout: Duration::default(),
+            http2_ping_timeout: Duration::default(),
+            force_attempt_http2: true,
             namespace: String::new(),
             external_labels: BTreeMap::new(),
             external_labels_override: false,
@@ -209,6 +163,7 @@ impl Default for RemoteWriteConfig {
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
             max_samples_per_send: 2000,
+            drop_out_of_order: DropOutOfOrder::default(),
             max_batch_request_parallelism: None,
             include_metadata_keys: Vec::new(),
             retry_on_429: true,
@@ -216,47 +171,6 @@ impl Default for RemoteWriteConfig {
             remote_write_queue: RemoteWriteQueue::default(),
             retry_on_failure: RemoteWriteRetry::default(),
             wal: None,
-        }
-    }
-}
-
-impl Default for HttpBlock {
-    fn default() -> Self {
-        let top = RemoteWriteConfig::default();
-        Self {
-            endpoint: top.endpoint,
-            timeout: top.timeout,
-            headers: top.headers,
-            tls: top.tls,
-            auth: top.auth,
-            compression: top.compression,
-            read_buffer_size: top.read_buffer_size,
-            write_buffer_size: top.write_buffer_size,
-        }
-    }
-}
-
-impl Default for TargetInfoConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
-impl Default for RemoteWriteQueue {
-    fn default() -> Self {
-        Self { enabled: true, queue_size: 10_000, num_consumers: 5 }
-    }
-}
-
-impl Default for RemoteWriteRetry {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            initial_interval: Duration::from_millis(50),
-            randomization_factor: 0.1,
-            multiplier: 2.0,
-            max_interval: Duration::from_secs(5),
-            max_elapsed_time: Duration::from_secs(300),
         }
     }
 }
@@ -273,6 +187,13 @@ impl RemoteWriteConfig {
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
             write_buffer_size: self.write_buffer_size,
+            max_idle_conns: self.max_idle_conns,
+            max_idle_conns_per_host: self.max_idle_conns_per_host,
+            idle_conn_timeout: self.idle_conn_timeout,
+            disable_keep_alives: self.disable_keep_alives,
+            http2_read_idle_timeout: self.http2_read_idle_timeout,
+            http2_ping_timeout: self.http2_ping_timeout,
+            force_attempt_http2: self.force_attempt_http2,
         })
     }
 
@@ -290,6 +211,12 @@ impl RemoteWriteConfig {
     /// How many requests are on their way at once.
     pub(super) fn shards(&self) -> usize {
         self.max_batch_request_parallelism.unwrap_or(self.remote_write_queue.num_consumers)
+    }
+
+    /// How many series each shard remembers the last time of.
+    pub(super) fn ordered_series(&self) -> usize {
+        let DropOutOfOrder { enabled, max_series } = self.drop_out_of_order;
+        if enabled { max_series.div_ceil(self.shards().max(1)) } else { 0 }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -426,6 +353,12 @@ impl RemoteWriteConfig {
             };
             check.error(path, "it must be positive: it is how many requests are sent at once");
         }
+        if self.drop_out_of_order.enabled && self.drop_out_of_order.max_series == 0 {
+            check.error(
+                &["drop_out_of_order", "max_series"],
+                "it must be positive: it is how many series are remembered",
+            );
+        }
         if self.remote_write_queue.enabled && self.remote_write_queue.queue_size == 0 {
             check.error(
                 &["remote_write_queue", "queue_size"],
@@ -452,7 +385,7 @@ impl Validate for RemoteWriteConfig {
         self.check_streams(check);
         self.check_sizes(check);
         for name in &self.include_metadata_keys {
-            check_header(check, &["include_metadata_keys"], name);
+            http::check_header(check, &["include_metadata_keys"], name);
         }
         check.nested(&["retry_on_failure"], &self.retry());
         if check.is_written(&["sending_queue", "num_consumers"]) {
@@ -463,34 +396,5 @@ impl Validate for RemoteWriteConfig {
         if self.wal.is_some() {
             check.error(&["wal"], "there is no wal here: set `sending_queue: {storage: ...}` for a queue on disk");
         }
-    }
-}
-
-impl Validate for HttpBlock {
-    fn validate(&self, check: &mut Check<'_>) {
-        if self.endpoint.is_empty() {
-            check.error(
-                &["endpoint"],
-                "requires a non-empty \"endpoint\", for example http://prometheus:9090/api/v1/write",
-            );
-        } else if let Err(problem) = HttpEndpoint::parse(&self.endpoint) {
-            check.error(&["endpoint"], problem);
-        }
-        if !matches!(self.compression.as_str(), "" | "snappy") {
-            let message =
-                format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
-            check.error(&["compression"], message);
-        }
-        for (name, _) in &self.headers.0 {
-            check_header(check, &["headers", name], name);
-        }
-        check.nested(&["headers"], &self.headers);
-        check.nested(&["tls"], &self.tls);
-    }
-}
-
-fn check_header(check: &mut Check<'_>, path: &[&str], name: &str) {
-    if RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
-        check.error(path, format!("the header {name:?} belongs to the remote write protocol and cannot be set"));
     }
 }

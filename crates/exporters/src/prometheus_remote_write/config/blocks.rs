@@ -1,0 +1,99 @@
+//! Blocks of the configuration.
+
+use nyquist_core::config::Duration;
+use serde::Deserialize;
+
+/// `target_info`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TargetInfoConfig {
+    /// Default true.
+    pub enabled: bool,
+}
+
+/// `remote_write_queue`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RemoteWriteQueue {
+    /// Without a queue the sender waits for the backend's answer. Default true.
+    pub enabled: bool,
+    /// How many OTLP requests the queue holds. Default 10000.
+    pub queue_size: usize,
+    /// Requests on their way at once. Default 5.
+    pub num_consumers: usize,
+}
+
+/// `retry_on_failure`, with defaults of its own.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RemoteWriteRetry {
+    /// Default true.
+    pub enabled: bool,
+    /// The first wait, before jitter. Default 50ms.
+    pub initial_interval: Duration,
+    /// Waits are drawn from base * (1 - this) to base * (1 + this). Default 0.1.
+    pub randomization_factor: f64,
+    /// What the base grows by from wait to wait. Default 2.
+    pub multiplier: f64,
+    /// What the base grows to. Default 5s.
+    pub max_interval: Duration,
+    /// Give up when the next wait would end later than this after the first attempt; 0 for never.
+    /// Default 5m.
+    pub max_elapsed_time: Duration,
+}
+
+/// `drop_out_of_order`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DropOutOfOrder {
+    /// Default false: the backend decides, which may take samples out of order.
+    pub enabled: bool,
+    /// How many series are remembered, with 16 to 40 bytes each; further ones are sent. Default
+    /// 1000000.
+    pub max_series: usize,
+}
+
+/// `wal`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct WalConfig {
+    /// Where it would be.
+    pub directory: String,
+    /// How many requests it would buffer.
+    pub buffer_size: usize,
+    /// How often it would be cut.
+    pub truncate_frequency: Duration,
+    /// How often its lag would be measured.
+    pub lag_record_frequency: Duration,
+}
+
+impl Default for TargetInfoConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for RemoteWriteQueue {
+    fn default() -> Self {
+        Self { enabled: true, queue_size: 10_000, num_consumers: 5 }
+    }
+}
+
+impl Default for RemoteWriteRetry {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: Duration::from_millis(50),
+            randomization_factor: 0.1,
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(5),
+            max_elapsed_time: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for DropOutOfOrder {
+    fn default() -> Self {
+        Self { enabled: false, max_series: 1_000_000 }
+    }
+}
