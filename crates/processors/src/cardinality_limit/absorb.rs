@@ -79,11 +79,10 @@ impl Metric {
         if let Some(output) = self.outputs.get_mut(index as usize) {
             output.epoch = self.seen;
         }
-        match context.kind {
+        let absorbed = match context.kind {
             MetricKind::Gauge if shared.gauge == GaugeMode::Drop => Absorbed::Dropped(DropReason::OverLimit),
             MetricKind::Gauge | MetricKind::Sum { .. } => {
                 let view = NumberDataPointView::new(point);
-                shared.report.dropped_exemplars.inc_by(view.exemplars().count() as u64);
                 let fields = view.fields();
                 let when = When::new(fields.start_time, fields.time, fields.flags);
                 match fields.value {
@@ -94,7 +93,9 @@ impl Metric {
                 }
             }
             _ => self.absorb_distribution(shared, context.kind, fingerprint, index, point, dirty),
-        }
+        };
+        self.keep_exemplars(shared, (context.kind, point), (index, route), names, absorbed);
+        absorbed
     }
 
     /// The index of the output of `route`, which is made if it is not there. `None` if there is no
@@ -108,6 +109,12 @@ impl Metric {
         point: &[u8],
     ) -> Option<u32> {
         let slot = self.series.get(&route.output).copied();
+        // It may have lost its slot between the decision and now.
+        if slot.is_none() && !route.is_overflow && !self.has_room(shared) {
+            let output = context.hash.wrapping_add(shared.overflow_hash);
+            let route = Route { output, mask: 0, is_overflow: true, was_individual: false };
+            return self.output(shared, context, route, names, point);
+        }
         if let Some(series) = slot
             && series.output != EMPTY
             && series.output != INDIVIDUAL
@@ -131,12 +138,13 @@ impl Metric {
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
         if slot.is_some_and(|series| series.was_individual || series.output == INDIVIDUAL) {
-            output.not_before = times_of(point).1;
+            output.comes_after(times_of(point).1);
         }
+        output.comes_after(self.ended.get(&route.output).map_or(self.ended_before, |(time, _)| *time));
         let index = self.place(output);
         match self.series.get_mut(&route.output) {
             Some(series) => series.output = index,
-            // It lost its slot between the decision and now.
+            None if route.is_overflow => self.admit_overflow(route.output, index),
             None => self.admit(shared, route.output, index, 0),
         }
         self.book(shared);
@@ -214,16 +222,18 @@ impl Metric {
                 shared.give_slots(&self.tenant, 1);
             }
         }
-        self.close_output(index, dirty);
+        self.close_output(shared, index, dirty);
     }
 
     /// The output has lost its slot.
-    pub(super) fn close_output(&mut self, index: u32, dirty: &mut Vec<u32>) {
+    pub(super) fn close_output(&mut self, shared: &Shared, index: u32, dirty: &mut Vec<u32>) {
         if let Some(output) = self.outputs.get_mut(index as usize)
             && output.is_active()
         {
             output.close();
             mark(output, index, dirty);
+            let (fingerprint, ended) = (output.fingerprint, (output.ends_by(), self.seen));
+            self.has_ended(shared, fingerprint, ended);
         }
     }
 
@@ -242,13 +252,15 @@ impl Metric {
         let Some(output) = self.linked(link) else { return };
         output.live = output.live.saturating_sub(1);
         let is_sum_of_last = is_sum_of_last_values(output.group.kind, gauge);
+        let is_active = output.is_active();
         if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
-            if output.live == 0 {
-                // What rounding has left.
-                *total = Total::default();
-            } else {
+            if output.live > 0 {
                 total.subtract(last);
                 mark(output, link.index, dirty);
+            } else if is_active {
+                // Nobody's value is the sum of nothing, not of what rounding has left.
+                *total = Total::default();
+                self.end_output(shared, link.index, dirty);
             }
         }
     }

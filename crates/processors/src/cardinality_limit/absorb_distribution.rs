@@ -188,12 +188,10 @@ impl Metric {
 }
 
 fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution) {
-    let count_exemplars = |count: usize| shared.report.dropped_exemplars.inc_by(count as u64);
     match kind {
         MetricKind::ExponentialHistogram { .. } => {
             let view = ExponentialHistogramDataPointView::new(point);
             let fields = view.fields();
-            count_exemplars(view.exemplars().count());
             let when = When::new(fields.start_time, fields.time, fields.flags);
             (when, Distribution::Exponential(Exponential::new(view)))
         }
@@ -209,7 +207,6 @@ fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution)
         _ => {
             let view = HistogramDataPointView::new(point);
             let fields = view.fields();
-            count_exemplars(view.exemplars().count());
             let when = When::new(fields.start_time, fields.time, fields.flags);
             (when, Distribution::Explicit(Explicit::new(view)))
         }

@@ -3,7 +3,7 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, Series, is_counted_by_increments, times_of};
+use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, is_counted_by_increments, times_of};
 use super::report::sample;
 use super::scan::Context;
 use super::shared::Shared;
@@ -266,7 +266,7 @@ impl Metric {
     }
 
     /// The labels that are collapsed for the sake of the series budget, as bits.
-    fn collapsed_labels(&self) -> u64 {
+    pub(super) fn collapsed_labels(&self) -> u64 {
         self.labels.iter().enumerate().fold(
             0,
             |mask, (index, label)| {
@@ -323,9 +323,7 @@ impl Metric {
                 self.enter_overflow(shared, "the limiter's memory is used up: points of this metric are dropped");
                 return Decision::Drop(DropReason::MemoryPressure);
             }
-            let series =
-                Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true, was_individual: false };
-            self.series.insert(output, series);
+            self.admit_overflow(output, EMPTY);
         }
         self.enter_overflow(shared, "limits are used up: the surplus of this metric goes to its overflow series");
         let was_individual = self.retired.contains_key(&incoming.fingerprint);

@@ -1,6 +1,7 @@
 //! The state of one metric.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, MetricKind, Number, Temporality, Value};
 
@@ -94,6 +95,10 @@ pub(super) struct Metric {
     pub(super) used: usize,
     /// Series that lost their slot to a collapsed one, and have not been seen since.
     pub(super) retired: Table<u16>,
+    /// Until when collapsed series were reported that have ended, and when they did.
+    pub(super) ended: Table<(u64, u16)>,
+    /// None of those that are not in that table was reported later than this.
+    pub(super) ended_before: u64,
     /// All series sketched so far; `None` while sketching is off.
     pub(super) sketched: Option<Sketched>,
     pub(super) outputs: Vec<Output>,
@@ -156,6 +161,8 @@ impl Metric {
             series: Table::default(),
             used: 0,
             retired: Table::default(),
+            ended: Table::default(),
+            ended_before: shared.ended_before.load(Ordering::Relaxed),
             sketched: None,
             outputs: Vec::new(),
             free_outputs: Vec::new(),
@@ -179,6 +186,7 @@ impl Metric {
             + self.by_key.allocation_size()
             + self.series.allocation_size()
             + self.retired.allocation_size()
+            + self.ended.allocation_size()
             + self.sketched.as_ref().map_or(0, |sketched| sketched.all.bytes())
             + self.outputs.capacity() * size_of::<Output>()
             + self.free_outputs.capacity() * size_of::<u32>()
@@ -196,6 +204,7 @@ impl Metric {
 
     /// Books that it is gone.
     pub(super) fn unbook(&self, shared: &Shared) {
+        shared.ended_before.fetch_max(self.ended_before, Ordering::Relaxed);
         shared.resized(self.booked, 0);
         shared.give_slots(&self.tenant, self.used);
     }
@@ -204,6 +213,7 @@ impl Metric {
     pub(super) fn is_empty(&self) -> bool {
         self.series.is_empty()
             && self.retired.is_empty()
+            && self.ended.is_empty()
             && self.inputs.is_empty()
             && self.distributions.is_empty()
             && self.outputs.iter().all(Output::is_free)
@@ -263,6 +273,12 @@ impl Metric {
             Some(label) if label.is_over(found.hash) => mask | 1 << found.index,
             _ => mask,
         })
+    }
+
+    /// Gives the overflow series `fingerprint` its slot, which is beside the budget.
+    pub(super) fn admit_overflow(&mut self, fingerprint: u64, output: u32) {
+        let series = Series { carries: 0, output, epoch: self.seen, is_overflow: true, was_individual: false };
+        self.series.insert(fingerprint, series);
     }
 
     /// The labels of `found` that would take a slot, and have not been seen often enough for it, as bits.
@@ -403,12 +419,23 @@ impl Metric {
         }
     }
 
+    /// Remembers until when a collapsed series was reported, so that one of the same name begins later.
+    pub(super) fn has_ended(&mut self, shared: &Shared, fingerprint: u64, ended: (u64, u16)) {
+        let grows = self.ended.len() == self.ended.capacity();
+        let bytes = if grows { 2 * self.ended.allocation_size() + 256 } else { 0 };
+        if self.ended.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
+            self.ended.insert(fingerprint, ended);
+        } else {
+            self.ended_before = self.ended_before.max(ended.0);
+        }
+    }
+
     /// The series, which is no longer in the table, has lost its slot.
     pub(super) fn lose(&mut self, shared: &Shared, fingerprint: u64, series: Series, dirty: &mut Vec<u32>) {
         match series.output {
             INDIVIDUAL => self.retire_one(shared, fingerprint, self.seen),
             EMPTY => {}
-            index => self.close_output(index, dirty),
+            index => self.close_output(shared, index, dirty),
         }
         if !series.is_overflow {
             self.used -= 1;

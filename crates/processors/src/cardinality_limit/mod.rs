@@ -12,6 +12,7 @@ mod config;
 mod contest;
 mod doorkeeper;
 mod edit;
+mod exemplars;
 mod forgotten;
 mod hash;
 mod label;

@@ -20,7 +20,7 @@ const MOST_TOLD: usize = 8;
 
 impl Metric {
     /// Adds a series that has no slot to the sketches, which are begun when it is time. The labels in
-    /// `mask` are collapsed whatever becomes of the series.
+    /// `mask` are collapsed.
     pub(super) fn sketch(&mut self, shared: &Shared, fingerprint: u64, found: &[Found], mask: u64) {
         let max = self.limits.max_series;
         if self.sketched.is_none() {
@@ -31,6 +31,8 @@ impl Metric {
             }
             self.sketched = Some(Sketched { before: self.used, since: self.seen, ..Sketched::default() });
         }
+        // What is collapsed for the sake of the budget counts as if it were not.
+        let mask = mask & !self.collapsed_labels();
         let rewritten = self.rewritten(fingerprint, found, mask);
         if let Some(sketched) = &mut self.sketched {
             sketched.all.add(rewritten);

@@ -6,6 +6,7 @@ use nyquist_core::batch::Metadata;
 use nyquist_core::wire::{Field, Fields, KeyValue, MetricKind, Number, Value, put_len_field};
 
 use super::config::GaugeMode;
+use super::exemplars::Exemplars;
 use super::metric::{Names, is_sum_of_last_values};
 use super::shared::Shared;
 use crate::accumulate::distribution::Distribution;
@@ -76,8 +77,8 @@ pub(super) struct Output {
     pub(super) newest: u64,
     /// The time of its last report; 0 if there was none.
     emitted: u64,
-    /// A sender has reported the same series up to this time.
-    pub(super) not_before: u64,
+    /// The same series was reported up to this time: by a sender, or by an output before.
+    not_before: u64,
     /// Flushes for which it has waited for a newer time.
     waits: u8,
     /// It is on the list of what is to be emitted.
@@ -90,6 +91,7 @@ pub(super) struct Output {
     pub(super) accumulator: Accumulator,
     /// Fingerprints of the outputs for other bounds of the same histogram.
     pub(super) alternates: Vec<u64>,
+    pub(super) exemplars: Exemplars,
 }
 
 /// Flushes after which an output is reported although no newer time has come.
@@ -139,7 +141,18 @@ impl Output {
             pending: 0,
             accumulator,
             alternates: Vec::new(),
+            exemplars: Exemplars::default(),
         }
+    }
+
+    /// The same series was reported before, up to `time`.
+    pub(super) fn comes_after(&mut self, time: u64) {
+        self.not_before = self.not_before.max(time);
+    }
+
+    /// No report of it, nor the flag that it has ended, is later than this.
+    pub(super) fn ends_by(&self) -> u64 {
+        self.newest.max(self.emitted.max(self.not_before) + MILLISECOND) + MILLISECOND
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -163,6 +176,7 @@ impl Output {
         self.attributes = Box::default();
         self.accumulator = Accumulator::Gauge(None);
         self.alternates = Vec::new();
+        self.exemplars = Exemplars::default();
         self.live = 0;
     }
 
@@ -172,7 +186,7 @@ impl Output {
             Accumulator::Distribution(Some(distribution)) => distribution.bytes(),
             _ => 0,
         };
-        self.attributes.len() + self.alternates.capacity() * 8 + accumulated
+        self.attributes.len() + self.alternates.capacity() * 8 + self.exemplars.bytes() + accumulated
     }
 
     /// Is what it adds up reported as the change since its last report?
@@ -182,6 +196,8 @@ impl Output {
 
     /// What it reports now begins at the latest at `start`.
     pub(super) fn starts(&mut self, start: u64) {
+        // Who has seen the same series before must see that it begins anew.
+        let start = start.max(self.not_before);
         let may_move = self.is_delta() || self.emitted == 0;
         if may_move && (self.start == 0 || start < self.start) {
             self.start = start;
@@ -234,6 +250,7 @@ impl Output {
                 }
             }
         }
+        self.exemplars.put(&mut point, self.group.kind);
         if matches!(gauge, GaugeMode::Max | GaugeMode::Min)
             && let Accumulator::Gauge(value) = &mut self.accumulator
         {

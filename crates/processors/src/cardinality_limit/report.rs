@@ -183,7 +183,10 @@ impl Report {
             new_series: counter("new_series", "Series that got a slot."),
             bounds_conflict: counter("bounds_conflict", "Collapsed histograms whose bounds do not fit together."),
             dropped_quantiles: counter("dropped_quantiles", "Collapsed summary points whose quantiles were dropped."),
-            dropped_exemplars: counter("dropped_exemplars", "Exemplars of collapsed points, which were dropped."),
+            dropped_exemplars: counter(
+                "dropped_exemplars",
+                "Exemplars of collapsed points that were dropped: a report has the newest few.",
+            ),
             evictions: Eviction::ALL.map(|(_, kind)| {
                 let help = "State that was given up: idle, retired, or under memory pressure.";
                 telemetry.counter(&format!("{PREFIX}evictions"), help, &[own[0], ("kind", kind)])
@@ -219,7 +222,7 @@ impl Report {
         let mut board = self.board.lock();
         board.begin();
         for Usage { metric, series, wanted, labels } in metrics {
-            let (name, _) = self.names(metric, &[]);
+            let (name, _) = if metric.is_empty() { (OTHER.to_owned(), String::new()) } else { self.names(metric, &[]) };
             self.show(&mut board, Panel::Series, &name, "", *series as f64);
             if name == OTHER {
                 continue;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nyquist_core::batch::Metadata;
@@ -69,6 +69,8 @@ pub(super) struct Shared {
     restored_at: u64,
     last_sweep: AtomicU32,
     starving: AtomicBool,
+    /// Collapsed series of metrics that are forgotten were not reported later than this.
+    pub(super) ended_before: AtomicU64,
 }
 
 struct ReadyRule {
@@ -182,6 +184,7 @@ impl Shared {
             restored_at: 0,
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
+            ended_before: AtomicU64::new(0),
             clock,
         })
     }

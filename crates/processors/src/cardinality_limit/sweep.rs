@@ -127,6 +127,14 @@ impl Metric {
             shared.forget(gone.into_iter().map(|fingerprint| (fingerprint, 0)));
         }
         self.retired.retain(|_, seen| !shared.is_idle(*seen, now));
+        let ended_before = &mut self.ended_before;
+        self.ended.retain(|_, (time, seen)| {
+            let stays = !shared.is_idle(*seen, now);
+            if !stays {
+                *ended_before = (*ended_before).max(*time);
+            }
+            stays
+        });
     }
 
     fn sweep_labels(&mut self, shared: &Shared) {
@@ -242,6 +250,7 @@ impl Metric {
         self.relieve_inputs::<DistributionInput>(shared, dirty);
         self.series.shrink_to_fit();
         self.retired.shrink_to_fit();
+        self.ended.shrink_to_fit();
     }
 
     /// Frees the place of an output that has ended.

@@ -217,14 +217,16 @@ fn points(mut batch: Batch) -> Vec<Point> {
                 });
             };
             macro_rules! each {
-                ($Kind:ident, $data:expr, $value:expr) => {
+                ($Kind:ident, $data:expr, $value:expr) => {{
+                    let mut shell = $data.clone();
+                    shell.data_points.clear();
                     for point in &$data.data_points {
-                        let mut data = $data.clone();
+                        let mut data = shell.clone();
                         data.data_points = vec![point.clone()];
                         let (start, time) = (point.start_time_unix_nano, point.time_unix_nano);
                         push(&point.attributes, start, time, point.flags, $value(point), Data::$Kind(data));
                     }
-                };
+                }};
             }
             match metric.data.as_ref().unwrap() {
                 Data::Gauge(data) => each!(Gauge, data, number),

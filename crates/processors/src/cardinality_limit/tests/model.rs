@@ -189,8 +189,8 @@ fn data(kind: Kind, is_delta: bool, points: &[Sent], time: u64) -> Data {
                 sum: Some(*value as f64),
                 // Each stream at a scale of its own.
                 scale: labels.len() as i32 % 3,
-                zero_count: value / 4,
-                positive: Some(Buckets { offset: -1, bucket_counts: vec![value / 2, value - value / 4 - value / 2] }),
+                zero_count: value / 3,
+                positive: Some(Buckets { offset: -1, bucket_counts: vec![(value + 1) / 3, (value + 2) / 3] }),
                 ..ExponentialHistogramDataPoint::default()
             };
             let data_points = points.iter().map(one).collect();
