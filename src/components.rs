@@ -20,6 +20,8 @@ pub fn registry() -> Registry {
             processors::attributes::factory(),
             processors::batch::factory(),
             processors::cardinality_limit::factory(),
+            processors::cumulative_to_delta::factory(),
+            processors::delta_to_cumulative::factory(),
             processors::memory_limiter::factory(),
             processors::resource::factory(),
             processors::tail_sampling::factory(),

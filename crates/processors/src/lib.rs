@@ -4,8 +4,11 @@ mod accumulate;
 pub mod attributes;
 pub mod batch;
 pub mod cardinality_limit;
+pub mod cumulative_to_delta;
+pub mod delta_to_cumulative;
 pub mod memory_limiter;
 pub mod resource;
+mod streams;
 pub mod tail_sampling;
 
 #[cfg(test)]
