@@ -6,7 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::buffer::{MAX_VOTES, Record, Shard};
+use super::buffer::{Record, Shard};
+use super::rules::ballot::MAX_VOTES;
 use super::sampler::{Sampler, nanos};
 use super::tally::Trigger;
 

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::ballot::Ballot;
 use super::cache::Past;
 use super::journal::Outcome;
 use super::log::{self, Addr, Log};
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
-use crate::tail_sampling::rules::verdict::{Verdict, Vote};
+use crate::tail_sampling::rules::ballot::Ballot;
+use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
 /// Work is counted in units of about 100 ns, measured on traces that are in no cache. A call that has
@@ -50,15 +50,12 @@ struct Due {
 pub(super) struct Scratch {
     due: Vec<Due>,
     verdicts: Vec<(Due, Judged)>,
-    votes: Vec<Vote>,
 }
 
 impl Scratch {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.due.capacity() * size_of::<Due>()
-            + self.verdicts.capacity() * size_of::<(Due, Judged)>()
-            + self.votes.capacity() * size_of::<Vote>()
+        self.due.capacity() * size_of::<Due>() + self.verdicts.capacity() * size_of::<(Due, Judged)>()
     }
 }
 
@@ -341,14 +338,10 @@ impl Shard {
             return Judged::unasked(Verdict::NONE);
         };
         let (facts, rules) = (trace.facts(&self.extras), &self.settings.rules);
-        // Before the decision, which spends from limits.
-        let ballot = if self.decisions.is_off() {
-            Ballot::EMPTY
-        } else {
-            rules.explain_into(&facts, now, &mut self.scratch.votes);
-            Ballot::of(&self.scratch.votes, rules.randomness(&facts))
-        };
-        Judged { verdict: rules.decide(&facts, now, &mut self.tally.votes), ballot }
+        let mut ballot = Ballot::EMPTY;
+        let wanted = (!self.decisions.is_off()).then_some(&mut ballot);
+        let verdict = rules.decide(&facts, now, &mut self.tally.votes, wanted);
+        Judged { verdict, ballot }
     }
 
     pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {

@@ -3,9 +3,9 @@
 //! A ring of records of one size, made once: to remember a decision is to write over the oldest. It
 //! belongs to its shard, like everything that a decision touches.
 
-use super::ballot::Ballot;
 use super::decide::Judged;
 use crate::tail_sampling::request::Run;
+use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::extra::Given;
 use crate::tail_sampling::rules::verdict::Decision;
 use crate::tail_sampling::tally::Trigger;

@@ -7,7 +7,6 @@
 
 mod anew;
 mod assemble;
-mod ballot;
 mod cache;
 mod decide;
 mod decisions;
@@ -29,7 +28,6 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
     cache::DecisionCache::bytes_for(entries)
 }
 
-pub(super) use ballot::MAX_VOTES;
 pub(super) use decisions::{DecisionLog, Record};
 
 pub(super) use journal::{Note, Outcome};

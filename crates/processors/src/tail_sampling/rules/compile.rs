@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
+use super::ballot::Ballot;
 use super::bits::{Bits, CAPACITY};
 use super::expr::{Expr, Facts};
 use super::keys::KeyTable;
@@ -14,7 +15,7 @@ use super::matchers::{TextMatcher, ValueMatcher};
 use super::plan::{AttributeTest, DurationTest, Places, Plan, Wanted};
 use super::prefix::PrefixTest;
 use super::trace_state::{Change, TraceStateTest};
-use super::verdict::{Decision, Judge, Verdict, Vote, Votes};
+use super::verdict::{Decision, Judge, Verdict, Votes};
 use super::{compile_policies, compile_rules};
 use crate::tail_sampling::config::{LateErrors, SPAN_INGEST, TailSamplingConfig};
 
@@ -130,8 +131,14 @@ impl RuleSet {
     }
 
     /// Decides a trace. `now` is in nanoseconds of the sampler's clock.
-    pub(crate) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-        let verdict = self.judge.decide(facts, now, votes);
+    pub(crate) fn decide(
+        &self,
+        facts: &Facts<'_>,
+        now: u64,
+        votes: &mut Votes,
+        ballot: Option<&mut Ballot>,
+    ) -> Verdict {
+        let verdict = self.judge.decide(facts, now, votes, ballot);
         match &self.dry_run {
             Some(dry_run) => dry_run.record(verdict),
             None => verdict,
@@ -193,29 +200,6 @@ impl DryRun {
         // The rules that try are part of what is tried.
         verdict.tried = None;
         verdict
-    }
-}
-
-impl RuleSet {
-    /// Puts into `votes` how each policy or rule votes on a trace, in the order in which they are
-    /// asked. Changes nothing: no tokens are taken, no vote is counted. `now` as for
-    /// [`RuleSet::decide`].
-    pub(crate) fn explain_into(&self, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
-        votes.clear();
-        self.judge.explain(facts, now, votes);
-    }
-
-    /// [`RuleSet::explain_into`] a list of its own.
-    #[cfg(test)]
-    pub(crate) fn explain(&self, facts: &Facts<'_>, now: u64) -> Vec<Vote> {
-        let mut votes = Vec::new();
-        self.explain_into(facts, now, &mut votes);
-        votes
-    }
-
-    /// The randomness of a trace, where rates go by it: with `rules`.
-    pub(crate) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
-        self.judge.randomness(facts)
     }
 }
 

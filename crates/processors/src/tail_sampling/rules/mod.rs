@@ -12,6 +12,7 @@
 //!   pick traces by their randomness.
 
 mod adaptive;
+pub(super) mod ballot;
 pub(super) mod bits;
 mod budgets;
 pub(super) mod compile;
@@ -29,8 +30,8 @@ mod matchers;
 pub(super) mod ottl;
 pub(super) mod plan;
 mod prefix;
-mod sieves;
 pub(super) mod random;
+mod sieves;
 pub(super) mod trace_state;
 pub(super) mod verdict;
 

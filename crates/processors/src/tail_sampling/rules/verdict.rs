@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::adaptive::{self, Adaptive};
+use super::ballot::Ballot;
 use super::budgets::Budgets;
 use super::expr::{Expr, Facts, Look};
 use super::extra::Given;
@@ -50,23 +51,6 @@ impl Verdict {
     pub(crate) fn keeps(self) -> bool {
         self.dry_run || self.decision == Decision::Sampled
     }
-}
-
-/// How one policy or rule votes on a trace.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Vote {
-    /// The policy or rule, as an index into the names.
-    pub(crate) name: usize,
-    /// The vote; `None` where its conditions do not hold, so that it has none.
-    pub(crate) decision: Option<Decision>,
-    /// The reason that it would give, as an index into the reasons.
-    pub(crate) reason: u16,
-    /// How much of what it matches is kept, from 0 to 1, where that is by the trace id.
-    pub(crate) probability: Option<f64>,
-    /// It only tries: it never decides.
-    pub(crate) dry_run: bool,
-    /// It makes the decision.
-    pub(crate) decides: bool,
 }
 
 /// A policy of the Collector.
@@ -203,52 +187,63 @@ impl Judge {
         }
     }
 
-    /// How each policy or rule votes, in the order in which they are asked; those after the one that
-    /// decides are asked too.
-    pub(super) fn explain(&self, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
+    /// Decides a trace. With a `ballot`, the policies and rules after the one that decides are asked too;
+    /// that spends nothing from limits.
+    pub(super) fn decide(
+        &self,
+        facts: &Facts<'_>,
+        now: u64,
+        votes: &mut Votes,
+        ballot: Option<&mut Ballot>,
+    ) -> Verdict {
         match self {
             Self::Policies { drops, others, first_match } => {
-                explain_policies(drops, others, *first_match, facts, now, votes);
+                by_policies(drops, others, *first_match, facts, now, votes, ballot)
             }
-            Self::Rules { rules, randomness } => explain_rules(rules, *randomness, facts, now, votes),
-        }
-    }
-
-    /// The randomness of a trace, where rates go by it.
-    pub(super) fn randomness(&self, facts: &Facts<'_>) -> Option<u64> {
-        match self {
-            Self::Policies { .. } => None,
-            Self::Rules { randomness, .. } => Some(randomness.of(facts.id, facts.extra.given)),
-        }
-    }
-
-    pub(super) fn decide(&self, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-        match self {
-            Self::Policies { drops, others, first_match } => {
-                by_policies(drops, others, *first_match, facts, now, votes)
-            }
-            Self::Rules { rules, randomness } => by_rules(rules, *randomness, facts, now, votes),
+            Self::Rules { rules, randomness } => by_rules(rules, *randomness, facts, now, votes, ballot),
         }
     }
 }
 
-fn by_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Votes) -> Verdict {
-    let mut look = Look::at(now);
+fn by_rules(
+    rules: &[Rule],
+    randomness: Randomness,
+    facts: &Facts<'_>,
+    now: u64,
+    votes: &mut Votes,
+    mut ballot: Option<&mut Ballot>,
+) -> Verdict {
     let mut verdict = Verdict::NONE;
     let randomness = randomness.of(facts.id, facts.extra.given);
-    for (index, rule) in rules.iter().enumerate() {
+    let mut rules = rules.iter().enumerate();
+    for (index, rule) in rules.by_ref() {
+        let mut look = Look::at(now);
         if !rule.when.holds(facts, &mut look) {
             continue;
         }
         let (kept, reason) = rule.roll(facts, &look, randomness);
         votes.count(index, kept);
+        if let Some(ballot) = ballot.as_deref_mut() {
+            ballot.add(index);
+        }
         if let Some(tried) = rule.tried {
             verdict.tried = verdict.tried.or(Some(tried + u16::from(!kept)));
             continue;
         }
         verdict.decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         verdict.reason = Some(reason);
+        if let Some(ballot) = ballot.as_deref_mut() {
+            ballot.probability = rule.probability(reason);
+        }
         break;
+    }
+    if let Some(ballot) = ballot {
+        ballot.randomness = Some(randomness);
+        for (index, rule) in rules {
+            if rule.when.holds(facts, &mut Look::ask(now)) {
+                ballot.add(index);
+            }
+        }
     }
     verdict
 }
@@ -260,90 +255,53 @@ fn by_policies(
     facts: &Facts<'_>,
     now: u64,
     votes: &mut Votes,
+    mut ballot: Option<&mut Ballot>,
 ) -> Verdict {
-    for policy in drops {
-        let mut look = Look::at(now);
-        let drop = policy.expr.holds(facts, &mut look);
+    let mut verdict = None;
+    // A vote of a policy that decides; none where it cannot be evaluated.
+    let mut vote = |policy: &Policy, look: &mut Look| {
+        let says_yes = policy.expr.holds(facts, look);
         if look.failed {
             votes.1 += 1;
-            continue;
+            return None;
         }
-        votes.count(policy.index, drop);
-        if drop {
-            return Verdict { decision: Decision::Dropped, reason: Some(policy.reason), ..Verdict::NONE };
+        votes.count(policy.index, says_yes);
+        Some(says_yes)
+    };
+    let (mut drops, mut others) = (drops.iter(), others.iter());
+    for policy in drops.by_ref() {
+        if vote(policy, &mut Look::at(now)) == Some(true) {
+            if let Some(ballot) = ballot.as_deref_mut() {
+                ballot.add(policy.index);
+            }
+            verdict = Some(Verdict { decision: Decision::Dropped, reason: Some(policy.reason), ..Verdict::NONE });
+            break;
         }
     }
     let mut winner: Option<(u16, u64)> = None;
-    for policy in others {
+    while verdict.is_none()
+        && !(first_match && winner.is_some())
+        && let Some(policy) = others.next()
+    {
         let mut look = Look::at(now);
-        let keep = policy.expr.holds(facts, &mut look);
-        if look.failed {
-            votes.1 += 1;
+        if vote(policy, &mut look) != Some(true) {
             continue;
         }
-        votes.count(policy.index, keep);
-        if !keep {
-            continue;
+        if let Some(ballot) = ballot.as_deref_mut() {
+            ballot.add(policy.index);
         }
         let (reason, threshold) = policy.outcome(facts, &look);
         if winner.is_none_or(|(_, least)| threshold < least) {
             winner = Some((reason, threshold));
         }
-        if first_match {
-            break;
+    }
+    if let Some(ballot) = ballot {
+        for policy in drops.chain(others) {
+            if policy.expr.holds(facts, &mut Look::ask(now)) {
+                ballot.add(policy.index);
+            }
         }
     }
-    match winner {
-        Some((reason, _)) => Verdict { decision: Decision::Sampled, reason: Some(reason), ..Verdict::NONE },
-        None => Verdict::NONE,
-    }
-}
-
-fn explain_rules(rules: &[Rule], randomness: Randomness, facts: &Facts<'_>, now: u64, votes: &mut Vec<Vote>) {
-    let mut decided = false;
-    let randomness = randomness.of(facts.id, facts.extra.given);
-    let vote = |(index, rule): (usize, &Rule)| {
-        let mut look = Look::ask(now);
-        let holds = rule.when.holds(facts, &mut look);
-        let (kept, reason) = rule.roll(facts, &look, randomness);
-        let decision = holds.then_some(if kept { Decision::Sampled } else { Decision::NotSampled });
-        let dry_run = rule.tried.is_some();
-        let decides = holds && !dry_run && !decided;
-        decided |= decides;
-        Vote { name: index, decision, reason, probability: rule.probability(reason), dry_run, decides }
-    };
-    votes.extend(rules.iter().enumerate().map(vote));
-}
-
-fn explain_policies(
-    drops: &[Policy],
-    others: &[Policy],
-    first: bool,
-    facts: &Facts<'_>,
-    now: u64,
-    votes: &mut Vec<Vote>,
-) {
-    let vote = |policy: &Policy, yes: Decision| {
-        let mut look = Look::ask(now);
-        let holds = policy.expr.holds(facts, &mut look);
-        let (reason, threshold) = policy.outcome(facts, &look);
-        let decision = holds.then_some(yes);
-        (Vote { name: policy.index, decision, reason, probability: None, dry_run: false, decides: false }, threshold)
-    };
-    votes.extend(drops.iter().map(|policy| vote(policy, Decision::Dropped).0));
-    let mut decider = votes.iter().position(|vote| vote.decision.is_some());
-    let dropped = decider.is_some();
-    let mut least = u64::MAX;
-    for policy in others {
-        let (vote, threshold) = vote(policy, Decision::Sampled);
-        if vote.decision.is_some() && !dropped && threshold < least {
-            decider = Some(votes.len());
-            // The first match ends it.
-            least = if first { 0 } else { threshold };
-        }
-        votes.push(vote);
-    }
-    if let Some(vote) = decider.and_then(|decider| votes.get_mut(decider)) {
-        vote.decides = true;
-    }
+    let sampled = |(reason, _)| Verdict { decision: Decision::Sampled, reason: Some(reason), ..Verdict::NONE };
+    verdict.or(winner.map(sampled)).unwrap_or(Verdict::NONE)
 }

@@ -1,4 +1,4 @@
-//! What `explain` tells beside what is decided.
+//! The votes beside a decision.
 
 use prost::Message;
 use rand::rngs::StdRng;
@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 use super::support::{attribute, failed, request, span, text};
 use crate::tail_sampling::config::TailSamplingConfig;
 use crate::tail_sampling::request::{IdHash, Request};
+use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::compile::{Problems, compile};
 use crate::tail_sampling::rules::verdict::{Decision, Votes};
 use crate::tail_sampling::rules::{Facts, RuleSet};
@@ -46,11 +47,11 @@ rules:
   - {name: rest, sampling_percentage: 60, budget: {spans_per_second: 5}}
 ";
 
-/// However often it is asked, the answer is what is decided next; and it takes no tokens.
+/// Whoever wants to know how the others vote gets the same decision, and nobody's tokens are spent on it.
 #[test]
-fn the_explanation_is_what_is_decided() {
+fn votes_change_no_decision() {
     for (yaml, first) in [(POLICIES, ""), (POLICIES, "sample_on_first_match: true"), (RULES, ""), (RATES, "")] {
-        let rules = rule_set(&format!("{first}{yaml}"));
+        let [silent, asked] = [(); 2].map(|()| rule_set(&format!("{first}{yaml}")));
         let hash = IdHash::new(1);
         let mut rng = StdRng::seed_from_u64(3);
         let mut decided = [0; 3];
@@ -63,21 +64,23 @@ fn the_explanation_is_what_is_decided() {
                 one.attributes.push(attribute("k", text("health")));
             }
             let mut read = Request::default();
-            read.read(&request(vec![one]).encode_to_vec(), &rules.plan, &hash);
+            read.read(&request(vec![one]).encode_to_vec(), &silent.plan, &hash);
             let run = &read.shards[0][0];
             let (id, bits, extra) = (&run.id, &run.bits, read.extras.get(run.extra));
             let facts = Facts { id, bits, start: run.start, end: run.end, spans: 1, bytes: 1, extra };
             let now = step * 20_000_000;
-            let votes = rules.explain(&facts, now);
-            assert_eq!(votes, rules.explain(&facts, now), "asking changes nothing");
-            assert_eq!(votes.len(), rules.names.len());
-            let verdict = rules.decide(&facts, now, &mut Votes::new(rules.names.len()));
-            let decider: Vec<_> = votes.iter().filter(|vote| vote.decides).collect();
-            assert!(decider.len() <= 1);
-            let decision = decider.first().map_or(Decision::NotSampled, |vote| vote.decision.unwrap());
-            assert_eq!(decision, verdict.decision);
-            assert_eq!(decider.first().map(|vote| vote.reason), verdict.reason);
-            decided[decision as usize] += 1;
+            let mut ballot = Ballot::EMPTY;
+            let mut votes = [(); 2].map(|()| Votes::new(silent.names.len()));
+            let verdict = silent.decide(&facts, now, &mut votes[0], None);
+            assert_eq!(asked.decide(&facts, now, &mut votes[1], Some(&mut ballot)), verdict);
+            assert_eq!(votes[0].0, votes[1].0, "who was asked only is not counted");
+            // Who decided, or voted yes before that, matches.
+            for (name, [yes, _]) in votes[1].0.iter().enumerate() {
+                assert!(*yes == 0 || ballot.matches(name), "{name}");
+            }
+            let decider = verdict.reason.map(|reason| silent.reasons[usize::from(reason)].name);
+            assert!(decider.is_none_or(|name| ballot.matches(name)));
+            decided[verdict.decision as usize] += 1;
         }
         assert!(decided[Decision::Sampled as usize] > 50 && decided[Decision::NotSampled as usize] > 20, "{decided:?}");
     }

@@ -1,7 +1,5 @@
 //! The votes on one trace in a few bytes, for the log of decisions.
 
-use crate::tail_sampling::rules::verdict::Vote;
-
 /// So many votes are remembered; those of later policies or rules are not.
 pub(crate) const MAX_VOTES: usize = u64::BITS as usize;
 
@@ -9,7 +7,7 @@ pub(crate) const MAX_VOTES: usize = u64::BITS as usize;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ballot {
     /// A bit for each policy or rule that matches, by its place in the list of names.
-    pub(super) matched: u64,
+    pub(crate) matched: u64,
     /// How much of what it matches the decider keeps, from 0 to 1, where that is by the trace id.
     pub(crate) probability: Option<f64>,
     /// The randomness that its rate goes by.
@@ -19,17 +17,9 @@ pub(crate) struct Ballot {
 impl Ballot {
     pub(crate) const EMPTY: Self = Self { matched: 0, probability: None, randomness: None };
 
-    pub(crate) fn of(votes: &[Vote], randomness: Option<u64>) -> Self {
-        let mut ballot = Self { randomness, ..Self::EMPTY };
-        for vote in votes {
-            if vote.decision.is_some() {
-                ballot.matched |= bit(vote.name);
-            }
-            if vote.decides {
-                ballot.probability = vote.probability;
-            }
-        }
-        ballot
+    /// The policy or rule `name` matches.
+    pub(super) fn add(&mut self, name: usize) {
+        self.matched |= bit(name);
     }
 
     /// Does the policy or rule `name` match?
