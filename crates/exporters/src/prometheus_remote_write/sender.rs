@@ -170,14 +170,13 @@ impl Sender {
                 self.fall_back(&loss.message);
                 self.deliver_v1(outgoing, desk).await
             }
-            Verdict::Doubtful(loss) if self.negotiation.may_fall_back() => {
+            Verdict::Doubtful(loss) => {
                 let verdict = self.deliver_v1(outgoing, desk).await;
                 if matches!(verdict, Verdict::Settled) {
                     self.fall_back(&loss.message);
                 }
                 verdict
             }
-            Verdict::Doubtful(loss) => Verdict::Refused(loss),
             verdict => verdict,
         }
     }
@@ -233,7 +232,9 @@ impl Sender {
             Reply::Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message, .. } => {
                 Verdict::TurnedDown(rejected(message))
             }
-            Reply::Refused { status: StatusCode::BAD_REQUEST, message, .. } if !self.negotiation.is_v2_proven() => {
+            Reply::Refused { status, message, .. }
+                if may_be_about_version(status) && self.negotiation.is_in_doubt() =>
+            {
                 Verdict::Doubtful(rejected(message))
             }
             Reply::Refused { status, message, .. } if is_about_content(status) => Verdict::Refused(rejected(message)),
@@ -353,6 +354,11 @@ impl Sender {
 
 fn rejected(message: String) -> Loss {
     Loss { reason: DropReason::Rejected, code: Code::Internal, message }
+}
+
+/// Is this how a backend may answer that does not know the version?
+fn may_be_about_version(status: StatusCode) -> bool {
+    is_about_content(status) || matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE)
 }
 
 /// May a part of the request pass, although all of it was refused?
