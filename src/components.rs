@@ -1,5 +1,6 @@
 //! The built-in components: the one explicit list.
 
+use nyquist_connectors as connectors;
 use nyquist_core::component::Registry;
 use nyquist_exporters as exporters;
 use nyquist_extensions as extensions;
@@ -10,11 +11,17 @@ use nyquist_receivers as receivers;
 #[must_use]
 pub fn registry() -> Registry {
     Registry {
-        receivers: vec![receivers::otlp::factory()],
+        receivers: vec![
+            receivers::otlp::factory(),
+            receivers::prometheus::factory(),
+            receivers::prometheus_remote_write::factory(),
+        ],
         processors: vec![
             processors::attributes::factory(),
             processors::batch::factory(),
             processors::cardinality_limit::factory(),
+            processors::cumulative_to_delta::factory(),
+            processors::delta_to_cumulative::factory(),
             processors::memory_limiter::factory(),
             processors::resource::factory(),
             processors::tail_sampling::factory(),
@@ -27,6 +34,7 @@ pub fn registry() -> Registry {
             exporters::prometheus::factory(),
             exporters::prometheus_remote_write::factory(),
         ],
+        connectors: vec![connectors::forward::factory(), connectors::span_metrics::factory()],
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),

@@ -1,5 +1,6 @@
 //! A real Prometheus that takes remote write.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,11 +25,12 @@ impl Prometheus {
         Self::start_with("global: {}\n", &[])
     }
 
-    /// `start` with a configuration and further arguments.
+    /// `start` with a configuration, in which `@PORT@` is its own port, and further arguments.
     pub(crate) fn start_with(configuration: &str, arguments: &[&str]) -> Self {
         let port = free_port();
+        let text = configuration.replace("@PORT@", &port.to_string());
         let directory = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(directory.path().join("prometheus.yml"), configuration).expect("the configuration is written");
+        std::fs::write(directory.path().join("prometheus.yml"), text).expect("the configuration is written");
         let flags: Vec<String> = arguments.iter().map(|flag| (*flag).to_owned()).collect();
         let process = spawn(port, &directory, &flags);
         let prometheus = Self { process, port, directory, flags };
@@ -92,6 +94,22 @@ impl Prometheus {
             http::get(self.port, &format!("{path}?{}", parameters.join("&"))).expect("Prometheus answers").json();
         assert_eq!(json["status"], "success", "{path}: {json}");
         json["data"].clone()
+    }
+
+    /// Every float series that `query` gives at `time`, in seconds since 1970: labels as one text, and values.
+    pub(crate) fn series_at(&self, query: &str, time: f64) -> BTreeMap<String, String> {
+        let path = format!("/api/v1/query?query={}&time={time}", percent_encode(query));
+        let json = http::get(self.port, &path).expect("Prometheus answers").json();
+        assert_eq!(json["status"], "success", "{query}: {json}");
+        let rows = json["data"]["result"].as_array().unwrap_or_else(|| panic!("{query}: {json}"));
+        let floats =
+            rows.iter().filter_map(|row| Some((row["metric"].to_string(), row["value"][1].as_str()?.to_owned())));
+        floats.collect()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(self) {
+        self.process.signal("KILL");
     }
 
     /// The single value of `query`; nothing when it gives no series or several.

@@ -1,3 +1,7 @@
 //! Nyquist's receivers.
 
 pub mod otlp;
+pub mod prometheus;
+pub mod prometheus_remote_write;
+#[cfg(test)]
+mod shown;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::{ClientAuth, Consumer, Exporter, Extension, Processor, Receiver, ServerAuth};
+use super::{ClientAuth, Connector, Consumer, Exporter, Extension, Processor, Receiver, ServerAuth};
 use crate::batch::Signal;
 use crate::clock::Clock;
 use crate::config::{ComponentId, Diagnostics, Node, Validate};
@@ -166,6 +166,28 @@ pub struct ExporterContext<'a> {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What a connector is built with: one instance for each pair of signals it is used for.
+pub struct ConnectorContext<'a> {
+    /// Its id.
+    pub id: ComponentId,
+    /// The signal of the pipelines that it ends.
+    pub from: Signal,
+    /// The signal of the pipelines that it begins.
+    pub to: Signal,
+    /// The pipelines that it begins; a batch goes to all of them or to none.
+    pub next: Arc<dyn Consumer>,
+    /// Its account of what it takes.
+    pub taken: Ledger,
+    /// Its account of what it gives: the same one where both signals are the same.
+    pub given: Ledger,
+    /// The enabled extensions.
+    pub extensions: &'a Extensions,
+    /// The gateway's own metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// What an extension is built with.
 pub struct ExtensionContext {
     /// Its id.
@@ -208,6 +230,15 @@ pub trait ExporterConfig: Send + Sync {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError>;
 }
 
+/// A connector's ready configuration.
+pub trait ConnectorConfig: Send + Sync {
+    /// Makes the connector; no side effects.
+    ///
+    /// # Errors
+    /// If what it refers to is not there.
+    fn build(&self, context: ConnectorContext<'_>) -> Result<Arc<dyn Connector>, BuildError>;
+}
+
 /// An extension's ready configuration.
 pub trait ExtensionConfig: Send + Sync {
     /// Makes the extension; no side effects.
@@ -248,6 +279,29 @@ factory!(ProcessorFactory, ProcessorConfig, processor, "processor");
 factory!(ExporterFactory, ExporterConfig, exporter, "exporter");
 factory!(ExtensionFactory, ExtensionConfig, extension, "extension");
 
+/// A type of connector.
+#[derive(Clone, Copy)]
+pub struct ConnectorFactory {
+    /// What it is; `signals` are those that it takes.
+    pub info: Info,
+    /// What it takes, and what it makes of it.
+    pub pairs: &'static [(Signal, Signal)],
+    /// Reads its configuration.
+    pub parse: Parse<dyn ConnectorConfig>,
+}
+
+/// The factory of the connector type whose configuration is `C`, between the signals of `pairs`.
+#[must_use]
+pub fn connector<C>(info: Info, pairs: &'static [(Signal, Signal)]) -> ConnectorFactory
+where
+    C: ConnectorConfig + DeserializeOwned + Validate + 'static,
+{
+    let parse = |node: &Node, diagnostics: &mut Diagnostics| -> Option<Box<dyn ConnectorConfig>> {
+        Some(Box::new(crate::config::decode::<C>(node, diagnostics)?))
+    };
+    ConnectorFactory { info, pairs, parse }
+}
+
 /// The component types that a binary has. A plugin is a `push`.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -257,6 +311,8 @@ pub struct Registry {
     pub processors: Vec<ProcessorFactory>,
     /// Exporters.
     pub exporters: Vec<ExporterFactory>,
+    /// Connectors.
+    pub connectors: Vec<ConnectorFactory>,
     /// Extensions.
     pub extensions: Vec<ExtensionFactory>,
 }

@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub use factory::{
-    BuildError, ExporterConfig, ExporterContext, ExporterFactory, ExtensionConfig, ExtensionContext, ExtensionFactory,
-    Extensions, Info, Outputs, Parse, ProcessorConfig, ProcessorContext, ProcessorFactory, ReceiverConfig,
-    ReceiverContext, ReceiverFactory, Registry, Stability, exporter, extension, processor, receiver,
+    BuildError, ConnectorConfig, ConnectorContext, ConnectorFactory, ExporterConfig, ExporterContext, ExporterFactory,
+    ExtensionConfig, ExtensionContext, ExtensionFactory, Extensions, Info, Outputs, Parse, ProcessorConfig,
+    ProcessorContext, ProcessorFactory, ReceiverConfig, ReceiverContext, ReceiverFactory, Registry, Stability,
+    connector, exporter, extension, processor, receiver,
 };
 pub use stateless::{BatchProcessor, Stateless};
 
@@ -101,6 +102,16 @@ impl<T: Component + Consumer + ?Sized> Processor for T {}
 /// Takes telemetry out.
 pub trait Exporter: Component + Consumer {}
 impl<T: Component + Consumer + ?Sized> Exporter for T {}
+
+/// The end of some pipelines and the beginning of others.
+///
+/// `consume` takes what comes out of the pipelines before it; what it makes of that it gives to the
+/// stage it was built with. One that passes batches on does so within `consume`, so that the answer is
+/// that of the pipelines behind it, and asks them for room in `reserve`. One that keeps state takes
+/// the responsibility with its `Ok`. Shut down after all pipelines that lead to it and before those
+/// that it leads to.
+pub trait Connector: Component + Consumer {}
+impl<T: Component + Consumer + ?Sized> Connector for T {}
 
 /// Something beside the pipelines.
 pub trait Extension: Component {

@@ -168,8 +168,11 @@ impl Expander<'_> {
         let mut letters = name.chars();
         let starts_well = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
         if !starts_well || !letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
-            let message =
+            let mut message =
                 format!("environment variable {name:?} has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$");
+            if !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_digit()) {
+                message = format!("{message}; for group {name} of a regular expression write $${{{name}}}");
+            }
             return self.fail(&message, place);
         }
         match ((self.environment)(name), default) {

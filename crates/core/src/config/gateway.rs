@@ -9,8 +9,9 @@ use super::service::{ServiceSection, TelemetryConfig, TelemetrySection};
 use super::{
     ComponentId, Diagnostics, Location, Node, Problem, Sources, connectors, decode, known, links, pipelines, source,
 };
+use crate::batch::Signal;
 use crate::component::{BuildError, Info, Parse, Registry};
-use crate::pipeline::{ComponentKind, Plan};
+use crate::pipeline::{ComponentKind, Plan, PlannedConnector};
 
 /// The sections of a configuration that define components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +112,7 @@ fn load_into(sources: &Sources, registry: &Registry, diagnostics: &mut Diagnosti
     let telemetry = loader.service();
 
     let pipelines = pipelines::read(&mut loader);
-    connectors::check(&loader.definitions, &pipelines, loader.diagnostics);
+    connectors::check(&mut loader, &pipelines);
     let extensions = loader.extensions();
     links::check(&mut loader, &pipelines, &extensions);
 
@@ -124,6 +125,8 @@ fn load_into(sources: &Sources, registry: &Registry, diagnostics: &mut Diagnosti
         ] {
             used.entry(section).or_default().extend(ids.iter().cloned());
         }
+        let ends = pipeline.exporters.iter().chain(&pipeline.receivers);
+        used.entry(Section::Connectors).or_default().extend(ends.cloned());
     }
     used.entry(Section::Extensions).or_default().extend(extensions.iter().cloned());
     let mut used_of = |section| used.remove(&section).unwrap_or_default();
@@ -137,13 +140,21 @@ fn load_into(sources: &Sources, registry: &Registry, diagnostics: &mut Diagnosti
     let exporters = loader.decode(Section::Exporters, &used_of(Section::Exporters), |registry: &Registry, kind| {
         find(&registry.exporters, kind, Section::Exporters, |factory| (factory.info, factory.parse))
     });
+    let connectors = loader.decode(Section::Connectors, &used_of(Section::Connectors), |registry: &Registry, kind| {
+        find(&registry.connectors, kind, Section::Connectors, |factory| (factory.info, factory.parse))
+    });
+    let connectors = connectors.into_iter().map(|(id, config)| {
+        let pairs = loader.pairs(&id.kind).unwrap_or_default();
+        (id, PlannedConnector { pairs, config })
+    });
+    let connectors = connectors.collect();
     let mut decoded = loader.decode(Section::Extensions, &used_of(Section::Extensions), |registry: &Registry, kind| {
         find(&registry.extensions, kind, Section::Extensions, |factory| (factory.info, factory.parse))
     });
     let extensions = extensions.into_iter().filter_map(|id| decoded.remove_entry(&id)).collect();
 
     let secrets = std::mem::take(&mut diagnostics.secrets);
-    let plan = Plan { extensions, receivers, processors, exporters, pipelines };
+    let plan = Plan { extensions, receivers, processors, exporters, connectors, pipelines };
     Some(GatewayConfig { plan, telemetry, warnings: Vec::new(), tree, secrets })
 }
 
@@ -335,13 +346,21 @@ impl<'a> Loader<'a> {
             Section::Extensions => {
                 find(&registry.extensions, kind, section, |f| (f.info, f.parse)).map(|found| found.0)
             }
-            Section::Connectors => None,
+            Section::Connectors => {
+                find(&registry.connectors, kind, section, |f| (f.info, f.parse)).map(|found| found.0)
+            }
         };
         match (info, known::find(section, kind)) {
             (Some(info), _) => Kind::Built(info),
             (None, Some(known)) => Kind::NotYet(known),
             (None, None) => Kind::Unknown,
         }
+    }
+
+    /// What the connector type `kind` takes and makes of it; `None` if it is not built.
+    pub(super) fn pairs(&self, kind: &str) -> Option<&'static [(Signal, Signal)]> {
+        let Kind::Built(info) = self.kind(Section::Connectors, kind) else { return None };
+        self.registry.connectors.iter().find(|factory| factory.info.name == info.name).map(|factory| factory.pairs)
     }
 
     /// Decodes the components of a section by its factories.
@@ -383,7 +402,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Reports a component whose type is not built.
-    pub(super) fn refuse(&mut self, section: Section, id: &ComponentId, definition: Definition<'_>, is_used: bool) {
+    fn refuse(&mut self, section: Section, id: &ComponentId, definition: Definition<'_>, is_used: bool) {
         let path = format!("{}.{id}", section.key());
         let noun = section.noun();
         let problem = match self.kind(section, &id.kind) {
@@ -436,7 +455,7 @@ impl<'a> Loader<'a> {
             Section::Processors => registry.processors.iter().map(|factory| factory.info.name).collect(),
             Section::Exporters => registry.exporters.iter().map(|factory| factory.info.name).collect(),
             Section::Extensions => registry.extensions.iter().map(|factory| factory.info.name).collect(),
-            Section::Connectors => Vec::new(),
+            Section::Connectors => registry.connectors.iter().map(|factory| factory.info.name).collect(),
         };
         names.sort_unstable();
         names

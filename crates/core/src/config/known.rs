@@ -29,12 +29,12 @@ pub(super) fn names(section: Section) -> impl Iterator<Item = &'static str> {
 
 const AGENT: &str =
     "an agent beside the source: let a Collector there run it and send OTLP to this gateway's otlp receiver";
-const SCRAPE: &str =
-    "an agent that scrapes (a Collector with the prometheus receiver) and sends OTLP to the otlp receiver";
+const SCRAPE: &str = "the prometheus receiver: list the endpoint under static_configs";
 const VENDOR: &str = "the otlp_http exporter with the vendor's OTLP intake as its endpoint";
 const QUEUE: &str = "the exporters' own sending_queue in front of the backend, and OTLP between gateways";
 const OTTL: &str = "the attributes and resource processors, which set, copy, hash and delete attributes";
-const SPANMETRICS: &str = "a Collector with span_metrics behind an otlp exporter";
+const SPANMETRICS: &str = "the span_metrics connector";
+const SERVICE_GRAPH: &str = "a Collector with service_graph behind an otlp exporter";
 const ENRICH: &str = "the resource processor for fixed attributes, or detection in the SDK or an agent";
 const CREDENTIALS: &str = "bearertokenauth with a token file that something else keeps fresh";
 const DROP: &str = "tail_sampling for traces, and cardinality_limit for metrics";
@@ -69,8 +69,8 @@ const fn extension(names: &'static [&'static str], nearest: &'static str) -> Kno
 
 const KNOWN: &[Known] = &[
     receiver(&["otlp"], ""),
-    receiver(&["prometheus"], SCRAPE),
-    receiver(&["prometheus_remote_write", "prometheusremotewrite"], SCRAPE),
+    receiver(&["prometheus"], ""),
+    receiver(&["prometheus_remote_write", "prometheusremotewrite"], ""),
     receiver(&["prometheus_simple", "simpleprometheus"], SCRAPE),
     receiver(
         &["jaeger"],
@@ -131,8 +131,8 @@ const KNOWN: &[Known] = &[
     processor(&["resource_detection", "resourcedetection"], ENRICH),
     processor(&["k8s_attributes", "k8sattributes"], ENRICH),
     processor(&["metrics_transform", "metricstransform"], OTTL),
-    processor(&["cumulative_to_delta", "cumulativetodelta"], "exporting cumulative metrics as they are"),
-    processor(&["delta_to_cumulative", "deltatocumulative"], "cumulative temporality in the SDKs"),
+    processor(&["cumulative_to_delta", "cumulativetodelta"], ""),
+    processor(&["delta_to_cumulative", "deltatocumulative"], ""),
     processor(&["delta_to_rate", "deltatorate"], "rate() in the backend"),
     processor(&["metric_start_time", "metricstarttime"], "start times as the SDKs set them"),
     processor(&["metrics_generation", "experimental_metricsgeneration"], "recording rules in the backend"),
@@ -145,7 +145,7 @@ const KNOWN: &[Known] = &[
     processor(&["log_dedup", "logdedup"], DROP),
     processor(&["log_transform", "logstransform"], OTTL),
     processor(&["remote_tap", "remotetap"], "the debug exporter"),
-    processor(&["servicegraph", "service_graph"], SPANMETRICS),
+    processor(&["servicegraph", "service_graph"], SERVICE_GRAPH),
     processor(&["spanmetrics", "span_metrics"], SPANMETRICS),
     processor(&["queuebatch", "queue_batch"], "the batch processor"),
     processor(&["gen_ai_normalizer"], OTTL),
@@ -206,12 +206,12 @@ const KNOWN: &[Known] = &[
     exporter(&["signalfx"], VENDOR),
     exporter(&["splunk_hec"], VENDOR),
     exporter(&["sumologic"], VENDOR),
-    connector(&["span_metrics", "spanmetrics"], SPANMETRICS),
-    connector(&["service_graph", "servicegraph"], SPANMETRICS),
-    connector(&["forward"], "listing the exporters of both pipelines in one"),
+    connector(&["span_metrics", "spanmetrics"], ""),
+    connector(&["service_graph", "servicegraph"], SERVICE_GRAPH),
+    connector(&["forward"], ""),
     connector(&["routing"], "a pipeline for each destination"),
     connector(&["count"], SPANMETRICS),
-    connector(&["sum"], SPANMETRICS),
+    connector(&["sum"], "a Collector with the sum connector behind an otlp exporter"),
     connector(&["exceptions"], SPANMETRICS),
     connector(&["failover"], "two exporters, each with its own sending_queue"),
     connector(&["round_robin", "roundrobin"], "one exporter behind a load balancer"),

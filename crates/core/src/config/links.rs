@@ -27,13 +27,6 @@ pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions:
     }
     used.extend(extensions.iter().map(|id| (Section::Extensions, id.clone())));
 
-    let connectors = loader.definitions.get(&Section::Connectors).cloned().unwrap_or_default();
-    for (id, definition) in connectors {
-        let is_used =
-            pipelines.iter().any(|pipeline| pipeline.exporters.contains(&id) || pipeline.receivers.contains(&id));
-        loader.refuse(Section::Connectors, &id, definition, is_used);
-    }
-
     let mut ports: Vec<Port> = Vec::new();
     for (section, id) in used {
         let Some(Definition { node, key }) = loader.definition(section, &id) else { continue };
@@ -51,8 +44,9 @@ pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions:
         }
     }
     for pipeline in pipelines {
+        let behind = exporters_behind(loader, pipelines, pipeline);
         for processor in &pipeline.processors {
-            durable_sampler(loader, pipeline, processor);
+            durable_sampler(loader, pipeline, &behind, processor);
         }
     }
     for (index, port) in ports.iter().enumerate() {
@@ -104,15 +98,31 @@ fn extension(loader: &mut Loader<'_>, enabled: &[ComponentId], reference: &Refer
 /// Exporters that queue in memory unless told otherwise.
 const QUEUEING: [&str; 3] = ["otlp", "otlp_http", "otlphttp"];
 
+/// The exporters that what leaves `pipeline` comes to, over connectors that pass it on too.
+fn exporters_behind(loader: &Loader<'_>, pipelines: &[Pipeline], pipeline: &Pipeline) -> BTreeSet<ComponentId> {
+    let signal = pipeline.signal;
+    let mut found: BTreeSet<ComponentId> = BTreeSet::new();
+    let mut waiting: Vec<&ComponentId> = pipeline.exporters.iter().collect();
+    while let Some(id) = waiting.pop() {
+        let passes_on = loader.definition(Section::Connectors, id).is_some()
+            && loader.pairs(&id.kind).is_some_and(|pairs| pairs.contains(&(signal, signal)));
+        if found.insert(id.clone()) && passes_on {
+            let fed = pipelines.iter().filter(|fed| fed.signal == signal && fed.receivers.contains(id));
+            waiting.extend(fed.flat_map(|fed| &fed.exporters));
+        }
+    }
+    found
+}
+
 /// A sampler whose buffer survives the process needs exporters that do not acknowledge to their memory.
-fn durable_sampler(loader: &mut Loader<'_>, pipeline: &Pipeline, id: &ComponentId) {
+fn durable_sampler(loader: &mut Loader<'_>, pipeline: &Pipeline, exporters: &BTreeSet<ComponentId>, id: &ComponentId) {
     if id.kind != "tail_sampling" {
         return;
     }
     let Some(sampler) = loader.definition(Section::Processors, id) else { return };
     let Some(storage) = sampler.node.get("storage").filter(|storage| !storage.is_null()) else { return };
     let (name, location) = (storage.as_text().unwrap_or("file_storage").to_owned(), storage.location.clone());
-    for exporter in &pipeline.exporters {
+    for exporter in exporters {
         let Some(Definition { node, key }) = loader.definition(Section::Exporters, exporter) else { continue };
         let queue = node.get("sending_queue").filter(|queue| !queue.is_null());
         let is = |key: &str, value: bool| {

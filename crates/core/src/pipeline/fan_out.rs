@@ -14,6 +14,7 @@ use crate::telemetry::{Entry, Ledger};
 const LATE_REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One branch of a fan-out.
+#[derive(Clone)]
 pub struct Branch {
     /// The stage.
     pub stage: Arc<dyn Consumer>,

@@ -2,17 +2,20 @@
 //!
 //! Edges between components are [`Edge`]s, which can be pointed at another stage while data flows.
 //! A pipeline begins with a stage that books what it accepts and ends with a [`FanOut`] to its
-//! exporters; a receiver that feeds several pipelines does so through a fan-out too.
+//! exporters; a receiver that feeds several pipelines does so through a fan-out too. A connector is an
+//! exporter to the pipelines before it and a receiver to those behind it.
 
 mod edge;
 mod explain;
 mod fan_out;
 mod graph;
+mod joints;
 
 pub use edge::Edge;
 pub use explain::{EXPLAIN_PATH, ExplainPage, parse_trace_id};
 pub use fan_out::FanOut;
 pub use graph::{Account, ComponentKind, Graph, GraphError, Pipeline, Plan};
+pub use joints::PlannedConnector;
 
 #[cfg(test)]
 mod tests;

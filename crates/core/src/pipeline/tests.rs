@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::fan_out::Branch;
-use super::{FanOut, Graph, Pipeline, Plan};
+use super::{FanOut, Graph, Pipeline, Plan, PlannedConnector};
 use crate::batch::{Batch, DropReason, Permits, Refusal, Room, Signal};
 use crate::clock::{Clock, SystemClock};
 use crate::component::{
-    BatchProcessor, BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, Host, Processor,
-    ProcessorConfig, ProcessorContext, Receiver, ReceiverConfig, ReceiverContext, StartError, Stateless,
+    BatchProcessor, BuildError, Component, Connector, ConnectorConfig, ConnectorContext, Consumer, Exporter,
+    ExporterConfig, ExporterContext, Host, Processor, ProcessorConfig, ProcessorContext, Receiver, ReceiverConfig,
+    ReceiverContext, StartError, Stateless,
 };
 use crate::config::ComponentId;
 use crate::runtime::Runtimes;
@@ -216,6 +217,13 @@ impl ExporterConfig for Scripted {
     }
 }
 
+impl ConnectorConfig for Scripted {
+    fn build(&self, context: ConnectorContext<'_>) -> Result<Arc<dyn Connector>, BuildError> {
+        let instance = Self { outputs: Arc::new(Mutex::new(Some(context.next))), ..self.clone() };
+        Ok(Arc::new(instance))
+    }
+}
+
 fn id(text: &str) -> ComponentId {
     text.parse().unwrap()
 }
@@ -304,6 +312,125 @@ async fn a_failed_start_is_undone() {
     let error = build(&plan, &telemetry).start(&host(&telemetry)).await.unwrap_err();
     assert_eq!(error.to_string(), "failed to start receiver \"in/1\": port taken");
     assert!(events.lock().iter().any(|event| event == "stop out"));
+}
+
+const TRACES_TO_TRACES: &[(Signal, Signal)] = &[(Signal::Traces, Signal::Traces)];
+
+/// Scenario: two pipelines meet in a connector, behind which two others begin; one of those ends in a
+/// further connector. Guarantee: what is behind starts first and is drained last, whatever the order
+/// in the file, and a batch takes every way once.
+#[tokio::test]
+async fn connectors_are_drained_after_what_leads_to_them() {
+    let events = Arc::default();
+    let new = |name: &str| Box::new(Scripted::new(name, &events));
+    let receiver = new("in");
+    let mut plan = Plan::default();
+    plan.receivers.insert(id("in"), receiver.clone());
+    for name in ["last", "middle", "first"] {
+        plan.processors.insert(id(name), new(name));
+    }
+    for name in ["near", "far"] {
+        plan.connectors.insert(id(name), PlannedConnector { pairs: TRACES_TO_TRACES, config: new(name) });
+    }
+    plan.exporters.insert(id("out"), new("out"));
+    plan.pipelines = vec![
+        pipeline("traces/last", &["far"], &["last"], &["out"]),
+        pipeline("traces/first", &["in"], &["first"], &["near"]),
+        pipeline("traces/middle", &["near"], &["middle"], &["far", "out"]),
+        pipeline("traces/short", &["near"], &[], &["out"]),
+    ];
+    let telemetry = Telemetry::new();
+    let graph = build(&plan, &telemetry);
+    graph.start(&host(&telemetry)).await.unwrap();
+    receiver.outputs.lock().clone().unwrap().consume(batch(3)).await.unwrap();
+    graph.shutdown(Instant::now() + Duration::from_secs(1)).await;
+    let events = events.lock();
+    let order = |kind: &str| -> Vec<String> {
+        events.iter().filter_map(|event| Some(event.strip_prefix(kind)?.to_owned())).collect()
+    };
+    assert_eq!(order("start "), ["out", "last", "far", "middle", "near", "first", "in"]);
+    assert_eq!(order("stop "), ["in", "first", "near", "middle", "far", "last", "out"]);
+    assert_eq!(order("out got "), ["3", "3", "3"], "by the last, the middle and the short pipeline");
+    for name in ["first", "middle", "last", "short"] {
+        let ledger = Ledger::new(&telemetry, &format!("pipeline/traces/{name}"), Signal::Traces);
+        assert_eq!((ledger.count(Entry::Accepted), ledger.count(Entry::Emitted)), (3, 3), "{name}");
+    }
+}
+
+/// Scenario: of the pipelines behind a connector one has no room. Guarantee: none of them, and no
+/// other exporter of the pipeline in front, has taken anything.
+#[tokio::test]
+async fn a_full_pipeline_behind_a_connector_refuses_for_all() {
+    struct Passes(Arc<dyn Consumer>);
+    impl Component for Passes {}
+    #[async_trait]
+    impl Consumer for Passes {
+        async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+            self.0.consume(batch).await
+        }
+        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+            self.0.reserve(batch, permits).await
+        }
+    }
+    struct PassesConfig;
+    impl ConnectorConfig for PassesConfig {
+        fn build(&self, context: ConnectorContext<'_>) -> Result<Arc<dyn Connector>, BuildError> {
+            Ok(Arc::new(Passes(context.next)))
+        }
+    }
+    struct Stored(Arc<Store>);
+    impl Component for Stored {}
+    #[async_trait]
+    impl Consumer for Stored {
+        async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+            self.0.consume(batch).await
+        }
+        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+            self.0.reserve(batch, permits).await
+        }
+    }
+    struct StoredConfig(Arc<Store>);
+    impl ExporterConfig for StoredConfig {
+        fn build(&self, _: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
+            Ok(Arc::new(Stored(Arc::clone(&self.0))))
+        }
+    }
+    let (beside, roomy, tight) = (Store::new(100), Store::new(100), Store::new(5));
+    let receiver = Box::new(Scripted::new("in", &Arc::default()));
+    let mut plan = Plan::default();
+    plan.receivers.insert(id("in"), receiver.clone());
+    let planned = PlannedConnector { pairs: TRACES_TO_TRACES, config: Box::new(PassesConfig) };
+    plan.connectors.insert(id("joint"), planned);
+    for (name, store) in [("beside", &beside), ("roomy", &roomy), ("tight", &tight)] {
+        plan.exporters.insert(id(name), Box::new(StoredConfig(Arc::clone(store))));
+    }
+    plan.pipelines = vec![
+        pipeline("traces", &["in"], &[], &["beside", "joint"]),
+        pipeline("traces/roomy", &["joint"], &[], &["roomy"]),
+        pipeline("traces/tight", &["joint"], &[], &["tight"]),
+    ];
+    let telemetry = Telemetry::new();
+    let _graph = build(&plan, &telemetry);
+    let input = receiver.outputs.lock().clone().unwrap();
+    input.consume(batch(4)).await.unwrap();
+    assert!(input.consume(batch(4)).await.unwrap_err().is_retryable());
+    for store in [&beside, &roomy, &tight] {
+        assert_eq!((store.items(), store.room.used()), (4, 4));
+    }
+}
+
+/// Scenario: a plan that nobody checked leads a connector back to itself. Guarantee: an error that
+/// names it, not a hang.
+#[test]
+fn a_loop_is_an_error() {
+    let events = Arc::default();
+    let mut plan = Plan::default();
+    let config = Box::new(Scripted::new("joint", &events));
+    plan.connectors.insert(id("joint"), PlannedConnector { pairs: TRACES_TO_TRACES, config });
+    plan.pipelines = vec![pipeline("traces", &["in", "joint"], &[], &["joint"])];
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let errors = Graph::build(&plan, &Telemetry::new(), &clock).err().unwrap();
+    assert!(matches!(errors.as_slice(), [one] if one.id == id("joint")), "{errors:?}");
 }
 
 struct KeepHalf;

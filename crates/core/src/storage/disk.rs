@@ -1,7 +1,7 @@
 //! The files of one directory, behind a trait, so that tests can make them fail.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Of the operating system.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens the file `name` for reading and appending.
+    /// Opens the file `name` for reading and writing.
     ///
     /// # Errors
     /// Of the operating system.
@@ -65,11 +65,12 @@ pub trait DiskFile: Send {
     /// Of the operating system.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes some of `pieces`, one after the other, at the end of the file; returns how many bytes.
+    /// Writes some of `pieces`, one after the other, from `offset` on, over what is there; returns how
+    /// many bytes.
     ///
     /// # Errors
     /// Of the operating system.
-    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn write_at(&mut self, offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Cuts the file off at `length`.
     ///
@@ -107,13 +108,13 @@ impl RealDisk {
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).append(true).mode(0o600);
+    options.read(true).write(true).mode(0o600);
     options
 }
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Box<dyn Send>> {
-        let file = options().create(true).open(self.path("lock"))?;
+        let file = options().create(true).truncate(false).open(self.path("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -134,13 +135,12 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = options().create(true).open(self.path(name))?;
-        file.set_len(0)?;
-        Ok(Box::new(RealFile(file)))
+        let file = options().create(true).truncate(true).open(self.path(name))?;
+        Ok(Box::new(RealFile { file, position: 0 }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(options().open(self.path(name))?)))
+        Ok(Box::new(RealFile { file: options().open(self.path(name))?, position: 0 }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -156,17 +156,21 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Where the next write without an offset goes.
+    position: u64,
+}
 
 impl DiskFile for RealFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + done as u64) {
+            match self.file.read_at(rest, offset + done as u64) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -176,29 +180,38 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
-    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(pieces)
+    fn write_at(&mut self, offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        // There is no stable call that takes both pieces and an offset.
+        if self.position != offset {
+            self.position = self.file.seek(SeekFrom::Start(offset))?;
+        }
+        let written = self.file.write_vectored(pieces)?;
+        self.position += written as u64;
+        Ok(written)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 
-/// Writes all of `pieces`.
-pub(super) fn append_all(file: &mut dyn DiskFile, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+/// Writes all of `pieces` from `offset` on.
+pub(super) fn write_all_at(file: &mut dyn DiskFile, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
     // More than the operating systems' limit would be refused.
     const AT_ONCE: usize = 1024;
     IoSlice::advance_slices(&mut pieces, 0);
     while !pieces.is_empty() {
         let some = pieces.get(..AT_ONCE).unwrap_or(pieces);
-        match file.append(some) {
+        match file.write_at(offset, some) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut pieces, written);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -13,10 +13,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::disk::{Disk, DiskFile, append_all};
+use super::disk::{Disk, DiskFile, write_all_at};
 use super::files::Files;
 use super::format::{FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader};
 use super::segment::Segment;
+use super::spares::Spares;
 use super::stats::Stats;
 use super::{Error, Fsync, Position};
 
@@ -67,7 +68,7 @@ pub(super) struct Engine {
     /// The segment that is appended to.
     pub(super) active: Option<u64>,
     pub(super) next_sequence: u64,
-    /// What all segments and ack files take.
+    /// What all segments and ack files take; spare files do not count.
     pub(super) bytes: u64,
     /// Records that are not released.
     pub(super) live: u64,
@@ -78,6 +79,7 @@ pub(super) struct Engine {
     /// Segments with releases that are not written down, or that are to be deleted.
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
+    pub(super) spares: Spares,
     pub(super) stats: Arc<Stats>,
     salt: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -101,6 +103,7 @@ impl Engine {
             names_are_synced: false,
             unsettled: BTreeSet::new(),
             files: Files::default(),
+            spares: Spares::default(),
             stats,
             salt,
         }
@@ -159,15 +162,15 @@ impl Engine {
         {
             self.seal();
         }
-        let header = |engine: &Self| if engine.active.is_some() { 0 } else { FILE_HEADER as u64 };
-        if self.bytes + record.total() + header(self) > limit {
-            // Perhaps only what could not be deleted before, or the open segment with nothing left
-            // in it, is in the way.
+        if self.held() + self.growth(record) > limit {
+            // Perhaps only what could not be deleted before, the open segment with nothing left in
+            // it, or spare files are in the way.
             self.sweep();
             if self.active_segment().is_some_and(|segment| segment.live == 0) {
                 self.seal();
             }
-            if self.bytes + record.total() + header(self) > limit {
+            self.spares.clear(&*self.disk);
+            if self.held() + self.growth(record) > limit {
                 return Err(Error::Full { used: self.bytes, limit });
             }
         }
@@ -181,10 +184,25 @@ impl Engine {
         }
     }
 
+    /// What all files take.
+    pub(super) fn held(&self) -> u64 {
+        self.bytes + self.spares.bytes()
+    }
+
+    /// How much more that will be with `record`.
+    fn growth(&self, record: &Incoming) -> u64 {
+        let (end, length) = match self.active_segment() {
+            Some(segment) => (segment.end, segment.length),
+            None => (FILE_HEADER as u64, self.spares.next_length()),
+        };
+        (end + record.total()).saturating_sub(length)
+    }
+
     /// How many of `records`, at least one, fit into the open segment and under the limit.
     fn fitting(&self, records: &[Incoming]) -> usize {
-        let end = self.active_segment().map_or(0, |segment| segment.end);
-        let room = self.limits.segment_bytes.saturating_sub(end).min(self.limits.max_bytes - self.bytes);
+        let (end, length) = self.active_segment().map_or((0, 0), |segment| (segment.end, segment.length));
+        let free = self.limits.max_bytes.saturating_sub(self.held()).saturating_add(length - end);
+        let room = self.limits.segment_bytes.saturating_sub(end).min(free);
         let mut total = 0;
         let fits = |record: &&Incoming| {
             total += record.total();
@@ -211,24 +229,25 @@ impl Engine {
             pieces.extend(record.pieces.iter().map(|piece| IoSlice::new(piece)));
         }
         let file = self.files.get(&self.disk, FileKind::Segment, base)?;
-        let written = append_all(file, &mut pieces);
+        let written = write_all_at(file, segment.end, &mut pieces);
         self.dirty.insert(base);
         let Err(error) = written else {
             let bytes: u64 = batch.iter().map(Incoming::total).sum();
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.bytes -= segment.length;
             segment.grow(count, bytes);
-            self.bytes += bytes;
+            self.bytes += segment.length;
             self.live += u64::from(count);
             self.next_sequence += u64::from(count);
             return Ok(first);
         };
         let is_clean = file.truncate(segment.end).is_ok() && file.length().is_ok_and(|length| length == segment.end);
+        let most = segment.end + batch.iter().map(Incoming::total).sum::<u64>();
+        let length = if is_clean { segment.end } else { file.length().unwrap_or(most.max(segment.length)) };
+        self.bytes = self.bytes - segment.length + length;
+        segment.length = length;
         if !is_clean {
             // The sequence numbers may be in the file: they are not used again.
-            let most = segment.end + batch.iter().map(Incoming::total).sum::<u64>();
-            let length = file.length().unwrap_or(most);
-            self.bytes += length.saturating_sub(segment.length);
-            segment.length = length;
             self.next_sequence += batch.len() as u64;
             self.seal();
         }
@@ -297,147 +316,63 @@ impl Engine {
     fn begin_segment(&mut self) -> io::Result<u64> {
         let base = self.next_sequence;
         let salt = (self.salt)();
-        let header = FileHeader { base, salt }.encode(FileKind::Segment);
         let name = FileKind::Segment.name(base);
-        let made = self.disk.create(&name).and_then(|mut file| {
-            append_all(file.as_mut(), &mut [IoSlice::new(&header)])?;
-            if self.limits.fsync != Fsync::None {
-                self.disk.sync_directory()?;
-            }
-            Ok(file)
-        });
-        match made {
-            Ok(file) => _ = self.files.put(FileKind::Segment, base, file),
-            Err(error) => {
+        let begin = |file: &mut dyn DiskFile, reused| {
+            let header = FileHeader { base, salt, reused }.encode(FileKind::Segment);
+            write_all_at(file, 0, &mut [IoSlice::new(&header)])
+        };
+        let (file, length) = match self.spares.take(&*self.disk, &name, |file| begin(file, true)) {
+            Some(taken) => taken?,
+            None => {
+                let made = self.disk.create(&name).and_then(|mut file| begin(file.as_mut(), false).map(|()| file));
                 // Half a header is set aside at the next start; better there is nothing.
-                let _ = self.disk.remove(&name);
-                return Err(error);
+                (made.inspect_err(|_| _ = self.disk.remove(&name))?, FILE_HEADER as u64)
             }
+        };
+        self.files.put(FileKind::Segment, base, file);
+        // A power cut may have left less.
+        let length = length.max(FILE_HEADER as u64);
+        self.bytes += length;
+        self.segments.insert(base, Segment::new(base, salt, FILE_HEADER as u64, length));
+        let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.disk.sync_directory() };
+        if synced.is_err() {
+            // Its name is used up, so that it can be deleted later if not now.
+            self.next_sequence += 1;
+            self.delete(base);
         }
+        synced?;
         self.names_are_synced &= self.limits.fsync != Fsync::None;
-        self.bytes += FILE_HEADER as u64;
-        self.segments.insert(base, Segment::new(base, salt, FILE_HEADER as u64));
         self.dirty.insert(base);
         self.active = Some(base);
         Ok(base)
     }
 
     /// Nothing more goes into the open segment.
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         let Some(base) = self.active.take() else { return };
-        if self.segments.get(&base).is_some_and(|segment| segment.live == 0) {
+        let Some(segment) = self.segments.get(&base) else { return };
+        if segment.live == 0 {
             self.delete(base);
+        } else if segment.end < segment.length {
+            self.cut_off(base);
         }
     }
 
-    /// The records of `range` are not needed any more. What it means is on the disk after
-    /// [`Engine::settle`].
-    pub(super) fn release(&mut self, range: Range<u64>) {
-        let first = self.segments.range(..=range.start).next_back().map_or(0, |(base, _)| *base);
-        for (base, segment) in self.segments.range_mut(first..range.end.max(first)) {
-            let released = segment.release(&range);
-            if released > 0 {
-                self.live -= u64::from(released);
-                self.unsettled.insert(*base);
-            }
+    /// Gives back what the file was longer in its life before. If that fails it is just longer.
+    fn cut_off(&mut self, base: u64) {
+        let Some(segment) = self.segments.get_mut(&base) else { return };
+        let Ok(file) = self.files.get(&self.disk, FileKind::Segment, base) else { return };
+        if file.truncate(segment.end).is_ok() {
+            self.bytes -= segment.length - segment.end;
+            segment.length = segment.end;
         }
     }
 
-    /// Everything in the segment `base` is not needed any more.
-    pub(super) fn release_segment(&mut self, base: u64) {
-        let Some(range) = self.segments.get(&base).map(Segment::sequences) else { return };
-        self.release(range);
-        if self.active == Some(base) {
-            self.seal();
-        }
-    }
-
-    /// Writes down what was released, and deletes segments of which nothing is left.
-    pub(super) fn settle(&mut self) {
-        self.sweep();
-        for base in self.unsettled.clone() {
-            let Some(segment) = self.segments.get(&base) else { continue };
-            let entries = segment.encode_unwritten();
-            if entries.is_empty() {
-                if segment.live > 0 || self.active == Some(base) {
-                    self.unsettled.remove(&base);
-                }
-                continue;
-            }
-            match self.write_acks(base, &entries) {
-                Ok(length) => {
-                    let Some(segment) = self.segments.get_mut(&base) else { continue };
-                    self.bytes += length - segment.acks_length;
-                    segment.acks_written(length);
-                    if segment.live > 0 || self.active == Some(base) {
-                        self.unsettled.remove(&base);
-                    }
-                }
-                // Tried again with the next release.
-                Err(_) => _ = self.stats.failed_writes.fetch_add(1, Ordering::Relaxed),
-            }
-        }
+    /// Nothing more comes: spare space goes back.
+    pub(super) fn close(&mut self) {
+        self.seal();
+        self.spares.clear(&*self.disk);
         self.publish();
-    }
-
-    fn write_acks(&mut self, base: u64, entries: &[u8]) -> io::Result<u64> {
-        let Some(segment) = self.segments.get(&base) else { return Err(io::ErrorKind::NotFound.into()) };
-        let before = segment.acks_length;
-        if before == 0 {
-            let header = FileHeader { base, salt: segment.salt }.encode(FileKind::Acks);
-            let file = self.disk.create(&FileKind::Acks.name(base))?;
-            let file = self.files.put(FileKind::Acks, base, file);
-            return match append_all(file, &mut [IoSlice::new(&header), IoSlice::new(entries)]) {
-                Ok(()) => Ok((FILE_HEADER + entries.len()) as u64),
-                Err(error) => {
-                    self.files.forget(FileKind::Acks, base);
-                    let _ = self.disk.remove(&FileKind::Acks.name(base));
-                    Err(error)
-                }
-            };
-        }
-        let file = self.files.get(&self.disk, FileKind::Acks, base)?;
-        // Cuts off what a write that failed may have left.
-        if file.length()? != before {
-            file.truncate(before)?;
-        }
-        append_all(file, &mut [IoSlice::new(entries)])?;
-        Ok(before + entries.len() as u64)
-    }
-
-    /// Deletes segments of which nothing is left.
-    pub(super) fn sweep(&mut self) {
-        let active = self.active;
-        let is_done =
-            |base: &u64| self.segments.get(base).is_none_or(|segment| segment.live == 0) && active != Some(*base);
-        let done: Vec<u64> = self.unsettled.iter().copied().filter(is_done).collect();
-        done.into_iter().for_each(|base| self.delete(base));
-    }
-
-    /// Deletes a segment; if that fails, it is tried again.
-    fn delete(&mut self, base: u64) {
-        self.files.forget(FileKind::Segment, base);
-        self.files.forget(FileKind::Acks, base);
-        let is_gone = match self.disk.remove(&FileKind::Segment.name(base)) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if !is_gone {
-            self.unsettled.insert(base);
-            return;
-        }
-        // One that stays is deleted at the next start.
-        let _ = self.disk.remove(&FileKind::Acks.name(base));
-        self.drop_segment(base);
-    }
-
-    fn drop_segment(&mut self, base: u64) -> u32 {
-        self.dirty.remove(&base);
-        self.unsettled.remove(&base);
-        let Some(segment) = self.segments.remove(&base) else { return 0 };
-        self.bytes -= segment.bytes();
-        self.live -= u64::from(segment.live);
-        segment.live
     }
 
     /// The segment cannot be read: keeps its file for people to look at, and goes on without it.

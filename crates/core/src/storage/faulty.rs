@@ -35,8 +35,46 @@ pub struct Faults {
 #[derive(Default)]
 struct Content {
     data: Vec<u8>,
-    /// How much of it a power cut leaves for certain.
-    synced: usize,
+    /// What it was when it was synced last: where it has not changed since, a power cut leaves it.
+    synced: Vec<u8>,
+}
+
+/// What a power cut takes or leaves as a whole.
+const SECTOR: usize = 64;
+
+impl Content {
+    /// Writes as far as the process lives.
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let offset = offset as usize;
+        let end = offset + bytes.len();
+        if self.data.len() < end {
+            self.data.resize(end, 0);
+        }
+        self.data[offset..end].copy_from_slice(bytes);
+    }
+
+    fn cut_power(&mut self, random: &mut SmallRng) {
+        let Self { data, synced } = self;
+        let (shorter, longer) = (data.len().min(synced.len()), data.len().max(synced.len()));
+        // Written over: the old or the new.
+        for (new, old) in data.chunks_mut(SECTOR).zip(synced.chunks(SECTOR)) {
+            if new.get(..old.len()) != Some(old) && random.random() {
+                let common = old.len().min(new.len());
+                new[..common].copy_from_slice(&old[..common]);
+            }
+        }
+        // Cut off: perhaps not. Grown: perhaps not, or with zeros in place of content.
+        if data.len() < synced.len() {
+            data.extend_from_slice(&synced[shorter..]);
+        }
+        let length = random.random_range(shorter..=longer);
+        data.truncate(length);
+        if random.random() {
+            let from = random.random_range(shorter..=length);
+            data[from..].fill(0);
+        }
+        synced.clone_from(data);
+    }
 }
 
 type Shared = Arc<Mutex<Content>>;
@@ -107,6 +145,7 @@ impl FaultyDisk {
         self.kill();
         let mut state = self.0.lock();
         let State { files, synced_files, random, .. } = &mut *state;
+        settle_renames(files, synced_files, random);
         let mut left = BTreeMap::new();
         let names: BTreeSet<String> = files.keys().chain(synced_files.keys()).cloned().collect();
         for name in names {
@@ -121,17 +160,7 @@ impl FaultyDisk {
                 }
             };
             let Some(file) = file else { continue };
-            {
-                let mut content = file.lock();
-                let synced = content.synced.min(content.data.len());
-                let length = random.random_range(synced..=content.data.len());
-                content.data.truncate(length);
-                if random.random() {
-                    let from = random.random_range(synced..=length);
-                    content.data[from..].fill(0);
-                }
-                content.synced = length;
-            }
+            file.lock().cut_power(random);
             left.insert(name, Arc::clone(file));
         }
         *files = left.clone();
@@ -152,7 +181,7 @@ impl FaultyDisk {
 
     /// Puts a file there, synced.
     pub fn put(&self, name: &str, data: Vec<u8>) {
-        let content = Content { synced: data.len(), data };
+        let content = Content { synced: data.clone(), data };
         self.0.lock().files.insert(name.to_owned(), Arc::new(Mutex::new(content)));
     }
 
@@ -241,6 +270,28 @@ impl Disk for FaultyDisk {
     }
 }
 
+/// A name that was changed since the last sync is the old one or the new one, never both.
+fn settle_renames(
+    files: &mut BTreeMap<String, Shared>,
+    synced_files: &mut BTreeMap<String, Shared>,
+    random: &mut SmallRng,
+) {
+    for (old, content) in synced_files.clone() {
+        let is_it = |file: &Shared| Arc::ptr_eq(file, &content);
+        if files.get(&old).is_some_and(is_it) {
+            continue;
+        }
+        let Some(new) = files.iter().find(|(_, file)| is_it(file)).map(|(name, _)| name.clone()) else { continue };
+        if random.random() && !files.contains_key(&old) {
+            files.remove(&new);
+            files.insert(old, content);
+        } else {
+            synced_files.remove(&old);
+            synced_files.insert(new, content);
+        }
+    }
+}
+
 struct Unlock(FaultyDisk);
 
 impl Drop for Unlock {
@@ -274,7 +325,7 @@ impl DiskFile for FaultyFile {
         Ok(read)
     }
 
-    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_at(&mut self, offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.disk.0.lock();
         state.alive()?;
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
@@ -285,7 +336,7 @@ impl DiskFile for FaultyFile {
         let mut content = self.content.lock();
         if let Some(left) = state.faults.die_after {
             if bytes.len() as u64 > left {
-                content.data.extend_from_slice(&bytes[..left as usize]);
+                content.write(offset, &bytes[..left as usize]);
                 state.dead = true;
                 return Err(died());
             }
@@ -294,11 +345,11 @@ impl DiskFile for FaultyFile {
         let Faults { no_space, short_write, .. } = state.faults;
         if state.happens(no_space) {
             let some = state.random.random_range(0..bytes.len());
-            content.data.extend_from_slice(&bytes[..some]);
+            content.write(offset, &bytes[..some]);
             return Err(io::ErrorKind::StorageFull.into());
         }
         let length = if state.happens(short_write) { state.random.random_range(1..=bytes.len()) } else { bytes.len() };
-        content.data.extend_from_slice(&bytes[..length]);
+        content.write(offset, &bytes[..length]);
         Ok(length)
     }
 
@@ -311,7 +362,7 @@ impl DiskFile for FaultyFile {
         }
         let mut content = self.content.lock();
         content.data.truncate(length as usize);
-        content.synced = content.synced.min(length as usize);
+        content.synced.truncate(length as usize);
         Ok(())
     }
 
@@ -323,7 +374,8 @@ impl DiskFile for FaultyFile {
             return Err(io::Error::other("fsync failed"));
         }
         let mut content = self.content.lock();
-        content.synced = content.data.len();
+        let Content { data, synced } = &mut *content;
+        synced.clone_from(data);
         Ok(())
     }
 }

@@ -48,11 +48,24 @@ impl FileKind {
     }
 }
 
+/// The name of a file that was a segment and is kept to become one again.
+pub(super) fn spare_name(base: u64) -> String {
+    format!("{base:020}.spare")
+}
+
+/// The base in such a name.
+pub(super) fn spare_base(name: &str) -> Option<u64> {
+    let base = name.split('.').next()?.parse().ok()?;
+    (spare_name(base) == name).then_some(base)
+}
+
 /// The header of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileHeader {
     pub(super) base: u64,
     pub(super) salt: u64,
+    /// The file was another segment before: bytes after the last record may be that one's.
+    pub(super) reused: bool,
 }
 
 impl FileHeader {
@@ -60,6 +73,7 @@ impl FileHeader {
         let mut out = [0; FILE_HEADER];
         put(&mut out, 0, &kind.magic());
         put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 12, &u32::from(self.reused).to_le_bytes());
         put(&mut out, 16, &self.base.to_le_bytes());
         put(&mut out, 24, &self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&out[..32]);
@@ -79,7 +93,7 @@ impl FileHeader {
         if u32_at(bytes, 32) != crc32c::crc32c(&bytes[..32]) {
             return Err("its header is damaged");
         }
-        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24) };
+        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24), reused: u32_at(bytes, 12) & 1 == 1 };
         if header.base > MAX_BASE { Err("its header is damaged") } else { Ok(header) }
     }
 }

@@ -20,7 +20,7 @@ pub fn segment_reader(data: &[u8]) {
     let (segment, acks) = data.split_at(data.len() / 2);
     check(segment.to_vec(), acks.to_vec());
 
-    let header = FileHeader { base: 1, salt: 0 };
+    let header = FileHeader { base: 1, salt: 0, reused: data.first().is_some_and(|byte| byte & 1 == 1) };
     let behind = |kind, bytes: &[u8]| [header.encode(kind).as_slice(), bytes].concat();
     check(behind(FileKind::Segment, segment), behind(FileKind::Acks, acks));
 

@@ -19,7 +19,7 @@
 //!   they are; nothing is copied.
 //! - [`Log::release`] costs a push to a list. Records may be released in any order. Disk space
 //!   comes back by whole segments (a sixteenth of the limit, at most 16 MiB each), so one record
-//!   that is never released keeps its segment, not the log.
+//!   that is never released keeps its segment, not the log. A few files are kept and written over.
 //! - [`Log::read`] gives what is not released, in order, from a [`Cursor`]; what was appended
 //!   meanwhile as well. It holds `max_bytes` in memory, or one record.
 //! - At the limit ([`Options::max_bytes`]) an append fails with [`Error::Full`], a typed refusal that
@@ -58,7 +58,9 @@ pub mod fuzzing;
 mod owner;
 mod reading;
 mod recovery;
+mod releasing;
 mod segment;
+mod spares;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::disk::read_exactly;
+use super::disk::{DiskFile, read_exactly};
 use super::engine::Engine;
-use super::format::{ACK_ENTRY, AckEntry, FILE_HEADER, FileHeader, FileKind};
+use super::format::{ACK_ENTRY, AckEntry, FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader, spare_base};
 use super::segment::Segment;
 use super::walk::{Step, Walk};
 use super::{Error, Recovered};
+
+/// How much is read at once while looking at a payload.
+const WINDOW: usize = 64 << 10;
 
 impl Engine {
     /// Reads the directory. Called once, first.
@@ -23,6 +26,8 @@ impl Engine {
             let base = name.split('.').next().and_then(|base| base.parse::<u64>().ok());
             if FileKind::Segment.base(name).is_some() {
                 bases.extend(base);
+            } else if let Some(base) = spare_base(name) {
+                self.spares.push(base, *length);
             } else if FileKind::Acks.base(name).is_none() && name != "lock" && !name.ends_with(".corrupt") {
                 recovered.foreign.push((name.clone(), *length));
             }
@@ -45,6 +50,7 @@ impl Engine {
         }
         // Deletes what is released, writes down what is lost.
         self.settle();
+        self.spares.keep_few(&*self.disk);
         recovered.records = self.live;
         recovered.next_sequence = self.next_sequence;
         recovered.usage = self.stats.usage();
@@ -61,17 +67,19 @@ impl Engine {
         if header.base != base {
             return Err(io::Error::other("its name is not that in its header"));
         }
-        let mut segment = Segment::new(base, header.salt, length);
+        let mut segment = Segment::new(base, header.salt, length, length);
+        let is_reused = header.reused;
         // What is released must be known first, so that only the rest is weighed.
         let acks = self.read_acks(&mut segment);
         let file = self.file(FileKind::Segment, base)?;
         let mut walk = Walk::new(file, header.salt, length, FILE_HEADER as u64, base);
         let mut acks = Released::new(acks);
         let (mut bytes, mut weight, mut corrupt) = (0, 0, 0);
-        let (end, torn) = loop {
+        let mut last = None;
+        let (mut end, mut torn) = loop {
             match walk.step()? {
                 Step::Record { offset, header } if header.sequence >= until => break (offset, length - offset),
-                Step::Record { header, .. } => {
+                Step::Record { offset, header } => {
                     let Ok(index) = u32::try_from(header.sequence - base) else { break (length, 0) };
                     for lost in segment.count..index {
                         segment.grow(1, 0);
@@ -84,9 +92,11 @@ impl Engine {
                         }
                     }
                     segment.grow(1, 0);
+                    last = None;
                     if acks.contains(index) {
                         segment.forget(index);
                     } else {
+                        last = is_reused.then_some((offset, header));
                         bytes += u64::from(header.length);
                         weight += u64::from(header.weight);
                     }
@@ -94,6 +104,15 @@ impl Engine {
                 Step::End { offset, torn } => break (offset, torn),
             }
         };
+        // Where there was something before, a write that was torn may look like a whole record.
+        if let Some((offset, header)) = last
+            && is_torn(file, offset, &header)
+        {
+            segment.forget_last();
+            bytes -= u64::from(header.length);
+            weight -= u64::from(header.weight);
+            (end, torn) = (offset, length - offset);
+        }
         segment.end = end;
         segment.length = length;
         if torn > 0 {
@@ -102,7 +121,10 @@ impl Engine {
                 segment.length = end;
             }
         }
-        self.stats.torn_bytes.fetch_add(torn, Ordering::Relaxed);
+        // What is left of another life of the file is no sign of a write that was torn.
+        if !is_reused {
+            self.stats.torn_bytes.fetch_add(torn, Ordering::Relaxed);
+        }
         self.stats.corrupt_records.fetch_add(corrupt, Ordering::Relaxed);
         recovered.bytes += bytes;
         recovered.weight += weight;
@@ -123,7 +145,7 @@ impl Engine {
         let mut header = [0; FILE_HEADER];
         let is_whole = read_exactly(file, 0, &mut header).is_ok();
         let header = FileHeader::decode(FileKind::Acks, &header).ok();
-        let expected = FileHeader { base: segment.base, salt: segment.salt };
+        let expected = FileHeader { base: segment.base, salt: segment.salt, reused: false };
         let Ok(length) = file.length() else { return entries };
         if !is_whole || header != Some(expected) {
             // The next release begins a new one.
@@ -137,6 +159,24 @@ impl Engine {
         segment.acks_length = (FILE_HEADER + chunks.len() * ACK_ENTRY) as u64;
         entries
     }
+}
+
+/// Is the payload of the record at `offset` not what was to be written?
+fn is_torn(file: &dyn DiskFile, offset: u64, header: &RecordHeader) -> bool {
+    let mut window = vec![0; WINDOW.min(header.length as usize)];
+    let (mut at, mut left, mut crc) = (offset + RECORD_HEADER as u64, header.length as usize, 0);
+    while left > 0 {
+        let length = window.len().min(left);
+        let Some(part) = window.get_mut(..length) else { return false };
+        // It is read again when it is asked for.
+        if read_exactly(file, at, part).is_err() {
+            return false;
+        }
+        crc = crc32c::crc32c_append(crc, part);
+        at += length as u64;
+        left -= length;
+    }
+    crc != header.payload_crc
 }
 
 /// Released records, to be asked for in ascending order.

@@ -34,7 +34,7 @@ pub(super) struct Segment {
     pub(super) salt: u64,
     /// Where the good bytes end.
     pub(super) end: u64,
-    /// The length of the file, which a write that failed may have left longer.
+    /// The length of the file: longer if it was another segment before, or by a write that failed.
     pub(super) length: u64,
     pub(super) count: u32,
     pub(super) live: u32,
@@ -48,11 +48,12 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn new(base: u64, salt: u64, length: u64) -> Self {
+    /// One whose good bytes end at `end`, in a file of `length` bytes.
+    pub(super) fn new(base: u64, salt: u64, end: u64, length: u64) -> Self {
         Self {
             base,
             salt,
-            end: length,
+            end,
             length,
             count: 0,
             live: 0,
@@ -78,7 +79,13 @@ impl Segment {
         self.count += records;
         self.live += records;
         self.end += bytes;
-        self.length = self.end;
+        self.length = self.length.max(self.end);
+    }
+
+    /// The last record, which is not released, is none after all.
+    pub(super) fn forget_last(&mut self) {
+        self.count -= 1;
+        self.live -= 1;
     }
 
     pub(super) fn is_released(&self, sequence: u64) -> bool {

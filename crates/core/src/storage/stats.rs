@@ -37,7 +37,7 @@ struct Metrics {
 /// How a log is doing: [`super::Log::usage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// What its files take, in bytes.
+    /// What its files take, in bytes, spare ones left out: they give way.
     pub bytes: u64,
     /// Records that are not released.
     pub records: u64,

@@ -148,6 +148,7 @@ pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
             report(outcome);
         }
         if orders.closed {
+            engine.close();
             return;
         }
     }

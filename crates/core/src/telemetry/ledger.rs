@@ -1,12 +1,14 @@
 //! Where every item went.
 //!
-//! Two kinds of account, both in items before translation:
+//! Three kinds of account, both in items before translation:
 //!
 //! - of a pipeline: `accepted + created = filtered + sampled_out + merged + dropped + held + emitted`,
 //!   where emitted is what was handed to its exporters;
 //! - of an exporter (one per signal): `accepted + created = exported + dropped + held`, where accepted
 //!   is the sum of what its pipelines emitted, and created what a queue on disk held at the start. What
 //!   such a queue holds at the end stays held: it is created again in the next process.
+//! - of a connector (one per signal that it takes or gives): `accepted + created = filtered + merged +
+//!   dropped + held + emitted`, where emitted is what the pipelines behind it took.
 //!
 //! On :8888 they are `nyquist_ledger_items{account,signal,entry}` and
 //! `nyquist_ledger_dropped_items{account,signal,reason}`.
@@ -29,7 +31,7 @@ pub enum Entry {
     SampledOut,
     /// Were merged into other items.
     Merged,
-    /// Left a pipeline for its exporters.
+    /// Left a pipeline for its exporters, or a connector for its pipelines.
     Emitted,
     /// Were delivered: the backend confirmed them.
     Exported,

@@ -77,14 +77,19 @@ impl<'a> Offer<'a> {
 impl Format {
     /// What `accept` asks for.
     pub(super) fn negotiate(accept: &str, enable_open_metrics: bool, timestamps: bool) -> Self {
-        let offers = accept.split(',').map(Offer::parse).filter(|offer| offer.weight > 0);
-        let known = offers.filter_map(|offer| Some((offer.encoding(enable_open_metrics)?, offer)));
+        let offers: Vec<Offer<'_>> = accept.split(',').map(Offer::parse).filter(|offer| offer.weight > 0).collect();
+        let allows_utf8 = |offer: &Offer<'_>| offer.parameter("escaping") == Some("allow-utf-8");
+        let known = offers.iter().filter_map(|offer| Some((offer.encoding(enable_open_metrics)?, offer)));
         // Of equal weights the first one.
         let best = known.reduce(|best, next| if next.1.weight > best.1.weight { next } else { best });
         let Some((encoding, offer)) = best else {
             return Self { encoding: Encoding::Text, utf8_names: false, timestamps };
         };
-        let utf8_names = offer.parameter("escaping") == Some("allow-utf-8");
+        // Prometheus says it of the text formats only, but reads such names in any format.
+        let utf8_names = match encoding {
+            Encoding::Protobuf => offers.iter().any(allows_utf8),
+            Encoding::Text | Encoding::OpenMetrics => allows_utf8(offer),
+        };
         Self { encoding, utf8_names, timestamps }
     }
 

@@ -54,6 +54,18 @@ impl Running {
         String::from_utf8(text::render(format, &series, &families)).unwrap()
     }
 
+    /// Starts it, and says where it listens.
+    async fn listen(&self) -> std::net::SocketAddr {
+        let host = Host {
+            runtimes: Runtimes::current(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            telemetry: Arc::clone(&self.telemetry),
+            fatal: tokio::sync::mpsc::unbounded_channel().0,
+        };
+        self.exporter.start(&host).await.unwrap();
+        self.exporter.server.lock().as_ref().unwrap().address()
+    }
+
     fn dropped(&self, reason: &str) -> u64 {
         self.telemetry.sum("otelcol_exporter_prometheus_dropped_points", &[("reason", reason)])
     }
@@ -229,15 +241,8 @@ async fn utf8_names_are_for_those_who_ask() {
 #[tokio::test]
 async fn a_scraper_gets_it_over_http() {
     let running = exporter_with("");
-    let host = Host {
-        runtimes: Runtimes::current(),
-        clock: Arc::clone(&running.clock) as Arc<dyn Clock>,
-        telemetry: Arc::clone(&running.telemetry),
-        fatal: tokio::sync::mpsc::unbounded_channel().0,
-    };
-    running.exporter.start(&host).await.unwrap();
+    let address = running.listen().await;
     running.push(push(vec![x(1.0, T)])).await;
-    let address = running.exporter.server.lock().as_ref().unwrap().address();
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let get = |path: &str| client.get(format!("http://{address}{path}").parse().unwrap());
     let response = get("/metrics").await.unwrap();
@@ -264,7 +269,8 @@ fn the_format_with_the_highest_weight_wins() {
         ("*/*", (Text, false), (Text, false)),
         ("image/png", (Text, false), (Text, false)),
         (TEXT_FIRST, (OpenMetrics, true), (Text, true)),
-        (&proto_first, (Protobuf, false), (Protobuf, false)),
+        (&proto_first, (Protobuf, true), (Protobuf, true)),
+        (PROTO, (Protobuf, false), (Protobuf, false)),
         (
             "text/plain;version=0.0.4;q=0.3,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.2",
             (Text, false),
@@ -333,6 +339,30 @@ async fn memory_is_bounded() {
     running.clock.advance(Duration::from_secs(300));
     running.page("");
     assert_eq!((store.len(), store.bytes()), (0, 0), "what expires is given back");
+}
+
+#[tokio::test]
+async fn the_page_over_tls_with_the_headers_that_are_set() {
+    use nyquist_core::net::client::{Chunks, Client as OurClient, ClientOptions, Connector};
+    use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&cert, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (cert.display(), key.display());
+    let running = exporter_with(&format!(
+        "tls: {{cert_file: '{cert}', key_file: '{key}'}}\nresponse_headers: {{Strict-Transport-Security: max-age=1}}"
+    ));
+    let port = running.listen().await.port();
+    running.push(push(vec![x(1.0, T)])).await;
+    let trusting: ClientTlsConfig = serde_yaml::from_str(&format!("{{ca_file: '{cert}'}}")).unwrap();
+    let tls = ClientTls::new(&trusting, &["http/1.1"]).unwrap();
+    let client = OurClient::new(1, &Connector::new("localhost", port, Some(tls)), &ClientOptions::default());
+    let request = http::Request::get(format!("https://localhost:{port}/metrics")).body(Chunks::new(&[], &[])).unwrap();
+    let reply = client.send(request).await.unwrap();
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["strict-transport-security"], "max-age=1");
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Settings {
     pub resource_labels: ResourceLabels,
     /// Is there a `target_info`?
     pub target_info: bool,
+    /// Patterns of the resource attributes that `target_info` has; none stands for all.
+    pub target_labels: Vec<Regex>,
     /// Is `a..b` to become the label `a_b` instead of `a__b`?
     pub collapse_underscores: bool,
     /// Are sums and histograms of delta temporality passed on, for a sink that accumulates?
@@ -110,6 +112,7 @@ impl Default for Settings {
             scope_labels: true,
             resource_labels: ResourceLabels::None,
             target_info: true,
+            target_labels: Vec::new(),
             collapse_underscores: false,
             accept_delta: false,
             custom_buckets: CustomBuckets::Off,
@@ -119,6 +122,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Does `target_info` have this resource attribute?
+    pub(super) fn is_target_label(&self, key: &[u8]) -> bool {
+        let is_wanted = |key: &str| self.target_labels.iter().any(|pattern| pattern.is_match(key));
+        let is_wanted = self.target_labels.is_empty() || std::str::from_utf8(key).is_ok_and(is_wanted);
+        is_wanted && !is_identity(key)
+    }
+
     pub(super) fn label_rules(&self) -> LabelRules {
         LabelRules { escape: self.strategy.escapes(), collapse_underscores: self.collapse_underscores }
     }

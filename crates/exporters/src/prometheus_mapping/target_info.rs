@@ -1,6 +1,6 @@
 //! `target_info`: the attributes of a resource as the labels of one series.
 //!
-//! A sample is due when the labels are new or changed, and then at least a minute after the one
+//! A sample is due when the labels are new or changed, and then at least a minute (or as set) after the one
 //! before; timestamps of a series strictly increase, and resources of one push are merged. When the
 //! labels of a target (`job` and `instance`) change, or a target has been silent for five minutes,
 //! the old series ends with a stale marker. Where several resources share a target, their series
@@ -18,8 +18,8 @@ use super::labels::PointLabels;
 use super::translate::HashSeed;
 use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 
-/// Time between samples of unchanged labels, in milliseconds of the data's time.
-const INTERVAL: i64 = 60_000;
+/// Time between samples of unchanged labels, unless another one is set: of the data, not the clock.
+const INTERVAL: Duration = Duration::from_secs(60);
 
 /// After this time without data a target is gone.
 const IDLE: Duration = Duration::from_secs(300);
@@ -83,6 +83,8 @@ pub struct TargetInfo {
     targets: LruCache<u64, Current>,
     bytes: usize,
     seen: Vec<Seen>,
+    /// In milliseconds.
+    interval: i64,
     last_sweep: Duration,
     no_exemplars: Exemplars,
 }
@@ -129,9 +131,17 @@ impl TargetInfo {
             targets: LruCache::unbounded(),
             bytes: 0,
             seen: Vec::new(),
+            interval: INTERVAL.as_millis() as i64,
             last_sweep: Duration::ZERO,
             no_exemplars: Exemplars::default(),
         }
+    }
+
+    /// With another time between samples of unchanged labels.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        self
     }
 
     /// Notes a target that a push holds. `now` is the clock's.
@@ -191,7 +201,7 @@ impl TargetInfo {
             let is_due = match series.last_sample {
                 None => true,
                 Some(last) if series.is_stale => newest > last,
-                Some(last) => newest.saturating_sub(last) >= INTERVAL,
+                Some(last) => newest.saturating_sub(last) >= self.interval,
             };
             if is_due {
                 series.last_sample = Some(newest);

@@ -13,7 +13,7 @@ use super::labels::{BaseLabels, LabelRules, Labels, PointLabels, Source};
 use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
 use super::points::{self, Arrays, Head, Histogram, Number};
-use super::settings::{CustomBuckets, Settings, is_identity};
+use super::settings::{CustomBuckets, Settings};
 use super::{LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
@@ -367,7 +367,8 @@ impl Translator {
         push_external(given, &self.settings, self.rules);
         base.seal();
         own.clear();
-        for attribute in resource_attributes(resource_metrics).filter(|attribute| !is_identity(attribute.key)) {
+        let settings = &self.settings;
+        for attribute in resource_attributes(resource_metrics).filter(|one| settings.is_target_label(one.key)) {
             own.push_attribute(attribute.key, &attribute.value, self.rules);
         }
         if own.is_empty() {

@@ -116,7 +116,7 @@ impl ExporterConfig for RemoteWriteConfig {
         let seed = HashSeed::default();
         let pipeline = Pipeline {
             shards: Arc::clone(&shards),
-            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed)),
+            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0)),
             streams: StreamState::new(self),
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),

@@ -8,15 +8,18 @@
 use std::sync::Arc;
 
 use nyquist_core::batch::DropReason;
-use nyquist_core::wire::{Field, Fields, MetricKind, Number, NumberDataPointView, Temporality, Value};
+use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 
 use super::admission::Route;
 use super::config::GaugeMode;
-use super::metric::{EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values};
+use super::metric::{
+    DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values, times_of,
+};
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
 use super::shared::Shared;
-use super::total::{as_double, growth, not_negative};
+use super::sweep::Remembered;
+use crate::accumulate::total::{Total, as_double, growth, not_negative};
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +79,10 @@ impl Metric {
         if let Some(output) = self.outputs.get_mut(index as usize) {
             output.epoch = self.seen;
         }
-        match context.kind {
+        let absorbed = match context.kind {
+            MetricKind::Gauge if shared.gauge == GaugeMode::Drop => Absorbed::Dropped(DropReason::OverLimit),
             MetricKind::Gauge | MetricKind::Sum { .. } => {
                 let view = NumberDataPointView::new(point);
-                shared.report.dropped_exemplars.inc_by(view.exemplars().count() as u64);
                 let fields = view.fields();
                 let when = When::new(fields.start_time, fields.time, fields.flags);
                 match fields.value {
@@ -90,7 +93,9 @@ impl Metric {
                 }
             }
             _ => self.absorb_distribution(shared, context.kind, fingerprint, index, point, dirty),
-        }
+        };
+        self.keep_exemplars(shared, (context.kind, point), (index, route), names, absorbed);
+        absorbed
     }
 
     /// The index of the output of `route`, which is made if it is not there. `None` if there is no
@@ -104,6 +109,12 @@ impl Metric {
         point: &[u8],
     ) -> Option<u32> {
         let slot = self.series.get(&route.output).copied();
+        // It may have lost its slot between the decision and now.
+        if slot.is_none() && !route.is_overflow && !self.has_room(shared) {
+            let output = context.hash.wrapping_add(shared.overflow_hash);
+            let route = Route { output, mask: 0, is_overflow: true, was_individual: false };
+            return self.output(shared, context, route, names, point);
+        }
         if let Some(series) = slot
             && series.output != EMPTY
             && series.output != INDIVIDUAL
@@ -127,12 +138,13 @@ impl Metric {
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
         if slot.is_some_and(|series| series.was_individual || series.output == INDIVIDUAL) {
-            output.not_before = time_of(point);
+            output.comes_after(times_of(point).1);
         }
+        output.comes_after(self.ended.get(&route.output).map_or(self.ended_before, |(time, _)| *time));
         let index = self.place(output);
         match self.series.get_mut(&route.output) {
             Some(series) => series.output = index,
-            // It lost its slot between the decision and now.
+            None if route.is_overflow => self.admit_overflow(route.output, index),
             None => self.admit(shared, route.output, index, 0),
         }
         self.book(shared);
@@ -152,7 +164,7 @@ impl Metric {
         self.outputs.len() as u32 - 1
     }
 
-    fn count(&mut self, shared: &Shared, route: Route) {
+    pub(super) fn count(&mut self, shared: &Shared, route: Route) {
         if route.is_overflow {
             return shared.report.overflow.inc();
         }
@@ -163,7 +175,7 @@ impl Metric {
             let Some(label) = self.labels.get_mut(index) else { continue };
             if label.counter.is_none() {
                 let name = self.names.get(index).map(|name| &**name).unwrap_or_default();
-                label.counter = Some(shared.report.collapsed(&self.name, name, "collapse_label"));
+                label.counter = Some(shared.report.collapsed(&self.name, name, shared.action()));
             }
             if let Some(counter) = &label.counter {
                 counter.inc();
@@ -173,16 +185,8 @@ impl Metric {
 
     /// A flag that the input has ended.
     pub(super) fn absorb_end(&mut self, shared: &Shared, fingerprint: u64, dirty: &mut Vec<u32>) -> Absorbed {
-        let link = if let Some(input) = self.inputs.remove(&fingerprint) {
-            shared.forget([(shared.hashes.mix(&[fingerprint, input.start]), input.start)].into_iter());
-            self.unlink(shared, input.link, Some(input.value()), dirty);
-            input.link
-        } else if let Some(input) = self.distributions.remove(&fingerprint) {
-            self.heap -= input.last.bytes();
-            shared.forget([(shared.hashes.mix(&[fingerprint, input.start]), input.start)].into_iter());
-            self.unlink(shared, input.link, None, dirty);
-            input.link
-        } else {
+        let number = self.forget_input::<Input>(shared, fingerprint, dirty);
+        let Some(link) = number.or_else(|| self.forget_input::<DistributionInput>(shared, fingerprint, dirty)) else {
             return Absorbed::Merged;
         };
         let is_alone = self.linked(link).is_some_and(|output| output.live == 0 && output.is_active());
@@ -190,6 +194,20 @@ impl Metric {
             self.end_output(shared, link.index, dirty);
         }
         Absorbed::Merged
+    }
+
+    /// Forgets the last report of the input, and tells for which output it counted.
+    pub(super) fn forget_input<I: Remembered>(
+        &mut self,
+        shared: &Shared,
+        fingerprint: u64,
+        dirty: &mut Vec<u32>,
+    ) -> Option<Link> {
+        let input = I::table(self).remove(&fingerprint)?;
+        self.heap -= input.heap();
+        shared.forget([(shared.life(fingerprint, input.start()), input.start())].into_iter());
+        self.unlink(shared, input.link(), input.number(), dirty);
+        Some(input.link())
     }
 
     /// No contributor is left: the output gives its slot back, reports what it has and ends.
@@ -201,24 +219,26 @@ impl Metric {
             self.series.remove(&output.fingerprint);
             if !series.is_overflow {
                 self.used -= 1;
-                shared.give_slots(1);
+                shared.give_slots(&self.tenant, 1);
             }
         }
-        self.close_output(index, dirty);
+        self.close_output(shared, index, dirty);
     }
 
     /// The output has lost its slot.
-    pub(super) fn close_output(&mut self, index: u32, dirty: &mut Vec<u32>) {
+    pub(super) fn close_output(&mut self, shared: &Shared, index: u32, dirty: &mut Vec<u32>) {
         if let Some(output) = self.outputs.get_mut(index as usize)
             && output.is_active()
         {
             output.close();
             mark(output, index, dirty);
+            let (fingerprint, ended) = (output.fingerprint, (output.ends_by(), self.seen));
+            self.has_ended(shared, fingerprint, ended);
         }
     }
 
     /// The output of `link`, if it is still the same.
-    fn linked(&mut self, link: Link) -> Option<&mut Output> {
+    pub(super) fn linked(&mut self, link: Link) -> Option<&mut Output> {
         self.outputs.get_mut(link.index as usize).filter(|output| output.generation == link.generation)
     }
 
@@ -232,13 +252,15 @@ impl Metric {
         let Some(output) = self.linked(link) else { return };
         output.live = output.live.saturating_sub(1);
         let is_sum_of_last = is_sum_of_last_values(output.group.kind, gauge);
+        let is_active = output.is_active();
         if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
-            if output.live == 0 {
-                // What rounding has left.
-                *total = super::total::Total::default();
-            } else {
+            if output.live > 0 {
                 total.subtract(last);
                 mark(output, link.index, dirty);
+            } else if is_active {
+                // Nobody's value is the sum of nothing, not of what rounding has left.
+                *total = Total::default();
+                self.end_output(shared, link.index, dirty);
             }
         }
     }
@@ -288,7 +310,7 @@ impl Metric {
         dirty: &mut Vec<u32>,
     ) -> Absorbed {
         let previous = self.inputs.get(&fingerprint).copied();
-        let mut counts_from = when.time;
+        let mut counts_from = previous.map_or(when.time, |last| last.time);
         let increment = match previous {
             Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
             Some(last) if when.has_restarted(last.start) => Some(number),
@@ -360,7 +382,7 @@ impl Metric {
         previous: Option<Input>,
         dirty: &mut Vec<u32>,
     ) -> bool {
-        if previous.is_none() && !self.make_room_for_input(shared, dirty) {
+        if previous.is_none() && !self.make_room::<Input>(shared, 0, dirty) {
             return false;
         }
         let link = self.link(index);
@@ -389,7 +411,9 @@ impl Metric {
             return false;
         }
         let forgotten = shared.forgotten.lock();
-        !forgotten.may_know(fingerprint, start) && !forgotten.may_know(shared.hashes.mix(&[fingerprint, start]), start)
+        start >= self.tenant.horizon
+            && !forgotten.may_know(fingerprint, start)
+            && !forgotten.may_know(shared.life(fingerprint, start), start)
     }
 }
 
@@ -427,15 +451,4 @@ fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: u64, number
     }
     // A newer time is news even if the value is not.
     wins || time > newest
-}
-
-/// The time of a point of any kind.
-fn time_of(point: &[u8]) -> u64 {
-    Fields::new(point)
-        .filter_map(|field| match field {
-            Field { number: 3, value: Value::Fixed64(time) } => Some(time),
-            _ => None,
-        })
-        .last()
-        .unwrap_or_default()
 }

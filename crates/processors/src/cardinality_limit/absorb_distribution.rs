@@ -8,11 +8,12 @@ use nyquist_core::wire::{
 };
 
 use super::absorb::{Absorbed, When, hold};
-use super::distribution::{Distribution, Explicit, Growth};
-use super::exponential::Exponential;
 use super::metric::{DistributionInput, Metric};
-use super::output::{Accumulator, Output, attributes_field, is_delta};
+use super::output::{Accumulator, Output};
 use super::shared::Shared;
+use crate::accumulate::distribution::{Distribution, Explicit, Growth};
+use crate::accumulate::exponential::Exponential;
+use crate::accumulate::write::{attributes_field, is_delta};
 use crate::attributes::put_nested;
 
 /// Sets of bounds that do not fit together, of one collapsed series, which get outputs of their
@@ -44,8 +45,8 @@ impl Metric {
             return self.hold_distribution(index, starts, when.time, dirty);
         }
         let is_known = self.distributions.contains_key(&fingerprint);
-        let is_stored = is_known || self.make_room_for_distribution(shared, &now, dirty);
-        let mut counts_from = when.time;
+        let is_stored = is_known || self.make_room::<DistributionInput>(shared, now.bytes(), dirty);
+        let mut counts_from = self.distributions.get(&fingerprint).map_or(when.time, |last| last.time);
         let increment = match self.distributions.get(&fingerprint) {
             Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
             Some(last) if when.has_restarted(last.start) => Some(now.clone()),
@@ -187,12 +188,10 @@ impl Metric {
 }
 
 fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution) {
-    let count_exemplars = |count: usize| shared.report.dropped_exemplars.inc_by(count as u64);
     match kind {
         MetricKind::ExponentialHistogram { .. } => {
             let view = ExponentialHistogramDataPointView::new(point);
             let fields = view.fields();
-            count_exemplars(view.exemplars().count());
             let when = When::new(fields.start_time, fields.time, fields.flags);
             (when, Distribution::Exponential(Exponential::new(view)))
         }
@@ -208,7 +207,6 @@ fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution)
         _ => {
             let view = HistogramDataPointView::new(point);
             let fields = view.fields();
-            count_exemplars(view.exemplars().count());
             let when = When::new(fields.start_time, fields.time, fields.flags);
             (when, Distribution::Explicit(Explicit::new(view)))
         }

@@ -3,8 +3,9 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Link, Metric, Series};
+use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, is_counted_by_increments, times_of};
 use super::report::sample;
+use super::scan::Context;
 use super::shared::Shared;
 
 /// What becomes of a point.
@@ -33,6 +34,16 @@ pub(super) struct Route {
     pub(super) was_individual: bool,
 }
 
+/// A point that is decided on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub(super) context: &'a Context<'a>,
+    /// The hash of all that its series is.
+    pub(super) fingerprint: u64,
+    pub(super) attributes: &'a [Attribute<'a>],
+    pub(super) point: &'a [u8],
+}
+
 /// What a lock hold produces beside decisions.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -44,18 +55,14 @@ pub(super) struct Scratch {
 }
 
 impl Metric {
-    /// Decides on the point with `fingerprint` and `attributes`; `context` is the hash of all but
-    /// the attributes. The usual case is one probe of one table.
+    /// Decides on a point. The usual case is one probe of one table.
     #[inline]
-    pub(super) fn decide(
-        &mut self,
-        shared: &Shared,
-        context: u64,
-        fingerprint: u64,
-        attributes: &[Attribute<'_>],
-        scratch: &mut Scratch,
-    ) -> Decision {
-        if let Some(series) = self.series.get_mut(&fingerprint) {
+    pub(super) fn decide(&mut self, shared: &Shared, incoming: &Incoming<'_>, scratch: &mut Scratch) -> Decision {
+        let Incoming { fingerprint, attributes, .. } = *incoming;
+        let is_outside = self.is_contested && self.watch(shared, attributes);
+        if let Some(series) = self.series.get_mut(&fingerprint)
+            && (!is_outside || series.is_overflow)
+        {
             let is_fresh = series.epoch == self.seen;
             series.epoch = self.seen;
             if series.output != INDIVIDUAL {
@@ -69,24 +76,46 @@ impl Metric {
             }
             return Decision::Pass;
         }
-        if let Some(route) = self.known_route(shared, fingerprint, attributes) {
+        if is_outside {
+            // One of its values has lost its slot since.
+            if let Some(series) = self.series.remove(&fingerprint) {
+                self.lose(shared, fingerprint, series, &mut scratch.dirty);
+            }
+        } else if let Some(route) = self.known_route(shared, fingerprint, attributes) {
             return Decision::Collapse(route);
         }
-        self.decide_on_stranger(shared, context, fingerprint, attributes, scratch)
+        self.decide_on_stranger(shared, incoming, scratch)
     }
 
-    /// A collapsed stream stays where it is counted as long as it lives.
+    /// In a dry run: notes what would have become of a point, and lets it pass.
+    pub(super) fn note(&mut self, shared: &Shared, decision: Decision) -> Decision {
+        if decision == Decision::Pass {
+            return decision;
+        }
+        shared.report.would_collapse.inc();
+        if let Decision::Collapse(route) = decision {
+            self.count(shared, route);
+        }
+        Decision::Pass
+    }
+
+    /// A collapsed stream stays where it is counted as long as it lives; where values can earn a slot, as
+    /// long as those that were replaced have none.
     fn known_route(&mut self, shared: &Shared, fingerprint: u64, attributes: &[Attribute<'_>]) -> Option<Route> {
         let link = match self.inputs.get(&fingerprint) {
             Some(input) => input.link,
             None => self.distributions.get(&fingerprint)?.link,
         };
-        let Link { index, generation } = link;
-        let output = self.outputs.get_mut(index as usize)?;
-        if !output.is_active() || output.generation != generation {
+        let output = self.outputs.get(link.index as usize)?;
+        if !output.is_active() || output.generation != link.generation {
             return None;
         }
         let (mask, is_overflow) = (output.mask, output.is_overflow);
+        let may_earn_slots = self.is_contested || shared.min_sightings > 1;
+        if may_earn_slots && mask != 0 && self.may_be_free(shared, mask, attributes) {
+            return None;
+        }
+        let output = self.outputs.get_mut(link.index as usize)?;
         let route = Route { output: output.fingerprint, mask, is_overflow, was_individual: false };
         if output.epoch != self.seen {
             output.epoch = self.seen;
@@ -99,20 +128,16 @@ impl Metric {
     }
 
     #[cold]
-    fn decide_on_stranger(
-        &mut self,
-        shared: &Shared,
-        context: u64,
-        fingerprint: u64,
-        attributes: &[Attribute<'_>],
-        scratch: &mut Scratch,
-    ) -> Decision {
-        self.find_labels(shared, attributes, &mut scratch.found);
+    fn decide_on_stranger(&mut self, shared: &Shared, incoming: &Incoming<'_>, scratch: &mut Scratch) -> Decision {
+        self.find_labels(shared, incoming.attributes, &mut scratch.found);
         let found = std::mem::take(&mut scratch.found);
-        let decision = if shared.dry_run || shared.on_exceed != OnExceed::CollapseLabel {
-            self.decide_simply(shared, context, fingerprint, attributes, &found)
-        } else {
-            self.decide_by_label(shared, context, fingerprint, attributes, &found, &mut scratch.dirty)
+        let decision = match shared.on_exceed {
+            OnExceed::CollapseLabel | OnExceed::HashLabel => {
+                self.decide_by_label(shared, incoming, &found, &mut scratch.dirty)
+            }
+            OnExceed::OverflowSeries | OnExceed::DropPoint | OnExceed::TagOnly => {
+                self.decide_simply(shared, incoming, &found, &mut scratch.dirty)
+            }
         };
         scratch.found = found;
         decision
@@ -122,21 +147,17 @@ impl Metric {
     fn decide_simply(
         &mut self,
         shared: &Shared,
-        context: u64,
-        fingerprint: u64,
-        attributes: &[Attribute<'_>],
+        incoming: &Incoming<'_>,
         found: &[Found],
+        dirty: &mut Vec<u32>,
     ) -> Decision {
-        let mask = self.over_limit(found);
+        let over = self.over_limit(found);
+        let mask = over | self.unripe(shared, found);
+        self.note_full_labels(shared, found, over);
+        self.sketch(shared, incoming.fingerprint, found, mask);
         if mask == 0 && self.has_room(shared) {
-            self.admit_values(shared, found, attributes, 0);
-            self.admit(shared, fingerprint, INDIVIDUAL, bits(found));
-            return Decision::Pass;
-        }
-        if shared.dry_run {
-            shared.report.would_collapse.inc();
-            self.enter_overflow(shared, "points of this metric are over a limit; this is a dry run, they pass");
-            return Decision::Pass;
+            self.admit_values(shared, found, incoming.attributes, 0);
+            return self.admit_own(shared, incoming, found, dirty);
         }
         match shared.on_exceed {
             OnExceed::TagOnly => {
@@ -147,7 +168,7 @@ impl Metric {
                 self.enter_overflow(shared, "points of this metric are over a limit; they are dropped");
                 Decision::Drop(DropReason::OverLimit)
             }
-            _ => self.overflow(shared, context, fingerprint),
+            _ => self.overflow(shared, incoming),
         }
     }
 
@@ -155,16 +176,16 @@ impl Metric {
     fn decide_by_label(
         &mut self,
         shared: &Shared,
-        context: u64,
-        fingerprint: u64,
-        attributes: &[Attribute<'_>],
+        incoming: &Incoming<'_>,
         found: &[Found],
         dirty: &mut Vec<u32>,
     ) -> Decision {
-        let mut mask = self.over_limit(found);
-        self.note_full_labels(shared, found, mask);
+        let Incoming { fingerprint, attributes, .. } = *incoming;
+        let over = self.over_limit(found);
+        let mut mask = over | self.unripe(shared, found);
+        self.note_full_labels(shared, found, over);
+        self.sketch(shared, fingerprint, found, mask);
         let was_individual = self.retired.contains_key(&fingerprint);
-        let mut is_sketched = false;
         // Each round ends it, frees slots, or adds a label to the mask.
         loop {
             let output = self.rewritten(fingerprint, found, mask);
@@ -175,34 +196,57 @@ impl Metric {
             }
             if self.has_room(shared) {
                 self.admit_values(shared, found, attributes, mask);
-                if mask != 0 {
-                    self.admit(shared, output, EMPTY, bits(found) & !mask);
-                    return Decision::Collapse(route);
+                if mask == 0 {
+                    return self.admit_own(shared, incoming, found, dirty);
                 }
-                if !is_sketched {
-                    self.sketch(shared, fingerprint, found);
-                }
-                self.admit(shared, fingerprint, INDIVIDUAL, bits(found));
-                return Decision::Pass;
+                self.admit(shared, output, EMPTY, bits(found) & !mask);
+                return Decision::Collapse(route);
             }
             // Collapsing gives slots back, not memory.
-            let slots_are_short = self.used >= self.limits.max_series || !shared.has_slot();
-            if !slots_are_short || self.used == 0 {
-                return self.overflow(shared, context, fingerprint);
-            }
-            if !is_sketched {
-                self.sketch(shared, fingerprint, found);
-                is_sketched = true;
+            if !self.is_out_of_slots(shared) || self.used == 0 {
+                return self.overflow(shared, incoming);
             }
             if self.retire(shared, mask & self.collapsed_labels(), dirty) {
                 continue;
             }
             let Some((index, left)) = self.guilty(found, mask) else {
-                return self.overflow(shared, context, fingerprint);
+                return self.overflow(shared, incoming);
             };
             self.collapse(shared, index, left);
             mask |= 1 << index;
         }
+    }
+
+    /// Gives the series of the point a slot of its own. If it may have been counted with others until
+    /// now, it begins anew: with what comes from now on.
+    fn admit_own(
+        &mut self,
+        shared: &Shared,
+        incoming: &Incoming<'_>,
+        found: &[Found],
+        dirty: &mut Vec<u32>,
+    ) -> Decision {
+        let Incoming { context, fingerprint, point, .. } = *incoming;
+        let is_counted_elsewhere = if is_counted_by_increments(context.kind) {
+            let (start, _) = times_of(point);
+            self.inputs.contains_key(&fingerprint)
+                || self.distributions.contains_key(&fingerprint)
+                || shared.may_predate_restart(start)
+                || shared.forgotten.lock().holds(shared.life(fingerprint, start))
+        } else {
+            // Its last value no longer counts for the others.
+            let link = self.forget_input::<Input>(shared, fingerprint, dirty);
+            if let Some(output) = link.and_then(|link| self.linked(link)) {
+                output.newest = output.newest.max(times_of(point).1);
+            }
+            false
+        };
+        if !is_counted_elsewhere {
+            self.admit(shared, fingerprint, INDIVIDUAL, bits(found));
+            return Decision::Pass;
+        }
+        self.admit(shared, fingerprint, EMPTY, bits(found));
+        Decision::Collapse(Route { output: fingerprint, mask: 0, is_overflow: false, was_individual: false })
     }
 
     /// Is `output` a series that collapsed points can join? A sender's own series of that
@@ -222,7 +266,7 @@ impl Metric {
     }
 
     /// The labels that are collapsed for the sake of the series budget, as bits.
-    fn collapsed_labels(&self) -> u64 {
+    pub(super) fn collapsed_labels(&self) -> u64 {
         self.labels.iter().enumerate().fold(
             0,
             |mask, (index, label)| {
@@ -232,6 +276,7 @@ impl Metric {
     }
 
     fn collapse(&mut self, shared: &Shared, index: u8, left: f64) {
+        let savings = self.savings();
         let Some(label) = self.labels.get_mut(usize::from(index)) else { return };
         label.collapsed = Some(self.seen);
         if shared.report.may_log() {
@@ -241,7 +286,9 @@ impl Metric {
                 series = self.used,
                 limit = self.limits.max_series,
                 series_without_this_label = left.round(),
+                without = ?savings,
                 samples = ?label.samples,
+                dry_run = shared.dry_run,
                 "series budget is used up: the label is collapsed"
             );
         }
@@ -267,8 +314,8 @@ impl Metric {
         }
     }
 
-    fn overflow(&mut self, shared: &Shared, context: u64, fingerprint: u64) -> Decision {
-        let output = context.wrapping_add(shared.overflow_hash);
+    fn overflow(&mut self, shared: &Shared, incoming: &Incoming<'_>) -> Decision {
+        let output = incoming.context.hash.wrapping_add(shared.overflow_hash);
         if !self.joins(shared, output) {
             // Outside the budget, but not outside the memory limit.
             if !shared.fits(2 * self.series.allocation_size() + 4096) {
@@ -276,12 +323,10 @@ impl Metric {
                 self.enter_overflow(shared, "the limiter's memory is used up: points of this metric are dropped");
                 return Decision::Drop(DropReason::MemoryPressure);
             }
-            let series =
-                Series { carries: 0, output: EMPTY, epoch: self.seen, is_overflow: true, was_individual: false };
-            self.series.insert(output, series);
+            self.admit_overflow(output, EMPTY);
         }
         self.enter_overflow(shared, "limits are used up: the surplus of this metric goes to its overflow series");
-        let was_individual = self.retired.contains_key(&fingerprint);
+        let was_individual = self.retired.contains_key(&incoming.fingerprint);
         Decision::Collapse(Route { output, mask: 0, is_overflow: true, was_individual })
     }
 
@@ -293,6 +338,7 @@ impl Metric {
                 limit = self.limits.max_series,
                 all_series = shared.series(),
                 state_bytes = shared.bytes(),
+                dry_run = shared.dry_run,
                 "{message}"
             );
         }

@@ -6,9 +6,9 @@ use std::slice;
 use nyquist_core::wire::{Field, Fields, MetricKind, Value, put_len_field};
 
 use super::admission::{Decision, Route};
-use super::output::{attributes_field, put_no_recorded_value};
 use super::scan::{Action, Plan};
 use super::shared::Shared;
+use crate::accumulate::write::{attributes_field, put_no_recorded_value};
 use crate::attributes::{put_nested, rewrite};
 
 /// Where in `base` its part `part` begins.

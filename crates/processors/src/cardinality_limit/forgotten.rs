@@ -63,11 +63,16 @@ impl Forgotten {
 
     /// Has `stream`, which started at `start` (Unix nanoseconds), perhaps been there before?
     pub(super) fn may_know(&self, stream: u64, start: u64) -> bool {
+        start < self.horizon || self.holds(stream)
+    }
+
+    /// Is `stream` (or one like it) remembered?
+    pub(super) fn holds(&self, stream: u64) -> bool {
         let holds = |generation: &[u64]| {
             let is_set = |bit: usize| generation.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0);
             !generation.is_empty() && probes(stream, self.bits).into_iter().all(is_set)
         };
-        start < self.horizon || holds(&self.young) || holds(&self.old)
+        holds(&self.young) || holds(&self.old)
     }
 }
 

@@ -13,9 +13,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::absorb::Absorbed;
 use super::admission::{Decision, Route, Scratch};
 use super::edit;
+use super::hash::Hashes;
 use super::scan::{Action, POINTS_PER_LOCK, Plan, plan};
-use super::shard::{Shards, Taken, encode};
+use super::shard::{Shards, Taken, encode, sort};
 use super::shared::Shared;
+use super::snapshot;
 
 /// How long to wait before a refused flush is offered again: from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -34,13 +36,55 @@ impl Limiter {
         Self { shared, shards: Shards::default(), next, ledger, stop: watch::Sender::new(None) }
     }
 
+    /// Takes over what was chosen before a restart. False if `bytes` are no snapshot: then nothing is.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
+        let Some(snapshot) = snapshot::open(bytes) else { return false };
+        self.shared.restore(Hashes::new(snapshot.seed));
+        let mut metrics = Vec::new();
+        let is_whole = snapshot.restore(&self.shared, |identity, metric| metrics.push((identity, metric))).is_some();
+        for (identity, metric) in metrics {
+            if is_whole {
+                self.shards.insert(&self.shared, identity, metric);
+            } else {
+                metric.unbook(&self.shared);
+            }
+        }
+        is_whole
+    }
+
+    /// What was chosen, in parts of `part` bytes (the last one may be shorter), made as they are asked for.
+    pub(super) fn snapshot(&self, part: usize) -> impl Iterator<Item = Vec<u8>> + Send {
+        let mut bytes = Vec::new();
+        snapshot::put_header(&mut bytes, &self.shared);
+        let mut metrics = (0..self.shards.len())
+            .flat_map(|shard| self.shards.identities(shard).into_iter().map(move |identity| (shard, identity)));
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            while bytes.len() < part && !is_over {
+                match metrics.next() {
+                    Some((shard, identity)) => {
+                        self.shards.read(shard, identity, |metric| {
+                            snapshot::put_metric(&mut bytes, &self.shared, metric);
+                        });
+                    }
+                    None => {
+                        snapshot::put_end(&mut bytes);
+                        is_over = true;
+                    }
+                }
+            }
+            let rest = bytes.split_off(part.min(bytes.len()));
+            Some(std::mem::replace(&mut bytes, rest)).filter(|part| !part.is_empty())
+        })
+    }
+
     pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
         self.next.reserve(batch, permits).await
     }
 
     pub(super) async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         let bytes = batch.wire().clone();
-        let plan = plan(&self.shared, &self.shards, &bytes);
+        let plan = plan(&self.shared, &self.shards, batch.metadata(), &bytes);
         if plan.actions.is_empty() {
             return self.next.consume(batch).await;
         }
@@ -138,15 +182,19 @@ impl Limiter {
         let is_starved = self.shared.was_starved();
         if is_due || is_starved {
             self.shards.sweep(&self.shared, is_due, is_starved);
+            self.shared.tenants.sweep();
         }
         for index in 0..self.shards.len() {
             let mut later = Vec::new();
             loop {
-                let Taken { emissions, held, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
-                if !emissions.is_empty() {
-                    let items = emissions.len();
-                    let batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), items);
-                    self.send(batch, held).await;
+                let Taken { mut emissions, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
+                sort(&mut emissions);
+                for emissions in emissions.chunk_by(|one, other| one.group.sender == other.group.sender) {
+                    let mut batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), emissions.len());
+                    if let Some(metadata) = emissions.first().and_then(|first| first.group.metadata.as_ref()) {
+                        batch = batch.with_metadata(Arc::clone(metadata));
+                    }
+                    self.send(batch, emissions.iter().map(|emission| emission.held).sum()).await;
                 }
                 if !is_more {
                     break;
@@ -154,7 +202,8 @@ impl Limiter {
             }
             self.shards.requeue(index, later);
         }
-        self.shared.report.usage(&self.shards.usage(self.shared.report.top_n));
+        let top_n = self.shared.report.top_n;
+        self.shared.report.usage(&self.shards.usage(top_n), &self.shared.tenants.usage(top_n));
         self.shared.report.flushed();
         self.shared.publish();
     }

@@ -1,27 +1,26 @@
 //! The state of one metric.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use nyquist_core::telemetry::Counter;
-use nyquist_core::wire::{AnyValue, KeyValue, MetricKind, Number, Temporality};
+use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, MetricKind, Number, Temporality, Value};
 
 use super::config::GaugeMode;
-use super::distribution::Distribution;
 use super::hash::Table;
+use super::label::{Label, Watched};
 use super::output::{Group, Output};
 use super::report::{Eviction, sample};
 use super::shared::{Limits, Shared};
 use super::sketch::Distinct;
+use super::sweep::cutoff;
+use super::tenant::Tenant;
+use crate::accumulate::distribution::Distribution;
 
 /// Labels beyond this many (of one metric) are not tracked: they cannot be collapsed, and what
 /// they multiply ends in the overflow series.
 pub(super) const MAX_LABELS: usize = 64;
-/// Below this budget series are sketched from the first one on, above it from half the budget.
-const SMALL_BUDGET: usize = 256;
 /// What a newly tracked label may take: its tables when they are small, its key, its samples.
 const LABEL_BYTES: usize = 2048;
-/// What the sketch of one label may take.
-const SKETCH_BYTES: usize = 1100;
 
 /// In [`Series::output`]: the series passes as it is.
 pub(super) const INDIVIDUAL: u32 = u32::MAX;
@@ -75,26 +74,6 @@ pub(super) struct Link {
     pub(super) generation: u8,
 }
 
-/// A label of the metric.
-#[derive(Debug)]
-pub(super) struct Label {
-    pub(super) max_values: usize,
-    /// The values that have a slot, and when they were last seen.
-    pub(super) values: Table<u16>,
-    /// Collapsed for the sake of the series budget, and since when.
-    pub(super) collapsed: Option<u16>,
-    /// Its own limit has been exceeded.
-    pub(super) is_full: bool,
-    /// The hash of the label with the replacement; 0 if it is removed.
-    pub(super) replacement: u64,
-    /// How many series there would be without this label.
-    pub(super) without: Distinct,
-    /// The counter of its collapsed points, once there are any.
-    pub(super) counter: Option<Counter>,
-    /// Some of its values, for the log.
-    pub(super) samples: Vec<String>,
-}
-
 /// The names of a metric's labels, by index. Only ever appended to.
 pub(super) type Names = Arc<Vec<Box<[u8]>>>;
 
@@ -102,18 +81,26 @@ pub(super) type Names = Arc<Vec<Box<[u8]>>>;
 #[derive(Debug)]
 pub(super) struct Metric {
     pub(super) name: Box<[u8]>,
-    pub(super) limits: Limits,
+    /// Whose series these are.
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) limits: Arc<Limits>,
     pub(super) names: Names,
     pub(super) labels: Vec<Label>,
     /// From the hash of a label's name to its index; protected labels have none.
     by_key: Table<Option<u8>>,
+    /// Slots of some label are contested.
+    pub(super) is_contested: bool,
     pub(super) series: Table<Series>,
     /// How many series count towards the budget.
     pub(super) used: usize,
     /// Series that lost their slot to a collapsed one, and have not been seen since.
     pub(super) retired: Table<u16>,
+    /// Until when collapsed series were reported that have ended, and when they did.
+    pub(super) ended: Table<(u64, u16)>,
+    /// None of those that are not in that table was reported later than this.
+    pub(super) ended_before: u64,
     /// All series sketched so far; `None` while sketching is off.
-    pub(super) sketched: Option<Distinct>,
+    pub(super) sketched: Option<Sketched>,
     pub(super) outputs: Vec<Output>,
     pub(super) free_outputs: Vec<u32>,
     /// The surroundings of outputs, by context.
@@ -121,11 +108,23 @@ pub(super) struct Metric {
     pub(super) inputs: Table<Input>,
     pub(super) distributions: Table<DistributionInput>,
     pub(super) overflowing: bool,
+    /// What it is found by.
+    pub(super) identity: u64,
     pub(super) seen: u16,
     /// Bytes of names, outputs and distributions.
     pub(super) heap: usize,
     /// What was last booked for it.
     booked: usize,
+}
+
+/// How many series there would be if no label were collapsed for the sake of the series budget.
+#[derive(Debug, Default)]
+pub(super) struct Sketched {
+    pub(super) all: Distinct,
+    /// Series that had a slot before it began.
+    pub(super) before: usize,
+    /// When it began.
+    pub(super) since: u16,
 }
 
 /// A tracked label of a point.
@@ -134,6 +133,8 @@ pub(super) struct Found {
     pub(super) index: u8,
     /// The hash of key and value.
     pub(super) hash: u64,
+    /// The same once the label is collapsed; 0 if it is removed.
+    pub(super) replacement: u64,
     /// Where in the point's attributes it is.
     pub(super) place: usize,
 }
@@ -148,16 +149,20 @@ pub(super) struct Attribute<'a> {
 }
 
 impl Metric {
-    pub(super) fn new(shared: &Shared, name: &[u8], epoch: u16) -> Self {
+    pub(super) fn new(shared: &Shared, identity: u64, name: &[u8], tenant: Arc<Tenant>, epoch: u16) -> Self {
         Self {
             name: name.into(),
+            tenant,
             limits: shared.limits(name),
             names: Names::default(),
             labels: Vec::new(),
             by_key: Table::default(),
+            is_contested: false,
             series: Table::default(),
             used: 0,
             retired: Table::default(),
+            ended: Table::default(),
+            ended_before: shared.ended_before.load(Ordering::Relaxed),
             sketched: None,
             outputs: Vec::new(),
             free_outputs: Vec::new(),
@@ -165,6 +170,7 @@ impl Metric {
             inputs: Table::default(),
             distributions: Table::default(),
             overflowing: false,
+            identity,
             seen: epoch,
             heap: name.len(),
             booked: 0,
@@ -173,20 +179,17 @@ impl Metric {
 
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
-        let labels: usize = (self.labels.iter())
-            .map(|label| {
-                let samples = label.samples.iter().map(|sample| sample.capacity() + 24).sum::<usize>();
-                label.values.allocation_size() + label.without.bytes() + samples + size_of::<Label>()
-            })
-            .sum();
+        let labels = self.labels.iter().map(Label::bytes).sum::<usize>() + self.labels.capacity() * size_of::<Label>();
         size_of::<Self>()
             + self.heap
             + labels
             + self.by_key.allocation_size()
             + self.series.allocation_size()
             + self.retired.allocation_size()
-            + self.sketched.as_ref().map_or(0, Distinct::bytes)
+            + self.ended.allocation_size()
+            + self.sketched.as_ref().map_or(0, |sketched| sketched.all.bytes())
             + self.outputs.capacity() * size_of::<Output>()
+            + self.free_outputs.capacity() * size_of::<u32>()
             + self.groups.allocation_size()
             + self.inputs.allocation_size()
             + self.distributions.allocation_size()
@@ -201,14 +204,16 @@ impl Metric {
 
     /// Books that it is gone.
     pub(super) fn unbook(&self, shared: &Shared) {
+        shared.ended_before.fetch_max(self.ended_before, Ordering::Relaxed);
         shared.resized(self.booked, 0);
-        shared.give_slots(self.used);
+        shared.give_slots(&self.tenant, self.used);
     }
 
     /// Is there nothing in it that matters?
     pub(super) fn is_empty(&self) -> bool {
         self.series.is_empty()
             && self.retired.is_empty()
+            && self.ended.is_empty()
             && self.inputs.is_empty()
             && self.distributions.is_empty()
             && self.outputs.iter().all(Output::is_free)
@@ -218,26 +223,33 @@ impl Metric {
     pub(super) fn find_labels(&mut self, shared: &Shared, attributes: &[Attribute<'_>], found: &mut Vec<Found>) {
         found.clear();
         for (place, attribute) in attributes.iter().enumerate() {
-            let key_hash = shared.hashes.bytes(attribute.key);
-            let index = match self.by_key.get(&key_hash) {
-                Some(index) => *index,
-                None if shared.protected.contains(attribute.key) => {
-                    self.by_key.insert(key_hash, None);
-                    None
-                }
-                None if self.labels.len() >= MAX_LABELS => None,
-                None if !shared.fits(self.unbooked() + LABEL_BYTES) => None,
-                None => {
-                    let index = self.labels.len() as u8;
-                    self.track(shared, attribute.key);
-                    self.by_key.insert(key_hash, Some(index));
-                    Some(index)
-                }
-            };
+            let index = self.tracked(shared, attribute.key);
             if let Some(index) = index {
-                found.push(Found { index, hash: attribute.hash, place });
+                let usual = self.labels.get(usize::from(index)).map_or(0, |label| label.replacement);
+                let replacement = shared.replacement_hash(attribute, usual);
+                found.push(Found { index, hash: attribute.hash, replacement, place });
             }
         }
+    }
+
+    /// The index of the label `key`, which is tracked from now on unless it is protected, or there are too
+    /// many, or there is no memory.
+    pub(super) fn tracked(&mut self, shared: &Shared, key: &[u8]) -> Option<u8> {
+        let key_hash = shared.hashes.bytes(key);
+        if let Some(index) = self.by_key.get(&key_hash) {
+            return *index;
+        }
+        if shared.protected.contains(key) {
+            self.by_key.insert(key_hash, None);
+            return None;
+        }
+        if self.labels.len() >= MAX_LABELS || !shared.fits(self.unbooked() + LABEL_BYTES) {
+            return None;
+        }
+        let index = self.labels.len() as u8;
+        self.track(shared, key);
+        self.by_key.insert(key_hash, Some(index));
+        Some(index)
     }
 
     fn track(&mut self, shared: &Shared, key: &[u8]) {
@@ -248,38 +260,48 @@ impl Metric {
         };
         Arc::make_mut(&mut self.names).push(key.into());
         self.heap += key.len() + 16;
-        self.labels.push(Label {
-            max_values: self.limits.max_values(key),
-            values: Table::default(),
-            collapsed: None,
-            is_full: false,
-            replacement,
-            // No series seen so far carries it.
-            without: self.sketched.clone().unwrap_or_default(),
-            counter: None,
-            samples: Vec::new(),
-        });
+        // No series seen so far carries it.
+        let without = self.sketched.as_ref().map_or_else(Distinct::default, |sketched| sketched.all.clone());
+        let label = Label::new(self.limits.label(key), replacement, without, self.seen);
+        self.is_contested |= label.is_contested();
+        self.labels.push(label);
     }
 
     /// The labels of `found` whose value cannot stay, as bits.
     pub(super) fn over_limit(&self, found: &[Found]) -> u64 {
-        let is_over = |label: &Label, hash: u64| {
-            label.max_values == 0
-                || label.collapsed.is_some()
-                || (label.values.len() >= label.max_values && !label.values.contains_key(&hash))
-        };
         found.iter().fold(0, |mask, found| match self.labels.get(usize::from(found.index)) {
-            Some(label) if is_over(label, found.hash) => mask | 1 << found.index,
+            Some(label) if label.is_over(found.hash) => mask | 1 << found.index,
             _ => mask,
         })
     }
 
+    /// Gives the overflow series `fingerprint` its slot, which is beside the budget.
+    pub(super) fn admit_overflow(&mut self, fingerprint: u64, output: u32) {
+        let series = Series { carries: 0, output, epoch: self.seen, is_overflow: true, was_individual: false };
+        self.series.insert(fingerprint, series);
+    }
+
+    /// The labels of `found` that would take a slot, and have not been seen often enough for it, as bits.
+    pub(super) fn unripe(&self, shared: &Shared, found: &[Found]) -> u64 {
+        if shared.min_sightings <= 1 {
+            return 0;
+        }
+        let takes_slot = |found: &&Found| {
+            let label = self.labels.get(usize::from(found.index));
+            label.is_some_and(|label| !label.is_over(found.hash) && !label.values.contains_key(&found.hash))
+        };
+        let strangers = found.iter().filter(takes_slot).filter(|found| found.hash != found.replacement);
+        strangers
+            .filter(|found| !shared.is_ripe(self.identity, found.hash))
+            .fold(0, |mask, found| mask | 1 << found.index)
+    }
+
     /// The fingerprint once the labels in `mask` are collapsed.
     pub(super) fn rewritten(&self, fingerprint: u64, found: &[Found], mask: u64) -> u64 {
-        found.iter().filter(|found| mask & (1 << found.index) != 0).fold(fingerprint, |sum, found| {
-            let replacement = self.labels.get(usize::from(found.index)).map_or(0, |label| label.replacement);
-            sum.wrapping_sub(found.hash).wrapping_add(replacement)
-        })
+        found
+            .iter()
+            .filter(|found| mask & (1 << found.index) != 0)
+            .fold(fingerprint, |sum, found| sum.wrapping_sub(found.hash).wrapping_add(found.replacement))
     }
 
     /// Gives the values of the labels outside `mask` their slots, or notes that they were seen.
@@ -287,8 +309,8 @@ impl Metric {
         for found in found.iter().filter(|found| mask & (1 << found.index) == 0) {
             let unbooked = self.unbooked();
             let Some(label) = self.labels.get_mut(usize::from(found.index)) else { continue };
-            if let Some(seen) = label.values.get_mut(&found.hash) {
-                *seen = self.seen;
+            if let Some(slot) = label.values.get_mut(&found.hash) {
+                slot.seen = self.seen;
                 continue;
             }
             let grows = label.values.len() == label.values.capacity();
@@ -297,7 +319,7 @@ impl Metric {
                 shared.starve();
                 continue;
             }
-            label.values.insert(found.hash, self.seen);
+            label.admit(found.hash, self.seen);
             let wanted = shared.report.sample_values;
             if wanted > 0 && label.values.len() > 8 {
                 let Some(Attribute { value: AnyValue::String(text), .. }) = attributes.get(found.place) else {
@@ -318,8 +340,8 @@ impl Metric {
             let key_hash = shared.hashes.bytes(attribute.key);
             let Some(Some(index)) = self.by_key.get(&key_hash) else { continue };
             let Some(label) = self.labels.get_mut(usize::from(*index)) else { continue };
-            if let Some(seen) = label.values.get_mut(&attribute.hash) {
-                *seen = self.seen;
+            if let Some(slot) = label.values.get_mut(&attribute.hash) {
+                slot.seen = self.seen;
             }
         }
     }
@@ -328,7 +350,27 @@ impl Metric {
     pub(super) fn has_room(&self, shared: &Shared) -> bool {
         let grows = self.series.len() == self.series.capacity();
         let bytes = if grows { 2 * self.series.allocation_size() + 256 } else { 0 };
-        self.used < self.limits.max_series && shared.has_slot() && shared.fits(bytes)
+        !self.is_out_of_slots(shared) && shared.fits(bytes)
+    }
+
+    /// Is the metric's, the tenant's or the global budget used up?
+    pub(super) fn is_out_of_slots(&self, shared: &Shared) -> bool {
+        self.used >= self.limits.max_series || !shared.has_slot(&self.tenant)
+    }
+
+    /// Counts the values of labels whose slots are contested. True if one of the point's has no slot.
+    pub(super) fn watch(&mut self, shared: &Shared, attributes: &[Attribute<'_>]) -> bool {
+        let mut is_outside = false;
+        for attribute in attributes {
+            let Some(Some(index)) = self.by_key.get(&shared.hashes.bytes(attribute.key)).copied() else { continue };
+            let Some(label) = self.labels.get_mut(usize::from(index)) else { continue };
+            match label.watch(attribute.hash, self.seen, |bytes| shared.fits(2 * bytes + 256)) {
+                Watched::Inside => {}
+                Watched::Outside => is_outside = true,
+                Watched::Promoted => shared.report.evicted(Eviction::Replaced, 1),
+            }
+        }
+        is_outside
     }
 
     /// Gives `fingerprint` a slot of the budget.
@@ -336,55 +378,8 @@ impl Metric {
         let series = Series { carries, output, epoch: self.seen, is_overflow: false, was_individual: false };
         if self.series.insert(fingerprint, series).is_none() {
             self.used += 1;
-            shared.take_slot();
+            shared.take_slot(&self.tenant);
         }
-    }
-
-    /// Adds a series that has no slot to the sketches, which are begun when it is time.
-    pub(super) fn sketch(&mut self, shared: &Shared, fingerprint: u64, found: &[Found]) {
-        let max = self.limits.max_series;
-        if self.sketched.is_none() {
-            let all_labels = (self.labels.len() + 1) * SKETCH_BYTES;
-            if (max > SMALL_BUDGET && self.used * 2 < max) || !shared.fits(self.unbooked() + all_labels) {
-                return;
-            }
-            self.sketched = Some(Distinct::default());
-        }
-        if let Some(all) = &mut self.sketched {
-            all.add(fingerprint);
-        }
-        for (index, label) in self.labels.iter_mut().enumerate() {
-            let own = found.iter().find(|found| usize::from(found.index) == index);
-            label.without.add(fingerprint.wrapping_sub(own.map_or(0, |found| found.hash)));
-        }
-    }
-
-    /// Frees the sketches.
-    pub(super) fn stop_sketching(&mut self) {
-        self.sketched = None;
-        for label in &mut self.labels {
-            label.without = Distinct::default();
-        }
-    }
-
-    /// Which label of the point to collapse: the one without which the fewest series would be
-    /// left; or, where no label alone makes a difference, the one with the most values. With
-    /// the number of series that would be left.
-    pub(super) fn guilty(&self, found: &[Found], mask: u64) -> Option<(u8, f64)> {
-        let all = self.sketched.as_ref().map_or(0.0, Distinct::estimate);
-        let candidates = || {
-            found.iter().filter(|found| mask & (1 << found.index) == 0).filter_map(|found| {
-                let label = self.labels.get(usize::from(found.index))?;
-                Some((found.index, label.without.estimate(), label.values.len()))
-            })
-        };
-        let fewest_left = candidates().min_by(|(_, left, values), (_, other_left, other_values)| {
-            left.total_cmp(other_left).then(other_values.cmp(values))
-        })?;
-        if self.sketched.is_some() && fewest_left.1 <= 0.8 * all {
-            return Some((fewest_left.0, fewest_left.1));
-        }
-        candidates().max_by_key(|(_, _, values)| *values).map(|(index, left, _)| (index, left))
     }
 
     /// Takes the slots of the series that were least recently seen and carry a value of a label
@@ -392,33 +387,61 @@ impl Metric {
     pub(super) fn retire(&mut self, shared: &Shared, collapsed: u64, dirty: &mut Vec<u32>) -> bool {
         let now = self.seen;
         let is_candidate = |series: &Series| series.carries & collapsed != 0 && !series.is_overflow;
-        let mut candidates: Vec<(u16, u64)> = (self.series.iter())
-            .filter(|(_, series)| is_candidate(series))
-            .map(|(fingerprint, series)| (now.wrapping_sub(series.epoch), *fingerprint))
-            .collect();
-        let quota = (self.used.min(self.limits.max_series) / 20).max(1).min(candidates.len());
+        let candidates = self.series.values().filter(|series| is_candidate(series)).count();
+        let mut quota = (self.used.min(self.limits.max_series) / 20).max(1).min(candidates);
         if quota == 0 {
             return false;
         }
-        candidates.select_nth_unstable_by(quota - 1, |(age, _), (other, _)| other.cmp(age));
-        candidates.truncate(quota);
-        for (_, fingerprint) in &candidates {
-            let Some(series) = self.series.remove(fingerprint) else { continue };
-            match series.output {
-                // Those that never come again stay until they are idle, so there is a bound.
-                INDIVIDUAL if self.retired.len() < 2 * self.limits.max_series => {
-                    self.retired.insert(*fingerprint, now);
-                }
-                INDIVIDUAL => {}
-                EMPTY => {}
-                index => self.close_output(index, dirty),
-            }
+        let ages = self.series.values().filter(|series| is_candidate(series));
+        let cutoff = cutoff(ages.map(|series| now.wrapping_sub(series.epoch)), quota);
+        let gone: Vec<(u64, Series)> = self
+            .series
+            .extract_if(|_, series| {
+                let goes = quota > 0 && is_candidate(series) && now.wrapping_sub(series.epoch) >= cutoff;
+                quota -= usize::from(goes);
+                goes
+            })
+            .collect();
+        shared.report.evicted(Eviction::Retired, gone.len());
+        for (fingerprint, series) in gone {
+            self.lose(shared, fingerprint, series, dirty);
         }
-        self.used -= quota;
-        shared.give_slots(quota);
-        shared.forget(candidates.iter().map(|(_, fingerprint)| (*fingerprint, 0)));
-        shared.report.evicted(Eviction::Retired, quota);
         true
+    }
+
+    /// Remembers that whoever reads the series should learn that it has ended, once it comes again.
+    pub(super) fn retire_one(&mut self, shared: &Shared, fingerprint: u64, seen: u16) {
+        let grows = self.retired.len() == self.retired.capacity();
+        let bytes = if grows { 2 * self.retired.allocation_size() + 256 } else { 0 };
+        // Those that never come again stay until they are idle, so there is a bound.
+        if self.retired.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
+            self.retired.insert(fingerprint, seen);
+        }
+    }
+
+    /// Remembers until when a collapsed series was reported, so that one of the same name begins later.
+    pub(super) fn has_ended(&mut self, shared: &Shared, fingerprint: u64, ended: (u64, u16)) {
+        let grows = self.ended.len() == self.ended.capacity();
+        let bytes = if grows { 2 * self.ended.allocation_size() + 256 } else { 0 };
+        if self.ended.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
+            self.ended.insert(fingerprint, ended);
+        } else {
+            self.ended_before = self.ended_before.max(ended.0);
+        }
+    }
+
+    /// The series, which is no longer in the table, has lost its slot.
+    pub(super) fn lose(&mut self, shared: &Shared, fingerprint: u64, series: Series, dirty: &mut Vec<u32>) {
+        match series.output {
+            INDIVIDUAL => self.retire_one(shared, fingerprint, self.seen),
+            EMPTY => {}
+            index => self.close_output(shared, index, dirty),
+        }
+        if !series.is_overflow {
+            self.used -= 1;
+            shared.give_slots(&self.tenant, 1);
+        }
+        shared.forget([(fingerprint, 0)].into_iter());
     }
 }
 
@@ -438,7 +461,43 @@ pub(super) fn is_sum_of_last_values(kind: MetricKind, gauge: GaugeMode) -> bool 
     }
 }
 
+/// Are the streams of such a metric added up by their increments, so that one that was counted with
+/// others cannot go on with the value it has?
+pub(super) fn is_counted_by_increments(kind: MetricKind) -> bool {
+    match kind {
+        MetricKind::Gauge => false,
+        MetricKind::Sum { temporality, monotonic } => monotonic && temporality != Temporality::Delta,
+        MetricKind::Summary => true,
+        MetricKind::Histogram { temporality } | MetricKind::ExponentialHistogram { temporality } => {
+            temporality != Temporality::Delta
+        }
+    }
+}
+
+/// Start and time of a point of any kind, as [`super::absorb::When`] has them: the start is 0 if it is not
+/// known.
+pub(super) fn times_of(point: &[u8]) -> (u64, u64) {
+    let (mut start, mut time) = (0, 0);
+    for field in Fields::new(point) {
+        match field {
+            Field { number: 2, value: Value::Fixed64(value) } => start = value,
+            Field { number: 3, value: Value::Fixed64(value) } => time = value,
+            _ => {}
+        }
+    }
+    (if start >= time { 0 } else { start }, time)
+}
+
 impl Metric {
+    /// Could the values that labels in `mask` replace have slots by now?
+    pub(super) fn may_be_free(&self, shared: &Shared, mask: u64, attributes: &[Attribute<'_>]) -> bool {
+        attributes.iter().all(|attribute| {
+            let Some(Some(index)) = self.by_key.get(&shared.hashes.bytes(attribute.key)) else { return true };
+            let label = self.labels.get(usize::from(*index));
+            mask & (1 << index) == 0 || label.is_some_and(|label| !label.is_over(attribute.hash))
+        })
+    }
+
     /// Bytes that were added since the state was last booked.
     pub(super) fn unbooked(&self) -> usize {
         self.bytes().saturating_sub(self.booked)

@@ -9,25 +9,31 @@ mod absorb;
 mod absorb_distribution;
 mod admission;
 mod config;
-mod distribution;
+mod contest;
+mod doorkeeper;
 mod edit;
-mod exponential;
+mod exemplars;
 mod forgotten;
 mod hash;
+mod label;
 mod limiter;
 mod metric;
+mod offenders;
 mod output;
+mod place;
 mod report;
 mod scan;
 mod shard;
 mod shared;
 mod sketch;
+mod snapshot;
 mod sweep;
+mod tenant;
 #[cfg(test)]
 mod tests;
-mod total;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
@@ -39,8 +45,12 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use config::{Budgets, CardinalityLimitConfig, GaugeMode, LabelLimit, OnExceed, Rule};
+pub use config::{
+    Budgets, CardinalityLimitConfig, GaugeMode, Keep, LabelLimit, OnExceed, Rule, TenantFrom, UpDownMode,
+};
+use hash::Hashes;
 use limiter::Limiter;
+use place::Place;
 use report::Report;
 use shared::Shared;
 
@@ -59,41 +69,79 @@ impl CardinalityLimitConfig {
     fn limiter(&self, context: ProcessorContext<'_>) -> Result<Limiter, BuildError> {
         let id = context.id.to_string();
         let report = Report::new(&context.telemetry, &id, self.report.top_n, self.report.sample_values);
-        let shared = Shared::new(self, report, context.clock).map_err(|error| BuildError::new(&["rules"], error))?;
+        let shared = Shared::new(self, Hashes::new(rand::random()), report, context.clock)
+            .map_err(|error| BuildError::new(&["rules"], error))?;
         Ok(Limiter::new(shared, context.next, context.ledger))
     }
 }
 
 impl ProcessorConfig for CardinalityLimitConfig {
     fn build(&self, context: ProcessorContext<'_>) -> Result<Arc<dyn Processor>, BuildError> {
-        let limiter = Arc::new(self.limiter(context)?);
-        Ok(Arc::new(CardinalityLimit { limiter, interval: self.flush_interval.0, task: Mutex::default() }))
+        let place = Place::find(self, &context)?.map(Arc::new);
+        let limiter = self.limiter(context)?;
+        let limit =
+            CardinalityLimit { limiter: OnceLock::new(), place, interval: self.flush_interval.0, ..Default::default() };
+        match &limit.place {
+            Some(_) => *limit.waiting.lock() = Some(limiter),
+            None => _ = limit.limiter.set(Arc::new(limiter)),
+        }
+        Ok(Arc::new(limit))
     }
 }
 
+#[derive(Default)]
 struct CardinalityLimit {
-    limiter: Arc<Limiter>,
-    interval: std::time::Duration,
+    /// Until the storage is open.
+    waiting: Mutex<Option<Limiter>>,
+    limiter: OnceLock<Arc<Limiter>>,
+    place: Option<Arc<Place>>,
+    interval: Duration,
     task: Mutex<Option<JoinHandle<()>>>,
+    saving: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl CardinalityLimit {
+    fn limiter(&self) -> Result<&Arc<Limiter>, Refusal> {
+        let error = || Refusal::retryable(None, "cardinality_limit: its storage is not open yet");
+        self.limiter.get().ok_or_else(error)
+    }
 }
 
 #[async_trait]
 impl Component for CardinalityLimit {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let limiter = Arc::clone(&self.limiter);
-        let interval = self.interval;
-        let task = host.runtimes.vital("the flush of cardinality_limit", async move { limiter.run(interval).await });
-        *self.task.lock() = Some(host.runtimes.spawn(task));
+        let waiting = self.waiting.lock().take();
+        if let (Some(place), Some(mut limiter)) = (&self.place, waiting) {
+            place.open(&mut limiter).await?;
+            let _ = self.limiter.set(Arc::new(limiter));
+        }
+        let Some(limiter) = self.limiter.get() else { return Ok(()) };
+        let (flushing, interval) = (Arc::clone(limiter), self.interval);
+        let flush = host.runtimes.vital("the flush of cardinality_limit", async move { flushing.run(interval).await });
+        *self.task.lock() = Some(host.runtimes.spawn(flush));
+        if let Some(place) = &self.place {
+            let (place, limiter) = (Arc::clone(place), Arc::clone(limiter));
+            let keep =
+                host.runtimes.vital("the snapshots of cardinality_limit", async move { place.keep(&limiter).await });
+            *self.saving.lock() = Some(host.runtimes.spawn(keep));
+        }
         Ok(())
     }
 
     async fn shutdown(&self, deadline: Instant) {
-        self.limiter.stop(deadline);
+        let Some(limiter) = self.limiter.get() else { return };
+        if let Some(saving) = self.saving.lock().take() {
+            saving.abort();
+        }
+        limiter.stop(deadline);
         let task = self.task.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
             tracing::error!(%error, "the cardinality limiter's flush has failed");
+        }
+        if let Some(place) = &self.place {
+            place.close(limiter, deadline).await;
         }
     }
 }
@@ -101,10 +149,10 @@ impl Component for CardinalityLimit {
 #[async_trait]
 impl Consumer for CardinalityLimit {
     async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
-        self.limiter.consume(batch).await
+        self.limiter()?.consume(batch).await
     }
 
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
-        self.limiter.reserve(batch, permits).await
+        self.limiter()?.reserve(batch, permits).await
     }
 }

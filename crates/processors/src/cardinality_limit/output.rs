@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
-use nyquist_core::wire::{
-    Field, Fields, KeyValue, MetricKind, Number, Temporality, Value, put_len_field, put_tag, put_varint,
-};
+use nyquist_core::batch::Metadata;
+use nyquist_core::wire::{Field, Fields, KeyValue, MetricKind, Number, Value, put_len_field};
 
 use super::config::GaugeMode;
-use super::distribution::{Distribution, Explicit};
-use super::exponential::{Buckets, Exponential};
+use super::exemplars::Exemplars;
 use super::metric::{Names, is_sum_of_last_values};
 use super::shared::Shared;
-use super::total::Total;
+use crate::accumulate::distribution::Distribution;
+use crate::accumulate::total::Total;
+use crate::accumulate::write::{
+    attributes_field, is_delta, put_explicit, put_exponential, put_fixed, put_no_recorded_value, put_number, put_times,
+};
 use crate::attributes::put_nested;
 
 /// Resource, scope and metric of an output, as they were written.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) context: u64,
+    /// Whose data it is, and what is sent along with it.
+    pub(super) sender: u64,
+    pub(super) metadata: Option<Arc<Metadata>>,
     pub(super) resource_hash: u64,
     pub(super) scope_hash: u64,
     pub(super) kind: MetricKind,
@@ -72,8 +77,8 @@ pub(super) struct Output {
     pub(super) newest: u64,
     /// The time of its last report; 0 if there was none.
     emitted: u64,
-    /// A sender has reported the same series up to this time.
-    pub(super) not_before: u64,
+    /// The same series was reported up to this time: by a sender, or by an output before.
+    not_before: u64,
     /// Flushes for which it has waited for a newer time.
     waits: u8,
     /// It is on the list of what is to be emitted.
@@ -86,6 +91,7 @@ pub(super) struct Output {
     pub(super) accumulator: Accumulator,
     /// Fingerprints of the outputs for other bounds of the same histogram.
     pub(super) alternates: Vec<u64>,
+    pub(super) exemplars: Exemplars,
 }
 
 /// Flushes after which an output is reported although no newer time has come.
@@ -135,7 +141,18 @@ impl Output {
             pending: 0,
             accumulator,
             alternates: Vec::new(),
+            exemplars: Exemplars::default(),
         }
+    }
+
+    /// The same series was reported before, up to `time`.
+    pub(super) fn comes_after(&mut self, time: u64) {
+        self.not_before = self.not_before.max(time);
+    }
+
+    /// No report of it, nor the flag that it has ended, is later than this.
+    pub(super) fn ends_by(&self) -> u64 {
+        self.newest.max(self.emitted.max(self.not_before) + MILLISECOND) + MILLISECOND
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -159,6 +176,7 @@ impl Output {
         self.attributes = Box::default();
         self.accumulator = Accumulator::Gauge(None);
         self.alternates = Vec::new();
+        self.exemplars = Exemplars::default();
         self.live = 0;
     }
 
@@ -168,7 +186,7 @@ impl Output {
             Accumulator::Distribution(Some(distribution)) => distribution.bytes(),
             _ => 0,
         };
-        self.attributes.len() + self.alternates.capacity() * 8 + accumulated
+        self.attributes.len() + self.alternates.capacity() * 8 + self.exemplars.bytes() + accumulated
     }
 
     /// Is what it adds up reported as the change since its last report?
@@ -178,6 +196,8 @@ impl Output {
 
     /// What it reports now begins at the latest at `start`.
     pub(super) fn starts(&mut self, start: u64) {
+        // Who has seen the same series before must see that it begins anew.
+        let start = start.max(self.not_before);
         let may_move = self.is_delta() || self.emitted == 0;
         if may_move && (self.start == 0 || start < self.start) {
             self.start = start;
@@ -230,6 +250,7 @@ impl Output {
                 }
             }
         }
+        self.exemplars.put(&mut point, self.group.kind);
         if matches!(gauge, GaugeMode::Max | GaugeMode::Min)
             && let Accumulator::Gauge(value) = &mut self.accumulator
         {
@@ -265,24 +286,6 @@ impl Output {
     }
 }
 
-pub(super) fn is_delta(kind: MetricKind) -> bool {
-    match kind {
-        MetricKind::Sum { temporality, .. }
-        | MetricKind::Histogram { temporality }
-        | MetricKind::ExponentialHistogram { temporality } => temporality == Temporality::Delta,
-        MetricKind::Gauge | MetricKind::Summary => false,
-    }
-}
-
-/// The field in which points of `kind` have their attributes.
-pub(super) fn attributes_field(kind: MetricKind) -> u32 {
-    match kind {
-        MetricKind::Gauge | MetricKind::Sum { .. } | MetricKind::Summary => 7,
-        MetricKind::Histogram { .. } => 9,
-        MetricKind::ExponentialHistogram { .. } => 1,
-    }
-}
-
 /// Writes the attributes of `point` without the values of the labels in `mask`, or (for an
 /// overflow series) the one attribute it has.
 pub(super) fn collapsed_attributes(
@@ -309,79 +312,12 @@ pub(super) fn collapsed_attributes(
         if index.is_none_or(|index| mask & (1 << index) == 0) {
             put_len_field(&mut out, number, attribute);
         } else if !shared.replacement.is_empty() {
+            let value = shared.replacement_of(&KeyValue::new(attribute).value);
             put_nested(&mut out, number, |out| {
                 put_len_field(out, 1, key);
-                put_nested(out, 2, |out| put_len_field(out, 1, &shared.replacement));
+                put_nested(out, 2, |out| put_len_field(out, 1, &value));
             });
         }
     }
     out
-}
-
-/// Appends the flag "no recorded value".
-pub(super) fn put_no_recorded_value(out: &mut Vec<u8>, kind: MetricKind) {
-    let number = match kind {
-        MetricKind::Histogram { .. } | MetricKind::ExponentialHistogram { .. } => 10,
-        _ => 8,
-    };
-    put_tag(out, number, 0);
-    put_varint(out, 1);
-}
-
-fn put_times(out: &mut Vec<u8>, start: u64, time: u64) {
-    // The same fields in all kinds of points.
-    put_fixed(out, 2, start);
-    put_fixed(out, 3, time);
-}
-
-fn put_fixed(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_tag(out, number, 1);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn put_number(out: &mut Vec<u8>, number: Number) {
-    match number {
-        Number::Double(number) => put_fixed(out, 4, number.to_bits()),
-        Number::Int(number) => put_fixed(out, 6, number as u64),
-    }
-}
-
-fn put_explicit(out: &mut Vec<u8>, own: &Explicit) {
-    put_fixed(out, 4, own.count);
-    for (number, value) in [(5, own.sum), (11, own.min), (12, own.max)] {
-        if let Some(value) = value {
-            put_fixed(out, number, value.to_bits());
-        }
-    }
-    if own.bounds.is_empty() {
-        // Without bounds the one bucket says nothing that the count does not.
-        return;
-    }
-    put_nested(out, 6, |out| own.buckets.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes())));
-    put_nested(out, 7, |out| own.bounds.iter().for_each(|bound| out.extend_from_slice(&bound.to_le_bytes())));
-}
-
-fn put_exponential(out: &mut Vec<u8>, own: &Exponential) {
-    put_fixed(out, 4, own.count);
-    for (number, value) in [(5, own.sum), (12, own.min), (13, own.max), (14, Some(own.zero_threshold))] {
-        if let Some(value) = value {
-            put_fixed(out, number, value.to_bits());
-        }
-    }
-    put_tag(out, 6, 0);
-    put_varint(out, zigzag(own.scale));
-    put_fixed(out, 7, own.zero_count);
-    for (number, side) in [(8, &own.positive), (9, &own.negative)] {
-        put_nested(out, number, |out| put_buckets(out, side));
-    }
-}
-
-fn put_buckets(out: &mut Vec<u8>, side: &Buckets) {
-    put_tag(out, 1, 0);
-    put_varint(out, zigzag(side.offset.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32));
-    put_nested(out, 2, |out| side.counts.iter().for_each(|&count| put_varint(out, count)));
-}
-
-fn zigzag(value: i32) -> u64 {
-    u64::from(((value << 1) ^ (value >> 31)) as u32)
 }

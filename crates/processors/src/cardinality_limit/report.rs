@@ -7,8 +7,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nyquist_core::telemetry::{Counter, Gauge, Telemetry, UpDown};
 use parking_lot::Mutex;
 
-/// How many series a metric has, and how many values each of its labels.
-pub(super) type Usage = (Vec<u8>, usize, Vec<(Vec<u8>, usize)>);
+/// How a metric is doing. Of those that are only counted the name is empty.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    pub(super) metric: Vec<u8>,
+    pub(super) series: usize,
+    /// About how many series there would be without the series budget, where that is known.
+    pub(super) wanted: Option<f64>,
+    pub(super) labels: Vec<LabelUsage>,
+}
+
+/// How a label is doing.
+#[derive(Debug, Default)]
+pub(super) struct LabelUsage {
+    pub(super) label: Vec<u8>,
+    pub(super) values: usize,
+    /// Values that got a slot since the last time.
+    pub(super) new_values: u32,
+    /// About how many values there would be without limits, where that is known.
+    pub(super) wanted: Option<f64>,
+    /// About how many series there would be without the label.
+    pub(super) without: Option<f64>,
+}
 
 /// Log lines between two flushes; more are only counted.
 const MAX_LINES: usize = 20;
@@ -32,16 +52,77 @@ pub(super) enum Eviction {
     Output,
     /// A series that made room for a collapsed one.
     Retired,
+    /// A value whose slot another one has earned.
+    Replaced,
 }
 
 impl Eviction {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Input, "input"),
         (Self::Series, "series"),
         (Self::Value, "value"),
         (Self::Output, "output"),
         (Self::Retired, "retired"),
+        (Self::Replaced, "replaced"),
     ];
+}
+
+/// A gauge whose labels are names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Panel {
+    Series,
+    Wanted,
+    Values,
+    WantedValues,
+    Without,
+    Tenant,
+}
+
+impl Panel {
+    /// Name and help.
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Series => ("series", "Series that have a slot."),
+            Self::Wanted => ("wanted_series", "About how many series there would be without the series budget."),
+            Self::Values => ("label_values", "Values that have a slot."),
+            Self::WantedValues => ("wanted_label_values", "About how many values there would be without limits."),
+            Self::Without => (
+                "wanted_series_without",
+                "About how many series there would be without the series budget if the label were collapsed.",
+            ),
+            Self::Tenant => ("tenant_series", "Series that have a slot, by tenant."),
+        }
+    }
+}
+
+/// The gauges that were shown last. Those that are not shown again fall to 0.
+#[derive(Default)]
+struct Board(HashMap<(Panel, String, String), (UpDown, Option<i64>)>);
+
+impl Board {
+    fn begin(&mut self) {
+        self.0.values_mut().for_each(|(_, value)| *value = None);
+    }
+
+    fn add(&mut self, key: (Panel, String, String), value: i64, make: impl FnOnce() -> UpDown) {
+        let (_, sum) = self.0.entry(key).or_insert_with(|| (make(), None));
+        *sum = Some(sum.unwrap_or_default() + value);
+    }
+
+    fn end(&mut self) {
+        self.0.retain(|_, (gauge, value)| {
+            gauge.set(value.unwrap_or_default());
+            value.is_some()
+        });
+    }
+}
+
+/// What became of snapshots.
+pub(super) struct Snapshots {
+    pub(super) written: Counter,
+    pub(super) failed: Counter,
+    pub(super) restored: Counter,
+    pub(super) unreadable: Counter,
 }
 
 /// Counters whose labels are fixed, and the bounded set of those whose labels are names.
@@ -61,6 +142,9 @@ pub(super) struct Report {
     pub(super) bounds_conflict: Counter,
     pub(super) dropped_quantiles: Counter,
     pub(super) dropped_exemplars: Counter,
+    pub(super) snapshots: Snapshots,
+    board: Mutex<Board>,
+    tenants: UpDown,
     evictions: [Counter; Eviction::ALL.len()],
     state_bytes: UpDown,
     series_used: Gauge,
@@ -75,7 +159,19 @@ impl Report {
             let help = "Share of a global budget that is used.";
             telemetry.float_gauge(&format!("{PREFIX}budget_used_ratio"), help, &[own[0], ("scope", scope)])
         };
+        let snapshot = |result: &str| {
+            let help = "Snapshots of what has slots, by what became of them.";
+            telemetry.counter(&format!("{PREFIX}snapshots"), help, &[own[0], ("result", result)])
+        };
         Self {
+            snapshots: Snapshots {
+                written: snapshot("written"),
+                failed: snapshot("failed"),
+                restored: snapshot("restored"),
+                unreadable: snapshot("unreadable"),
+            },
+            board: Mutex::default(),
+            tenants: telemetry.gauge(&format!("{PREFIX}tenants"), "Tenants that have budgets of their own.", &own),
             overflow: counter("overflow_points", "Points that went to an overflow series."),
             would_collapse: counter("would_collapse_points", "Points that a dry run would have limited."),
             tagged: counter("tagged_points", "Points that were marked with otel.metric.overflow and passed."),
@@ -87,7 +183,10 @@ impl Report {
             new_series: counter("new_series", "Series that got a slot."),
             bounds_conflict: counter("bounds_conflict", "Collapsed histograms whose bounds do not fit together."),
             dropped_quantiles: counter("dropped_quantiles", "Collapsed summary points whose quantiles were dropped."),
-            dropped_exemplars: counter("dropped_exemplars", "Exemplars of collapsed points, which were dropped."),
+            dropped_exemplars: counter(
+                "dropped_exemplars",
+                "Exemplars of collapsed points that were dropped: a report has the newest few.",
+            ),
             evictions: Eviction::ALL.map(|(_, kind)| {
                 let help = "State that was given up: idle, retired, or under memory pressure.";
                 telemetry.counter(&format!("{PREFIX}evictions"), help, &[own[0], ("kind", kind)])
@@ -118,30 +217,60 @@ impl Report {
         self.telemetry.counter(&format!("{PREFIX}collapsed_points"), "Points over a limit, by what was done.", &labels)
     }
 
-    /// Publishes how many series the metrics have, and how many values their labels.
-    pub(super) fn usage(&self, metrics: &[Usage]) {
-        let mut series: HashMap<String, i64> = HashMap::new();
-        let mut values: HashMap<(String, String), i64> = HashMap::new();
-        for (metric, count, labels) in metrics {
-            let (name, _) = self.names(metric, &[]);
-            *series.entry(name.clone()).or_default() += *count as i64;
+    /// Publishes how metrics and tenants are doing.
+    pub(super) fn usage(&self, metrics: &[Usage], tenants: &[(Vec<u8>, usize)]) {
+        let mut board = self.board.lock();
+        board.begin();
+        for Usage { metric, series, wanted, labels } in metrics {
+            let (name, _) = if metric.is_empty() { (OTHER.to_owned(), String::new()) } else { self.names(metric, &[]) };
+            self.show(&mut board, Panel::Series, &name, "", *series as f64);
             if name == OTHER {
                 continue;
             }
-            for (label, count) in labels {
-                let (_, label) = self.names(metric, label);
-                *values.entry((name.clone(), label)).or_default() += *count as i64;
+            if let Some(wanted) = wanted {
+                self.show(&mut board, Panel::Wanted, &name, "", *wanted);
+            }
+            for label in labels {
+                let (_, own) = self.names(metric, &label.label);
+                self.show(&mut board, Panel::Values, &name, &own, label.values as f64);
+                if let Some(wanted) = label.wanted {
+                    self.show(&mut board, Panel::WantedValues, &name, &own, wanted);
+                }
+                if let Some(without) = label.without {
+                    self.show(&mut board, Panel::Without, &name, &own, without);
+                }
+                if label.new_values > 0 {
+                    let labels = [("processor", self.processor.as_str()), ("metric", &name), ("label", &own)];
+                    let help = "Values that got a slot.";
+                    self.telemetry
+                        .counter(&format!("{PREFIX}new_label_values"), help, &labels)
+                        .inc_by(label.new_values.into());
+                }
             }
         }
-        let own = ("processor", self.processor.as_str());
-        for (metric, count) in &series {
-            let labels = [own, ("metric", metric.as_str())];
-            self.telemetry.gauge(&format!("{PREFIX}series"), "Series that have a slot.", &labels).set(*count);
+        if let Some((_, known)) = tenants.split_last()
+            && !(known.is_empty() && tenants.iter().all(|(_, series)| *series == 0))
+        {
+            self.tenants.set(known.len() as i64);
+            for (tenant, series) in tenants {
+                self.show(&mut board, Panel::Tenant, &sample(tenant), "", *series as f64);
+            }
         }
-        for ((metric, label), count) in &values {
-            let labels = [own, ("metric", metric.as_str()), ("label", label.as_str())];
-            self.telemetry.gauge(&format!("{PREFIX}label_values"), "Values that have a slot.", &labels).set(*count);
-        }
+        board.end();
+    }
+
+    fn show(&self, board: &mut Board, panel: Panel, name: &str, label: &str, value: f64) {
+        let make = || {
+            let (metric, help) = panel.describe();
+            let own = ("processor", self.processor.as_str());
+            let labels: &[_] = match panel {
+                Panel::Tenant => &[own, ("tenant", name)],
+                Panel::Series | Panel::Wanted => &[own, ("metric", name)],
+                Panel::Values | Panel::WantedValues | Panel::Without => &[own, ("metric", name), ("label", label)],
+            };
+            self.telemetry.gauge(&format!("{PREFIX}{metric}"), help, labels)
+        };
+        board.add((panel, name.to_owned(), label.to_owned()), value.round() as i64, make);
     }
 
     pub(super) fn budgets(&self, bytes: usize, memory_limit: usize, series: usize, max_series: usize) {

@@ -3,25 +3,28 @@
 //! Attributes are hashed where they are, before any lock is taken; a lock hold decides on a
 //! bounded number of points of one metric. Nothing is decoded.
 
+use nyquist_core::batch::Metadata;
 use nyquist_core::wire::{Fields, KeyValue, MetricFields, MetricKind, MetricsView, Temporality, Value};
 
-use super::admission::{Decision, Scratch};
+use super::admission::{Decision, Incoming, Scratch};
 use super::metric::{Attribute, Names};
 use super::output::Group;
 use super::shard::Shards;
-use super::shared::Shared;
+use super::shared::{Sender, Shared};
+use crate::accumulate::write::attributes_field;
 
 /// How many points one lock hold decides on.
 pub(super) const POINTS_PER_LOCK: usize = 256;
 
 /// Where a point belongs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Context<'a> {
     /// The hash of all that follows.
     pub(super) hash: u64,
+    pub(super) sender: Sender,
     pub(super) resource_hash: u64,
     pub(super) scope_hash: u64,
-    /// The hash of the metric's name: what budgets are kept for.
+    /// The hash of what budgets are kept for: the metric's name, and whose it is.
     pub(super) metric_hash: u64,
     pub(super) name: &'a [u8],
     pub(super) kind: MetricKind,
@@ -36,6 +39,8 @@ impl Context<'_> {
     pub(super) fn group(&self) -> Group {
         Group {
             context: self.hash,
+            sender: self.sender.hash,
+            metadata: self.sender.metadata.clone(),
             resource_hash: self.resource_hash,
             scope_hash: self.scope_hash,
             kind: self.kind,
@@ -83,7 +88,7 @@ struct Candidate<'a> {
 }
 
 /// Decides on all points of the batch in `bytes`.
-pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, bytes: &'a [u8]) -> Plan<'a> {
+pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, metadata: &Metadata, bytes: &'a [u8]) -> Plan<'a> {
     let mut pass = Pass {
         shared,
         shards,
@@ -93,8 +98,12 @@ pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, bytes: &'a [u8]) -> Pla
         attributes: Vec::new(),
         scratch: Scratch::default(),
     };
+    let known_sender = shared.sender(metadata);
     for resource in MetricsView::new(bytes).resource_metrics() {
         let resource_hash = sum_of_hashes(shared, resource.resource_attributes());
+        let sender = known_sender.clone().unwrap_or_else(|| shared.sender_of(resource.resource_attributes()));
+        let owner = (sender.tenant.hash != 0).then_some(sender.tenant.hash);
+        let owner = owner.into_iter().chain(shared.per_resource.then_some(resource_hash)).fold(0, u64::wrapping_add);
         for scope in resource.scope_metrics() {
             let scope_hash = shared.hashes.mix(&[
                 shared.hashes.bytes(scope.scope_name()),
@@ -104,11 +113,13 @@ pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, bytes: &'a [u8]) -> Pla
             for metric in scope.metrics() {
                 let fields = metric.fields();
                 let Some(kind) = fields.kind else { continue };
-                let metric_hash = shared.hashes.bytes(fields.name);
+                let name_hash = shared.hashes.bytes(fields.name);
                 let unit_hash = shared.hashes.bytes(fields.unit);
-                let identity = [resource_hash, scope_hash, metric_hash, unit_hash, kind_code(kind)];
+                let identity = [sender.hash, resource_hash, scope_hash, name_hash, unit_hash, kind_code(kind)];
+                let metric_hash = if owner == 0 { name_hash } else { shared.hashes.mix(&[owner, name_hash]) };
                 let context = Context {
                     hash: shared.hashes.mix(&identity),
+                    sender: sender.clone(),
                     resource_hash,
                     scope_hash,
                     metric_hash,
@@ -156,7 +167,7 @@ struct Pass<'a, 's> {
 
 impl<'a> Pass<'a, '_> {
     fn metric(&mut self, context: &Context<'a>, fields: &MetricFields<'a>) {
-        let attributes_field = super::output::attributes_field(context.kind);
+        let attributes_field = attributes_field(context.kind);
         for point in fields.point_bytes() {
             let mut fingerprint = context.hash;
             for field in Fields::new(point) {
@@ -188,7 +199,10 @@ impl<'a> Pass<'a, '_> {
             for candidate in &self.candidates {
                 let attributes = self.attributes.get(start..candidate.attributes_end).unwrap_or_default();
                 start = candidate.attributes_end;
-                let decision = metric.decide(self.shared, context.hash, candidate.fingerprint, attributes, scratch);
+                let Candidate { fingerprint, point, .. } = *candidate;
+                let incoming = Incoming { context, fingerprint, attributes, point };
+                let decision = metric.decide(self.shared, &incoming, scratch);
+                let decision = if self.shared.dry_run { metric.note(self.shared, decision) } else { decision };
                 if decision != Decision::Pass {
                     self.plan.actions.push(action(self.base, candidate, decision, index));
                 }
@@ -205,7 +219,7 @@ impl<'a> Pass<'a, '_> {
             Names::default()
         });
         if self.plan.actions.len() > before {
-            self.plan.contexts.push((*context, names));
+            self.plan.contexts.push((context.clone(), names));
         }
         self.candidates.clear();
         self.attributes.clear();

@@ -9,6 +9,7 @@ use super::admission::Scratch;
 use super::hash::Table;
 use super::metric::Metric;
 use super::output::{Group, Turn};
+use super::report::Usage;
 use super::scan::Context;
 use super::shared::Shared;
 use crate::attributes::put_nested;
@@ -30,16 +31,16 @@ struct Shard {
 
 /// A point that a flush emits.
 pub(super) struct Emission {
-    group: Arc<Group>,
+    pub(super) group: Arc<Group>,
     point: Vec<u8>,
+    /// The points that went into it.
+    pub(super) held: usize,
 }
 
 /// What a lock hold of a flush has taken.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) emissions: Vec<Emission>,
-    /// The points that went into them.
-    pub(super) held: usize,
     /// There is more to take.
     pub(super) is_more: bool,
 }
@@ -74,7 +75,10 @@ impl Shards {
                     return None;
                 }
                 let before = metrics.allocation_size();
-                metrics.insert(context.metric_hash, Metric::new(shared, context.name, epoch));
+                metrics.insert(
+                    context.metric_hash,
+                    Metric::new(shared, context.metric_hash, context.name, Arc::clone(&context.sender.tenant), epoch),
+                );
                 shared.resized(before, metrics.allocation_size());
                 metrics.get_mut(&context.metric_hash)?
             }
@@ -91,6 +95,28 @@ impl Shards {
             scratch.grown = false;
         }
         Some(result)
+    }
+
+    /// What the metrics of shard `index` are found by.
+    pub(super) fn identities(&self, index: usize) -> Vec<u64> {
+        self.0.get(index).map(|shard| shard.lock().metrics.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Reads the state of one metric of shard `index`.
+    pub(super) fn read(&self, index: usize, identity: u64, read: impl FnOnce(&Metric)) {
+        if let Some(metric) = self.0.get(index).map(Mutex::lock).as_ref().and_then(|shard| shard.metrics.get(&identity))
+        {
+            read(metric);
+        }
+    }
+
+    /// Puts in what was restored.
+    pub(super) fn insert(&self, shared: &Shared, identity: u64, metric: Metric) {
+        let Some(shard) = self.0.get(identity as usize % self.0.len()) else { return };
+        let metrics = &mut shard.lock().metrics;
+        let before = metrics.allocation_size();
+        metrics.insert(identity, metric);
+        shared.resized(before, metrics.allocation_size());
     }
 
     /// Takes what is to be emitted from shard `index`, at most so many as one lock hold may.
@@ -149,8 +175,8 @@ impl Shards {
         }
     }
 
-    /// How many series each metric has, and how many values its labels, busiest metrics first.
-    pub(super) fn usage(&self, most: usize) -> Vec<super::report::Usage> {
+    /// How the metrics are doing, those with the most series first; of all but `most` of them only that.
+    pub(super) fn usage(&self, most: usize) -> Vec<Usage> {
         let mut busiest: Vec<(usize, u64, usize)> = Vec::new();
         for (index, shard) in self.0.iter().enumerate() {
             let shard = shard.lock();
@@ -158,18 +184,15 @@ impl Shards {
         }
         busiest.sort_unstable_by(|one, other| other.cmp(one));
         let mut usage = Vec::new();
-        for (place, (used, hash, index)) in busiest.into_iter().enumerate() {
-            let shard = self.0.get(index).map(Mutex::lock);
-            let Some(metric) = shard.as_ref().and_then(|shard| shard.metrics.get(&hash)) else { continue };
-            if place >= most {
-                // The rest is one sum.
-                usage.push((Vec::new(), used, Vec::new()));
-                continue;
+        let rest = busiest.split_off(most.min(busiest.len()));
+        for (_, hash, index) in busiest {
+            let mut shard = self.0.get(index).map(Mutex::lock);
+            if let Some(metric) = shard.as_mut().and_then(|shard| shard.metrics.get_mut(&hash)) {
+                usage.push(metric.usage());
             }
-            let labels = metric.labels.iter().zip(metric.names.iter());
-            let labels = labels.map(|(label, name)| (name.to_vec(), label.values.len())).collect();
-            usage.push((metric.name.to_vec(), used, labels));
         }
+        // One sum.
+        usage.push(Usage { series: rest.iter().map(|(series, ..)| series).sum(), ..Usage::default() });
         usage
     }
 }
@@ -185,14 +208,14 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
             Turn::Wait => return true,
             Turn::Report(time) => time,
         };
-        taken.held += output.pending as usize;
+        let held = output.pending as usize;
         let point = output.report(time, shared.gauge);
-        taken.emissions.push(Emission { group: Arc::clone(&group), point });
+        taken.emissions.push(Emission { group: Arc::clone(&group), point, held });
     }
     output.is_dirty = false;
     let is_over = output.is_closing();
     if is_over && output.was_reported() && !output.is_delta() {
-        taken.emissions.push(Emission { group, point: output.end() });
+        taken.emissions.push(Emission { group, point: output.end(), held: 0 });
     }
     let after = output.heap();
     metric.heap = metric.heap + after - before;
@@ -202,10 +225,14 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
     false
 }
 
+/// Sorts `emissions` as [`encode`] wants them.
+pub(super) fn sort(emissions: &mut [Emission]) {
+    emissions
+        .sort_by_key(|Emission { group, .. }| (group.sender, group.resource_hash, group.scope_hash, group.context));
+}
+
 /// The message of all `emissions`, each under its resource, scope and metric.
-pub(super) fn encode(mut emissions: Vec<Emission>) -> Vec<u8> {
-    let key = |emission: &Emission| (emission.group.resource_hash, emission.group.scope_hash, emission.group.context);
-    emissions.sort_by_key(key);
+pub(super) fn encode(emissions: &[Emission]) -> Vec<u8> {
     let mut out = Vec::new();
     for resource in emissions.chunk_by(|one, other| one.group.resource_hash == other.group.resource_hash) {
         put_nested(&mut out, 1, |out| {

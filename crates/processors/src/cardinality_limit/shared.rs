@@ -1,19 +1,24 @@
 //! What all shards share: settings, global budgets, time.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nyquist_core::batch::Metadata;
 use nyquist_core::clock::Clock;
 use nyquist_core::wire::{AnyValue, KeyValue, put_len_field};
 use parking_lot::Mutex;
 use regex::bytes::RegexSet;
 
-use super::config::{CardinalityLimitConfig, GaugeMode, OnExceed};
+use super::config::{CardinalityLimitConfig, GaugeMode, Keep, OnExceed, TenantFrom};
+use super::doorkeeper::Doorkeeper;
 use super::forgotten::Forgotten;
-use super::hash::Hashes;
+use super::hash::{Hashes, bucket};
+use super::metric::Attribute;
 use super::report::Report;
+use super::tenant::{Tenant, Tenants};
 use crate::attributes::put_nested;
 
 /// The label of overflow series, as the SDKs have it.
@@ -22,6 +27,8 @@ pub(super) const OVERFLOW: &[u8] = b"otel.metric.overflow";
 /// A share of the memory limit that only collapsed series and slots may use, so that last values
 /// of collapsed streams never take the room in which their sums are kept.
 const RESERVED_SHARE: usize = 4;
+/// What the counts of values that wait for a slot may take.
+const MAX_DOORKEEPER: usize = 4 << 20;
 
 pub(super) struct Shared {
     pub(super) hashes: Hashes,
@@ -31,13 +38,21 @@ pub(super) struct Shared {
     pub(super) dry_run: bool,
     pub(super) gauge: GaugeMode,
     pub(super) replacement: Vec<u8>,
+    /// Among how many values what is over a limit is spread; 0 for one.
+    hash_buckets: u32,
+    pub(super) per_resource: bool,
+    tenant_from: Option<TenantFrom>,
+    pub(super) tenants: Tenants,
+    max_series_per_tenant: usize,
+    pub(super) min_sightings: u8,
+    doorkeeper: Option<Mutex<Doorkeeper>>,
     /// The hash of `otel.metric.overflow=true`.
     pub(super) overflow_hash: u64,
     /// The `KeyValue` of `otel.metric.overflow=true`.
     pub(super) overflow_attribute: Vec<u8>,
     pub(super) protected: HashSet<Vec<u8>>,
     rules: Vec<ReadyRule>,
-    default: Limits,
+    default: Arc<Limits>,
     max_series: usize,
     memory_limit: usize,
     /// What of it is for all but the filter of forgotten streams.
@@ -49,56 +64,90 @@ pub(super) struct Shared {
     epoch_length: Duration,
     /// After so many epochs without a point something is idle.
     pub(super) idle_epochs: u16,
+    idle_ttl: Duration,
+    /// When the choice of before a restart was taken over (Unix nanoseconds); 0 if it was not.
+    restored_at: u64,
     last_sweep: AtomicU32,
     starving: AtomicBool,
+    /// Collapsed series of metrics that are forgotten were not reported later than this.
+    pub(super) ended_before: AtomicU64,
 }
 
 struct ReadyRule {
     metrics: RegexSet,
-    limits: Limits,
+    limits: Arc<Limits>,
+}
+
+/// Whose data it is.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    pub(super) tenant: Arc<Tenant>,
+    /// The hash of its name; 0 if tenants are not told apart.
+    pub(super) hash: u64,
+    /// What is to be sent along with its data, if that tells who it is.
+    pub(super) metadata: Option<Arc<Metadata>>,
 }
 
 /// The budgets of one metric.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Limits {
     pub(super) max_series: usize,
-    max_values: usize,
-    labels: Vec<(Vec<u8>, usize)>,
+    usual: LabelLimits,
+    labels: Vec<(Vec<u8>, LabelLimits)>,
+}
+
+/// What a label may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LabelLimits {
+    /// Values; 0 collapses the label always.
+    pub(super) max: usize,
+    /// Those with the most points keep their slots, not those seen first.
+    pub(super) is_top_k: bool,
 }
 
 impl Limits {
-    /// How many values `label` may have.
-    pub(super) fn max_values(&self, label: &[u8]) -> usize {
-        self.labels.iter().find(|(name, _)| name == label).map_or(self.max_values, |(_, max)| *max)
+    /// What `label` may have.
+    pub(super) fn label(&self, label: &[u8]) -> LabelLimits {
+        self.labels.iter().find(|(name, _)| name == label).map_or(self.usual, |(_, limits)| *limits)
     }
 }
 
 impl Shared {
-    pub(super) fn new(config: &CardinalityLimitConfig, report: Report, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let hashes = Hashes::default();
+    pub(super) fn new(
+        config: &CardinalityLimitConfig,
+        hashes: Hashes,
+        report: Report,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let overflow = KeyValue { key: OVERFLOW, value: AnyValue::Bool(true) };
         let mut overflow_attribute = Vec::new();
         put_len_field(&mut overflow_attribute, 1, OVERFLOW);
         put_nested(&mut overflow_attribute, 2, |out| out.extend_from_slice(&[0x10, 1]));
-        let default = Limits {
+        let label = |max, keep: Option<Keep>| LabelLimits { max, is_top_k: keep.unwrap_or(config.keep) == Keep::TopK };
+        let default = Arc::new(Limits {
             max_series: config.default.max_series_per_metric,
-            max_values: config.default.max_values_per_label,
+            usual: label(config.default.max_values_per_label, None),
             labels: Vec::new(),
-        };
+        });
         let rule = |rule: &super::config::Rule| {
             let patterns = rule.metrics.iter().map(|glob| glob_pattern(glob));
             let metrics = RegexSet::new(patterns).map_err(|error| error.to_string())?;
-            let limits = Limits {
-                max_series: rule.max_series_per_metric.unwrap_or(default.max_series),
-                max_values: rule.max_values_per_label.unwrap_or(default.max_values),
-                labels: rule.labels.iter().map(|(name, limit)| (name.clone().into_bytes(), limit.max)).collect(),
+            let one = |(name, limit): (&String, &super::config::LabelLimit)| {
+                (name.clone().into_bytes(), label(limit.max, limit.keep))
             };
+            let limits = Arc::new(Limits {
+                max_series: rule.max_series_per_metric.unwrap_or(default.max_series),
+                usual: rule.max_values_per_label.map_or(default.usual, |max| label(max, None)),
+                labels: rule.labels.iter().map(one).collect(),
+            });
             Ok(ReadyRule { metrics, limits })
         };
         let rules = config.rules.iter().map(rule).collect::<Result<_, String>>()?;
         let memory_limit = config.memory_limit_mib << 20;
         // Set aside, so that remembering what was given up needs no room of its own.
         let for_forgotten = memory_limit / 16;
+        let doorkeeper = (config.min_sightings > 1).then(|| Doorkeeper::new((memory_limit / 64).min(MAX_DOORKEEPER)));
+        let for_doorkeeper = doorkeeper.as_ref().map_or(0, Doorkeeper::bytes);
         let usual = (config.idle_ttl.0 / 16).clamp(Duration::from_millis(100), Duration::from_secs(64));
         // Epochs are counted in 16 bits.
         let epoch_length = usual.max(config.idle_ttl.0 / 30_000);
@@ -111,29 +160,138 @@ impl Shared {
             dry_run: config.dry_run,
             gauge: config.gauge,
             replacement: config.replacement.clone().into_bytes(),
+            hash_buckets: if config.on_exceed == OnExceed::HashLabel { config.hash_buckets } else { 0 },
+            per_resource: config.per_resource,
+            tenant_from: config.tenant_from.clone(),
+            tenants: Tenants::new(config.max_tenants),
+            max_series_per_tenant: config.max_series_per_tenant.unwrap_or(usize::MAX),
+            min_sightings: config.min_sightings,
+            doorkeeper: doorkeeper.map(Mutex::new),
             overflow_attribute,
             protected: config.protect_labels.iter().map(|label| label.clone().into_bytes()).collect(),
             rules,
             default,
             max_series: config.max_series,
             memory_limit,
-            state_limit: memory_limit - for_forgotten,
+            state_limit: memory_limit - for_forgotten - for_doorkeeper,
             series: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             forgotten: Mutex::new(Forgotten::new(for_forgotten, clock.unix_nanos())),
             epoch_length,
             // Half of the 16-bit circle, so that "older" stays well defined.
             idle_epochs: u16::try_from(idle_epochs).unwrap_or(u16::MAX).min(u16::MAX / 2),
+            idle_ttl: config.idle_ttl.0,
+            restored_at: 0,
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
+            ended_before: AtomicU64::new(0),
             clock,
         })
     }
 
     /// The budgets of the metric called `name`.
-    pub(super) fn limits(&self, name: &[u8]) -> Limits {
+    pub(super) fn limits(&self, name: &[u8]) -> Arc<Limits> {
         let rule = self.rules.iter().find(|rule| rule.metrics.is_match(name));
-        rule.map_or(&self.default, |rule| &rule.limits).clone()
+        Arc::clone(rule.map_or(&self.default, |rule| &rule.limits))
+    }
+
+    /// Who has sent what comes with `metadata`, as far as that tells; then its resources need not be
+    /// asked.
+    pub(super) fn sender(&self, metadata: &Metadata) -> Option<Sender> {
+        let nobody = || Sender { tenant: Arc::clone(self.tenants.rest()), hash: 0, metadata: None };
+        let name = match &self.tenant_from {
+            None => return Some(nobody()),
+            Some(TenantFrom::Resource(_)) => return None,
+            Some(TenantFrom::Metadata(name)) => name,
+        };
+        let Some((_, value)) = metadata.headers.iter().find(|(header, _)| header == name) else {
+            return Some(nobody());
+        };
+        let mut sender = self.sender_called(self.hashes.bytes(value.as_bytes()), value.as_bytes());
+        let headers = vec![(name.clone(), value.clone())];
+        sender.metadata = Some(Arc::new(Metadata { headers, ..Metadata::default() }));
+        Some(sender)
+    }
+
+    /// Who has sent a resource with `attributes`.
+    pub(super) fn sender_of<'a>(&self, mut attributes: impl Iterator<Item = KeyValue<'a>>) -> Sender {
+        let Some(TenantFrom::Resource(name)) = &self.tenant_from else {
+            return Sender { tenant: Arc::clone(self.tenants.rest()), hash: 0, metadata: None };
+        };
+        match attributes.find(|attribute| attribute.key == name.as_bytes()) {
+            Some(attribute) => {
+                let hash = self.hashes.attribute(&attribute);
+                match attribute.value {
+                    AnyValue::String(text) => self.sender_called(hash, text),
+                    AnyValue::Int(number) => self.sender_called(hash, number.to_string().as_bytes()),
+                    _ => self.sender_called(hash, b"?"),
+                }
+            }
+            None => Sender { tenant: Arc::clone(self.tenants.rest()), hash: 0, metadata: None },
+        }
+    }
+
+    fn sender_called(&self, hash: u64, name: &[u8]) -> Sender {
+        Sender { tenant: self.tenants.find(hash, name, self.clock.unix_nanos()), hash, metadata: None }
+    }
+
+    /// What the value of `attribute` is replaced by.
+    pub(super) fn replacement_of(&self, value: &AnyValue<'_>) -> Cow<'_, [u8]> {
+        if self.hash_buckets == 0 {
+            return Cow::Borrowed(&self.replacement);
+        }
+        let mut text = self.replacement.clone();
+        text.extend_from_slice(format!("-{}", bucket(value, self.hash_buckets)).as_bytes());
+        Cow::Owned(text)
+    }
+
+    /// The hash of `attribute` with its value replaced; `usual` where that does not depend on the value.
+    pub(super) fn replacement_hash(&self, attribute: &Attribute<'_>, usual: u64) -> u64 {
+        if self.hash_buckets == 0 {
+            return usual;
+        }
+        let value = self.replacement_of(&attribute.value);
+        self.hashes.attribute(&KeyValue { key: attribute.key, value: AnyValue::String(&value) })
+    }
+
+    /// What is done with points over a limit, as it is called in the metrics.
+    pub(super) fn action(&self) -> &'static str {
+        match self.on_exceed {
+            _ if self.dry_run => "dry_run",
+            OnExceed::CollapseLabel => "collapse_label",
+            OnExceed::HashLabel => "hash_label",
+            OnExceed::OverflowSeries => "overflow_series",
+            OnExceed::DropPoint => "drop_point",
+            OnExceed::TagOnly => "tag_only",
+        }
+    }
+
+    /// Has `value` of the metric `metric` been seen often enough to get a slot? Counts as a sighting.
+    pub(super) fn is_ripe(&self, metric: u64, value: u64) -> bool {
+        let Some(doorkeeper) = &self.doorkeeper else { return true };
+        doorkeeper.lock().see(metric.rotate_left(17) ^ value) >= self.min_sightings
+    }
+
+    /// From now on hashes are those of a snapshot, of what was chosen before a restart.
+    pub(super) fn restore(&mut self, hashes: Hashes) {
+        self.overflow_hash = hashes.attribute(&KeyValue { key: OVERFLOW, value: AnyValue::Bool(true) });
+        self.hashes = hashes;
+        self.restored_at = self.clock.unix_nanos();
+    }
+
+    /// May a stream that started at `start` (Unix nanoseconds; 0 if that is not known), and had no slot
+    /// before the restart, have been counted with others then?
+    pub(super) fn may_predate_restart(&self, start: u64) -> bool {
+        if start > 0 {
+            return start < self.restored_at;
+        }
+        let settled = self.restored_at.saturating_add(u64::try_from(self.idle_ttl.as_nanos()).unwrap_or(u64::MAX));
+        self.restored_at > 0 && self.clock.unix_nanos() < settled
+    }
+
+    /// The identity of the stream `fingerprint` since its `start`.
+    pub(super) fn life(&self, fingerprint: u64, start: u64) -> u64 {
+        self.hashes.mix(&[fingerprint, start])
     }
 
     fn epochs(&self) -> u32 {
@@ -143,6 +301,16 @@ impl Shared {
     /// The current epoch.
     pub(super) fn epoch(&self) -> u16 {
         self.epochs() as u16
+    }
+
+    /// How many seconds `epochs` are.
+    pub(super) fn seconds(&self, epochs: u16) -> u64 {
+        (self.epoch_length * u32::from(epochs)).as_secs()
+    }
+
+    /// How many epochs `time` is, if they can be counted.
+    pub(super) fn epochs_of(&self, time: Duration) -> Option<u16> {
+        u16::try_from(time.as_nanos() / self.epoch_length.as_nanos().max(1)).ok()
     }
 
     /// Has something last seen in the epoch `seen` been idle too long?
@@ -157,18 +325,20 @@ impl Shared {
         self.last_sweep.swap(now, Ordering::Relaxed) != now
     }
 
-    /// Is there room for one more series, globally?
-    pub(super) fn has_slot(&self) -> bool {
-        self.series.load(Ordering::Relaxed) < self.max_series
+    /// Is there room for one more series of `tenant`, and for one more of all?
+    pub(super) fn has_slot(&self, tenant: &Tenant) -> bool {
+        self.series.load(Ordering::Relaxed) < self.max_series && tenant.series() < self.max_series_per_tenant
     }
 
-    pub(super) fn take_slot(&self) {
+    pub(super) fn take_slot(&self, tenant: &Tenant) {
         self.series.fetch_add(1, Ordering::Relaxed);
+        tenant.take_slot();
         self.report.new_series.inc();
     }
 
-    pub(super) fn give_slots(&self, count: usize) {
+    pub(super) fn give_slots(&self, tenant: &Tenant, count: usize) {
         self.series.fetch_sub(count, Ordering::Relaxed);
+        tenant.give_slots(count);
     }
 
     /// May `bytes` more be used for slots and collapsed series?
@@ -216,7 +386,8 @@ impl Shared {
 
     /// Bytes that all state takes.
     pub(super) fn bytes(&self) -> usize {
-        self.used() + self.forgotten.lock().bytes()
+        let doorkeeper = self.doorkeeper.as_ref().map_or(0, |doorkeeper| doorkeeper.lock().bytes());
+        self.used() + self.forgotten.lock().bytes() + doorkeeper + self.tenants.bytes()
     }
 
     pub(super) fn series(&self) -> usize {

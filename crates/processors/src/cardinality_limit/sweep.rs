@@ -2,19 +2,86 @@
 
 use std::sync::Arc;
 
-use super::distribution::Distribution;
+use nyquist_core::wire::Number;
+
 use super::hash::Table;
-use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Metric};
+use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
 
 /// A table with fewer entries is not worth evicting from.
 const WORTH_EVICTING: usize = 64;
 
+/// What is kept of a collapsed stream: its last report.
+pub(super) trait Remembered: Sized {
+    fn table(metric: &mut Metric) -> &mut Table<Self>;
+    fn epoch(&self) -> u16;
+    /// 0 if unknown.
+    fn start(&self) -> u64;
+    fn link(&self) -> Link;
+    /// The value that counts until the next one comes.
+    fn number(&self) -> Option<Number>;
+    /// Bytes on the heap.
+    fn heap(&self) -> usize;
+}
+
+impl Remembered for Input {
+    fn table(metric: &mut Metric) -> &mut Table<Self> {
+        &mut metric.inputs
+    }
+
+    fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn link(&self) -> Link {
+        self.link
+    }
+
+    fn number(&self) -> Option<Number> {
+        Some(self.value())
+    }
+
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+impl Remembered for DistributionInput {
+    fn table(metric: &mut Metric) -> &mut Table<Self> {
+        &mut metric.distributions
+    }
+
+    fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn link(&self) -> Link {
+        self.link
+    }
+
+    fn number(&self) -> Option<Number> {
+        None
+    }
+
+    fn heap(&self) -> usize {
+        self.last.bytes()
+    }
+}
+
 impl Metric {
     /// Gives up what has been idle for too long.
     pub(super) fn sweep(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
-        self.sweep_inputs(shared, dirty);
+        self.sweep_inputs::<Input>(shared, dirty);
+        self.sweep_inputs::<DistributionInput>(shared, dirty);
         self.sweep_outputs(shared, dirty);
         self.sweep_series(shared);
         self.sweep_labels(shared);
@@ -28,7 +95,10 @@ impl Metric {
             is_used
         });
         let is_relaxed = self.used * 10 < self.limits.max_series * 4;
-        if is_relaxed && self.sketched.is_some() {
+        let is_limited = self.labels.iter().any(|label| label.is_full || label.collapsed.is_some());
+        // Begun anew from time to time, so that it tells what is there, not what ever was.
+        let is_old = self.sketched.as_ref().is_some_and(|sketched| shared.is_idle(sketched.since, self.seen));
+        if is_old || (is_relaxed && !is_limited) {
             self.stop_sketching();
         }
         if is_relaxed {
@@ -51,12 +121,20 @@ impl Metric {
             false
         });
         self.used -= slots;
-        shared.give_slots(slots);
+        shared.give_slots(&self.tenant, slots);
         shared.report.evicted(Eviction::Series, gone.len());
         if !gone.is_empty() {
             shared.forget(gone.into_iter().map(|fingerprint| (fingerprint, 0)));
         }
         self.retired.retain(|_, seen| !shared.is_idle(*seen, now));
+        let ended_before = &mut self.ended_before;
+        self.ended.retain(|_, (time, seen)| {
+            let stays = !shared.is_idle(*seen, now);
+            if !stays {
+                *ended_before = (*ended_before).max(*time);
+            }
+            stays
+        });
     }
 
     fn sweep_labels(&mut self, shared: &Shared) {
@@ -65,7 +143,8 @@ impl Metric {
         let mut gone = 0;
         for (label, name) in self.labels.iter_mut().zip(self.names.iter()) {
             let before = label.values.len();
-            label.values.retain(|_, seen| !shared.is_idle(*seen, now));
+            label.values.retain(|_, slot| !shared.is_idle(slot.seen, now));
+            label.age(shared, now);
             gone += before - label.values.len();
             if label.is_full && label.values.len() < label.max_values {
                 label.is_full = false;
@@ -86,13 +165,10 @@ impl Metric {
         shared.report.evicted(Eviction::Value, gone);
     }
 
-    fn sweep_inputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
+    fn sweep_inputs<I: Remembered>(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        let idle: Vec<(u64, Input)> = self.inputs.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
+        let idle: Vec<_> = I::table(self).extract_if(|_, input| shared.is_idle(input.epoch(), now)).collect();
         self.forget_inputs(shared, idle, dirty);
-        let idle: Vec<(u64, DistributionInput)> =
-            self.distributions.extract_if(|_, input| shared.is_idle(input.epoch, now)).collect();
-        self.forget_distributions(shared, idle, dirty);
     }
 
     fn sweep_outputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
@@ -106,117 +182,75 @@ impl Metric {
         }
     }
 
-    fn forget_inputs(&mut self, shared: &Shared, inputs: Vec<(u64, Input)>, dirty: &mut Vec<u32>) {
+    fn forget_inputs<I: Remembered>(&mut self, shared: &Shared, inputs: Vec<(u64, I)>, dirty: &mut Vec<u32>) {
         if inputs.is_empty() {
             return;
         }
         shared.report.evicted(Eviction::Input, inputs.len());
-        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
-        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
+        let key = |(fingerprint, input): &(u64, I)| (shared.life(*fingerprint, input.start()), input.start());
+        shared.forget(inputs.iter().map(key));
         for (_, input) in inputs {
-            self.unlink(shared, input.link, Some(input.value()), dirty);
+            self.heap -= input.heap();
+            self.unlink(shared, input.link(), input.number(), dirty);
         }
     }
 
-    fn forget_distributions(&mut self, shared: &Shared, inputs: Vec<(u64, DistributionInput)>, dirty: &mut Vec<u32>) {
-        if inputs.is_empty() {
-            return;
-        }
-        shared.report.evicted(Eviction::Input, inputs.len());
-        let key = |fingerprint, start| (shared.hashes.mix(&[fingerprint, start]), start);
-        shared.forget(inputs.iter().map(|(fingerprint, input)| key(*fingerprint, input.start)));
-        for (_, input) in inputs {
-            self.heap -= input.last.bytes();
-            self.unlink(shared, input.link, None, dirty);
-        }
-    }
-
-    /// Makes room for the last value of one more stream, at the cost of the oldest ones if there
-    /// is no more memory. False if there are none.
-    pub(super) fn make_room_for_input(&mut self, shared: &Shared, dirty: &mut Vec<u32>) -> bool {
-        if self.inputs.len() < self.inputs.capacity() || shared.fits_input(2 * self.inputs.allocation_size() + 256) {
+    /// Makes room for `wanted`, the last report of one more stream, at the cost of the oldest ones if
+    /// there is no more memory. False if there are none.
+    pub(super) fn make_room<I: Remembered>(&mut self, shared: &Shared, wanted: usize, dirty: &mut Vec<u32>) -> bool {
+        let table = I::table(self);
+        let (len, full) = (table.len(), full_capacity(table));
+        let grows = len == table.capacity();
+        if !grows && wanted == 0 {
             return true;
         }
-        if self.inputs.len() < WORTH_EVICTING {
+        let growth = if grows { 2 * table.allocation_size() + 256 } else { 0 };
+        // What was added since the state was last measured is not booked yet.
+        if shared.fits_input(growth + wanted + self.unbooked()) {
+            return true;
+        }
+        if len < WORTH_EVICTING {
             shared.starve();
             return false;
         }
-        let keep = full_capacity(&self.inputs) * 3 / 8;
-        self.evict_inputs(shared, keep, dirty);
+        self.evict::<I>(shared, (full * 3 / 8).min(len - len / 4), dirty);
+        self.book(shared);
         true
     }
 
     /// Evicts all but the `keep` youngest inputs, and makes their places free again.
-    fn evict_inputs(&mut self, shared: &Shared, keep: usize, dirty: &mut Vec<u32>) {
+    fn evict<I: Remembered>(&mut self, shared: &Shared, keep: usize, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        let excess = self.inputs.len().saturating_sub(keep);
-        let cutoff = cutoff(self.inputs.values().map(|input| now.wrapping_sub(input.epoch)), excess);
-        let mut quota = excess;
-        let evicted: Vec<(u64, Input)> = self
-            .inputs
+        let table = I::table(self);
+        let mut quota = table.len().saturating_sub(keep);
+        let cutoff = cutoff(table.values().map(|input| now.wrapping_sub(input.epoch())), quota);
+        let evicted: Vec<_> = table
             .extract_if(|_, input| {
-                let goes = quota > 0 && now.wrapping_sub(input.epoch) >= cutoff;
+                let goes = quota > 0 && now.wrapping_sub(input.epoch()) >= cutoff;
                 quota -= usize::from(goes);
                 goes
             })
             .collect();
         self.forget_inputs(shared, evicted, dirty);
-        tidy(&mut self.inputs);
+        tidy(I::table(self));
     }
 
-    /// As [`Metric::make_room_for_input`], for the last report of a histogram.
-    pub(super) fn make_room_for_distribution(
-        &mut self,
-        shared: &Shared,
-        wanted: &Distribution,
-        dirty: &mut Vec<u32>,
-    ) -> bool {
-        let grows = self.distributions.len() == self.distributions.capacity();
-        let table = if grows { 2 * self.distributions.allocation_size() + 256 } else { 0 };
-        // What was added since the state was last measured is not booked yet.
-        if shared.fits_input(table + wanted.bytes() + self.unbooked()) {
-            return true;
+    fn relieve_inputs<I: Remembered>(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
+        let len = I::table(self).len();
+        if len >= WORTH_EVICTING {
+            self.evict::<I>(shared, len / 2, dirty);
+            I::table(self).shrink_to_fit();
         }
-        if self.distributions.len() < WORTH_EVICTING {
-            shared.starve();
-            return false;
-        }
-        let keep = full_capacity(&self.distributions) * 3 / 8;
-        self.evict_distributions(shared, keep.min(self.distributions.len() / 2), dirty);
-        self.book(shared);
-        true
-    }
-
-    fn evict_distributions(&mut self, shared: &Shared, keep: usize, dirty: &mut Vec<u32>) {
-        let now = self.seen;
-        let excess = self.distributions.len().saturating_sub(keep);
-        let cutoff = cutoff(self.distributions.values().map(|input| now.wrapping_sub(input.epoch)), excess);
-        let mut quota = excess;
-        let evicted: Vec<(u64, DistributionInput)> = self
-            .distributions
-            .extract_if(|_, input| {
-                let goes = quota > 0 && now.wrapping_sub(input.epoch) >= cutoff;
-                quota -= usize::from(goes);
-                goes
-            })
-            .collect();
-        self.forget_distributions(shared, evicted, dirty);
-        tidy(&mut self.distributions);
     }
 
     /// Gives up half of what can be given up, so that others have room.
     pub(super) fn relieve(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         self.stop_sketching();
-        if self.inputs.len() >= WORTH_EVICTING {
-            self.evict_inputs(shared, self.inputs.len() / 2, dirty);
-            self.inputs.shrink_to_fit();
-        }
-        if self.distributions.len() >= WORTH_EVICTING {
-            self.evict_distributions(shared, self.distributions.len() / 2, dirty);
-            self.distributions.shrink_to_fit();
-        }
+        self.relieve_inputs::<Input>(shared, dirty);
+        self.relieve_inputs::<DistributionInput>(shared, dirty);
         self.series.shrink_to_fit();
         self.retired.shrink_to_fit();
+        self.ended.shrink_to_fit();
     }
 
     /// Frees the place of an output that has ended.
@@ -232,7 +266,7 @@ impl Metric {
 }
 
 /// The age from which on entries go, so that the oldest `excess` of them do.
-fn cutoff(ages: impl Iterator<Item = u16>, excess: usize) -> u16 {
+pub(super) fn cutoff(ages: impl Iterator<Item = u16>, excess: usize) -> u16 {
     let mut by_age = std::collections::BTreeMap::new();
     for age in ages {
         *by_age.entry(age).or_insert(0usize) += 1;

@@ -51,6 +51,9 @@ pub struct Sampler {
     restoring: AtomicBool,
     metrics: Arc<Metrics>,
     ledger: Ledger,
+    /// The most that was done while a shard was locked.
+    #[cfg(test)]
+    pub(super) most_work: std::sync::atomic::AtomicU64,
     /// Looks after lists of values in files, if there are any.
     _lists: Option<Watcher>,
 }
@@ -92,6 +95,8 @@ impl Sampler {
             restoring: AtomicBool::new(false),
             metrics,
             ledger,
+            #[cfg(test)]
+            most_work: std::sync::atomic::AtomicU64::default(),
             settings,
         };
         sampler.metrics.limit.set(i64::try_from(setup.limit).unwrap_or(i64::MAX));
@@ -267,7 +272,8 @@ impl Sampler {
         self.budget.reserve(need).ok_or_else(|| self.full())
     }
 
-    /// Decides early, in all shards if need be, until `need` bytes are free.
+    /// Decides early, in all shards if need be, until `need` bytes are free, as far as each of them can in
+    /// the time that others may be kept waiting.
     fn make_room(&self, need: usize, now: u64) {
         if self.blocks() && !self.restoring.load(Ordering::Acquire) {
             return;
@@ -461,8 +467,17 @@ impl Sampler {
         Some(result)
     }
 
+    /// Entries of tables that the shards have moved since the last call.
+    #[cfg(test)]
+    pub(super) fn moved(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().moved()).sum()
+    }
+
     /// Books what happened in a shard.
     fn settle(&self, shard: &mut Shard) {
+        #[cfg(test)]
+        self.most_work.fetch_max(shard.work(), Ordering::Relaxed);
+        shard.end_work();
         let footprint = shard.footprint();
         self.budget.change(shard.charged, footprint);
         self.metrics.bytes.add(footprint as i64 - shard.charged as i64);

@@ -287,11 +287,18 @@ fn scope(random: &mut Random) -> Option<InstrumentationScope> {
 }
 
 pub(crate) fn span(random: &mut Random, id: Id) -> Span {
-    let start_time_unix_nano = if random.one_in(12) { 0 } else { START + random.pick(&DURATIONS) };
-    let end_time_unix_nano = match random.below(12) {
-        0 => 0,
-        1 => START,
-        _ => start_time_unix_nano.max(START) + random.pick(&DURATIONS),
+    // Now and then a time that no clock shows: after the year 2262, or one that has wrapped around.
+    let far = [1, u64::MAX, u64::MAX - 5_000_000_000, i64::MAX as u64 + 2_000_000];
+    let start_time_unix_nano = match random.below(24) {
+        0 | 1 => 0,
+        2 if random.one_in(4) => random.pick(&far),
+        _ => START + random.pick(&DURATIONS),
+    };
+    let end_time_unix_nano = match random.below(24) {
+        0 | 1 => 0,
+        2 | 3 => START,
+        4 if random.one_in(4) => random.pick(&far),
+        _ => start_time_unix_nano.max(START).saturating_add(random.pick(&DURATIONS)),
     };
     Span {
         trace_id: id.to_vec(),

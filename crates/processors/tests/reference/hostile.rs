@@ -7,9 +7,7 @@ use std::time::Duration;
 use nyquist_core::batch::Signal;
 use nyquist_core::proto::trace::v1::TracesData;
 use nyquist_core::wire::fuzzing::{Entropy, generate, mutate};
-use nyquist_core::wire::{
-    Field, Fields, ResourceSpansView, ScopeSpansView, TracesView, Value, check, join_split_values, without_invalid_ids,
-};
+use nyquist_core::wire::{check, join_split_values, without_invalid_ids};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -27,7 +25,7 @@ fn odd_and_damaged_requests_are_sampled_as_their_meaning() {
     for seed in seeds.clone() {
         spans += one_case(seed);
     }
-    assert!(seeds.end - seeds.start < 300 || spans > 3_000, "{spans} spans were kept: the cases show something");
+    assert!(seeds.end - seeds.start < 300 || spans > 2_000, "{spans} spans were kept: the cases show something");
 }
 
 /// Requests of one kind through a random configuration. Gives how many spans were kept.
@@ -53,8 +51,7 @@ fn one_case(seed: u64) -> usize {
     kept.len()
 }
 
-/// What a receiver makes of a request; none if it refuses it, or if the request is one of those on
-/// which the sampler and protobuf do not agree.
+/// What a receiver makes of a request; none if it refuses it.
 fn received(bytes: Vec<u8>) -> Option<Bytes> {
     let checked = check(Signal::Traces, &bytes).ok()?;
     let mut request = Bytes::from(bytes);
@@ -64,26 +61,7 @@ fn received(bytes: Vec<u8>) -> Option<Bytes> {
     if checked.invalid_ids > 0 {
         request = without_invalid_ids(&request).0;
     }
-    (!is_disputed(&request)).then_some(request)
-}
-
-/// A status code of more than 32 bits, of which protobuf takes the low 32; a time after the year
-/// 2262, which does not fit 63 bits.
-fn is_disputed(request: &[u8]) -> bool {
-    let long_code = |field: Field<'_>| match (field.number, field.value) {
-        (3, Value::Varint(code)) => code > u64::from(u32::MAX),
-        _ => false,
-    };
-    let disputed = |field: Field<'_>| match (field.number, field.value) {
-        (7 | 8, Value::Fixed64(time)) => time > i64::MAX as u64,
-        (15, Value::Len(status)) => Fields::new(status).any(long_code),
-        _ => false,
-    };
-    TracesView::new(request)
-        .resource_spans()
-        .flat_map(ResourceSpansView::scope_spans)
-        .flat_map(ScopeSpansView::spans)
-        .any(|span| Fields::new(span.bytes()).any(disputed))
+    Some(request)
 }
 
 fn odd_request(random: &mut Random) -> Vec<u8> {

@@ -366,7 +366,7 @@ fn validate_cors(cors: &CorsConfig, check: &mut Check<'_>) {
 }
 
 /// Which addresses `transport` stands for; `None` if it is none of TCP's.
-pub(super) fn family(transport: &str) -> Option<Family> {
+pub(crate) fn family(transport: &str) -> Option<Family> {
     match transport {
         "" | "tcp" => Some(Family::Any),
         "tcp4" => Some(Family::V4),
@@ -376,7 +376,7 @@ pub(super) fn family(transport: &str) -> Option<Family> {
 }
 
 /// `duration`, where zero means none.
-pub(super) fn nonzero(duration: Duration) -> Option<time::Duration> {
+pub(crate) fn nonzero(duration: Duration) -> Option<time::Duration> {
     (!duration.0.is_zero()).then_some(duration.0)
 }
 

@@ -252,7 +252,7 @@ fn text(status: StatusCode, message: &str) -> Response<Reply> {
 
 /// Reads and forgets what is left of the body. An HTTP/1 client that is still writing would
 /// otherwise be cut off by a reset, and never see why.
-async fn drain(body: &mut Incoming) {
+pub(crate) async fn drain(body: &mut Incoming) {
     const MOST: usize = 32 << 20;
     const LONGEST: Duration = Duration::from_secs(2);
     let reading = async {

@@ -214,7 +214,7 @@ pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<(Bytes, usize,
 ///
 /// Most deliveries end without waiting, so it is first polled in place; only what has to wait
 /// gets a task of its own.
-async fn to_completion<F>(future: F) -> Option<F::Output>
+pub(crate) async fn to_completion<F>(future: F) -> Option<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -233,7 +233,7 @@ where
 }
 
 /// What to keep of `headers` beside the data.
-pub(super) fn metadata(headers: &HeaderMap) -> Arc<Metadata> {
+pub(crate) fn metadata(headers: &HeaderMap) -> Arc<Metadata> {
     let headers = headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))

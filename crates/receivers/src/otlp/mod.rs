@@ -35,11 +35,13 @@ pub use config::{
     AuthConfig, CorsConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Keepalive as KeepaliveConfig, Middleware,
     OtlpConfig, Protocols, ServerParameters,
 };
-use config::{family, nonzero};
+pub(crate) use config::{family, nonzero};
 use cors::Cors;
 use grpc::GrpcHandler;
 use http::HttpHandler;
+pub(crate) use http::drain;
 use intake::Lane;
+pub(crate) use intake::{metadata, to_completion};
 
 /// What each request is charged beside its bytes.
 const REQUEST_OVERHEAD: usize = 1 << 10;

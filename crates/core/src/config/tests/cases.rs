@@ -74,6 +74,32 @@ const CASES: &[Case] = &[
         ],
         &["cycle detected:"],
     ),
+    // One that connects other signals than it is used for, at either end.
+    case(
+        117,
+        &[
+            BASE,
+            "connectors: {spanmetrics: }\nservice: {pipelines: {traces: {exporters: [spanmetrics]}, \
+             traces/x: {receivers: [spanmetrics], exporters: [otlp]}}}",
+        ],
+        &[
+            "connector \"spanmetrics\" used as exporter in [traces] pipeline but not used in any supported receiver pipeline",
+            "connector \"spanmetrics\" used as receiver in [traces/x] pipeline but not used in any supported exporter pipeline",
+            "it connects traces to metrics",
+        ],
+    ),
+    // The same connector for two signals is two: no loop, though a metrics pipeline leads to it again.
+    case(
+        118,
+        &[
+            BASE,
+            "connectors: {forward: , spanmetrics: }\nservice: {pipelines: {traces: {exporters: [forward]}, \
+             traces/x: {receivers: [forward], exporters: [spanmetrics]}, \
+             metrics: {receivers: [spanmetrics], exporters: [forward]}, \
+             metrics/x: {receivers: [forward], exporters: [otlp]}}}",
+        ],
+        &[],
+    ),
     case(28, &[BASE, "exporters: {otlphttp: , otlp_http: , otlp_grpc/b: }"], &[]),
     // Beyond the numbered ones.
     case(100, &[""], &["empty configuration file"]),

@@ -126,6 +126,12 @@ impl ExporterConfig for Anything {
     }
 }
 
+impl ConnectorConfig for Anything {
+    fn build(&self, _: ConnectorContext<'_>) -> Result<Arc<dyn Connector>, BuildError> {
+        Err(nothing_to_build())
+    }
+}
+
 impl ExtensionConfig for Anything {
     fn build(&self, _: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
         Err(nothing_to_build())
@@ -143,6 +149,13 @@ fn registry() -> Registry {
             exporter::<Anything>(info("otlp_http", &[])),
             exporter::<Anything>(info("debug", &[])),
             exporter::<Anything>(Info { signals: &[Signal::Metrics], ..info("prometheus_remote_write", &[]) }),
+        ],
+        connectors: vec![
+            connector::<Anything>(
+                info("forward", &[]),
+                &[(Signal::Traces, Signal::Traces), (Signal::Metrics, Signal::Metrics)],
+            ),
+            connector::<Anything>(info("span_metrics", &[]), &[(Signal::Traces, Signal::Metrics)]),
         ],
         extensions: vec![extension::<Anything>(info("health_check", &[]))],
     }

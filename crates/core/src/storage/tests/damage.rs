@@ -153,6 +153,69 @@ fn the_limit_is_hard() {
     assert!(disk.bytes_of("") <= 1000);
 }
 
+/// Files of segments that are done are written over: of their life before, nothing comes back, neither
+/// behind the last record nor in the middle of a write that was torn, and none of it counts as damage.
+#[test]
+fn files_are_written_over() {
+    let disk = FaultyDisk::new(0);
+    let (mut engine, _) = open(&disk, limits(Fsync::None, 10_000));
+    let mut names = std::collections::BTreeSet::new();
+    for round in 0..20u8 {
+        let answers = engine.append(&(0..4).map(|_| record(&[round; 100])).collect::<Vec<_>>());
+        assert!(answers.iter().all(Result::is_ok));
+        names.extend(disk.names());
+        engine.release(0..u64::from(round) * 4 + 1);
+        engine.settle();
+    }
+    assert!(names.iter().filter(|name| name.ends_with(".seg")).count() >= 15, "{names:?}");
+    assert!(engine.stats.usage().segments <= 2);
+    let count = engine.stats.usage().records;
+    drop(engine);
+
+    for die_after in 0..=2 * (RECORD_HEADER as u64 + 100) {
+        let copy = FaultyDisk::new(0);
+        disk.names().into_iter().for_each(|name| copy.put(&name, disk.content(&name).unwrap()));
+        // A process dies while it writes into what was another segment.
+        let (mut engine, recovered) = open(&copy, limits(Fsync::None, 10_000));
+        assert_eq!((recovered.records, recovered.usage.torn_bytes), (count, 0));
+        engine.release(0..u64::MAX);
+        engine.settle();
+        let one = engine.append(&[record(b"one")]).remove(0).unwrap();
+        assert_eq!(copy.content(&FileKind::Segment.name(one.segment)).unwrap()[12], 1, "a spare file");
+        copy.set_faults(crate::storage::faulty::Faults { die_after: Some(die_after), ..Default::default() });
+        let answers = engine.append(&[record(&[1; 100]), record(&[2; 100])]);
+        let is_whole = answers.iter().all(Result::is_ok);
+        drop(engine);
+        copy.kill();
+        let (mut engine, recovered) = open(&copy, limits(Fsync::None, 10_000));
+        let records = read_all(&mut engine, 1 << 20);
+        let whole = if is_whole { 2 } else { die_after as usize / (RECORD_HEADER + 100) };
+        assert_eq!(records.len(), 1 + whole, "died after {die_after}");
+        assert_eq!(recovered.records, 1 + whole as u64);
+        assert_eq!(engine.stats.usage().corrupt_records, 0, "died after {die_after}");
+    }
+}
+
+/// At rest a log keeps no spare file, and at its limit none is in the way.
+#[test]
+fn spare_files_give_way() {
+    let disk = FaultyDisk::new(0);
+    let (mut engine, _) = open(&disk, limits(Fsync::None, 10_000));
+    for _ in 0..4 {
+        assert!(engine.append(&(0..30).map(|_| record(&[7; 60])).collect::<Vec<_>>()).iter().all(Result::is_ok));
+        engine.release(0..u64::MAX);
+        engine.settle();
+    }
+    assert!(disk.bytes_of(".spare") > 1000, "{:?}", disk.names());
+    while engine.append(&[record(&[7; 60])]).remove(0).is_ok() {}
+    assert_eq!(disk.bytes_of(".spare"), 0);
+    assert!((9_700..=10_000).contains(&disk.bytes_of(".seg")), "{}", disk.bytes_of(".seg"));
+    engine.release(0..u64::MAX);
+    engine.settle();
+    engine.close();
+    assert_eq!(disk.bytes_of("") - disk.bytes_of(".ack"), 0, "{:?}", disk.names());
+}
+
 /// Bits flip anywhere, again and again: nothing panics, what is read is what was written.
 #[test]
 fn flipped_bits_never_make_records() {

@@ -1,5 +1,6 @@
 //! The mapping: names by the reference, the table of cases, and what holds for any input.
 
+mod hostile;
 pub(crate) mod lines;
 mod names;
 mod table;
@@ -164,26 +165,6 @@ fn native(scale: i32, offset: i32, counts: &[u64]) -> NativeHistogram {
     let mut native = NativeHistogram::default();
     native.fill(&histogram).unwrap();
     native
-}
-
-/// Whatever the bytes are, the walk ends without a panic.
-#[test]
-fn hostile_bytes_do_not_panic() {
-    struct Ignore;
-    impl Sink for Ignore {
-        fn point(&mut self, _: &Point<'_>) {}
-        fn dropped(&mut self, _: Untranslatable, _: &[u8], _: usize) {}
-    }
-    proptest::proptest!(|(bytes: Vec<u8>, cuts: Vec<(usize, u8)>)| {
-        let mut translator = Translator::new(Arc::default(), HashSeed::default());
-        translator.translate(&bytes, &mut Ignore);
-        let mut recorded = include_bytes!("../../../testdata/python.metrics.pb").to_vec();
-        for (at, byte) in cuts {
-            let at = at % recorded.len();
-            recorded[at] = byte;
-        }
-        translator.translate(&recorded, &mut Ignore);
-    });
 }
 
 /// The remembered layout of labels gives the very bytes that the long way gives, for any mix of

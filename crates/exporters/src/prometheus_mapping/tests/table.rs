@@ -438,6 +438,16 @@ fn target_info() -> Vec<Case> {
             ],
         )
         .then(from("h2", T + 1)),
+        case("no points", push_from(&[("service.name", "cart"), ("host.name", "h")], vec![]), &[]),
+        case(
+            "some labels only",
+            push_from(
+                &[("service.name", "cart"), ("host.name", "h"), ("pid", "7")],
+                vec![gauge("x", "", vec![number(1.0, T, &[])])],
+            ),
+            &[r#"target_info{host_name="h",job="cart"} 1@%T"#, r#"x{job="cart"} 1@%T"#],
+        )
+        .with(|settings| settings.target_labels = vec![glob("host.*").unwrap()]),
         case("off", from("h1", T), &["x{%B} 1@%T"]).with(|settings| settings.target_info = false),
     ]
 }

@@ -9,6 +9,10 @@ use serde::Deserialize;
 pub struct TargetInfoConfig {
     /// Default true.
     pub enabled: bool,
+    /// Unchanged ones are sent again after this time. Default 1m.
+    pub interval: Duration,
+    /// Patterns with `*` and `?` of the resource attributes that become labels. Default: all.
+    pub labels: Vec<String>,
 }
 
 /// `remote_write_queue`.
@@ -69,7 +73,7 @@ pub struct WalConfig {
 
 impl Default for TargetInfoConfig {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, interval: Duration::from_secs(60), labels: Vec::new() }
     }
 }
 

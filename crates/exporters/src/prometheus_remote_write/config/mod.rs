@@ -19,7 +19,7 @@ use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2};
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
-use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, label_name};
+use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, glob, label_name};
 
 /// Words of `delta`.
 const DROP: &str = "drop";
@@ -254,6 +254,7 @@ impl RemoteWriteConfig {
             accept_delta: self.delta == ACCUMULATE,
             external_override: self.external_labels_override,
             needs_time: true,
+            target_labels: self.target_info.labels.iter().filter_map(|pattern| glob(pattern).ok()).collect(),
         }
     }
 
@@ -293,6 +294,11 @@ impl RemoteWriteConfig {
             }
             if value.is_empty() {
                 check.error(&["external_labels", name], "an external label needs a value; remove the label or set one");
+            }
+        }
+        for pattern in &self.target_info.labels {
+            if let Err(problem) = glob(pattern) {
+                check.error(&["target_info", "labels"], problem);
             }
         }
         check_resource_labels(check, &self.resource_to_telemetry_conversion, &self.resource_constant_labels);

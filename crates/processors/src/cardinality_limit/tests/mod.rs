@@ -1,20 +1,28 @@
-//! Tests of the limiter. The names of the cases are those of the test plan: L1 to L30.
+//! Tests of the limiter. The names of the cases are those of the test plan, L1 to L33: those that are sums and
+//! gauges in steps are rows of `table`, the others are in the file of what they are about.
 
 mod budgets;
 mod distributions;
+mod earned;
 mod flushing;
 mod hostile;
 mod model;
+mod restart;
 mod settings;
 mod sums;
+mod table;
+mod tenants;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use nyquist_core::batch::{Batch, Signal};
 use nyquist_core::clock::{Clock, ManualClock};
-use nyquist_core::component::Extensions;
+use nyquist_core::component::{Component, Extension, Extensions};
+use nyquist_core::config::ComponentId;
 use nyquist_core::proto::common::v1::{AnyValue, KeyValue, any_value};
 use nyquist_core::proto::metrics::v1::metric::Data;
 use nyquist_core::proto::metrics::v1::{
@@ -22,11 +30,13 @@ use nyquist_core::proto::metrics::v1::{
     number_data_point,
 };
 use nyquist_core::proto::resource::v1::Resource;
+use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use prost::Message;
 
 use super::config::CardinalityLimitConfig;
 use super::limiter::Limiter;
+use super::place::Place;
 use crate::test_util::{self, Sink, config};
 
 /// When the limiter under test begins.
@@ -42,6 +52,7 @@ fn at(n: u64) -> u64 {
 
 struct Bench {
     limiter: Limiter,
+    place: Option<Place>,
     sink: Arc<Sink>,
     clock: Arc<ManualClock>,
     telemetry: Arc<Telemetry>,
@@ -51,13 +62,36 @@ struct Bench {
 
 impl Bench {
     fn new(yaml: &str) -> Self {
-        let (sink, clock, telemetry) = (Arc::new(Sink::default()), ManualClock::new(BEGIN), Telemetry::new());
-        let extensions = Extensions::default();
+        Self::at(yaml, &Extensions::default(), BEGIN)
+    }
+
+    /// One that begins at `begin`.
+    fn at(yaml: &str, extensions: &Extensions, begin: u64) -> Self {
+        let (sink, clock, telemetry) = (Arc::new(Sink::default()), ManualClock::new(begin), Telemetry::new());
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
-        let context = test_util::context(Signal::Metrics, Arc::clone(&sink) as _, &extensions, &telemetry, time);
+        let context = test_util::context(Signal::Metrics, Arc::clone(&sink) as _, extensions, &telemetry, time);
         let ledger = context.ledger.clone();
-        let limiter = config::<CardinalityLimitConfig>(yaml).limiter(context).unwrap();
-        Self { limiter, sink, clock, telemetry, ledger, accepted: Default::default() }
+        let config = config::<CardinalityLimitConfig>(yaml);
+        let place = Place::find(&config, &context).unwrap();
+        let limiter = config.limiter(context).unwrap();
+        Self { limiter, place, sink, clock, telemetry, ledger, accepted: Default::default() }
+    }
+
+    /// One with the storage in `directory`, which takes over what is there.
+    async fn stored(yaml: &str, directory: &Path, begin: u64) -> Self {
+        let mut extensions = Extensions::default();
+        extensions.insert(&ComponentId::of("place"), Arc::new(Directory(directory.to_owned())));
+        let mut bench = Self::at(yaml, &extensions, begin);
+        bench.place.as_ref().unwrap().open(&mut bench.limiter).await.unwrap();
+        bench
+    }
+
+    /// Ends it as a shutdown does.
+    async fn stop(&self) {
+        self.limiter.flush(true).await;
+        if let Some(place) = &self.place {
+            place.close(&self.limiter, tokio::time::Instant::now() + Duration::from_secs(60)).await;
+        }
     }
 
     /// Sends `data` as one batch.
@@ -93,14 +127,39 @@ impl Bench {
 
     /// The value of one of the limiter's own metrics, summed over its labels.
     fn own(&self, name: &str) -> f64 {
+        self.own_with(name, "")
+    }
+
+    /// The same of those with the label `pair`, as `key="value"`.
+    fn own_with(&self, name: &str, pair: &str) -> f64 {
         let name = format!("otelcol_processor_cardinality_limit_{name}{{");
         let text = self.telemetry.render("");
         let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-        text.lines().filter(|line| line.starts_with(&name)).map(value).sum()
+        text.lines().filter(|line| line.starts_with(&name) && line.contains(pair)).map(value).sum()
     }
 
     fn pass_time(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+/// A storage extension.
+#[derive(Clone)]
+struct Directory(PathBuf);
+
+#[async_trait]
+impl Storage for Directory {
+    async fn open(&self, owner: &Owner) -> Result<(Log, Recovered), Error> {
+        assert_eq!(owner.directory_name(), "processor_cardinality~5flimit__metrics");
+        Log::open(&Options::new(self.0.clone())).await
+    }
+}
+
+impl Component for Directory {}
+
+impl Extension for Directory {
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        Some(Arc::new(self.clone()))
     }
 }
 
@@ -158,14 +217,16 @@ fn points(mut batch: Batch) -> Vec<Point> {
                 });
             };
             macro_rules! each {
-                ($Kind:ident, $data:expr, $value:expr) => {
+                ($Kind:ident, $data:expr, $value:expr) => {{
+                    let mut shell = $data.clone();
+                    shell.data_points.clear();
                     for point in &$data.data_points {
-                        let mut data = $data.clone();
+                        let mut data = shell.clone();
                         data.data_points = vec![point.clone()];
                         let (start, time) = (point.start_time_unix_nano, point.time_unix_nano);
                         push(&point.attributes, start, time, point.flags, $value(point), Data::$Kind(data));
                     }
-                };
+                }};
             }
             match metric.data.as_ref().unwrap() {
                 Data::Gauge(data) => each!(Gauge, data, number),

@@ -14,6 +14,54 @@ async fn a_dry_run_changes_nothing_and_counts() {
     assert_eq!(bench.own("would_collapse_points"), 9_998.0, "L26");
 }
 
+/// Guarantee: a dry run tells what the limits would do, label by label, and what each collapse would save; and the bytes
+/// that go on are those that came.
+#[tokio::test]
+async fn a_dry_run_tells_what_the_limits_would_do() {
+    let yaml = "{default: {max_series_per_metric: 10}, dry_run: true}";
+    let (dry, wet) = (Bench::new(yaml), Bench::new(&yaml.replace("true", "false")));
+    for export in 0..3 {
+        let points: Vec<_> = (0..6000_i64)
+            .map(|index| {
+                let labels = format!("method={},status={},user={}", index % 2, index / 2 % 3, index * 7 / 6 % 1000);
+                NumberDataPoint { start_time_unix_nano: at(export) - 1, ..point(&labels, 1, at(export)) }
+            })
+            .collect();
+        let data = request(delta(points));
+        let step = dry.step(&data).await;
+        assert_eq!(step.len(), 6000);
+        wet.step(&data).await;
+    }
+    for bench in [&dry, &wet] {
+        let label = |metric: &str, label: &str| bench.own_with(metric, &format!("label=\"{label}\""));
+        let near = |value: f64, expected: f64| (value - expected).abs() <= 0.15 * expected;
+        assert!(near(bench.own("wanted_series"), 6000.0), "{}", bench.own("wanted_series"));
+        assert!(near(label("wanted_series_without", "user"), 6.0), "{}", label("wanted_series_without", "user"));
+        assert!(near(label("wanted_series_without", "method"), 3000.0), "{}", label("wanted_series_without", "method"));
+        assert!(near(label("wanted_label_values", "user"), 1000.0), "{}", label("wanted_label_values", "user"));
+        assert!(bench.own("series") <= 10.0, "{}", bench.own("series"));
+    }
+    let collapsed = |bench: &Bench| bench.own_with("collapsed_points", "label=\"user\"");
+    assert_eq!(collapsed(&dry), collapsed(&wet));
+    assert_eq!(dry.own("would_collapse_points"), collapsed(&dry));
+    assert_eq!(dry.own_with("collapsed_points", "action=\"dry_run\""), collapsed(&dry));
+    assert_eq!((wet.own("would_collapse_points"), dry.ledger.held_count()), (0.0, 0));
+}
+
+/// L31: steady growth below the limits is seen, and nothing is done.
+#[tokio::test]
+async fn steady_growth_is_reported() {
+    let bench = Bench::new("{default: {max_values_per_label: 10000, max_series_per_metric: 10000}}");
+    for minute in 0..10 {
+        let points = (0..100).map(|user| point(&format!("u={minute}-{user}"), 1, at(minute))).collect();
+        let step = bench.step(&request(cumulative(points))).await;
+        assert_eq!(step.len(), 100, "L31");
+        assert_eq!(bench.own("new_series"), 100.0 * (minute + 1) as f64, "L31");
+        assert_eq!(bench.own_with("new_label_values", "label=\"u\""), 100.0 * (minute + 1) as f64, "L31");
+    }
+    assert_eq!(bench.own("collapsed_points"), 0.0, "L31");
+}
+
 #[tokio::test]
 async fn tag_only_marks_and_changes_nothing_else() {
     let bench = Bench::new(&format!("{{{TWO_USERS}, on_exceed: tag_only}}"));
@@ -45,14 +93,17 @@ fn errors_say_what_to_write() {
         ("{max_series: 0}", "max_series: must be greater than zero"),
         ("{idle_ttl: 10ms}", "idle_ttl: must be at least 1s"),
         ("{flush_interval: 0s}", "flush_interval: must be greater than zero"),
-        ("{on_exceed: hash_label}", "on_exceed: hash_label is not there yet"),
-        ("{hash_buckets: 64}", "hash_buckets: hash_label is not there yet"),
-        ("{keep: top_k}", "keep: \"top_k\" is not there yet"),
-        ("{min_sightings: 2}", "min_sightings: only 1 is there yet"),
-        ("{tenant_from: x}", "tenant_from: budgets per tenant are not there yet"),
-        ("{storage: file_storage}", "storage: keeping slots over a restart is not there yet"),
+        ("{on_exceed: hash_label, replacement: \"\"}", "replacement: must not be empty with `on_exceed: hash_label`"),
+        ("{hash_buckets: 0}", "hash_buckets: must be between 1 and 65536"),
+        ("{keep: last_seen}", "keep: unknown value \"last_seen\": accepted are"),
+        ("{min_sightings: 0}", "min_sightings: must be between 1 and 15"),
+        ("{min_sightings: 16}", "min_sightings: must be between 1 and 15"),
+        ("{tenant_from: tenant}", "tenant_from: \"tenant\" names no tenant: write resource[\"key\"]"),
+        ("{tenant_from: 'resource[\"t\"]', max_tenants: 0}", "max_tenants: must be greater than zero"),
+        ("{max_series_per_tenant: 5}", "max_series_per_tenant: needs `tenant_from`"),
+        ("{up_down_counter: max}", "up_down_counter: unknown value \"max\": accepted"),
         ("{rules: [{labels: {a: 1}}]}", "rules[0].metrics: must name at least one metric"),
-        ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: top_k}}}]}", "rules[0].labels.b: keep \"top_k\""),
+        ("{rules: [{metrics: [a], labels: {b: {max: 1, keep: new}}}]}", "unknown value \"new\": accepted are"),
         ("{rules: [{metrics: [a], labels: {b: -1}}]}", "cannot be negative"),
         ("{on_exceed: explode}", "unknown value \"explode\": accepted are"),
     ];

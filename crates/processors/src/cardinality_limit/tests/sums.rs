@@ -1,3 +1,5 @@
+use nyquist_core::proto::metrics::v1::{Exemplar, exemplar};
+
 use super::*;
 
 async fn two_users() -> Bench {
@@ -171,4 +173,40 @@ async fn outputs_never_mix_resources() {
     let step = bench.step(&of("2", delta(users(&[("d", 7)], at(1))))).await;
     let series: BTreeMap<String, f64> = step.iter().map(|point| (point.series(), point.value)).collect();
     assert_eq!(series, map(&[("r=1/c{u=other}", 5.0), ("r=2/c{u=other}", 7.0)]), "L30");
+}
+
+/// L32: an exemplar of a collapsed point goes with the sum, and keeps the label that was taken from the series.
+#[tokio::test]
+async fn exemplars_go_with_the_sum_and_keep_the_label() {
+    let exemplar = |value: i64, time| Exemplar {
+        time_unix_nano: time,
+        filtered_attributes: attributes("path=/x"),
+        trace_id: vec![7; 16],
+        value: Some(exemplar::Value::AsInt(value)),
+        ..Exemplar::default()
+    };
+    let exemplars = |step: &[Point]| match &step.iter().find(|point| point.attributes == "u=other").unwrap().data {
+        Data::Sum(sum) => sum.data_points[0].exemplars.clone(),
+        other => panic!("{other:?}"),
+    };
+    let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
+    let mut sent = users(&[("a", 1), ("b", 2), ("c", 5)], at(0));
+    sent[0].exemplars = vec![exemplar(1, at(0))];
+    sent[2].exemplars = vec![exemplar(5, at(0))];
+    let step = bench.step(&request(cumulative(sent))).await;
+    let mut expected = exemplar(5, at(0));
+    expected.filtered_attributes = attributes("path=/x,u=c");
+    assert_eq!(exemplars(&step), [expected], "L32");
+    assert_eq!(bench.own("dropped_exemplars"), 0.0, "L32");
+    // The newest four; once.
+    let mut sent = users(&[("c", 6), ("d", 1)], at(1));
+    sent[0].exemplars = (0..10).map(|index| exemplar(index, at(0) + index as u64)).collect();
+    sent[1].exemplars = vec![exemplar(99, at(1))];
+    let mut times: Vec<u64> =
+        exemplars(&bench.step(&request(cumulative(sent))).await).iter().map(|one| one.time_unix_nano).collect();
+    times.sort_unstable();
+    assert_eq!(times, [at(0) + 7, at(0) + 8, at(0) + 9, at(1)], "L32");
+    assert_eq!(bench.own("dropped_exemplars"), 7.0, "L32");
+    let step = bench.step(&request(cumulative(users(&[("c", 7)], at(2))))).await;
+    assert_eq!(exemplars(&step), [], "L32");
 }

@@ -1,9 +1,9 @@
 //! Past decisions, for spans that come late.
 //!
-//! Sets of eight, the oldest of a set replaced first. Entries are compared by their full id, so a
+//! Sets of seven, the oldest of a set replaced first. Entries are compared by their full id, so a
 //! trace never gets another one's decision.
 
-const WAYS: usize = 8;
+const WAYS: usize = 7;
 
 /// A decision that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,33 +27,41 @@ impl Past {
 
 const TENTH: u64 = 100_000_000;
 
+/// What a look-up reads first, on its own: one cache line holds four.
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    /// 0 for an empty place.
+    tags: [u16; WAYS],
+    /// The place that the next entry gets.
+    next: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: [u8; 16],
+    past: Past,
+}
+
 #[derive(Debug)]
 pub(super) struct DecisionCache {
-    /// 0 for an empty place. One cache line holds four sets.
-    tags: Vec<[u16; WAYS]>,
-    ids: Vec<[[u8; 16]; WAYS]>,
-    pasts: Vec<[Past; WAYS]>,
-    next: Vec<u8>,
+    sets: Vec<Set>,
+    entries: Vec<[Entry; WAYS]>,
 }
 
 impl DecisionCache {
-    /// Room for at least `entries` (in sets of eight); 0 for none.
+    /// Room for at least `entries` (in sets of seven); 0 for none.
     pub(super) fn new(entries: usize) -> Self {
         let sets = entries.div_ceil(WAYS);
-        Self {
-            tags: vec![[0; WAYS]; sets],
-            ids: vec![[[0; 16]; WAYS]; sets],
-            pasts: vec![[Past { reason: 0, at: 0 }; WAYS]; sets],
-            next: vec![0; sets],
-        }
+        let empty = Entry { id: [0; 16], past: Past { reason: 0, at: 0 } };
+        Self { sets: vec![Set { tags: [0; WAYS], next: 0 }; sets], entries: vec![[empty; WAYS]; sets] }
     }
 
     /// Bytes of memory, in use or not.
     pub(super) fn bytes(&self) -> usize {
-        self.tags.len() * Self::SET
+        self.sets.len() * Self::SET
     }
 
-    const SET: usize = WAYS * (size_of::<u16>() + size_of::<[u8; 16]>() + size_of::<Past>()) + 1;
+    const SET: usize = size_of::<Set>() + size_of::<[Entry; WAYS]>();
 
     /// Bytes of memory of a cache for `entries`.
     pub(super) const fn bytes_for(entries: u64) -> u64 {
@@ -64,48 +72,45 @@ impl DecisionCache {
     #[inline]
     fn set(&self, tag: u32) -> (usize, u16) {
         let product = tag.wrapping_mul(0x9e37_79b1);
-        (((u64::from(product) * self.tags.len() as u64) >> 32) as usize, tag as u16 | 1)
+        (((u64::from(product) * self.sets.len() as u64) >> 32) as usize, tag as u16 | 1)
     }
 
     #[inline]
     fn way(&self, set: usize, tag: u16, id: &[u8; 16]) -> Option<usize> {
-        let tags = self.tags.get(set)?;
-        let is_it = |way: usize| self.ids.get(set).is_some_and(|ids| ids[way] == *id);
+        let tags = self.sets.get(set)?.tags;
+        let is_it = |way: usize| self.entries.get(set).is_some_and(|entries| entries[way].id == *id);
         tags.iter().enumerate().position(|(way, &other)| other == tag && is_it(way))
     }
 
     /// The decision on `id`.
     #[inline]
     pub(super) fn get(&self, tag: u32, id: &[u8; 16]) -> Option<Past> {
-        if self.tags.is_empty() {
+        if self.sets.is_empty() {
             return None;
         }
         let (set, tag) = self.set(tag);
         let way = self.way(set, tag, id)?;
-        Some(self.pasts.get(set)?[way])
+        Some(self.entries.get(set)?[way].past)
     }
 
     /// Remembers a decision. True if an older one was forgotten for it.
     pub(super) fn insert(&mut self, tag: u32, id: &[u8; 16], past: Past) -> bool {
-        if self.tags.is_empty() {
+        if self.sets.is_empty() {
             return false;
         }
-        let (set, tag) = self.set(tag);
-        let known = self.way(set, tag, id);
-        let (Some(tags), Some(ids), Some(pasts), Some(next)) =
-            (self.tags.get_mut(set), self.ids.get_mut(set), self.pasts.get_mut(set), self.next.get_mut(set))
-        else {
+        let (place, tag) = self.set(tag);
+        let known = self.way(place, tag, id);
+        let (Some(set), Some(entries)) = (self.sets.get_mut(place), self.entries.get_mut(place)) else {
             return false;
         };
         let way = known.unwrap_or_else(|| {
-            let way = usize::from(*next) % WAYS;
-            *next = next.wrapping_add(1);
+            let way = usize::from(set.next) % WAYS;
+            set.next = (way + 1) as u16;
             way
         });
-        let forgotten = known.is_none() && tags[way] != 0;
-        tags[way] = tag;
-        ids[way] = *id;
-        pasts[way] = past;
+        let forgotten = known.is_none() && set.tags[way] != 0;
+        set.tags[way] = tag;
+        entries[way] = Entry { id: *id, past };
         forgotten
     }
 
@@ -113,9 +118,9 @@ impl DecisionCache {
     pub(super) fn remove(&mut self, tag: u32, id: &[u8; 16]) {
         let (set, tag) = self.set(tag);
         if let Some(way) = self.way(set, tag, id)
-            && let Some(tags) = self.tags.get_mut(set)
+            && let Some(set) = self.sets.get_mut(set)
         {
-            tags[way] = 0;
+            set.tags[way] = 0;
         }
     }
 }

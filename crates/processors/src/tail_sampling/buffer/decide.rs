@@ -14,8 +14,19 @@ use super::trace::{NO_REASON, State};
 use crate::tail_sampling::rules::verdict::{Verdict, Vote};
 use crate::tail_sampling::tally::Trigger;
 
-/// Traces that one call decides early, at most.
-const MAX_RELIEF: usize = 4096;
+/// Work is counted in units of about 100 ns, measured on traces that are in no cache. A call that has
+/// done so much leaves the rest to the next one: 2.5 ms.
+const ENOUGH: u64 = 25_000;
+/// To decide a trace by eight rules.
+const DECISION: u64 = 10;
+/// To copy a record forward.
+const RECORD: u64 = 1;
+/// To copy so many bytes.
+const BYTES: u64 = 1024;
+/// To give a block back to the allocator.
+pub(super) const BLOCK: u64 = 500;
+/// Headers that a call without memory looks at.
+const MAX_SWEEP: u32 = 4096;
 /// So few blocks are not worth compacting.
 const FEW: usize = 4;
 /// Under pressure the log is compacted if more than this part of it is dead.
@@ -80,7 +91,7 @@ impl Shard {
         self.scratch.due = due;
         self.tidy();
         if !more {
-            self.log.end_round();
+            self.work += self.log.end_round() as u64 * BLOCK;
         }
         more
     }
@@ -174,19 +185,21 @@ impl Shard {
 
     /// Decides traces early until those that held `bytes` are decided.
     pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
-        if self.log.limit_spares() >= bytes {
+        if self.limit_spares() >= bytes {
             return;
         }
         let dead = (self.log.bytes() as u64).saturating_sub(self.live_bytes);
         if self.log.blocks() > FEW && dead > self.log.bytes() as u64 / DEAD_PART {
             // What was decided already is enough, once its memory is free.
             for _ in 0..2 {
-                self.compact();
+                if !self.has_done_enough() {
+                    self.compact();
+                }
             }
             return;
         }
         let before = self.undecided_bytes();
-        for _ in 0..MAX_RELIEF {
+        while !self.has_done_enough() {
             let decided = before.saturating_sub(self.undecided_bytes());
             if decided >= bytes as u64 || !self.decide_early(now) {
                 break;
@@ -198,15 +211,36 @@ impl Shard {
     /// Decides traces early until `bytes` of memory are free, as far as that helps.
     pub(crate) fn make_room(&mut self, now: u64, bytes: usize) {
         let target = self.footprint().saturating_sub(bytes);
-        self.log.drop_spares();
-        self.headers.sweep(self.log.oldest(), MAX_RELIEF as u32);
-        for _ in 0..MAX_RELIEF {
-            if self.footprint() <= target || !self.decide_early(now) {
+        self.give_back(bytes);
+        self.headers.sweep(self.log.oldest(), MAX_SWEEP);
+        while !self.has_done_enough() {
+            let missing = self.footprint().saturating_sub(target);
+            if missing == 0 || !self.decide_early(now) {
                 break;
             }
             self.tidy();
-            self.log.drop_spares();
+            self.give_back(missing);
         }
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.work += self.log.drop_spares(bytes) as u64 * BLOCK;
+    }
+
+    /// Is it time to let others have the shard?
+    fn has_done_enough(&self) -> bool {
+        self.work >= ENOUGH
+    }
+
+    /// What has been done since the shard was locked, in units of about 100 ns.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> u64 {
+        self.work
+    }
+
+    /// The shard is about to be unlocked.
+    pub(crate) fn end_work(&mut self) {
+        self.work = 0;
     }
 
     fn undecided_bytes(&self) -> u64 {
@@ -318,6 +352,7 @@ impl Shard {
     }
 
     pub(super) fn apply(&mut self, slot: u32, trigger: Trigger, judged: Judged, now: u64) {
+        self.work += DECISION;
         let verdict = judged.verdict;
         self.count(trigger, verdict);
         self.remember(slot, trigger, judged, now);
@@ -420,7 +455,7 @@ impl Shard {
         self.headers.sweep(self.log.oldest(), SWEEP);
         // What is copied is at most as much as is freed.
         let half_dead = self.live_bytes.saturating_mul(2) < self.log.bytes() as u64;
-        if self.log.blocks() > FEW && half_dead {
+        if self.log.blocks() > FEW && half_dead && !self.has_done_enough() {
             self.compact();
         }
     }
@@ -428,9 +463,11 @@ impl Shard {
     /// Copies what lives in the oldest block to the end of the log.
     fn compact(&mut self) {
         let data = self.log.take_oldest();
+        self.work += data.len() as u64 / BYTES;
         let mut offset = 0;
         while let Some((record, bytes)) = log::read(&data, offset) {
             offset += Log::footprint(record.len);
+            self.work += RECORD;
             let Some(id) = first_trace_id(bytes) else {
                 continue;
             };

@@ -98,6 +98,12 @@ impl Index {
         self.moved
     }
 
+    /// The same since the last call.
+    #[cfg(test)]
+    pub(super) fn take_moved(&mut self) -> u64 {
+        std::mem::take(&mut self.moved)
+    }
+
     /// Where `tag` stands among all: its logarithm, by pieces.
     #[inline]
     fn place(&self, tag: u32) -> u32 {

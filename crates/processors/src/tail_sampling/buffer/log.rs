@@ -36,6 +36,8 @@ const COPIES: usize = 4;
 
 /// Rounds of decisions after which spare blocks are given back: about ten seconds.
 const PERIOD: u32 = 200;
+/// Blocks that one call gives back to the allocator, at most: the kernel takes some 50 us for each.
+const AT_ONCE: usize = 8;
 
 /// The largest block: what an [`Addr`] can span.
 pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
@@ -85,6 +87,8 @@ pub(super) struct Log {
     least_spare: usize,
     /// Rounds of this period that are over.
     rounds: u32,
+    /// Spare blocks that nothing has needed for a period: given back little by little.
+    idle: usize,
     block_size: usize,
     bytes: usize,
     charged: usize,
@@ -99,6 +103,7 @@ impl Log {
             free: Vec::new(),
             least_spare: 0,
             rounds: 0,
+            idle: 0,
             block_size,
             bytes: 0,
             charged: 0,
@@ -128,15 +133,19 @@ impl Log {
     /// to the next. Returns how many bytes.
     pub(super) fn limit_spares(&mut self) -> usize {
         let keep = self.blocks.len() / 8 + 2;
-        let over = self.free.len().saturating_sub(keep);
-        self.free.truncate(keep);
-        self.least_spare = self.least_spare.min(keep);
+        let over = self.free.len().saturating_sub(keep).min(AT_ONCE);
+        self.free.truncate(self.free.len() - over);
+        self.least_spare = self.least_spare.min(self.free.len());
         over * self.block_size
     }
 
-    /// Gives the memory of spare blocks back.
-    pub(super) fn drop_spares(&mut self) {
-        self.free.clear();
+    /// Gives `bytes` of the memory of spare blocks back, as far as there are so many; returns how many
+    /// blocks that were.
+    pub(super) fn drop_spares(&mut self, bytes: usize) -> usize {
+        let count = bytes.div_ceil(self.block_size).min(self.free.len());
+        self.free.truncate(self.free.len() - count);
+        self.least_spare = self.least_spare.min(self.free.len());
+        count
     }
 
     /// The record at `addr` is on its way out: its copies are charged for themselves from now on.
@@ -286,16 +295,20 @@ impl Log {
     }
 
     /// Ends a round of decisions. Memory that is touched for the first time is dear, so spare blocks stay
-    /// through the ups and downs of traffic, until nothing has needed them through a whole period.
-    pub(super) fn end_round(&mut self) {
+    /// through the ups and downs of traffic, until nothing has needed them through a whole period. Returns how many were
+    /// given back.
+    pub(super) fn end_round(&mut self) -> usize {
+        let some = self.idle.min(AT_ONCE).min(self.free.len());
+        self.idle -= self.idle.min(AT_ONCE);
+        self.free.truncate(self.free.len() - some);
         self.rounds += 1;
         if self.rounds < PERIOD {
-            return;
+            return some;
         }
         self.rounds = 0;
-        let idle = self.least_spare.min(self.free.len());
-        self.free.truncate(self.free.len() - idle);
+        self.idle = self.least_spare.min(self.free.len());
         self.least_spare = self.free.len();
+        some
     }
 
     /// Frees the oldest blocks as far as no trace begins in them.

@@ -107,6 +107,8 @@ pub(crate) struct Shard {
     /// The number of the next trace.
     generation: u32,
     header_ids: Vec<u32>,
+    /// What was done since the shard was locked, beside taking in: see `decide`.
+    pub(super) work: u64,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
     /// How many undecided traces were counted so far.
@@ -139,6 +141,7 @@ impl Shard {
             journal: None,
             generation: 0,
             header_ids: Vec::new(),
+            work: 0,
             charged: 0,
             charged_pending: 0,
             settings,
@@ -195,9 +198,11 @@ impl Shard {
             + Headers::growth(headers, header_bytes)
     }
 
-    /// Gives memory back that could be used again.
-    pub(crate) fn limit_spares(&mut self) {
-        self.log.limit_spares();
+    /// Gives memory back that could be used again; how many bytes.
+    pub(crate) fn limit_spares(&mut self) -> usize {
+        let freed = self.log.limit_spares();
+        self.work += (freed / self.settings.block_size) as u64 * super::decide::BLOCK;
+        freed
     }
 
     /// Bytes of kept traces that wait to be handed on.
@@ -225,6 +230,12 @@ impl Shard {
     /// Is this reason a late span that was an error?
     pub(crate) fn is_late_error(reason: u16) -> bool {
         reason == LATE_ERROR
+    }
+
+    /// Entries of the index that were moved since the last call.
+    #[cfg(test)]
+    pub(crate) fn moved(&mut self) -> u64 {
+        self.index.take_moved()
     }
 
     /// What has been counted since the last call.

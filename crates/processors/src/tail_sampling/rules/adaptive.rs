@@ -29,7 +29,8 @@ pub(super) fn probability(level: u16) -> f64 {
     (-f64::from(level) / LEVELS_PER_HALF).exp2()
 }
 
-fn level(probability: f64) -> u16 {
+/// The level whose probability is nearest.
+pub(super) fn level(probability: f64) -> u16 {
     let level = (-probability.clamp(0.0, 1.0).log2() * LEVELS_PER_HALF).round();
     if level < f64::from(LEVELS - 1) { level as u16 } else { LEVELS - 1 }
 }

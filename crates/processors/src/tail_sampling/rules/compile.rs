@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::wire::{put_len_field, put_tag};
 
@@ -84,9 +83,6 @@ pub(crate) enum Odds {
 /// A compiled configuration.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
-    /// Different for every rule set of the process: reasons are indices into one of them.
-    #[allow(dead_code, reason = "read once rule sets can be replaced while traces wait")]
-    pub(crate) version: u64,
     /// Lists of values that may change.
     pub(crate) lists: Vec<Arc<List>>,
     pub(crate) plan: Plan,
@@ -260,9 +256,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         let list = Place::at(if ordered { "rules" } else { "policies" });
         builder.error(&list, "too many, above all of those with an adaptive rate");
     }
-    static VERSION: AtomicU64 = AtomicU64::new(1);
     RuleSet {
-        version: VERSION.fetch_add(1, Ordering::Relaxed),
         lists: builder.lists.values().cloned().collect(),
         plan: builder.finish(),
         names,

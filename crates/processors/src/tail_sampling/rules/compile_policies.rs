@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use regex::bytes::RegexSet;
 
+use super::adaptive::LEVELS;
 use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
 use super::expr::Expr;
 use super::limits::{Bucket, Composite, Member};
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::plan::Places;
 use super::random::{Fnv, fnv_threshold, rejection_threshold};
-use super::verdict::{Judge, Policy};
+use super::sieves::Sieve;
+use super::verdict::{Judge, Policy, leveled_threshold};
 use crate::tail_sampling::config::{CompositeConfig, PolicyConfig, StringAttributeConfig, TailSamplingConfig};
 
 const TYPES: [&str; 17] = [
@@ -45,18 +47,35 @@ struct Compiled {
     threshold: u64,
     /// The threshold tells which part of traces is kept.
     known: bool,
+    /// There are limits that pick by randomness: see [`Policy::is_leveled`].
+    is_leveled: bool,
 }
 
 impl From<Expr> for Compiled {
     fn from(expr: Expr) -> Self {
         let known = !matches!(expr, Expr::SpanRate(_) | Expr::ByteRate(_) | Expr::Composite(_));
-        Self { expr, threshold: 0, known }
+        let is_leveled = matches!(expr, Expr::SpanSieve(_) | Expr::ByteSieve(_));
+        Self { expr, threshold: 0, known, is_leveled }
     }
 }
 
 impl Compiled {
     fn odds(&self) -> Odds {
         if self.known { Odds::Threshold(self.threshold) } else { Odds::Unknown }
+    }
+
+    /// Those of each of its reasons.
+    fn all_odds(&self) -> Vec<Odds> {
+        if !self.is_leveled {
+            return vec![self.odds()];
+        }
+        let apart: &[bool] = if self.threshold > 0 { &[false, true] } else { &[false] };
+        let levels = apart.iter().flat_map(|&apart| (0..LEVELS).map(move |level| (level, apart)));
+        let odds = |(level, apart)| match self.known {
+            true => Odds::Threshold(leveled_threshold(self.threshold, level, apart)),
+            false => Odds::Unknown,
+        };
+        levels.map(odds).collect()
     }
 }
 
@@ -75,14 +94,17 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
             continue;
         };
         let (reason, odds) = (reasons.len() as u16, compiled.odds());
-        reasons.push(Reason { name: index, attributes: attributes(&policy.name, None), odds });
+        for odds in compiled.all_odds() {
+            reasons.push(Reason { name: index, attributes: attributes(&policy.name, None), odds });
+        }
         if let Some(composite) = &policy.composite {
             for member in ordered_members(composite, builder.compat) {
                 reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)), odds });
             }
         }
         let list = if drop { &mut drops } else { &mut others };
-        list.push(Policy { index, expr: compiled.expr, reason, threshold: compiled.threshold });
+        let Compiled { expr, threshold, is_leveled, .. } = compiled;
+        list.push(Policy { index, expr, reason, threshold, is_leveled });
     }
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
 }
@@ -216,8 +238,8 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
             };
             let inner = any_policy(inner, &block, builder, nest.inside("not"))?;
             // What a fraction leaves is not those above a threshold.
-            let known = inner.known && inner.threshold == 0;
-            Some(Compiled { expr: Expr::Not(Box::new(inner.expr)), threshold: 0, known })
+            let known = inner.known && inner.threshold == 0 && !inner.is_leveled;
+            Some(Compiled { expr: Expr::Not(Box::new(inner.expr)), threshold: 0, known, is_leveled: false })
         }
         "drop" | "composite" => {
             builder.error(place, format!("type {} works only at the top level of policies", policy.kind));
@@ -229,15 +251,16 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
 
 fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
     let mut parts = Vec::new();
-    let (mut threshold, mut known) = (0, true);
+    let (mut threshold, mut known, mut is_leveled) = (0, true, false);
     for (index, member) in members.iter().enumerate() {
         if let Some(compiled) = any_policy(member, &place.index(index), builder, nest) {
             threshold = threshold.max(compiled.threshold);
             known &= compiled.known;
+            is_leveled |= compiled.is_leveled;
             parts.push(compiled.expr);
         }
     }
-    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known })
+    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known, is_leveled })
 }
 
 fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
@@ -322,15 +345,21 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
                 true => Expr::Consistent { salt, threshold, rejected },
                 false => Expr::Probabilistic { salt, threshold },
             };
-            return Some(Compiled { expr, threshold: rejected, known: true });
+            return Some(Compiled { expr, threshold: rejected, known: true, is_leveled: false });
         }
         "rate_limiting" => {
             let config = policy.rate_limiting?;
-            Expr::SpanRate(bucket(config.spans_per_second, config.burst_capacity, block, builder))
+            match limit(config.spans_per_second, config.burst_capacity, block, builder) {
+                Limit::Bucket(bucket) => Expr::SpanRate(bucket),
+                Limit::Sieve(sieve) => Expr::SpanSieve(sieve),
+            }
         }
         "bytes_limiting" => {
             let config = policy.bytes_limiting?;
-            Expr::ByteRate(bucket(config.bytes_per_second, config.burst_capacity, block, builder))
+            match limit(config.bytes_per_second, config.burst_capacity, block, builder) {
+                Limit::Bucket(bucket) => Expr::ByteRate(bucket),
+                Limit::Sieve(sieve) => Expr::ByteSieve(sieve),
+            }
         }
         "ottl_condition" => builder.ottl(policy.ottl_condition.as_ref()?, &policy.name, block)?,
         _ => return None,
@@ -378,13 +407,24 @@ fn status_code(codes: &[String], block: &Place, builder: &mut Builder<'_>) -> Op
     Some(Expr::Any(parts))
 }
 
-fn bucket(rate: i64, burst: i64, block: &Place, builder: &mut Builder<'_>) -> Arc<Bucket> {
+/// A limit, with or without heed to randomness.
+enum Limit {
+    Bucket(Arc<Bucket>),
+    Sieve(Arc<Sieve>),
+}
+
+fn limit(rate: i64, burst: i64, block: &Place, builder: &mut Builder<'_>) -> Limit {
     if rate < 0 {
         builder.error(block, "the rate is negative: no trace would ever pass");
     }
     let rate = u64::try_from(rate).unwrap_or(0);
     let burst = u64::try_from(burst).ok().filter(|&burst| burst > 0).unwrap_or(rate.saturating_mul(2));
-    Arc::new(Bucket::new(rate, burst))
+    // What keeps nothing, or no more than once, stands for nothing.
+    if builder.use_trace_state && rate > 0 {
+        Limit::Sieve(Arc::new(Sieve::new(rate, burst)))
+    } else {
+        Limit::Bucket(Arc::new(Bucket::new(rate, burst)))
+    }
 }
 
 /// The sub-policies in the order in which they are asked; the Collector does not heed `policy_order`.

@@ -6,6 +6,7 @@ use super::Bits;
 use super::extra::{Extra, Given};
 use super::limits::{Bucket, Composite};
 use super::random::{Fnv, low_bits};
+use super::sieves::Sieve;
 
 /// What is known of a trace when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +29,14 @@ impl Facts<'_> {
         if self.start == u64::MAX {
             return 0;
         }
-        i64::try_from(i128::from(self.end) - i128::from(self.start)).unwrap_or(i64::MAX)
+        nanos_between(self.start, self.end)
     }
+}
+
+/// From `start` to `end`, in nanoseconds; less than 0 if it ends before it starts.
+pub(super) fn nanos_between(start: u64, end: u64) -> i64 {
+    let furthest = if end < start { i64::MIN } else { i64::MAX };
+    i64::try_from(i128::from(end) - i128::from(start)).unwrap_or(furthest)
 }
 
 /// One evaluation.
@@ -41,6 +48,8 @@ pub(crate) struct Look {
     pub(crate) only_ask: bool,
     /// The sub-policy of a composite that said yes.
     pub(crate) member: Option<u16>,
+    /// Of the limits by randomness that let it through, the strictest: its level.
+    pub(crate) level: u16,
     /// A condition could not be evaluated on some span; then nothing that asked it holds.
     pub(crate) failed: bool,
 }
@@ -48,12 +57,12 @@ pub(crate) struct Look {
 impl Look {
     /// To decide a trace at `now`.
     pub(crate) const fn at(now: u64) -> Self {
-        Self { now, only_ask: false, member: None, failed: false }
+        Self { now, only_ask: false, member: None, level: 0, failed: false }
     }
 
     /// To tell how a trace would be decided at `now`.
     pub(crate) const fn ask(now: u64) -> Self {
-        Self { now, only_ask: true, member: None, failed: false }
+        Self { now, only_ask: true, member: None, level: 0, failed: false }
     }
 }
 
@@ -85,6 +94,10 @@ pub(super) enum Expr {
     SpanRate(Arc<Bucket>),
     /// There are tokens for all bytes.
     ByteRate(Arc<Bucket>),
+    /// It is one of those that a limit of spans a second lets through, by their randomness.
+    SpanSieve(Arc<Sieve>),
+    /// The same of bytes.
+    ByteSieve(Arc<Sieve>),
     /// A sub-policy samples it within its budget.
     Composite(Arc<Composite>),
 }
@@ -113,6 +126,8 @@ impl Expr {
             },
             Self::SpanRate(bucket) => bucket.take(facts.spans, look),
             Self::ByteRate(bucket) => bucket.take(facts.bytes, look),
+            Self::SpanSieve(sieve) => sieve.take(facts, facts.spans, look),
+            Self::ByteSieve(sieve) => sieve.take(facts, facts.bytes, look),
             Self::Composite(composite) => {
                 look.member = composite.choose(facts, look);
                 look.member.is_some()

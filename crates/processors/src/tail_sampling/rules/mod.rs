@@ -8,7 +8,8 @@
 //! - [`extra`] is what few traces have beside their bits;
 //! - [`lists`] holds values from files, which may change;
 //! - [`adaptive`] and [`budgets`] are rates that change, by keys that [`marks`] folds;
-//! - [`limits`] holds the policies with state: token buckets and composite budgets.
+//! - [`limits`] holds the policies with state: token buckets and composite budgets; [`sieves`] are limits that
+//!   pick traces by their randomness.
 
 mod adaptive;
 pub(super) mod bits;
@@ -28,6 +29,7 @@ mod matchers;
 pub(super) mod ottl;
 pub(super) mod plan;
 mod prefix;
+mod sieves;
 pub(super) mod random;
 pub(super) mod trace_state;
 pub(super) mod verdict;

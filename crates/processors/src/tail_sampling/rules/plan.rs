@@ -3,7 +3,7 @@
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::Bits;
-use super::expr::Expr;
+use super::expr::{Expr, nanos_between};
 use super::extra::Given;
 use super::fields::{fixed_field, next_attribute, short_field, short_len, split_plain};
 use super::keys::KeyTable;
@@ -327,8 +327,7 @@ impl Plan {
         }
         test_text(&self.names, name, &mut fold.bits);
         if !self.durations.is_empty() && fold.start != 0 {
-            let nanos = i128::from(fold.end) - i128::from(fold.start);
-            let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+            let nanos = nanos_between(fold.start, fold.end);
             for test in &self.durations {
                 if nanos > test.above && nanos <= test.up_to {
                     fold.bits.set(test.bit);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::adaptive::{self, Adaptive};
 use super::budgets::Budgets;
 use super::expr::{Expr, Facts, Look};
-use super::random::{Randomness, probability, rejection_threshold};
+use super::extra::Given;
+use super::random::{Randomness, independent, probability, rejection_threshold};
 
 /// What becomes of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,27 @@ pub(super) struct Policy {
     pub(super) reason: u16,
     /// Among policies that sample a trace, the smallest names it; 0 for those without a rate.
     pub(super) threshold: u64,
+    /// It has limits that pick by randomness, and so a reason for each level of them; with a rate of its own,
+    /// as many again for traces that the rate picks by another randomness.
+    pub(super) is_leveled: bool,
+}
+
+impl Policy {
+    /// Why a trace was let through, and the threshold.
+    fn outcome(&self, facts: &Facts<'_>, look: &Look) -> (u16, u64) {
+        if !self.is_leveled {
+            return (self.reason + look.member.map_or(0, |member| member + 1), self.threshold);
+        }
+        let apart = self.threshold > 0 && facts.extra.given == Given::NOTHING;
+        let reason = self.reason + look.level + if apart { adaptive::LEVELS } else { 0 };
+        (reason, leveled_threshold(self.threshold, look.level, apart))
+    }
+}
+
+/// The threshold of a rate and a limit together; `apart`: they go by different randomness.
+pub(super) fn leveled_threshold(threshold: u64, level: u16, apart: bool) -> u64 {
+    let limit = rejection_threshold(100.0 * adaptive::probability(level));
+    if apart { independent(threshold, limit) } else { threshold.max(limit) }
 }
 
 /// A rule of ours.
@@ -263,9 +285,9 @@ fn by_policies(
         if !keep {
             continue;
         }
-        let reason = policy.reason + look.member.map_or(0, |member| member + 1);
-        if winner.is_none_or(|(_, threshold)| policy.threshold < threshold) {
-            winner = Some((reason, policy.threshold));
+        let (reason, threshold) = policy.outcome(facts, &look);
+        if winner.is_none_or(|(_, least)| threshold < least) {
+            winner = Some((reason, threshold));
         }
         if first_match {
             break;
@@ -304,24 +326,23 @@ fn explain_policies(
     let vote = |policy: &Policy, yes: Decision| {
         let mut look = Look::ask(now);
         let holds = policy.expr.holds(facts, &mut look);
-        Vote {
-            name: policy.index,
-            decision: holds.then_some(yes),
-            reason: policy.reason + look.member.map_or(0, |member| member + 1),
-            probability: None,
-            dry_run: false,
-            decides: false,
-        }
+        let (reason, threshold) = policy.outcome(facts, &look);
+        let decision = holds.then_some(yes);
+        (Vote { name: policy.index, decision, reason, probability: None, dry_run: false, decides: false }, threshold)
     };
-    votes.extend(drops.iter().map(|policy| vote(policy, Decision::Dropped)));
-    let decider = votes.iter().position(|vote| vote.decision.is_some());
-    votes.extend(others.iter().map(|policy| vote(policy, Decision::Sampled)));
-    let decider = decider.or_else(|| {
-        let voters = votes.iter().zip(drops.iter().chain(others)).enumerate();
-        let mut voters = voters.filter(|(_, (vote, _))| vote.decision.is_some());
-        let found = if first { voters.next() } else { voters.min_by_key(|(_, (_, policy))| policy.threshold) };
-        found.map(|(index, _)| index)
-    });
+    votes.extend(drops.iter().map(|policy| vote(policy, Decision::Dropped).0));
+    let mut decider = votes.iter().position(|vote| vote.decision.is_some());
+    let dropped = decider.is_some();
+    let mut least = u64::MAX;
+    for policy in others {
+        let (vote, threshold) = vote(policy, Decision::Sampled);
+        if vote.decision.is_some() && !dropped && threshold < least {
+            decider = Some(votes.len());
+            // The first match ends it.
+            least = if first { 0 } else { threshold };
+        }
+        votes.push(vote);
+    }
     if let Some(vote) = decider.and_then(|decider| votes.get_mut(decider)) {
         vote.decides = true;
     }

@@ -8,6 +8,7 @@ mod lists;
 mod memory;
 mod model;
 mod ottl;
+mod pauses;
 mod probability;
 mod rates;
 mod settings;

@@ -173,18 +173,39 @@ fn it_is_left_alone_where_that_is_asked_for() {
     }
 }
 
-/// Nobody knows the rate of a limiter: a threshold would be a lie.
+/// Nobody knows the rate of a composite or a budget: a threshold would be a lie.
 #[test]
-fn limiters_erase_the_threshold() {
-    let rig = Rig::new(
+fn budgets_erase_the_threshold() {
+    for yaml in [
         "
 memory_limit_mib: 64
 use_tracestate: true
-policies: [{name: r, type: rate_limiting, rate_limiting: {spans_per_second: 10}}]
+policies:
+  - name: c
+    type: composite
+    composite:
+      max_total_spans_per_second: 100
+      composite_sub_policy: [{name: r, type: rate_limiting, rate_limiting: {spans_per_second: 10}}]
 ",
-    );
-    let kept = through(&rig, vec![with_state(span([0xff; 16]), "v=1,ot=th:8")]);
-    assert_eq!(kept[0].span.trace_state, "v=1");
+        "
+memory_limit_mib: 64
+use_tracestate: true
+policies:
+  - name: n
+    type: not
+    not: {not_sub_policy: {name: r, type: bytes_limiting, bytes_limiting: {bytes_per_second: 1, burst_capacity: 0}}}
+  - {name: none, type: probabilistic, probabilistic: {sampling_percentage: 0}}
+",
+        "{memory_limit_mib: 64, rules: [{name: r, budget: {spans_per_second: 10}}]}",
+    ] {
+        let rig = Rig::new(yaml);
+        let high = span([0xff; 16]);
+        // The first takes what a limit of one byte has.
+        through(&rig, vec![span([0xfe; 16])]);
+        let kept = through(&rig, vec![with_state(high.clone(), "v=1,ot=th:8"), with_state(high, "v=1,ot=th:8")]);
+        let is_erased = kept.iter().all(|kept| kept.span.trace_state == "v=1");
+        assert!(is_erased && (kept.len() == 2 || yaml.contains("not:")), "{yaml}: {kept:?}");
+    }
 }
 
 /// A second gateway replaces the first one's reasons.
@@ -202,4 +223,97 @@ fn reasons_are_written_once() {
         }
         spans = kept.into_iter().map(|kept| kept.span).collect();
     }
+}
+
+/// Scenario: limits of spans and bytes a second, alone, behind a condition and beside a percentage, on traces of
+/// several sizes, from several head samplers, for two minutes, at ten times the rate, with a burst. Guarantee:
+/// adjusted counts add up to what was sent and could be kept; the limit holds on average; which traces are
+/// kept is by their randomness.
+#[test]
+fn limits_pick_by_randomness_and_counts_add_up() {
+    const HEADS: [(&str, u64); 3] = [("none", 0), ("8", ALL / 2), ("c", ALL / 4 * 3)];
+    for (name, policies, is_matched) in [
+        ("spans", "{name: l, type: rate_limiting, rate_limiting: {spans_per_second: 50}}", false),
+        ("bytes", "{name: l, type: bytes_limiting, bytes_limiting: {bytes_per_second: 2500}}", false),
+        (
+            "errors",
+            "{name: l, type: and, and: {and_sub_policy: [{name: e, type: status_code, status_code: {status_codes: \
+             [ERROR]}}, {name: r, type: rate_limiting, rate_limiting: {spans_per_second: 50}}]}}",
+            true,
+        ),
+        (
+            "half",
+            "{name: l, type: and, and: {and_sub_policy: [{name: p, type: probabilistic, probabilistic: \
+             {sampling_percentage: 50}}, {name: r, type: rate_limiting, rate_limiting: {spans_per_second: 50}}]}}",
+            false,
+        ),
+    ] {
+        let rig =
+            Rig::new(&format!("memory_limit_mib: 64\nuse_tracestate: true\nrecord: none\npolicies: [{policies}]"));
+        let mut rng = StdRng::seed_from_u64(11);
+        let (mut sent, mut kept) = (0, Vec::new());
+        const SECONDS: u64 = 120;
+        for tick in 0..SECONDS * 20 {
+            let traces = if tick == 1000 { 300 } else { 10 };
+            let mut spans = Vec::new();
+            for index in 0..traces {
+                let id: Id = rng.random();
+                let size = [1, 1, 2, 6][rng.random_range(0..4)];
+                let (th, rejected) = HEADS[index % HEADS.len()];
+                let is_error = rng.random_bool(0.5);
+                if !is_matched || is_error {
+                    sent += size;
+                }
+                if randomness(id) < rejected {
+                    continue;
+                }
+                for _ in 0..size {
+                    let one = if is_error { failed(span(id)) } else { span(id) };
+                    spans.push(if rejected == 0 { one } else { with_state(one, &format!("ot=th:{th}")) });
+                }
+            }
+            rig.insert(&request(spans), millis(tick * 50));
+            kept.extend(rig.finish(millis(tick * 50)));
+        }
+        let estimate: f64 = kept.iter().map(|kept| adjusted_count(&kept.span)).sum();
+        // Spans of a trace stay together: the largest have six.
+        let variance: f64 =
+            kept.iter().map(|kept| adjusted_count(&kept.span)).map(|count| 6.0 * count * (count - 1.0)).sum();
+        let error = (estimate - f64::from(sent)).abs();
+        assert!(error < 4.0 * variance.sqrt(), "{name}: {estimate} of {sent}, deviation {}", variance.sqrt());
+        assert!(4.0 * variance.sqrt() < 0.4 * f64::from(sent), "{name}: {} is too vague", variance.sqrt());
+        let bytes: usize = kept.iter().map(|kept| prost::Message::encoded_len(&kept.span)).sum();
+        let limit = if name == "bytes" { bytes as u64 / 2500 } else { kept.len() as u64 / 50 };
+        // A longer tracestate is not what was measured.
+        let most = if name == "bytes" { 16 } else { 12 };
+        assert!((SECONDS * 8 / 10..SECONDS * most / 10).contains(&limit), "{name}: {limit} seconds' worth");
+        let is_high = |kept: &&KeptSpan| {
+            let th = ot(&kept.span.trace_state, "th").unwrap_or("0");
+            randomness(kept.id()) >= u64::from_str_radix(&format!("{th:0<14}"), 16).unwrap()
+        };
+        if name != "half" {
+            assert!(kept.iter().filter(is_high).count() == kept.len(), "{name}: by randomness");
+        }
+    }
+}
+
+/// A limit that has let nothing through for want of tokens, or is asked for the first time, is no reason for a
+/// threshold of its own; another policy that keeps the trace for certain wins.
+#[test]
+fn a_policy_without_a_rate_beats_a_limit() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+use_tracestate: true
+policies:
+  - {name: limit, type: rate_limiting, rate_limiting: {spans_per_second: 1}}
+  - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}
+",
+    );
+    let kept = through(&rig, vec![with_state(span([0xff; 16]), "ot=th:8")]);
+    assert_eq!(kept[0].span.trace_state, "ot=th:8", "the first is kept for certain: what was there stays");
+    let spans = (0..200u128).map(|id| failed(span((id << 40).to_be_bytes()))).collect();
+    let kept = through(&rig, spans);
+    assert_eq!(kept.len(), 200);
+    assert!(kept.iter().all(|kept| ot(&kept.span.trace_state, "th").is_none()), "errors are kept whole");
 }

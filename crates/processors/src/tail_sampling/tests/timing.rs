@@ -198,3 +198,22 @@ fn stale_timers_are_passed_over() {
     assert_eq!(rig.sampler.pending(), 0);
     assert!(calls < 20, "{calls}");
 }
+
+/// Times that no clock shows: an end before the start by more than 63 bits hold is still no long time, and one
+/// after it by as much is one.
+#[test]
+fn wrapped_times_are_no_long_times() {
+    use nyquist_core::proto::trace::v1::Span;
+    for of in ["trace", "span", "root"] {
+        let rig = Rig::new(&format!(
+            "{{memory_limit_mib: 64, rules: [{{name: slow, sampling_percentage: 100, when: {{latency: {{of: {of}, threshold: 1s}}}}}}]}}"
+        ));
+        let times = [(u64::MAX, 1, false), (u64::MAX - 1, 5_000_000_000, false), (2, 1, false), (1, u64::MAX, true)];
+        for (number, (start, end, _)) in (0..).zip(times) {
+            let one = Span { start_time_unix_nano: start, end_time_unix_nano: end, ..span(id_of(number)) };
+            rig.insert(&request(vec![one]), millis(0));
+        }
+        let kept = rig.finish(millis(1));
+        assert_eq!(kept.len(), times.iter().filter(|(.., is_long)| *is_long).count(), "{of}");
+    }
+}

@@ -12,13 +12,13 @@ const MAX_BOUNDS: usize = 1024;
 /// Count, sum and buckets: of an explicit or exponential histogram, or (without buckets) of a
 /// summary.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Distribution {
+pub(crate) enum Distribution {
     Explicit(Explicit),
     Exponential(Exponential),
 }
 
 /// What has come between two reports of a cumulative stream.
-pub(super) enum Growth {
+pub(crate) enum Growth {
     /// This much.
     By(Distribution),
     /// The stream has begun anew: everything in the later report.
@@ -29,7 +29,7 @@ pub(super) enum Growth {
 
 impl Distribution {
     /// What has come since `last`.
-    pub(super) fn since(&self, last: &Self) -> Growth {
+    pub(crate) fn since(&self, last: &Self) -> Growth {
         match (self, last) {
             (Self::Explicit(now), Self::Explicit(last)) => now.since(last),
             (Self::Exponential(now), Self::Exponential(last)) => now.since(last),
@@ -38,7 +38,7 @@ impl Distribution {
     }
 
     /// Adds `other`, or hands it back if the bounds do not fit.
-    pub(super) fn add(&mut self, other: Self) -> Result<(), Self> {
+    pub(crate) fn add(&mut self, other: Self) -> Result<(), Self> {
         match (self, other) {
             (Self::Explicit(own), Self::Explicit(other)) => own.add(other).map_err(Self::Explicit),
             (Self::Exponential(own), Self::Exponential(other)) => {
@@ -50,7 +50,7 @@ impl Distribution {
     }
 
     /// Adds `other` on the bounds that both have.
-    pub(super) fn add_coarsely(&mut self, other: Self) {
+    pub(crate) fn add_coarsely(&mut self, other: Self) {
         if let (Self::Explicit(own), Self::Explicit(mut other)) = (self, other) {
             let common: Arc<[f64]> = own.bounds.iter().copied().filter(|bound| other.bounds.contains(bound)).collect();
             own.fold(&common);
@@ -60,7 +60,7 @@ impl Distribution {
     }
 
     /// The same shape with nothing in it.
-    pub(super) fn zeroed(&self) -> Self {
+    pub(crate) fn zeroed(&self) -> Self {
         match self {
             Self::Explicit(own) => Self::Explicit(Explicit {
                 bounds: Arc::clone(&own.bounds),
@@ -85,7 +85,7 @@ impl Distribution {
     }
 
     /// Minimum and maximum say nothing of a part of a cumulative stream.
-    pub(super) fn forget_extremes(&mut self) {
+    pub(crate) fn forget_extremes(&mut self) {
         match self {
             Self::Explicit(own) => (own.min, own.max) = (None, None),
             Self::Exponential(own) => (own.min, own.max) = (None, None),
@@ -93,7 +93,7 @@ impl Distribution {
     }
 
     /// Bytes on the heap.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Explicit(own) => own.buckets.capacity() * 8 + own.bounds.len() * 8 + 16,
             Self::Exponential(own) => own.bytes(),
@@ -103,18 +103,18 @@ impl Distribution {
 
 /// A histogram with explicit bounds. Without bounds it has one bucket.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Explicit {
-    pub(super) bounds: Arc<[f64]>,
-    pub(super) buckets: Vec<u64>,
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
-    pub(super) min: Option<f64>,
-    pub(super) max: Option<f64>,
+pub(crate) struct Explicit {
+    pub(crate) bounds: Arc<[f64]>,
+    pub(crate) buckets: Vec<u64>,
+    pub(crate) count: u64,
+    pub(crate) sum: Option<f64>,
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
 }
 
 impl Explicit {
     /// Reads a histogram point. Buckets that do not fit the bounds are left out.
-    pub(super) fn new(point: HistogramDataPointView<'_>) -> Self {
+    pub(crate) fn new(point: HistogramDataPointView<'_>) -> Self {
         let fields = point.fields();
         let mut bounds: Vec<f64> = point.explicit_bounds().take(MAX_BOUNDS + 1).collect();
         let mut buckets: Vec<u64> = point.bucket_counts().take(MAX_BOUNDS + 2).collect();
@@ -128,7 +128,7 @@ impl Explicit {
     }
 
     /// Reads count and sum of a summary; its quantiles cannot be added up.
-    pub(super) fn from_summary(point: SummaryDataPointView<'_>) -> Self {
+    pub(crate) fn from_summary(point: SummaryDataPointView<'_>) -> Self {
         let fields = point.fields();
         let buckets = vec![fields.count];
         Self { bounds: [].into(), buckets, count: fields.count, sum: Some(fields.sum), min: None, max: None }

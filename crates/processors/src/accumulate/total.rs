@@ -4,14 +4,14 @@ use nyquist_core::wire::Number;
 
 /// A sum: an integer while everything added was one and it fits, a double from then on.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Total {
+pub(crate) struct Total {
     int: i64,
     double: f64,
     is_double: bool,
 }
 
 impl Total {
-    pub(super) fn add(&mut self, number: Number) {
+    pub(crate) fn add(&mut self, number: Number) {
         match number {
             Number::Int(number) if !self.is_double => match self.int.checked_add(number) {
                 Some(sum) => self.int = sum,
@@ -24,7 +24,7 @@ impl Total {
         }
     }
 
-    pub(super) fn subtract(&mut self, number: Number) {
+    pub(crate) fn subtract(&mut self, number: Number) {
         match number {
             Number::Int(number) => self.add(number.checked_neg().map_or(Number::Double(-(number as f64)), Number::Int)),
             Number::Double(number) => self.add(Number::Double(-number)),
@@ -39,19 +39,19 @@ impl Total {
         self.double += number;
     }
 
-    pub(super) fn value(self) -> Number {
+    pub(crate) fn value(self) -> Number {
         if self.is_double { Number::Double(self.double) } else { Number::Int(self.int) }
     }
 
     /// The sum over `count`.
-    pub(super) fn mean(self, count: usize) -> Number {
+    pub(crate) fn mean(self, count: usize) -> Number {
         let sum = if self.is_double { self.double } else { self.int as f64 };
         Number::Double(sum / count.max(1) as f64)
     }
 }
 
 /// `number` as a double.
-pub(super) fn as_double(number: Number) -> f64 {
+pub(crate) fn as_double(number: Number) -> f64 {
     match number {
         Number::Int(number) => number as f64,
         Number::Double(number) => number,
@@ -59,7 +59,7 @@ pub(super) fn as_double(number: Number) -> f64 {
 }
 
 /// By how much a monotonic sum has grown from `last` to `now`; `None` if it has fallen.
-pub(super) fn growth(now: Number, last: Number) -> Option<Number> {
+pub(crate) fn growth(now: Number, last: Number) -> Option<Number> {
     match (now, last) {
         (Number::Int(now), Number::Int(last)) if now >= last => now.checked_sub(last).map(Number::Int),
         (Number::Int(_), Number::Int(_)) => None,
@@ -71,7 +71,7 @@ pub(super) fn growth(now: Number, last: Number) -> Option<Number> {
 }
 
 /// `number`, or nothing where a monotonic sum is negative or not a number.
-pub(super) fn not_negative(number: Number) -> Number {
+pub(crate) fn not_negative(number: Number) -> Number {
     match number {
         Number::Int(number) => Number::Int(number.max(0)),
         Number::Double(number) if number >= 0.0 && number.is_finite() => Number::Double(number),

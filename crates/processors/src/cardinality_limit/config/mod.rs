@@ -1,10 +1,19 @@
 //! The keys of `cardinality_limit`.
 
+mod label_limit;
+mod tenant_from;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use nyquist_core::config::{Check, Duration, Validate};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+
+pub use label_limit::LabelLimit;
+pub use tenant_from::TenantFrom;
+
+/// More sightings than this are not told apart.
+const MOST_SIGHTINGS: u8 = 15;
+const MOST_BUCKETS: u32 = 65_536;
 
 /// Configuration of the `cardinality_limit` processor.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,19 +41,25 @@ pub struct CardinalityLimitConfig {
     pub flush_interval: Duration,
     /// What a collapsed gauge reports. Default `last`.
     pub gauge: GaugeMode,
-    /// What a collapsed cumulative sum that can fall reports: `sum`.
-    pub up_down_counter: String,
+    /// What a collapsed cumulative sum that can fall reports. Default `sum`.
+    pub up_down_counter: UpDownMode,
     /// How much the own metrics and logs tell.
     pub report: Report,
-    /// Which values keep a slot: `first_seen`.
-    pub keep: String,
-    /// How often a value is to be seen before it gets a slot: 1.
-    pub min_sightings: u32,
-    /// Not there yet.
-    pub hash_buckets: Option<u32>,
-    /// Not there yet.
-    pub tenant_from: Option<String>,
-    /// Not there yet.
+    /// Which values keep a slot. Default `first_seen`.
+    pub keep: Keep,
+    /// How often a value is to be seen before it gets a slot. Default 1.
+    pub min_sightings: u8,
+    /// With `on_exceed: hash_label`: among how many values a label's surplus is spread. Default 64.
+    pub hash_buckets: u32,
+    /// Whose budgets: `resource["tenant.id"]` or `metadata["x-tenant"]`. Absent: all are one.
+    pub tenant_from: Option<TenantFrom>,
+    /// Tenants with budgets of their own; the others share one. Default 1000.
+    pub max_tenants: usize,
+    /// Series of all metrics of one tenant; absent: `max_series` is the only limit.
+    pub max_series_per_tenant: Option<usize>,
+    /// Each resource has budgets of its own for each metric, as in the SDKs. Default false.
+    pub per_resource: bool,
+    /// The extension in which the choice of what keeps a slot survives the process.
     pub storage: Option<String>,
 }
 
@@ -62,12 +77,15 @@ impl Default for CardinalityLimitConfig {
             idle_ttl: Duration::from_secs(3600),
             flush_interval: Duration::from_secs(10),
             gauge: GaugeMode::Last,
-            up_down_counter: "sum".to_owned(),
+            up_down_counter: UpDownMode::Sum,
             report: Report::default(),
-            keep: "first_seen".to_owned(),
+            keep: Keep::FirstSeen,
             min_sightings: 1,
-            hash_buckets: None,
+            hash_buckets: 64,
             tenant_from: None,
+            max_tenants: 1000,
+            max_series_per_tenant: None,
+            per_resource: false,
             storage: None,
         }
     }
@@ -104,15 +122,6 @@ pub struct Rule {
     pub labels: BTreeMap<String, LabelLimit>,
 }
 
-/// How many values a label may have: a number, or `{max: number}`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LabelLimit {
-    /// The number; 0 collapses the label always.
-    pub max: usize,
-    /// Which values keep a slot: `first_seen`, or empty.
-    pub keep: String,
-}
-
 /// What happens to points over a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,8 +134,27 @@ pub enum OnExceed {
     DropPoint,
     /// The point passes, with `otel.metric.overflow`.
     TagOnly,
-    /// Not there yet.
+    /// The value of the offending label is replaced by one of `hash_buckets`, and what becomes one
+    /// series is added up.
     HashLabel,
+}
+
+/// Which values of a label keep a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The first ones, until they are idle.
+    FirstSeen,
+    /// Those with the most points.
+    TopK,
+}
+
+/// What a collapsed cumulative sum that can fall reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpDownMode {
+    /// The sum of the last values of all live series.
+    Sum,
 }
 
 /// What a collapsed gauge reports.
@@ -143,6 +171,8 @@ pub enum GaugeMode {
     Sum,
     /// The mean of the last values of all live series.
     Avg,
+    /// Nothing: its points are dropped, and counted.
+    Drop,
 }
 
 /// How much the own metrics and logs tell.
@@ -183,33 +213,25 @@ impl Validate for CardinalityLimitConfig {
         for (index, rule) in self.rules.iter().enumerate() {
             rule.validate(&["rules", &index.to_string()], check);
         }
-        self.refuse_what_is_not_there(check);
-    }
-}
-
-impl CardinalityLimitConfig {
-    fn refuse_what_is_not_there(&self, check: &mut Check<'_>) {
-        if self.on_exceed == OnExceed::HashLabel || self.hash_buckets.is_some() {
-            let message = "hash_label is not there yet: collapse_label is the nearest";
-            let key = if self.hash_buckets.is_some() { "hash_buckets" } else { "on_exceed" };
-            check.error(&[key], message);
+        if !(1..=MOST_SIGHTINGS).contains(&self.min_sightings) {
+            check.error(&["min_sightings"], format!("must be between 1 and {MOST_SIGHTINGS}"));
         }
-        if self.keep != "first_seen" {
-            check.error(&["keep"], format!("{:?} is not there yet: first_seen is", self.keep));
+        if !(1..=MOST_BUCKETS).contains(&self.hash_buckets) {
+            check.error(&["hash_buckets"], format!("must be between 1 and {MOST_BUCKETS}"));
         }
-        if self.min_sightings != 1 {
-            check.error(&["min_sightings"], "only 1 is there yet: a value gets its slot at first sight");
+        if self.on_exceed == OnExceed::HashLabel && self.replacement.is_empty() {
+            let message = "must not be empty with `on_exceed: hash_label`: the values are written `other-17`";
+            check.error(&["replacement"], message);
         }
-        if self.up_down_counter != "sum" {
-            check.error(&["up_down_counter"], format!("{:?} is not there yet: sum is", self.up_down_counter));
+        if self.max_tenants == 0 {
+            check.error(&["max_tenants"], "must be greater than zero: those beyond it share one budget");
         }
-        if self.tenant_from.is_some() {
-            check.error(&["tenant_from"], "budgets per tenant are not there yet: remove the key");
+        if self.max_series_per_tenant == Some(0) {
+            check.error(&["max_series_per_tenant"], "must be greater than zero");
         }
-        if self.storage.is_some() {
-            let message = "keeping slots over a restart is not there yet: remove the key; after a restart the first \
-                           values seen get the slots";
-            check.error(&["storage"], message);
+        if self.max_series_per_tenant.is_some() && self.tenant_from.is_none() {
+            let message = "needs `tenant_from`: without tenants, `max_series` is the limit of all series";
+            check.error(&["max_series_per_tenant"], message);
         }
     }
 }
@@ -222,47 +244,5 @@ impl Rule {
         if self.max_series_per_metric == Some(0) {
             check.error(&[place, &["max_series_per_metric"]].concat(), "must be greater than zero");
         }
-        for (label, limit) in &self.labels {
-            if !matches!(limit.keep.as_str(), "" | "first_seen") {
-                let message = format!("keep {:?} is not there yet: first_seen is", limit.keep);
-                check.error(&[place, &["labels", label]].concat(), message);
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for LabelLimit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = LabelLimit;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a number of values, or {max: number}")
-            }
-
-            fn visit_u64<E: de::Error>(self, max: u64) -> Result<LabelLimit, E> {
-                let max = usize::try_from(max).map_err(|_| E::custom("too large a number of values"))?;
-                Ok(LabelLimit { max, keep: String::new() })
-            }
-
-            fn visit_i64<E: de::Error>(self, max: i64) -> Result<LabelLimit, E> {
-                u64::try_from(max)
-                    .map_err(|_| E::custom("a number of values cannot be negative"))
-                    .and_then(|max| self.visit_u64(max))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, entries: A) -> Result<LabelLimit, A::Error> {
-                #[derive(Deserialize)]
-                struct Fields {
-                    max: usize,
-                    #[serde(default)]
-                    keep: String,
-                }
-                let Fields { max, keep } = Fields::deserialize(de::value::MapAccessDeserializer::new(entries))?;
-                Ok(LabelLimit { max, keep })
-            }
-        }
-        deserializer.deserialize_any(Visitor)
     }
 }

@@ -11,29 +11,29 @@ use super::distribution::{Distribution, Growth};
 const MAX_BUCKETS: i64 = 160;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Exponential {
-    pub(super) scale: i32,
-    pub(super) zero_threshold: f64,
-    pub(super) zero_count: u64,
-    pub(super) positive: Buckets,
-    pub(super) negative: Buckets,
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
-    pub(super) min: Option<f64>,
-    pub(super) max: Option<f64>,
+pub(crate) struct Exponential {
+    pub(crate) scale: i32,
+    pub(crate) zero_threshold: f64,
+    pub(crate) zero_count: u64,
+    pub(crate) positive: Buckets,
+    pub(crate) negative: Buckets,
+    pub(crate) count: u64,
+    pub(crate) sum: Option<f64>,
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
 }
 
 /// Neighbouring buckets; the first one has the index `offset`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Buckets {
-    pub(super) offset: i64,
-    pub(super) counts: Vec<u64>,
+pub(crate) struct Buckets {
+    pub(crate) offset: i64,
+    pub(crate) counts: Vec<u64>,
 }
 
 impl Exponential {
     /// Reads a point. Its buckets are read in two passes, so that a point with millions of them
     /// takes no more memory than any other.
-    pub(super) fn new(point: ExponentialHistogramDataPointView<'_>) -> Self {
+    pub(crate) fn new(point: ExponentialHistogramDataPointView<'_>) -> Self {
         let fields = point.fields();
         let (positive, negative) = (point.positive(), point.negative());
         let shift = shift_for(&[range_of(positive), range_of(negative)]);
@@ -50,7 +50,7 @@ impl Exponential {
         }
     }
 
-    pub(super) fn since(&self, last: &Self) -> Growth {
+    pub(crate) fn since(&self, last: &Self) -> Growth {
         let Some(count) = self.count.checked_sub(last.count) else { return Growth::Reset };
         let (mut now, mut last) = (self.clone(), last.clone());
         now.align(&mut last);
@@ -69,7 +69,7 @@ impl Exponential {
         growth.map_or(Growth::Unclear, |growth| Growth::By(Distribution::Exponential(growth)))
     }
 
-    pub(super) fn add(&mut self, mut other: Self) {
+    pub(crate) fn add(&mut self, mut other: Self) {
         self.align(&mut other);
         let shift = shift_for(&[self.positive.range_with(&other.positive), self.negative.range_with(&other.negative)]);
         self.lower_scale(shift);
@@ -83,7 +83,7 @@ impl Exponential {
         self.max = self.max.zip(other.max).map(|(own, other)| own.max(other));
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         (self.positive.counts.capacity() + self.negative.counts.capacity()) * 8
     }
 

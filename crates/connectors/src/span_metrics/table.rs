@@ -1,0 +1,26 @@
+//! Tables keyed by fingerprints: keyed hashes already, with a seed of the process' own.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A table keyed by something that is a good hash already.
+pub(super) type Table<V> = hashbrown::HashMap<u64, V, BuildHasherDefault<Identity>>;
+
+/// Hands a `u64` through.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,134 @@
+//! Letting go: releases are written down, and segments of which nothing is left are deleted, or kept to
+//! be written over.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::disk::write_all_at;
+use super::engine::Engine;
+use super::format::{FILE_HEADER, FileHeader, FileKind};
+use super::segment::Segment;
+
+impl Engine {
+    /// The records of `range` are not needed any more. What it means is on the disk after
+    /// [`Engine::settle`].
+    pub(super) fn release(&mut self, range: Range<u64>) {
+        let first = self.segments.range(..=range.start).next_back().map_or(0, |(base, _)| *base);
+        for (base, segment) in self.segments.range_mut(first..range.end.max(first)) {
+            let released = segment.release(&range);
+            if released > 0 {
+                self.live -= u64::from(released);
+                self.unsettled.insert(*base);
+            }
+        }
+    }
+
+    /// Everything in the segment `base` is not needed any more.
+    pub(super) fn release_segment(&mut self, base: u64) {
+        let Some(range) = self.segments.get(&base).map(Segment::sequences) else { return };
+        self.release(range);
+        if self.active == Some(base) {
+            self.seal();
+        }
+    }
+
+    /// Writes down what was released, and deletes segments of which nothing is left.
+    pub(super) fn settle(&mut self) {
+        self.sweep();
+        for base in self.unsettled.clone() {
+            let Some(segment) = self.segments.get(&base) else { continue };
+            let entries = segment.encode_unwritten();
+            if entries.is_empty() {
+                if segment.live > 0 || self.active == Some(base) {
+                    self.unsettled.remove(&base);
+                }
+                continue;
+            }
+            match self.write_acks(base, &entries) {
+                Ok(length) => {
+                    let Some(segment) = self.segments.get_mut(&base) else { continue };
+                    self.bytes += length - segment.acks_length;
+                    segment.acks_written(length);
+                    if segment.live > 0 || self.active == Some(base) {
+                        self.unsettled.remove(&base);
+                    }
+                }
+                // Tried again with the next release.
+                Err(_) => _ = self.stats.failed_writes.fetch_add(1, Ordering::Relaxed),
+            }
+        }
+        self.publish();
+    }
+
+    fn write_acks(&mut self, base: u64, entries: &[u8]) -> io::Result<u64> {
+        let Some(segment) = self.segments.get(&base) else { return Err(io::ErrorKind::NotFound.into()) };
+        let before = segment.acks_length;
+        if before == 0 {
+            let header = FileHeader { base, salt: segment.salt, reused: false }.encode(FileKind::Acks);
+            let file = self.disk.create(&FileKind::Acks.name(base))?;
+            let file = self.files.put(FileKind::Acks, base, file);
+            return match write_all_at(file, 0, &mut [IoSlice::new(&header), IoSlice::new(entries)]) {
+                Ok(()) => Ok((FILE_HEADER + entries.len()) as u64),
+                Err(error) => {
+                    self.files.forget(FileKind::Acks, base);
+                    let _ = self.disk.remove(&FileKind::Acks.name(base));
+                    Err(error)
+                }
+            };
+        }
+        let file = self.files.get(&self.disk, FileKind::Acks, base)?;
+        // Cuts off what a write that failed may have left.
+        if file.length()? != before {
+            file.truncate(before)?;
+        }
+        write_all_at(file, before, &mut [IoSlice::new(entries)])?;
+        Ok(before + entries.len() as u64)
+    }
+
+    /// Deletes segments of which nothing is left.
+    pub(super) fn sweep(&mut self) {
+        let active = self.active;
+        let is_done =
+            |base: &u64| self.segments.get(base).is_none_or(|segment| segment.live == 0) && active != Some(*base);
+        let done: Vec<u64> = self.unsettled.iter().copied().filter(is_done).collect();
+        done.into_iter().for_each(|base| self.delete(base));
+    }
+
+    /// Deletes a segment; if that fails, it is tried again.
+    pub(super) fn delete(&mut self, base: u64) {
+        self.files.forget(FileKind::Segment, base);
+        self.files.forget(FileKind::Acks, base);
+        let name = FileKind::Segment.name(base);
+        let is_gone = self.keep_as_spare(base, &name)
+            || match self.disk.remove(&name) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+        if !is_gone {
+            self.unsettled.insert(base);
+            return;
+        }
+        // One that stays is deleted at the next start.
+        let _ = self.disk.remove(&FileKind::Acks.name(base));
+        self.drop_segment(base);
+    }
+
+    /// Writing over a file costs a third of writing a new one, so a few are kept while there is plenty
+    /// of room.
+    fn keep_as_spare(&mut self, base: u64, name: &str) -> bool {
+        let length = self.segments.get(&base).map_or(0, |segment| segment.length);
+        let is_worth_it = (self.limits.segment_bytes / 2..=self.limits.segment_bytes).contains(&length);
+        let is_roomy = self.held() <= self.limits.max_bytes / 2;
+        is_worth_it && is_roomy && self.spares.keep(&*self.disk, name, base, length)
+    }
+
+    pub(super) fn drop_segment(&mut self, base: u64) -> u32 {
+        self.dirty.remove(&base);
+        self.unsettled.remove(&base);
+        let Some(segment) = self.segments.remove(&base) else { return 0 };
+        self.bytes -= segment.bytes();
+        self.live -= u64::from(segment.live);
+        segment.live
+    }
+}

@@ -1,0 +1,131 @@
+//! What survives the process with `storage`.
+
+use super::*;
+
+const STORED: &str = "storage: place, rules: [{metrics: [c], labels: {u: 2}}]";
+
+/// Flips bytes in all files of the log.
+fn damage(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.iter_mut().skip(40).step_by(7).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// L33: a damaged snapshot does not stop a start; the limiter begins empty, and says so.
+#[tokio::test]
+async fn a_damaged_snapshot_is_counted_and_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    bench.stop().await;
+    assert_eq!(bench.own_with("snapshots", "written"), 1.0);
+    damage(directory.path());
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN).await;
+    assert_eq!(bench.own_with("snapshots", "unreadable"), 1.0, "L33");
+    let step = bench.step(&request(cumulative(users(&[("z", 1), ("y", 2)], at(0))))).await;
+    assert_eq!(values(&step), map(&[("u=z", 1.0), ("u=y", 2.0)]), "L33");
+    bench.stop().await;
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN).await;
+    assert_eq!(bench.own_with("snapshots", "restored"), 1.0, "L33: the next one is good again");
+}
+
+/// Guarantee: bytes of any content are a snapshot or none; never a panic, and what was read before the damage leaves
+/// nothing behind.
+#[tokio::test]
+async fn cut_and_changed_snapshots_are_refused_whole() {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+    let bench = Bench::new(&format!("{{{TWO_USERS}, default: {{max_series_per_metric: 5}}}}"));
+    let points = (0..20).map(|index| point(&format!("u={index},m={}", index % 3), 1, at(0))).collect();
+    bench.step(&request(cumulative(points))).await;
+    let bytes = bench.limiter.snapshot(1 << 20).collect::<Vec<_>>().concat();
+    for len in 0..bytes.len() {
+        let mut fresh = Bench::new("{}");
+        assert!(!fresh.limiter.restore(&bytes[..len]), "cut to {len}");
+        assert_eq!(fresh.limiter.shared.series(), 0);
+    }
+    let mut random = SmallRng::seed_from_u64(3);
+    for _ in 0..2000 {
+        let mut bytes = bytes.clone();
+        for _ in 0..random.random_range(1..4) {
+            let place = random.random_range(0..bytes.len());
+            bytes[place] = random.random();
+        }
+        let mut fresh = Bench::new("{}");
+        if !fresh.limiter.restore(&bytes) {
+            assert_eq!(fresh.limiter.shared.series(), 0);
+        }
+        fresh.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    }
+    let mut whole = Bench::new("{}");
+    assert!(whole.limiter.restore(&bytes));
+    assert_eq!(whole.limiter.shared.series(), bench.limiter.shared.series());
+}
+
+/// Guarantee: parts of any size give the same snapshot.
+#[tokio::test]
+async fn a_snapshot_in_parts_is_the_snapshot() {
+    let bench = Bench::new("{}");
+    let points = (0..500).map(|index| point(&format!("u={index}"), 1, at(0))).collect();
+    bench.step(&request(cumulative(points))).await;
+    let parts: Vec<Vec<u8>> = bench.limiter.snapshot(100).collect();
+    assert!(parts.len() > 50 && parts.iter().rev().skip(1).all(|part| part.len() == 100));
+    let mut again = Bench::new("{}");
+    assert!(again.limiter.restore(&parts.concat()));
+    assert_eq!(again.limiter.shared.series(), 500);
+}
+
+/// Scenario: the process is away for longer than `idle_ttl`. Guarantee: nobody keeps a slot for it.
+#[tokio::test]
+async fn slots_that_would_have_been_idle_are_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = format!("{{{STORED}, idle_ttl: 160s}}");
+    let bench = Bench::stored(&yaml, directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    bench.stop().await;
+    let later = BEGIN + 400 * SECOND;
+    let bench = Bench::stored(&yaml, directory.path(), later).await;
+    let new = |user: &str| NumberDataPoint { start_time_unix_nano: later + 1, ..point(user, 1, later + SECOND) };
+    let step = bench.step(&request(cumulative(vec![new("u=y"), new("u=z")]))).await;
+    assert_eq!(values(&step), map(&[("u=y", 1.0), ("u=z", 1.0)]));
+}
+
+/// Scenario: the limit is lower after the restart. Guarantee: it holds, the series of those that lost their slot end.
+#[tokio::test]
+async fn a_lower_limit_holds_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let limit = |limit| format!("{{storage: place, rules: [{{metrics: [c], labels: {{u: {limit}}}}}]}}");
+    let bench = Bench::stored(&limit(3), directory.path(), BEGIN).await;
+    let all = [("a", 1), ("b", 2), ("d", 3)];
+    bench.step(&request(cumulative(users(&all, at(0))))).await;
+    bench.stop().await;
+    let bench = Bench::stored(&limit(1), directory.path(), at(0) + 1).await;
+    let step = bench.step(&request(cumulative(users(&all, at(1))))).await;
+    assert_eq!(step.iter().filter(|point| point.is_end).count(), 2, "{step:?}");
+    let step = bench.step(&request(cumulative(users(&all, at(2))))).await;
+    let own: Vec<&String> = values(&step).into_keys().collect::<Vec<_>>().leak().iter().collect();
+    assert_eq!(own.len(), 2, "{own:?}");
+    assert!(own.iter().any(|series| *series == "u=other"), "{own:?}");
+}
+
+/// Scenario: the process dies between two snapshots, and while one is written. Guarantee: the last whole one counts.
+#[tokio::test]
+async fn half_a_snapshot_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    bench.stop().await;
+    // The beginning of another one.
+    let (log, _) = Log::open(&Options::new(directory.path().to_owned())).await.unwrap();
+    let part = bench.limiter.snapshot(60).next().unwrap();
+    log.append(1, 0, 0, vec![part.into()]).await.unwrap();
+    log.close().await;
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN + 30 * SECOND).await;
+    assert_eq!(bench.own_with("snapshots", "restored"), 1.0);
+    let step = bench.step(&request(cumulative(users(&[("z", 5), ("a", 2), ("b", 2)], at(3))))).await;
+    assert_eq!(values(&step), map(&[("u=a", 2.0), ("u=b", 2.0), ("u=other", 0.0)]));
+    bench.stop().await;
+}

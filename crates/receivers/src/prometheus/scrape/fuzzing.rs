@@ -1,0 +1,34 @@
+//! A page, scraped twice.
+
+use super::round::Round;
+use super::series::Series;
+use super::settings::Settings;
+use crate::prometheus::exposition::{Format, Parser};
+use crate::prometheus::labels::Labels;
+
+/// Scrapes `page`, then an empty page: every series that was there ends, and then nothing is remembered.
+pub(crate) fn page(page: &str) {
+    let settings = Settings::default();
+    let mut series = Series::default();
+    for format in [Format::Text, Format::OpenMetrics] {
+        let mut round = Round::new(&settings, &mut series, 1_700_000_000_000);
+        let mut parser = Parser::new(page, format);
+        let mut labels = Labels::default();
+        let mut has_failed = false;
+        while !has_failed {
+            has_failed = match parser.next(&mut labels) {
+                Ok(None) => break,
+                Ok(Some(entry)) => round.take(entry, &mut labels).is_err(),
+                Err(_) => true,
+            };
+        }
+        if has_failed {
+            round = round.failed();
+        }
+        let _ = round.finish();
+        series.delivered();
+        let _ = Round::new(&settings, &mut series, 1_700_000_060_000).finish();
+        series.delivered();
+        assert_eq!(series.len(), 0, "series are remembered that are gone");
+    }
+}

@@ -1,0 +1,374 @@
+//! One scrape: from lines to OTLP.
+
+use nyquist_core::proto::common::v1::KeyValue;
+use nyquist_core::proto::metrics::v1::summary_data_point::ValueAtQuantile;
+use nyquist_core::proto::metrics::v1::{Exemplar, HistogramDataPoint, MetricsData, SummaryDataPoint};
+
+use super::families::{Families, Membership, Part};
+use super::series::{Observed, Series};
+use super::settings::Settings;
+use crate::prometheus::exposition::{Entry, MetricType, Sample};
+use crate::prometheus::labels::{Labels, NAME};
+use crate::prometheus::model::{Description, Model, Point, SeriesKey, Shape, Slot, exemplar, nanos, number};
+use crate::prometheus::relabel::relabel;
+
+/// What a scrape found, for its reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Samples of the page.
+    pub(super) scraped: u64,
+    /// Those that `metric_relabel_configs` kept.
+    pub(super) kept: u64,
+    /// Series that the last scrape did not have.
+    pub(super) added: u64,
+    /// Samples that were there twice, or that make no histogram.
+    pub(super) bad: u64,
+}
+
+/// The samples of one series.
+#[derive(Debug)]
+struct Gathered {
+    slot: Slot,
+    attributes: Vec<KeyValue>,
+    time: u64,
+    start: u64,
+    created: Option<u64>,
+    shape: Shape,
+    value: Option<f64>,
+    sum: Option<f64>,
+    /// Bounds and cumulative counts, or quantiles and values.
+    parts: Vec<(f64, f64)>,
+    exemplars: Vec<Exemplar>,
+    is_new: bool,
+}
+
+/// A scrape that is being read.
+pub(super) struct Round<'a, 's> {
+    settings: &'s Settings,
+    series: &'s mut Series,
+    families: Families<'a>,
+    model: Model,
+    gathered: Vec<Gathered>,
+    key: SeriesKey,
+    tally: Tally,
+    /// In milliseconds since 1970.
+    now: i64,
+}
+
+impl<'a, 's: 'a> Round<'a, 's> {
+    /// Begins a scrape at `now`, in milliseconds since 1970.
+    pub(super) fn new(settings: &'s Settings, series: &'s mut Series, now: i64) -> Self {
+        series.begin();
+        Self {
+            settings,
+            series,
+            families: Families::default(),
+            model: Model::new(super::SCOPE),
+            gathered: Vec::new(),
+            key: SeriesKey::default(),
+            tally: Tally::default(),
+            now,
+        }
+    }
+
+    /// Takes one line; a sample's labels are in `labels`.
+    ///
+    /// An error means that the scrape failed.
+    pub(super) fn take(&mut self, entry: Entry<'a>, labels: &mut Labels<'a>) -> Result<(), String> {
+        match entry {
+            Entry::Sample(sample) => self.sample(&sample, labels),
+            other => {
+                self.families.learn(other);
+                Ok(())
+            }
+        }
+    }
+
+    fn sample(&mut self, sample: &Sample<'a>, labels: &mut Labels<'a>) -> Result<(), String> {
+        let settings = self.settings;
+        self.tally.scraped += 1;
+        settings.join(labels);
+        if !relabel(&settings.metric_relabel, labels) {
+            return Ok(());
+        }
+        self.tally.kept += 1;
+        settings.limits.check(labels, self.tally.kept)?;
+        settings.add_external(labels);
+        let Some(name) = labels.remove(NAME) else {
+            self.tally.bad += 1;
+            return Ok(());
+        };
+        let membership = self.families.of(&name);
+        let trimmed;
+        let membership = if settings.trim_suffixes {
+            trimmed = trim(&membership);
+            Membership { name: trimmed, ..membership }
+        } else {
+            membership
+        };
+        if name == "target_info" {
+            self.key.encode(&name, Shape::Gauge, MetricType::Info, labels, "");
+            self.model.target_info(&self.key);
+            return Ok(());
+        }
+        let own_time = sample.timestamp.filter(|_| settings.honor_timestamps);
+        let time = nanos(own_time.unwrap_or(self.now));
+        let is_untracked = own_time.is_some() && !settings.track_timestamps;
+        let is_good = gather(
+            (settings, self.series, &mut self.model, &mut self.gathered, &mut self.key, &mut self.tally),
+            &membership,
+            labels,
+            (sample, time, is_untracked),
+        );
+        self.tally.bad += u64::from(!is_good);
+        Ok(())
+    }
+
+    /// Ends a scrape that could not be read: nothing was there.
+    pub(super) fn failed(mut self) -> Self {
+        self.series.begin_again();
+        self.model = Model::new(super::SCOPE);
+        self.gathered.clear();
+        let Tally { scraped, kept, .. } = self.tally;
+        self.tally = Tally { scraped, kept, ..Tally::default() };
+        self
+    }
+
+    /// What it found.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Adds a series about the scrape itself.
+    pub(super) fn report(&mut self, name: &str, unit: &str, help: &str, value: f64) {
+        let mut labels = self.settings.labels.clone();
+        self.settings.add_external(&mut labels);
+        let membership = Membership {
+            name,
+            kind: MetricType::Gauge,
+            shape: Shape::Gauge,
+            part: Part::Value,
+            description: Description { help, unit },
+        };
+        let sample = Sample { value, timestamp: None, exemplar: None };
+        let mut tally = Tally::default();
+        gather(
+            (self.settings, self.series, &mut self.model, &mut self.gathered, &mut self.key, &mut tally),
+            &membership,
+            &labels,
+            (&sample, nanos(self.now), false),
+        );
+    }
+
+    /// The points, with those of series that have ended, and how many there are.
+    pub(super) fn finish(mut self) -> (MetricsData, usize) {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        for series in &mut gathered {
+            series.parts.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+        }
+        let mut starts = vec![0; gathered.len()];
+        self.series.each_met(
+            |point| gathered.get(point).and_then(Gathered::observed),
+            |point, start| {
+                if let Some(slot) = starts.get_mut(point) {
+                    *slot = start;
+                }
+            },
+        );
+        for (series, start) in gathered.iter_mut().zip(starts) {
+            series.start = start;
+        }
+        for series in gathered {
+            let slot = series.slot;
+            if let Some(point) = series.point() {
+                self.model.push(slot, point);
+            }
+        }
+        let time = nanos(self.now);
+        let (model, families, settings) = (&mut self.model, &self.families, self.settings);
+        self.series.each_ended(|key, shape, start, inner| {
+            let membership = families.of(key.name());
+            let resource = |job: &str, instance: &str| settings.resource(job, instance);
+            let kind = key.kind();
+            let slot = model.slot(key, shape, kind, membership.description, resource);
+            model.push(slot, shape.ended(key.key_values(), start, time, inner));
+        });
+        let points = self.model.points();
+        (self.model.finish(), points)
+    }
+}
+
+/// What a sample is added to.
+type Target<'t> =
+    (&'t Settings, &'t mut Series, &'t mut Model, &'t mut Vec<Gathered>, &'t mut SeriesKey, &'t mut Tally);
+
+/// Adds a sample to its series; `false` if it cannot be used.
+fn gather(
+    target: Target<'_>,
+    membership: &Membership<'_>,
+    labels: &Labels<'_>,
+    (sample, time, is_untracked): (&Sample<'_>, u64, bool),
+) -> bool {
+    let (settings, series, model, gathered, key, tally) = target;
+    let Membership { name, kind, shape, part, description } = *membership;
+    let name_of_series;
+    let name = if part == Part::Created && shape == Shape::Counter && !settings.trim_suffixes {
+        name_of_series = format!("{name}_total");
+        &name_of_series
+    } else {
+        name
+    };
+    key.encode(name, shape, kind, labels, membership.inner_label());
+    let index = match series.point(key) {
+        Some(index) => index,
+        None => {
+            let index = gathered.len();
+            let is_new = series.meet(key, shape, index, is_untracked);
+            let slot = model.slot(key, shape, kind, description, |job, instance| settings.resource(job, instance));
+            gathered.push(Gathered {
+                slot,
+                attributes: key.key_values(),
+                time,
+                start: 0,
+                created: None,
+                shape,
+                value: None,
+                sum: None,
+                parts: Vec::new(),
+                exemplars: Vec::new(),
+                is_new,
+            });
+            index
+        }
+    };
+    let Some(own) = gathered.get_mut(index) else { return false };
+    let inner = labels.get(membership.inner_label());
+    if !own.add(part, inner, sample.value) {
+        return false;
+    }
+    if let Some(own_exemplar) = &sample.exemplar {
+        let time = own_exemplar.timestamp.map_or(time, nanos);
+        own.exemplars.push(exemplar(own_exemplar.labels.iter(), own_exemplar.value, time));
+    }
+    tally.added += u64::from(own.is_new);
+    true
+}
+
+impl Gathered {
+    /// Adds one sample; `false` if it was there before, or has no use.
+    fn add(&mut self, part: Part, inner: &str, value: f64) -> bool {
+        let place = match part {
+            Part::Value | Part::Count => &mut self.value,
+            Part::Sum => &mut self.sum,
+            Part::Created => {
+                let is_time = value.is_finite() && value > 0.0;
+                self.created = is_time.then_some((value * 1e9) as u64);
+                return is_time;
+            }
+            Part::Bucket | Part::Quantile => {
+                let bound = inner.parse::<f64>().ok().filter(|bound| !bound.is_nan());
+                self.parts.extend(bound.map(|bound| (bound, value)));
+                return bound.is_some();
+            }
+        };
+        let is_first = place.is_none();
+        *place = place.or(Some(value));
+        is_first
+    }
+
+    /// What decides when the series began.
+    fn observed(&self) -> Option<Observed<'_>> {
+        let (value, sum) = match self.shape {
+            Shape::Counter => (self.value?, 0.0),
+            Shape::Histogram => (self.value.or_else(|| self.largest_bucket())?, self.rising_sum()),
+            Shape::Summary => (self.value.unwrap_or_default(), 0.0),
+            Shape::Gauge | Shape::UpDown | Shape::Exponential => return None,
+        };
+        Some(Observed { time: self.time, created: self.created, value, sum, parts: &self.parts })
+    }
+
+    fn largest_bucket(&self) -> Option<f64> {
+        self.parts.iter().map(|(_, count)| *count).reduce(f64::max)
+    }
+
+    /// The sum, where no observation can be negative.
+    fn rising_sum(&self) -> f64 {
+        let lowest = self.parts.iter().map(|(bound, _)| *bound).fold(f64::INFINITY, f64::min);
+        if lowest >= 0.0 { self.sum.unwrap_or_default() } else { 0.0 }
+    }
+
+    /// The data point; `None` if there is not enough for one.
+    fn point(mut self) -> Option<Point> {
+        match self.shape {
+            Shape::Gauge | Shape::UpDown => Some(Point::Number(number(self.attributes, 0, self.time, self.value?))),
+            Shape::Counter => {
+                let mut point = number(self.attributes, self.start, self.time, self.value?);
+                point.exemplars = self.exemplars;
+                Some(Point::Number(point))
+            }
+            Shape::Histogram => {
+                let count = self.value.or_else(|| self.largest_bucket())?;
+                let parts = std::mem::take(&mut self.parts);
+                let (explicit_bounds, bucket_counts) = buckets(parts, count);
+                Some(Point::Histogram(HistogramDataPoint {
+                    attributes: self.attributes,
+                    start_time_unix_nano: self.start,
+                    time_unix_nano: self.time,
+                    count: whole(count),
+                    sum: self.sum,
+                    bucket_counts,
+                    explicit_bounds,
+                    exemplars: self.exemplars,
+                    ..HistogramDataPoint::default()
+                }))
+            }
+            Shape::Summary => {
+                let values = self.parts.iter().map(|&(quantile, value)| ValueAtQuantile { quantile, value });
+                Some(Point::Summary(SummaryDataPoint {
+                    quantile_values: values.collect(),
+                    attributes: self.attributes,
+                    start_time_unix_nano: self.start,
+                    time_unix_nano: self.time,
+                    count: whole(self.value.unwrap_or_default()),
+                    sum: self.sum.unwrap_or_default(),
+                    ..SummaryDataPoint::default()
+                }))
+            }
+            Shape::Exponential => None,
+        }
+    }
+}
+
+/// Bounds, and how many observations are in each bucket, from cumulative counts in the order of their bounds. A count that falls is
+/// taken for the one before it.
+fn buckets(mut parts: Vec<(f64, f64)>, count: f64) -> (Vec<f64>, Vec<u64>) {
+    if parts.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    parts.dedup_by(|(later, _), (earlier, _)| later == earlier);
+    let mut bounds = Vec::with_capacity(parts.len());
+    let mut counts = Vec::with_capacity(parts.len() + 1);
+    let mut below = 0;
+    for (bound, cumulative) in parts.into_iter().filter(|(bound, _)| bound.is_finite()) {
+        bounds.push(bound);
+        let up_to = whole(cumulative).max(below);
+        counts.push(up_to - below);
+        below = up_to;
+    }
+    counts.push(whole(count).saturating_sub(below));
+    (bounds, counts)
+}
+
+/// A count: at least 0; NaN is 0.
+fn whole(count: f64) -> u64 {
+    count as u64
+}
+
+/// The name without `_total` and the unit.
+fn trim<'m>(membership: &Membership<'m>) -> &'m str {
+    let name = membership.name;
+    let name = if membership.kind == MetricType::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
+    let unit = membership.description.unit;
+    let bare = name.strip_suffix(unit).and_then(|name| name.strip_suffix('_'));
+    bare.filter(|bare| !unit.is_empty() && !bare.is_empty()).unwrap_or(name)
+}
