@@ -32,9 +32,12 @@ const MAX_LOGGED: usize = 4096;
 /// How often a refused request is cut in halves, all its parts together.
 const MAX_SPLITS: usize = 128;
 
-/// After so many points that were refused alone, without one that was taken in between, the rest is
-/// no longer cut.
+/// After so many points of a large request that were refused alone, without one that was taken in
+/// between, small parts of it are no longer cut.
 const HOPELESS: usize = 8;
+
+/// A request of this many chunks is cut as far as it can be.
+const SMALL: usize = 64;
 
 /// What senders need.
 pub(super) struct Sender {
@@ -123,9 +126,12 @@ impl Sender {
                 return;
             }
         }
-        let (mut splits, mut hopeless) = (0, 0);
+        let (mut splits, mut hopeless, whole) = (0, 0, outgoing.len());
         let mut left = vec![outgoing];
         while let Some(outgoing) = left.pop() {
+            if whole <= SMALL || outgoing.len() >= whole / 4 {
+                hopeless = 0;
+            }
             let verdict = self.deliver(&outgoing, desk).await;
             let is_worth_splitting = match verdict {
                 Verdict::Settled => {
@@ -216,7 +222,7 @@ impl Sender {
             outgoing.settle(None);
             return Verdict::Settled;
         }
-        if desk.message.len() > self.limits.bytes && outgoing.is_divisible() {
+        if desk.message.len() > self.limits.bytes && outgoing.len() > 1 {
             return Verdict::TooLong;
         }
         match self.transmit(Version::V2, outgoing.headers(), desk).await {
