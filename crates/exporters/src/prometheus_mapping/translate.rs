@@ -221,7 +221,7 @@ impl Translator {
 
     /// Is there no time to send the point with? Then it is dropped.
     fn lacks_time<S: Sink>(&self, metric: &Metric<'_>, head: &Head, sink: &mut S) -> bool {
-        let is_lacking = self.settings.needs_time && head.time == 0;
+        let is_lacking = self.settings.needs_time && millis(head.time) == 0;
         if is_lacking {
             sink.dropped(Untranslatable::Time, metric.name, 1);
         }

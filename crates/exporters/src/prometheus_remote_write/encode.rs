@@ -306,10 +306,15 @@ fn zigzag(value: i64) -> u64 {
 struct BoundLabels {
     known: Vec<Encoded>,
     next: usize,
+    /// The last set that was too large to be remembered.
+    large: Encoded,
 }
 
 /// How many sets of bounds are remembered: an SDK has a handful.
 const REMEMBERED_BOUNDS: usize = 16;
+
+/// Sets of more bounds are not remembered.
+const MAX_REMEMBERED: usize = 1024;
 
 #[derive(Default)]
 struct Encoded {
@@ -321,6 +326,10 @@ struct Encoded {
 
 impl BoundLabels {
     fn labels(&mut self, bounds: &[f64]) -> &Encoded {
+        if bounds.len() > MAX_REMEMBERED {
+            self.large = Encoded::new(bounds);
+            return &self.large;
+        }
         let is_same = |known: &Encoded| {
             known.bounds.len() == bounds.len()
                 && known.bounds.iter().zip(bounds).all(|(left, right)| left.to_bits() == right.to_bits())

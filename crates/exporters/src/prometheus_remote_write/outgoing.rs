@@ -220,9 +220,9 @@ impl Outgoing {
         Ok((self, second))
     }
 
-    /// Does it hold more than one chunk?
-    pub(super) fn is_divisible(&self) -> bool {
-        self.places.len() > 1
+    /// How many chunks it holds.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
     }
 
     /// Where to cut: the boundary between two pushes that is next to the middle, or the middle.

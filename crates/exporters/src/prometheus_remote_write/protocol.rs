@@ -91,9 +91,9 @@ impl Negotiation {
         self.fixed.is_none()
     }
 
-    /// Has the backend shown that it knows 2.0?
-    pub(super) fn is_v2_proven(&self) -> bool {
-        *self.known.lock() == Known::TakesV2
+    /// May 1.0 be tried, because the backend has not shown yet that it knows 2.0?
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.may_fall_back() && *self.known.lock() != Known::TakesV2
     }
 
     /// The backend has answered a request of 2.0 as only those do that know it.
@@ -115,6 +115,7 @@ mod tests {
     #[test]
     fn the_decision_is_remembered_for_an_hour() {
         let negotiation = Negotiation::new(AUTO);
+        assert!(negotiation.is_in_doubt());
         let at = Duration::from_secs;
         assert_eq!(negotiation.version(at(0)), Version::V2);
         assert!(negotiation.fall_back(at(10)));
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(negotiation.version(at(3610)), Version::V1);
         assert_eq!(negotiation.version(at(3611)), Version::V2);
         negotiation.prove_v2();
-        assert!(negotiation.is_v2_proven());
+        assert!(!negotiation.is_in_doubt());
         assert_eq!(negotiation.version(at(3612)), Version::V2);
     }
 
@@ -130,7 +131,7 @@ mod tests {
     fn a_fixed_version_stays() {
         for (message, version) in [(MESSAGE_V1, Version::V1), (MESSAGE_V2, Version::V2)] {
             let negotiation = Negotiation::new(message);
-            assert!(!negotiation.may_fall_back());
+            assert!(!negotiation.may_fall_back() && !negotiation.is_in_doubt());
             assert_eq!(negotiation.version(Duration::ZERO), version);
         }
     }

@@ -32,9 +32,12 @@ const MAX_LOGGED: usize = 4096;
 /// How often a refused request is cut in halves, all its parts together.
 const MAX_SPLITS: usize = 128;
 
-/// After so many points that were refused alone, without one that was taken in between, the rest is
-/// no longer cut.
+/// After so many points of a large request that were refused alone, without one that was taken in
+/// between, small parts of it are no longer cut.
 const HOPELESS: usize = 8;
+
+/// A request of this many chunks is cut as far as it can be.
+const SMALL: usize = 64;
 
 /// What senders need.
 pub(super) struct Sender {
@@ -123,9 +126,12 @@ impl Sender {
                 return;
             }
         }
-        let (mut splits, mut hopeless) = (0, 0);
+        let (mut splits, mut hopeless, whole) = (0, 0, outgoing.len());
         let mut left = vec![outgoing];
         while let Some(outgoing) = left.pop() {
+            if whole <= SMALL || outgoing.len() >= whole / 4 {
+                hopeless = 0;
+            }
             let verdict = self.deliver(&outgoing, desk).await;
             let is_worth_splitting = match verdict {
                 Verdict::Settled => {
@@ -170,14 +176,13 @@ impl Sender {
                 self.fall_back(&loss.message);
                 self.deliver_v1(outgoing, desk).await
             }
-            Verdict::Doubtful(loss) if self.negotiation.may_fall_back() => {
+            Verdict::Doubtful(loss) => {
                 let verdict = self.deliver_v1(outgoing, desk).await;
                 if matches!(verdict, Verdict::Settled) {
                     self.fall_back(&loss.message);
                 }
                 verdict
             }
-            Verdict::Doubtful(loss) => Verdict::Refused(loss),
             verdict => verdict,
         }
     }
@@ -217,7 +222,7 @@ impl Sender {
             outgoing.settle(None);
             return Verdict::Settled;
         }
-        if desk.message.len() > self.limits.bytes && outgoing.is_divisible() {
+        if desk.message.len() > self.limits.bytes && outgoing.len() > 1 {
             return Verdict::TooLong;
         }
         match self.transmit(Version::V2, outgoing.headers(), desk).await {
@@ -233,7 +238,9 @@ impl Sender {
             Reply::Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message, .. } => {
                 Verdict::TurnedDown(rejected(message))
             }
-            Reply::Refused { status: StatusCode::BAD_REQUEST, message, .. } if !self.negotiation.is_v2_proven() => {
+            Reply::Refused { status, message, .. }
+                if may_be_about_version(status) && self.negotiation.is_in_doubt() =>
+            {
                 Verdict::Doubtful(rejected(message))
             }
             Reply::Refused { status, message, .. } if is_about_content(status) => Verdict::Refused(rejected(message)),
@@ -353,6 +360,11 @@ impl Sender {
 
 fn rejected(message: String) -> Loss {
     Loss { reason: DropReason::Rejected, code: Code::Internal, message }
+}
+
+/// Is this how a backend may answer that does not know the version?
+fn may_be_about_version(status: StatusCode) -> bool {
+    is_about_content(status) || matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE)
 }
 
 /// May a part of the request pass, although all of it was refused?

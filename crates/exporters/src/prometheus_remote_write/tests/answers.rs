@@ -85,6 +85,9 @@ const CASES: &[Case] = &[
     Case { id: "P9: more than was sent", config: "", answers: &[Written(204, 7)], requests: "2", exported: 5, lost: &[], written: 7 },
     Case { id: "P9 in 2.0 alone", config: V2, answers: &[Written(400, 3)], requests: "2", exported: 3, lost: &[(DropReason::PartlyRejected, 2)], written: 3 },
     Case { id: "400 from a backend that may not know 2.0", config: "", answers: &[Status(400), Status(204)], requests: "21", exported: 5, lost: &[], written: 0 },
+    Case { id: "406 as well", config: "", answers: &[Status(406), Status(204)], requests: "21", exported: 5, lost: &[], written: 0 },
+    Case { id: "406 to 2.0 and nothing else", config: V2, answers: &[Status(406)], requests: "2", exported: 0, lost: REJECTED, written: 0 },
+    Case { id: "406 in both", config: "", answers: &[Status(406)], requests: "21", exported: 0, lost: REJECTED, written: 0 },
 ];
 
 #[tokio::test]
@@ -126,7 +129,8 @@ async fn answers_mean_what_the_specification_says() {
             }
         }
         assert_eq!(running.own("written_samples", &[]), written, "{id}");
-        let fell_back = u64::from(requests.contains("21"));
+        // What neither version passes with says nothing about versions, unless the backend does.
+        let fell_back = u64::from(requests.contains("21") && id != "406 in both");
         assert_eq!(running.own("fallbacks", &[]), fell_back, "{id}");
     }
 }

@@ -202,7 +202,7 @@ async fn hopeless_requests_are_not_cut_for_ever() {
     running.push(push(vec![gauge("x", "", points.collect())])).await;
     running.settled(2000).await;
     assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 2000);
-    assert!(receiver.received().len() <= 40, "{}", receiver.received().len());
+    assert!(receiver.received().len() <= 150, "{}", receiver.received().len());
 }
 
 /// Many bad points in one request: all but a few of the good ones are saved, with bounded effort.
