@@ -300,7 +300,7 @@ fn neighbours_of_what_cannot_be_kept() {
 fn silent_series_end() {
     let prometheus = Prometheus::start();
     let config = GATEWAY.replace("@PROMETHEUS@", &prometheus.write_url());
-    let gateway = Gateway::start(&config.replace("@STRATEGY@", "''").replace("@MORE@", "stale_after: 2s"));
+    let gateway = Gateway::start(&config.replace("@STRATEGY@", "''").replace("@MORE@", "stale_after: 10s"));
     let now = Times { start: 0, now: unix_nanos() };
     let histogram = histogram("h", CUMULATIVE, vec![histogram_point(now, &[1.0], &[1, 2])]);
     let native = exponential("e", CUMULATIVE, vec![exponential_point(now, 3, (0, &[1]), (0, &[]), 0)]);
@@ -308,6 +308,12 @@ fn silent_series_end() {
     assert_eq!(gateway.client().metrics(&request(vec![of(&[], metrics)])).status, 0);
     const ALL: &str = r#"{__name__=~"x|h_seconds.*|e_bytes"}"#;
     prometheus.wait_for(&format!("count(last_over_time({ALL}[5m]))"), 6.0);
+    eventually("the series are tracked", || {
+        match gateway.metrics().sum("otelcol_exporter_prometheusremotewrite_tracked_series", &[]) {
+            3.0 => Ok(()),
+            other => Err(other),
+        }
+    });
     eventually("all series have ended", || match prometheus.value(&format!("count({ALL})")) {
         None => Ok(()),
         left => Err(left),

@@ -130,3 +130,46 @@ impl Losses {
         Some(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses() -> (Losses, std::sync::Arc<Telemetry>) {
+        let telemetry = Telemetry::new();
+        (Losses::new(&telemetry, "rw", "test_"), telemetry)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_metric_is_named_once_in_ten_minutes_with_all_that_was_lost() {
+        let (losses, _telemetry) = losses();
+        assert_eq!(losses.line_is_due("delta", b"a", 2), Some(2));
+        assert_eq!(losses.line_is_due("delta", b"a", 3), None);
+        assert_eq!(losses.line_is_due("value", b"a", 1), Some(1), "another reason");
+        assert_eq!(losses.line_is_due("delta", b"b", 1), Some(1), "another metric");
+        tokio::time::advance(QUIET).await;
+        assert_eq!(losses.line_is_due("delta", b"a", 4), Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_metrics_gives_few_lines_and_little_memory() {
+        let (losses, telemetry) = losses();
+        let name = |number: usize| format!("metric {number}").into_bytes();
+        for number in 0..10_000 {
+            losses.add(Untranslatable::Delta, &name(number), 1);
+        }
+        assert_eq!(telemetry.sum("test_dropped_points", &[("reason", "delta")]), 10_000);
+        assert_eq!(losses.named.lock().lines, MAX_LINES);
+        assert!(losses.named.lock().metrics.len() <= NAMED.get());
+    }
+
+    #[test]
+    fn labels_are_counted_by_what_became_of_them() {
+        let (losses, telemetry) = losses();
+        losses.labels(b"a", LostLabels { unnamable: 1, overwritten: 2, joined: 3 });
+        for (name, expected) in [("test_dropped_labels", 1), ("test_overwritten_labels", 2), ("test_joined_labels", 3)]
+        {
+            assert_eq!(telemetry.sum(name, &[]), expected);
+        }
+    }
+}

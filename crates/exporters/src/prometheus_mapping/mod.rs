@@ -20,6 +20,7 @@ mod names;
 mod native;
 mod owned;
 mod points;
+mod resource;
 mod settings;
 mod streams;
 mod target_info;

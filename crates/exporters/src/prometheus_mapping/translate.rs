@@ -4,15 +4,16 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use nyquist_core::wire::{AnyValue, Attributes, Field, Fields, KeyValue, Value};
+use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::exemplars::Exemplars;
 use super::family::{Families, Family};
 use super::kinds::Kind;
-use super::labels::{BaseLabels, LabelRules, Labels, PointLabels, Source};
+use super::labels::{BaseLabels, LabelRules, Labels, PointLabels};
 use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
 use super::points::{self, Arrays, Head, Histogram, Number};
+use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
 use super::settings::{CustomBuckets, Settings};
 use super::{LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
@@ -89,13 +90,6 @@ impl<'a> Data<'a> {
         });
         values.last().unwrap_or_default()
     }
-}
-
-fn len_fields(fields: Fields<'_>, number: u32) -> impl Iterator<Item = &[u8]> {
-    fields.filter_map(move |field| match field.value {
-        Value::Len(bytes) if field.number == number => Some(bytes),
-        _ => None,
-    })
 }
 
 impl Translator {
@@ -454,54 +448,4 @@ fn series_hash(hasher: &RandomState, family: &Family, labels: &PointLabels) -> u
 
 fn millis(nanos: u64) -> i64 {
     nanos as i64 / 1_000_000
-}
-
-fn resource_attributes(resource_metrics: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
-    len_fields(Fields::new(resource_metrics), 1).flat_map(|resource| Attributes::new(resource, 1))
-}
-
-fn push_identity(labels: &mut Labels, job: &[u8], instance: &[u8], rules: LabelRules) {
-    labels.push(b"", b"job", &AnyValue::String(job), Source::Given, rules);
-    labels.push(b"", b"instance", &AnyValue::String(instance), Source::Given, rules);
-}
-
-fn push_external(labels: &mut Labels, settings: &Settings, rules: LabelRules) {
-    let source = if settings.external_override { Source::Override } else { Source::External };
-    for (name, value) in &settings.external_labels {
-        labels.push(b"", name.as_bytes(), &AnyValue::String(value.as_bytes()), source, rules);
-    }
-}
-
-/// Adds the scope's labels. Returns how many have no name.
-fn push_scope(labels: &mut Labels, scope_metrics: &[u8], rules: LabelRules) -> usize {
-    const PREFIX: &[u8] = b"otel_scope_";
-    let (mut name, mut version, mut schema_url): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
-    let mut unnamable = 0;
-    for Field { number, value } in Fields::new(scope_metrics) {
-        match (number, value) {
-            (1, Value::Len(scope)) => {
-                for Field { number, value } in Fields::new(scope) {
-                    match (number, value) {
-                        (1, Value::Len(text)) => name = text,
-                        (2, Value::Len(text)) => version = text,
-                        (3, Value::Len(attribute)) => {
-                            let attribute = KeyValue::new(attribute);
-                            if !matches!(attribute.key, b"name" | b"version" | b"schema_url") {
-                                let is_named =
-                                    labels.push(PREFIX, attribute.key, &attribute.value, Source::Given, rules);
-                                unnamable += usize::from(!is_named);
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            (3, Value::Len(text)) => schema_url = text,
-            _ => {}
-        }
-    }
-    labels.push(PREFIX, b"name", &AnyValue::String(name), Source::Given, rules);
-    labels.push(PREFIX, b"version", &AnyValue::String(version), Source::Given, rules);
-    labels.push(PREFIX, b"schema_url", &AnyValue::String(schema_url), Source::Given, rules);
-    unnamable
 }

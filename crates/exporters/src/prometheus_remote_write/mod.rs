@@ -96,6 +96,7 @@ impl ExporterConfig for RemoteWriteConfig {
         };
         let id = context.id.to_string();
         let stats = Arc::new(Stats::new(&context.telemetry, &id, self.shards()));
+        let streams = StreamState::new(self, &context.telemetry, &id);
         let sender = Sender {
             uri: endpoint.uri.clone(),
             headers,
@@ -117,7 +118,7 @@ impl ExporterConfig for RemoteWriteConfig {
         let pipeline = Pipeline {
             shards: Arc::clone(&shards),
             target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0)),
-            streams: StreamState::new(self),
+            streams,
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),
             idle: Mutex::default(),

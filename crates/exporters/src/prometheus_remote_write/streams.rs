@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nyquist_core::clock::Clock;
 use nyquist_core::delivery::Request;
+use nyquist_core::telemetry::{Telemetry, UpDown};
 use parking_lot::Mutex;
 
 use super::config::{ACCUMULATE, RemoteWriteConfig};
@@ -23,11 +24,14 @@ const LATEST: Duration = Duration::from_secs(15);
 pub(super) struct StreamState {
     streams: Mutex<Streams>,
     interval: Duration,
+    totals: UpDown,
+    tracked: UpDown,
+    bytes: UpDown,
 }
 
 impl StreamState {
     /// What `config` asks for; `None` if that is nothing.
-    pub(super) fn new(config: &RemoteWriteConfig) -> Option<Arc<Self>> {
+    pub(super) fn new(config: &RemoteWriteConfig, telemetry: &Telemetry, exporter: &str) -> Option<Arc<Self>> {
         let max_bytes = usize::try_from(config.max_stream_state.0).unwrap_or(usize::MAX);
         let (max_stale, stale_after) = (config.delta_max_stale.0, config.stale_after.0);
         let streams = Streams {
@@ -36,7 +40,20 @@ impl StreamState {
         };
         let shortest = if stale_after.is_zero() { max_stale } else { stale_after };
         let interval = (shortest / 4).clamp(Duration::from_millis(100), LATEST);
-        (!streams.is_idle()).then(|| Arc::new(Self { streams: Mutex::new(streams), interval }))
+        if streams.is_idle() {
+            return None;
+        }
+        let gauge = |what: &str, help: &str| {
+            let name = format!("otelcol_exporter_prometheusremotewrite_{what}");
+            telemetry.gauge(&name, help, &[("exporter", exporter)])
+        };
+        Some(Arc::new(Self {
+            streams: Mutex::new(streams),
+            interval,
+            totals: gauge("delta_streams", "Streams of delta temporality that have a total."),
+            tracked: gauge("tracked_series", "Series that end when they fall silent; a histogram counts once."),
+            bytes: gauge("stream_state_bytes", "What both take in memory, roughly."),
+        }))
     }
 
     /// Translates a request whose turn has come.
@@ -71,6 +88,20 @@ impl StreamState {
         }
     }
 
+    fn report(&self, streams: &Streams) {
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let (mut totals, mut tracked, mut bytes) = (0, 0, 0);
+        if let Some(accumulator) = &streams.accumulator {
+            (totals, bytes) = (accumulator.len(), accumulator.bytes());
+        }
+        if let Some(tracker) = &streams.stale_tracker {
+            (tracked, bytes) = (tracker.len(), bytes + tracker.bytes());
+        }
+        self.totals.set(signed(totals));
+        self.tracked.set(signed(tracked));
+        self.bytes.set(signed(bytes));
+    }
+
     fn sweep(&self, shards: &Shards, stats: &Stats, clock: &dyn Clock) {
         let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let mut scratch = EncodeScratch::default();
@@ -87,6 +118,7 @@ impl StreamState {
         // Under the lock until the shards have the markers: a series that goes on comes after them.
         let mut streams = self.streams.lock();
         streams.sweep(clock.now(), unix_millis, &mut sink);
+        self.report(&streams);
         let chunks = sink.segments.iter().map(|segment| segment.chunks.len()).sum();
         if chunks > 0 {
             stats.translated(sink.series);

@@ -51,6 +51,12 @@ impl StaleTracker {
         self.series.len()
     }
 
+    /// What they take, roughly, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Does it track none?
     #[must_use]
     pub fn is_empty(&self) -> bool {

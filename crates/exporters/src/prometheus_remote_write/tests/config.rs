@@ -126,6 +126,10 @@ fn mistakes_are_explained() {
     bad(&with("max_samples_per_send: 0"), "from 1 to 10000");
     bad(&with("max_batch_request_parallelism: 0"), "must be positive");
     bad(&with("drop_out_of_order: {enabled: true, max_series: 0}"), "must be positive");
+    bad(&with("delta: sum"), "write drop or accumulate");
+    bad(&with("delta_max_stale: 0s"), "must be positive");
+    bad(&with("max_stream_state: 0"), "must be positive");
+    bad(&with("stale_after: 1m\ninclude_metadata_keys: [x-scope-orgid]"), "cannot be used with include_metadata_keys");
     bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
     bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
     bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");
