@@ -1,6 +1,6 @@
 //! What the limiter's state takes per live series: as it accounts for it, and as the process shows it.
 //!
-//!     cargo run --release -p nyquist-processors --example cardinality_limit_memory [-- series]
+//!     cargo run --release -p nyquist-processors --example cardinality_limit_memory [-- series [case]]
 //!
 //! First series that pass, over 500 metrics and in one metric; then streams that are all collapsed into one series.
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nyquist_core::batch::{Batch, Refusal, Signal};
 use nyquist_core::clock::SystemClock;
-use nyquist_core::component::{Component, Consumer, Extensions, ProcessorConfig, ProcessorContext};
+use nyquist_core::component::{Component, Consumer, Extensions, Host, ProcessorConfig, ProcessorContext};
 use nyquist_core::config::{ComponentId, from_str};
 use nyquist_core::proto::common::v1::{AnyValue, KeyValue, any_value};
 use nyquist_core::proto::metrics::v1::metric::Data;
@@ -41,17 +41,35 @@ impl Consumer for Nowhere {
 }
 
 const CASES: [(&str, usize, &str); 3] = [
-    ("series that pass, 500 metrics", 500, "{default: {max_series_per_metric: 1000000, max_values_per_label: 1000000}, max_series: 2000000}"),
-    ("series that pass, one metric", 1, "{default: {max_series_per_metric: 2000000, max_values_per_label: 2000}, protect_labels: [u], max_series: 2000000}"),
+    (
+        "series that pass, 500 metrics",
+        500,
+        "{default: {max_series_per_metric: 1000000, max_values_per_label: 1000000}, max_series: 2000000}",
+    ),
+    (
+        "series that pass, one metric",
+        1,
+        "{default: {max_series_per_metric: 2000000, max_values_per_label: 2000}, protect_labels: [u], max_series: 2000000}",
+    ),
     ("streams collapsed into one", 1, "{rules: [{metrics: ['*'], labels: {u: 0}}], memory_limit_mib: 1024}"),
 ];
 
 fn main() {
-    let series = std::env::args().nth(1).map_or(1_000_000, |argument| argument.parse().expect("a number"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    for (name, metrics, yaml) in CASES {
-        runtime.block_on(measure(name, metrics, yaml, series));
-    }
+    let mut numbers = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
+    let series: usize = numbers.next().unwrap_or(1_000_000);
+    let Some(case) = numbers.next() else {
+        // Each in a process of its own, so that none uses memory that another one has left.
+        let program = std::env::current_exe().expect("its own path");
+        for case in 0..CASES.len() {
+            let arguments = [series.to_string(), case.to_string()];
+            let status = std::process::Command::new(&program).args(arguments).status().expect("it runs");
+            assert!(status.success(), "case {case} failed");
+        }
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (name, metrics, yaml) = CASES[case];
+    runtime.block_on(measure(name, metrics, yaml, series));
 }
 
 async fn measure(name: &str, metrics: usize, yaml: &str, series: usize) {
@@ -76,13 +94,19 @@ async fn measure(name: &str, metrics: usize, yaml: &str, series: usize) {
         limit.consume(request(first, count, metrics)).await.expect("nobody refuses");
         first += count;
     }
+    let each = |bytes: f64| bytes / series as f64;
+    let resident = resident().saturating_sub(before) as f64;
+    // Its last flush publishes what it accounts for.
+    let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
+    let runtimes = nyquist_core::runtime::Runtimes::current();
+    let clock = Arc::new(SystemClock::default());
+    limit.start(&Host { runtimes, clock, telemetry: Arc::clone(&telemetry), fatal }).await.expect("it starts");
+    limit.shutdown(tokio::time::Instant::now()).await;
     let accounted = telemetry
         .render("")
         .lines()
         .find(|line| line.starts_with("otelcol_processor_cardinality_limit_state_bytes{"))
         .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    let each = |bytes: f64| bytes / series as f64;
-    let resident = resident().saturating_sub(before) as f64;
     println!(
         "{name}: {series} series, {:.1} bytes each accounted, {:.1} resident",
         each(accounted.unwrap_or_default()),
@@ -95,7 +119,11 @@ fn request(first: usize, count: usize, metrics: usize) -> Batch {
     let per_metric = count.div_ceil(metrics);
     let metrics = (0..metrics).map(|metric| {
         let point = |index: usize| NumberDataPoint {
-            attributes: vec![KeyValue { key: "u".to_owned(), value: text(format!("value-{index}")), ..KeyValue::default() }],
+            attributes: vec![KeyValue {
+                key: "u".to_owned(),
+                value: text(format!("value-{index}")),
+                ..KeyValue::default()
+            }],
             start_time_unix_nano: 1,
             time_unix_nano: 2_000_000_000,
             value: Some(number_data_point::Value::AsInt(index as i64)),

@@ -13,7 +13,7 @@ use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 use super::admission::Route;
 use super::config::GaugeMode;
 use super::metric::{
-    DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, is_sum_of_last_values, times_of,
+    DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, Role, is_sum_of_last_values, times_of,
 };
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
@@ -137,7 +137,7 @@ impl Metric {
         }
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
-        if slot.is_some_and(|series| series.was_individual || series.output == INDIVIDUAL) {
+        if slot.is_some_and(|series| series.role == Role::WasIndividual || series.output == INDIVIDUAL) {
             output.comes_after(times_of(point).1);
         }
         output.comes_after(self.ended.get(&route.output).map_or(self.ended_before, |(time, _)| *time));
@@ -217,7 +217,7 @@ impl Metric {
             && series.output == index
         {
             self.series.remove(&output.fingerprint);
-            if !series.is_overflow {
+            if !series.is_overflow() {
                 self.used -= 1;
                 shared.give_slots(&self.tenant, 1);
             }

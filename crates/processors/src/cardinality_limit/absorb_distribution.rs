@@ -171,7 +171,7 @@ impl Metric {
         let attributes = attributes.into_boxed_slice();
         let alternate = Output::new(fingerprint, group, attributes, mask, is_overflow, self.seen, shared.gauge);
         let place = self.place(alternate);
-        let carries = self.series.get(&original).map_or(0, |series| series.carries);
+        let carries = self.series.get(&original).map_or(0, |series| self.label_sets.labels(series.carries));
         self.admit(shared, fingerprint, place, carries);
         Some(place)
     }

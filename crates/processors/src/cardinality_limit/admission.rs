@@ -3,7 +3,7 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, is_counted_by_increments, times_of};
+use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, Role, is_counted_by_increments, times_of};
 use super::report::sample;
 use super::scan::Context;
 use super::shared::Shared;
@@ -61,14 +61,14 @@ impl Metric {
         let Incoming { fingerprint, attributes, .. } = *incoming;
         let is_outside = self.is_contested && self.watch(shared, attributes);
         if let Some(series) = self.series.get_mut(&fingerprint)
-            && (!is_outside || series.is_overflow)
+            && (!is_outside || series.is_overflow())
         {
             let is_fresh = series.epoch == self.seen;
             series.epoch = self.seen;
             if series.output != INDIVIDUAL {
                 // A sender's own series is what others are collapsed to: it joins them.
                 let route =
-                    Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow, was_individual: false };
+                    Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow(), was_individual: false };
                 return Decision::Collapse(route);
             }
             if !is_fresh {
@@ -256,7 +256,7 @@ impl Metric {
         series.epoch = self.seen;
         if series.output == INDIVIDUAL {
             series.output = EMPTY;
-            series.was_individual = true;
+            series.role = Role::WasIndividual;
             // What it has reported on its own is not to be counted again.
             shared.forget([(output, 0)].into_iter());
         } else if let Some(output) = self.outputs.get_mut(series.output as usize) {

@@ -128,7 +128,7 @@ pub(super) fn bucket(value: &AnyValue<'_>, buckets: u32) -> u32 {
     // The upper bits of FNV-1a are the good ones; one more multiplication spreads the last bytes.
     let hash = hasher.finish();
     let spread = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd) >> 32;
-    (spread * u64::from(buckets) >> 32) as u32
+    ((spread * u64::from(buckets)) >> 32) as u32
 }
 
 /// FNV-1a.

@@ -30,16 +30,60 @@ pub(super) const EMPTY: u32 = u32::MAX - 1;
 /// A series that has a slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Series {
-    /// The labels of which it carries a value of its own, as bits.
-    pub(super) carries: u64,
     /// The index of its output, [`INDIVIDUAL`] or [`EMPTY`].
     pub(super) output: u32,
     /// When it was last seen.
     pub(super) epoch: u16,
-    /// Overflow series have slots beside the budget.
-    pub(super) is_overflow: bool,
+    /// Of which labels it carries a value of its own.
+    pub(super) carries: LabelSet,
+    pub(super) role: Role,
+}
+
+impl Series {
+    pub(super) fn is_overflow(&self) -> bool {
+        self.role == Role::Overflow
+    }
+}
+
+// There are a million of these.
+const _: () = assert!(size_of::<Series>() == 8);
+
+/// What is special about a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Usual,
+    /// It has its slot beside the budget.
+    Overflow,
     /// A sender reported it on its own before others were collapsed to it.
-    pub(super) was_individual: bool,
+    WasIndividual,
+}
+
+/// The sets of labels, as bits, of which series of a metric carry values: few, so that a series needs one
+/// byte for its own.
+#[derive(Debug, Default)]
+pub(super) struct LabelSets(Vec<u64>);
+
+/// The index of a set; the last one stands for all labels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LabelSet(u8);
+
+impl LabelSets {
+    pub(super) fn index(&mut self, labels: u64) -> LabelSet {
+        let known = self.0.iter().position(|set| *set == labels);
+        let index = known.unwrap_or_else(|| {
+            if self.0.len() < usize::from(u8::MAX) {
+                self.0.push(labels);
+                self.0.len() - 1
+            } else {
+                usize::from(u8::MAX)
+            }
+        });
+        LabelSet(index as u8)
+    }
+
+    pub(super) fn labels(&self, set: LabelSet) -> u64 {
+        self.0.get(usize::from(set.0)).copied().unwrap_or(u64::MAX)
+    }
 }
 
 /// The last value of a collapsed cumulative sum, or gauge.
@@ -91,6 +135,7 @@ pub(super) struct Metric {
     /// Slots of some label are contested.
     pub(super) is_contested: bool,
     pub(super) series: Table<Series>,
+    pub(super) label_sets: LabelSets,
     /// How many series count towards the budget.
     pub(super) used: usize,
     /// Series that lost their slot to a collapsed one, and have not been seen since.
@@ -159,6 +204,7 @@ impl Metric {
             by_key: Table::default(),
             is_contested: false,
             series: Table::default(),
+            label_sets: LabelSets::default(),
             used: 0,
             retired: Table::default(),
             ended: Table::default(),
@@ -185,6 +231,7 @@ impl Metric {
             + labels
             + self.by_key.allocation_size()
             + self.series.allocation_size()
+            + self.label_sets.0.capacity() * size_of::<u64>()
             + self.retired.allocation_size()
             + self.ended.allocation_size()
             + self.sketched.as_ref().map_or(0, |sketched| sketched.all.bytes())
@@ -277,7 +324,7 @@ impl Metric {
 
     /// Gives the overflow series `fingerprint` its slot, which is beside the budget.
     pub(super) fn admit_overflow(&mut self, fingerprint: u64, output: u32) {
-        let series = Series { carries: 0, output, epoch: self.seen, is_overflow: true, was_individual: false };
+        let series = Series { carries: self.label_sets.index(0), output, epoch: self.seen, role: Role::Overflow };
         self.series.insert(fingerprint, series);
     }
 
@@ -375,7 +422,7 @@ impl Metric {
 
     /// Gives `fingerprint` a slot of the budget.
     pub(super) fn admit(&mut self, shared: &Shared, fingerprint: u64, output: u32, carries: u64) {
-        let series = Series { carries, output, epoch: self.seen, is_overflow: false, was_individual: false };
+        let series = Series { carries: self.label_sets.index(carries), output, epoch: self.seen, role: Role::Usual };
         if self.series.insert(fingerprint, series).is_none() {
             self.used += 1;
             shared.take_slot(&self.tenant);
@@ -386,10 +433,12 @@ impl Metric {
     /// in `collapsed`, a twentieth of the budget at once. False if there are none.
     pub(super) fn retire(&mut self, shared: &Shared, collapsed: u64, dirty: &mut Vec<u32>) -> bool {
         let now = self.seen;
-        let is_candidate = |series: &Series| series.carries & collapsed != 0 && !series.is_overflow;
+        let sets = std::mem::take(&mut self.label_sets);
+        let is_candidate = |series: &Series| sets.labels(series.carries) & collapsed != 0 && !series.is_overflow();
         let candidates = self.series.values().filter(|series| is_candidate(series)).count();
         let mut quota = (self.used.min(self.limits.max_series) / 20).max(1).min(candidates);
         if quota == 0 {
+            self.label_sets = sets;
             return false;
         }
         let ages = self.series.values().filter(|series| is_candidate(series));
@@ -402,6 +451,7 @@ impl Metric {
                 goes
             })
             .collect();
+        self.label_sets = sets;
         shared.report.evicted(Eviction::Retired, gone.len());
         for (fingerprint, series) in gone {
             self.lose(shared, fingerprint, series, dirty);
@@ -437,7 +487,7 @@ impl Metric {
             EMPTY => {}
             index => self.close_output(shared, index, dirty),
         }
-        if !series.is_overflow {
+        if !series.is_overflow() {
             self.used -= 1;
             shared.give_slots(&self.tenant, 1);
         }

@@ -208,8 +208,7 @@ impl Shared {
             return Some(nobody());
         };
         let mut sender = self.sender_called(self.hashes.bytes(value.as_bytes()), value.as_bytes());
-        let headers = vec![(name.clone(), value.clone())];
-        sender.metadata = Some(Arc::new(Metadata { headers, ..Metadata::default() }));
+        sender.metadata = Some(Arc::new(Metadata { headers: vec![(name.clone(), value.clone())] }));
         Some(sender)
     }
 

@@ -12,7 +12,7 @@ use nyquist_core::wire::put_varint;
 
 use super::contest::Slot;
 use super::hash::{Hashes, Seed};
-use super::metric::{EMPTY, INDIVIDUAL, Metric, Series};
+use super::metric::{EMPTY, INDIVIDUAL, Metric, Role, Series};
 use super::shared::Shared;
 
 const MAGIC: &[u8; 8] = b"NQCARD\x00\x01";
@@ -60,10 +60,10 @@ pub(super) fn put_metric(out: &mut Vec<u8>, shared: &Shared, metric: &Metric) {
     for (fingerprint, series) in &metric.series {
         put_hash(out, *fingerprint);
         put_varint(out, age(series.epoch));
-        put_varint(out, series.carries);
+        put_varint(out, metric.label_sets.labels(series.carries));
         let individual = if series.output == INDIVIDUAL { IS_INDIVIDUAL } else { 0 };
-        let overflow = if series.is_overflow { IS_OVERFLOW } else { 0 };
-        out.push(individual | overflow | if series.was_individual { WAS_INDIVIDUAL } else { 0 });
+        let overflow = if series.is_overflow() { IS_OVERFLOW } else { 0 };
+        out.push(individual | overflow | if series.role == Role::WasIndividual { WAS_INDIVIDUAL } else { 0 });
     }
     put_varint(out, metric.retired.len() as u64);
     for (fingerprint, seen) in &metric.retired {
@@ -214,11 +214,14 @@ impl<'a> Reader<'a> {
             let Some(epoch) = ages.epoch(age) else { continue };
             let stays = carries & shrunk == 0;
             let entry = Series {
-                carries: with_indexes(carries, &indexes),
+                carries: metric.label_sets.index(with_indexes(carries, &indexes)),
                 output: if flags & IS_INDIVIDUAL != 0 { INDIVIDUAL } else { EMPTY },
                 epoch,
-                is_overflow: flags & IS_OVERFLOW != 0,
-                was_individual: flags & WAS_INDIVIDUAL != 0,
+                role: match flags {
+                    flags if flags & IS_OVERFLOW != 0 => Role::Overflow,
+                    flags if flags & WAS_INDIVIDUAL != 0 => Role::WasIndividual,
+                    _ => Role::Usual,
+                },
             };
             series.push((age, fingerprint, entry, stays));
         }
@@ -267,8 +270,8 @@ impl Metric {
     fn restore_series(&mut self, shared: &Shared, mut series: Vec<(u64, u64, Series, bool)>) {
         series.sort_unstable_by_key(|(age, fingerprint, ..)| (*age, *fingerprint));
         for (_, fingerprint, entry, stays) in series {
-            if stays && (entry.is_overflow || self.has_room(shared)) {
-                if !entry.is_overflow {
+            if stays && (entry.is_overflow() || self.has_room(shared)) {
+                if !entry.is_overflow() {
                     self.used += 1;
                     shared.take_slot(&self.tenant);
                 }

@@ -116,7 +116,7 @@ impl Metric {
             if has_output || !shared.is_idle(series.epoch, now) {
                 return true;
             }
-            slots += usize::from(!series.is_overflow);
+            slots += usize::from(!series.is_overflow());
             gone.push(*fingerprint);
             false
         });

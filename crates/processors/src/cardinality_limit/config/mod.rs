@@ -207,7 +207,7 @@ impl Validate for CardinalityLimitConfig {
             check.error(&["idle_ttl"], "must be at least 1s, and should be several export intervals: 1h is usual");
         }
         if self.flush_interval.0.is_zero() {
-            let message = "must be greater than zero: a flush after each batch is not there yet; write 1s";
+            let message = "must be greater than zero: an export that comes in several batches is to be one point; 1s is the least that makes sense";
             check.error(&["flush_interval"], message);
         }
         for (index, rule) in self.rules.iter().enumerate() {

@@ -190,7 +190,7 @@ fn data(kind: Kind, is_delta: bool, points: &[Sent], time: u64) -> Data {
                 // Each stream at a scale of its own.
                 scale: labels.len() as i32 % 3,
                 zero_count: value / 3,
-                positive: Some(Buckets { offset: -1, bucket_counts: vec![(value + 1) / 3, (value + 2) / 3] }),
+                positive: Some(Buckets { offset: -1, bucket_counts: vec![(value + 1) / 3, value.div_ceil(3)] }),
                 ..ExponentialHistogramDataPoint::default()
             };
             let data_points = points.iter().map(one).collect();

@@ -1,5 +1,8 @@
 //! What survives the process with `storage`.
 
+use nyquist_core::component::ProcessorConfig;
+
+use super::points as points_of;
 use super::*;
 
 const STORED: &str = "storage: place, rules: [{metrics: [c], labels: {u: 2}}]";
@@ -63,6 +66,41 @@ async fn cut_and_changed_snapshots_are_refused_whole() {
     let mut whole = Bench::new("{}");
     assert!(whole.limiter.restore(&bytes));
     assert_eq!(whole.limiter.shared.series(), bench.limiter.shared.series());
+}
+
+/// Scenario: the processor as the pipeline runs it, twice. Guarantee: nothing is taken in before the storage is open, and
+/// the second run finds the choice of the first.
+#[tokio::test]
+async fn the_processor_opens_and_closes_its_storage() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for export in 0..2 {
+        let (sink, telemetry) = (Arc::new(Sink::default()), Telemetry::new());
+        let mut extensions = Extensions::default();
+        extensions.insert(&ComponentId::of("place"), Arc::new(Directory(directory.path().to_owned())));
+        let clock = ManualClock::new(BEGIN + 15 * SECOND * export);
+        let context = test_util::context(Signal::Metrics, Arc::clone(&sink) as _, &extensions, &telemetry, clock);
+        let processor = config::<CardinalityLimitConfig>(&format!("{{{STORED}}}")).build(context).unwrap();
+        let names: &[_] = if export == 0 { &["a", "b"] } else { &["z", "a", "b"] };
+        let points = names.iter().map(|name| point(&format!("u={name}"), 1, at(export))).collect();
+        let data = request(cumulative(points));
+        let early = processor.consume(Batch::from_metrics(data.clone())).await;
+        assert!(early.unwrap_err().is_retryable());
+        processor.start(&test_util::host(&telemetry, None)).await.unwrap();
+        processor.consume(Batch::from_metrics(data)).await.unwrap();
+        processor.shutdown(tokio::time::Instant::now() + Duration::from_secs(60)).await;
+        seen.push(sink.take().into_iter().flat_map(points_of).map(|point| point.attributes).collect::<Vec<_>>());
+    }
+    assert_eq!(seen, [vec!["u=a", "u=b"], vec!["u=a", "u=b", "u=other"]]);
+}
+
+#[test]
+fn a_storage_that_is_not_there_is_named() {
+    let (telemetry, extensions) = (Telemetry::new(), Extensions::default());
+    let sink = Arc::new(Sink::default());
+    let context = test_util::context(Signal::Metrics, sink as _, &extensions, &telemetry, ManualClock::new(BEGIN));
+    let error = config::<CardinalityLimitConfig>("{storage: file_storage}").build(context).err().unwrap();
+    assert!(format!("{error:?}").contains("file_storage"), "{error:?}");
 }
 
 /// Guarantee: parts of any size give the same snapshot.

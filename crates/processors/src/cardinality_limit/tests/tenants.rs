@@ -94,7 +94,7 @@ async fn tenants_beyond_the_limit_share_one_budget() {
 async fn a_tenant_can_be_a_header_which_stays_with_its_data() {
     let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 1}}], tenant_from: 'metadata[\"X-Tenant\"]'}");
     for (tenant, value) in [("acme", 1), ("umbrella", 10)] {
-        let metadata = Metadata { headers: vec![("x-tenant".to_owned(), tenant.to_owned())], ..Metadata::default() };
+        let metadata = Metadata { headers: vec![("x-tenant".to_owned(), tenant.to_owned())] };
         let points = ["a", "b", "d"].map(|user| point(&format!("u={user}"), value, at(0))).to_vec();
         let mut batch = Batch::from_metrics(request(delta(points)));
         let batch = Batch::from_wire(Signal::Metrics, batch.wire().clone(), 3).with_metadata(Arc::new(metadata));
