@@ -96,7 +96,8 @@ fn deltas_become_totals_and_deltas_again() {
             }
         }
         let mut expected: Vec<u64> = (0..WINDOWS).chain((0..WINDOWS).map(|_| 2)).collect();
-        (ints.sort_unstable(), expected.sort_unstable());
+        ints.sort_unstable();
+        expected.sort_unstable();
         let is_complete = ints == expected && counts == vec![(3, vec![2, 1]); WINDOWS as usize];
         if is_complete { Ok(()) } else { Err((ints, counts)) }
     });
