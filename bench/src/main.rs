@@ -32,7 +32,7 @@ const TAIL: Scenario = Scenario {
     memory: false,
 };
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
@@ -90,6 +90,20 @@ const SCENARIOS: [Scenario; 11] = [
         config: "metrics.yaml",
         item: "point",
         signal: Signal::Metrics,
+        wait: Duration::ZERO,
+        ..TAIL
+    },
+    Scenario {
+        name: "receive",
+        title: "Receive: OTLP to nowhere",
+        config: "receive.yaml",
+        wait: Duration::ZERO,
+        ..TAIL
+    },
+    Scenario {
+        name: "span_metrics",
+        title: "Span metrics: OTLP to calls and durations by route and method, reported every second; less `receive` is the connector's part",
+        config: "span_metrics.yaml",
         wait: Duration::ZERO,
         ..TAIL
     },

@@ -106,6 +106,17 @@ impl Excess {
     }
 }
 
+/// Whose attributes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Those of the series.
+    Own,
+    /// Those of its group's overflow series.
+    Overflow,
+    /// Those of the overflow series of resources without a group.
+    Surplus,
+}
+
 /// The series that counts a span.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admitted {
@@ -144,14 +155,14 @@ impl Catalog {
     }
 
     /// The series with `fingerprint`, which is made if there is room for it; or the overflow series that
-    /// stands in for it. `attributes` writes those of the series, or those of an overflow series.
+    /// stands in for it. `attributes` writes its attributes.
     pub(super) fn admit(
         &mut self,
         fingerprint: u64,
         family: usize,
         seen: &GroupSeen<'_>,
         moment: Moment,
-        attributes: &dyn Fn(bool) -> Vec<u8>,
+        attributes: &dyn Fn(Whose) -> Vec<u8>,
     ) -> Admitted {
         if let Some(&place) = self.by_fingerprint.get(&fingerprint) {
             self.touch(place, moment.now);
@@ -164,7 +175,7 @@ impl Catalog {
         let excess = match excess {
             Some(excess) => excess,
             None => {
-                let attributes = attributes(false);
+                let attributes = attributes(Whose::Own);
                 if attributes.len() <= MAX_ATTRIBUTES {
                     let place = self.insert(fingerprint, group, family, attributes, moment);
                     return Admitted { place, fingerprint, excess: None };
@@ -239,14 +250,15 @@ impl Catalog {
         excess: Excess,
         seen: &GroupSeen<'_>,
         moment: Moment,
-        attributes: &dyn Fn(bool) -> Vec<u8>,
+        attributes: &dyn Fn(Whose) -> Vec<u8>,
     ) -> Admitted {
         let fingerprint = self.plan.overflow_fingerprint(group, family);
         if let Some(&place) = self.by_fingerprint.get(&fingerprint) {
             self.touch(place, moment.now);
             return Admitted { place, fingerprint, excess: Some(excess) };
         }
-        let place = self.insert(fingerprint, group, family, attributes(true), moment);
+        let attributes = attributes(if group == SURPLUS { Whose::Surplus } else { Whose::Overflow });
+        let place = self.insert(fingerprint, group, family, attributes, moment);
         if let Some(group) = self.groups.get_mut(&group) {
             if let Some(overflows) = group.overflows.get_mut(family) {
                 *overflows += 1;

@@ -8,7 +8,7 @@ use nyquist_core::wire::{
 };
 
 use super::adjusted::Adjusting;
-use super::catalog::OVERFLOW;
+use super::catalog::{OVERFLOW, Whose};
 use super::encode::{put_attribute, put_text_attribute};
 use super::plan::{Family, List, Plan};
 use super::recorder::Exemplar;
@@ -303,12 +303,12 @@ impl<'a> Reader<'a> {
         out
     }
 
-    /// The attributes, as fields 7, of the series of `family`, or of the overflow series beside it.
-    pub(super) fn attributes(&self, family: &Family, is_overflow: bool) -> Vec<u8> {
+    /// The attributes, as fields 7, of the series of `family`, or of the overflow series that stands in for it.
+    pub(super) fn attributes(&self, family: &Family, whose: Whose) -> Vec<u8> {
         let (plan, base, seen) = (self.plan, &self.plan.base, &self.seen);
         let mut out = Vec::new();
-        if is_overflow {
-            if base.service && !plan.has_resource {
+        if whose != Whose::Own {
+            if base.service && !plan.has_resource && whose == Whose::Overflow {
                 put_text_attribute(&mut out, 7, b"service.name", self.service);
             }
             if let Some(instance) = &base.instance {

@@ -7,7 +7,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::wire::{Field, Fields, TracesView, Value};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::catalog::{Catalog, GroupSeen, Moment};
+use super::catalog::{Catalog, GroupSeen, Moment, Whose};
 use super::encode::Report;
 use super::lane::Lane;
 use super::metrics::OwnMetrics;
@@ -114,7 +114,7 @@ impl State {
         let moment = Moment { now: self.clock.now(), unix_nanos: self.clock.unix_nanos() };
         let resource = || reader.resource_field();
         let seen = GroupSeen { key: reader.group, service: reader.service, resource: &resource };
-        let attributes = |is_overflow: bool| reader.attributes(family, is_overflow);
+        let attributes = |whose: Whose| reader.attributes(family, whose);
         let admitted = self.catalog.lock().admit(fingerprint, index, &seen, moment, &attributes);
         lane.adopt(fingerprint, admitted, family.has_durations.then_some(&self.plan.shape))
     }

@@ -342,7 +342,8 @@ async fn connectors_are_drained_after_what_leads_to_them() {
     let telemetry = Telemetry::new();
     let graph = build(&plan, &telemetry);
     graph.start(&host(&telemetry)).await.unwrap();
-    receiver.outputs.lock().clone().unwrap().consume(batch(3)).await.unwrap();
+    let input = receiver.outputs.lock().clone().unwrap();
+    input.consume(batch(3)).await.unwrap();
     graph.shutdown(Instant::now() + Duration::from_secs(1)).await;
     let events = events.lock();
     let order = |kind: &str| -> Vec<String> {

@@ -57,6 +57,11 @@ async fn the_resource_limit() {
         rig.send(&request(vec![of("two"), of("three")]));
         rig.points(MINUTE).await;
     }
+    let without = Rig::new("{resource_metrics_cache_size: 1, add_resource_attributes: false}");
+    without.send(&request(vec![of("one"), of("two"), of("three")]));
+    let points = without.points(MINUTE).await;
+    let surplus: Vec<_> = counted(&points, ".calls").into_iter().filter(|point| is_overflow(point)).collect();
+    assert_eq!((surplus.len(), surplus[0].count, surplus[0].attribute("service.name")), (1, 2, None));
     rig.send(&request(vec![of("two"), of("three")]));
     let points = rig.points(MINUTE).await;
     let services: Vec<_> =

@@ -161,3 +161,58 @@ async fn a_shutdown_keeps_its_deadline() {
     assert!(begin.elapsed() <= Duration::from_secs(5));
     assert_eq!((rig.points.dropped_count(DropReason::Shutdown), rig.points.held_count()), (2, 0));
 }
+
+/// Scenario: four cores count while reports are taken, with few series and short lives, so that series end
+/// and come again all the time. Guarantee: every span is in exactly one report.
+#[tokio::test]
+async fn cores_count_while_reports_are_taken() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const CORES: usize = 4;
+    const REQUESTS: usize = 300;
+    let rig = Rig::new(
+        "{aggregation_temporality: AGGREGATION_TEMPORALITY_DELTA, aggregation_cardinality_limit: 20, \
+         series_expiration: 1s, metrics_expiration: 1s, resource_metrics_cache_size: 2, metrics_flush_interval: 1s}",
+    );
+    let running = AtomicUsize::new(CORES);
+    let mut calls = 0;
+    let mut count = |reports: &[MetricsData]| {
+        let points = points(reports);
+        calls += points.iter().filter(|point| point.metric.ends_with(".calls")).map(|point| point.count).sum::<u64>();
+        let durations = points.iter().filter(|point| point.metric.ends_with(".duration"));
+        durations.map(|point| point.count).sum::<u64>()
+    };
+    let mut durations = 0;
+    let (state, running) = (&*rig.connector.reporter.state, &running);
+    let (reports, taken) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for core in 0..CORES {
+            scope.spawn(move || {
+                for number in 0..REQUESTS {
+                    let service = format!("service-{}", (number / 40 + core) % 4);
+                    let spans = (0..10).map(|index| span(&format!("name-{}", (number + index) % 30), 1)).collect();
+                    let data = request(vec![resource_spans(vec![text("service.name", &service)], "lib", spans)]);
+                    state.take_on(core, &data.encode_to_vec());
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        let clock = &rig.clock;
+        scope.spawn(move || {
+            let mut rest = 2;
+            while rest > 0 {
+                rest -= usize::from(running.load(Ordering::SeqCst) == 0);
+                clock.advance(Duration::from_secs(1));
+                let mut at = state.begin_report();
+                while let Some(report) = state.next_report(&mut at) {
+                    reports.send(report.bytes).unwrap();
+                }
+                state.expire(&at);
+            }
+        });
+    });
+    for bytes in taken {
+        durations += count(&[MetricsData::decode(bytes.as_slice()).unwrap()]);
+    }
+    let sent = (CORES * REQUESTS * 10) as u64;
+    assert_eq!((calls, durations), (sent, sent));
+}
