@@ -90,9 +90,11 @@ pub struct Global {
     scrape_failure_log_file: Option<IgnoredAny>,
     metric_name_validation_scheme: String,
     metric_name_escaping_scheme: String,
-    scrape_native_histograms: bool,
+    /// Take native histograms. Default false.
+    pub scrape_native_histograms: bool,
+    /// Take classic histograms beside native ones. Default false.
+    pub always_scrape_classic_histograms: bool,
     convert_classic_histograms_to_nhcb: bool,
-    always_scrape_classic_histograms: bool,
     extra_scrape_metrics: bool,
     runtime: Option<IgnoredAny>,
 }
@@ -194,14 +196,11 @@ impl Validate for Global {
             refuse(check, key, value.is_some(), SCRAPE_ONLY);
         }
         refuse(check, "scrape_failure_log_file", self.scrape_failure_log_file.is_some(), unsupported::FAILURE_LOG);
-        let native = [
-            ("scrape_native_histograms", self.scrape_native_histograms),
-            ("convert_classic_histograms_to_nhcb", self.convert_classic_histograms_to_nhcb),
-        ];
-        for (key, is_set) in native {
-            refuse(check, key, is_set, unsupported::NATIVE);
-        }
+        let nhcb = self.convert_classic_histograms_to_nhcb;
+        refuse(check, "convert_classic_histograms_to_nhcb", nhcb, unsupported::NATIVE);
         unsupported::naming(check, &self.metric_name_validation_scheme, &self.metric_name_escaping_scheme);
-        scrape::protocols(check, self.scrape_protocols.as_deref());
+        if self.scrape_protocols.as_ref().is_some_and(Vec::is_empty) {
+            check.error(&["scrape_protocols"], "name at least one, or leave the key out");
+        }
     }
 }

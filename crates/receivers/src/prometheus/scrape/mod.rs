@@ -7,6 +7,8 @@
 mod families;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod protobuf_tests;
 mod round;
 mod series;
 mod settings;
@@ -23,7 +25,7 @@ use nyquist_core::net::admission::Admission;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::exposition::Parser;
+use super::exposition::{Format, Parser, protobuf};
 use super::fetch::{Fetcher, Page};
 use super::labels::Labels;
 use super::stats::Stats;
@@ -247,16 +249,29 @@ impl Life {
 
 /// Reads a page into `round`.
 async fn read<'a, 's: 'a>(round: &mut Round<'a, 's>, page: &'a Page) -> Result<(), String> {
-    let text = std::str::from_utf8(&page.body).map_err(|error| format!("the page is not UTF-8: {error}"))?;
-    let mut parser = Parser::new(text, page.format);
     let mut labels = Labels::default();
     let mut lines = 0;
+    if page.format == Format::Protobuf {
+        let mut parser = protobuf::Parser::new(&page.body, round.natives());
+        while let Some(entry) = parser.next(&mut labels)? {
+            round.take(entry, &mut labels)?;
+            take_turns(&mut lines).await;
+        }
+        return Ok(());
+    }
+    let text = std::str::from_utf8(&page.body).map_err(|error| format!("the page is not UTF-8: {error}"))?;
+    let mut parser = Parser::new(text, page.format);
     while let Some(entry) = parser.next(&mut labels).map_err(|error| error.to_string())? {
         round.take(entry, &mut labels)?;
-        lines += 1;
-        if lines % LINES_A_TURN == 0 {
-            tokio::task::yield_now().await;
-        }
+        take_turns(&mut lines).await;
     }
     Ok(())
+}
+
+/// Lets others go on from time to time.
+async fn take_turns(lines: &mut usize) {
+    *lines += 1;
+    if lines.is_multiple_of(LINES_A_TURN) {
+        tokio::task::yield_now().await;
+    }
 }
