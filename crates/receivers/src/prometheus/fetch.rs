@@ -30,6 +30,9 @@ const UNPACK_APART: usize = 256 << 10;
 /// What a page may have if nothing is said, in bytes.
 pub(crate) const DEFAULT_BODY_LIMIT: usize = 256 << 20;
 
+/// Why a page is not read when others take all the room.
+pub(crate) const NO_ROOM: &str = "too many bytes of pages are being read";
+
 /// A page.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -222,9 +225,7 @@ impl Fetcher {
         let read = read_all(&mut body, limit, room).await;
         let body = read.map_err(|error| match error {
             nyquist_core::net::body::ReadError::TooLarge => too_large(limit),
-            nyquist_core::net::body::ReadError::NoRoom => {
-                "too many bytes of pages are being read: try later".to_owned()
-            }
+            nyquist_core::net::body::ReadError::NoRoom => NO_ROOM.to_owned(),
             other => format!("cannot read the page: {other}"),
         })?;
         self.kept = sender;
@@ -334,7 +335,7 @@ impl Fetcher {
             unpack()?
         };
         if !room.grow_to(unpacked.len()) {
-            return Err("too many bytes of pages are being read: try later".to_owned());
+            return Err(NO_ROOM.to_owned());
         }
         Ok(unpacked)
     }

@@ -172,12 +172,11 @@ impl Validate for PromConfig {
                 let message = format!("there are two scrape configurations with the job_name {:?}", scrape.job_name);
                 check.error(&["scrape_configs", &index, "job_name"], message);
             }
+            // The timeout of `global` gives way instead.
             let interval = scrape.interval(&self.global);
-            let timeout = scrape.scrape_timeout.or(self.global.scrape_timeout).unwrap_or_default();
-            if timeout > interval {
+            if let Some(timeout) = scrape.scrape_timeout.filter(|timeout| *timeout > interval) {
                 let message = format!("the scrape_timeout {timeout} is longer than the scrape_interval {interval}");
-                let own = if scrape.scrape_timeout.is_some() { "scrape_timeout" } else { "scrape_interval" };
-                check.error(&["scrape_configs", &index, own], message);
+                check.error(&["scrape_configs", &index, "scrape_timeout"], message);
             }
         }
     }
@@ -187,6 +186,11 @@ impl Validate for Global {
     fn validate(&self, check: &mut Check<'_>) {
         if self.scrape_interval.0.is_zero() {
             check.error(&["scrape_interval"], "must be longer than 0");
+        }
+        let interval = self.scrape_interval;
+        if let Some(timeout) = self.scrape_timeout.filter(|timeout| *timeout > interval) {
+            let message = format!("the scrape_timeout {timeout} is longer than the scrape_interval {interval}");
+            check.error(&["scrape_timeout"], message);
         }
         for (key, value) in [
             ("rule_query_offset", &self.rule_query_offset),

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::exposition::{Format, Parser, protobuf};
-use super::fetch::{Fetcher, Page};
+use super::fetch::{Fetcher, NO_ROOM, Page};
 use super::labels::Labels;
 use super::stats::Stats;
 use round::Round;
@@ -129,15 +129,13 @@ impl Life {
     async fn scrape(&mut self, due: Instant) {
         let began = Instant::now();
         let now = i64::try_from(self.scraper.shared.clock.unix_nanos() / 1_000_000).unwrap_or_default();
-        let Some(mut room) = self.scraper.shared.admission.admit(OVERHEAD) else {
-            self.book_failure("too many bytes of pages are being read");
-            return;
-        };
+        let mut room = self.scraper.shared.admission.admit(OVERHEAD);
         let fetching = async {
             if let Some(verdict) = &self.scraper.verdict {
                 return Err(verdict.clone());
             }
-            let page = tokio::time::timeout(self.scraper.timeout, self.scraper.fetcher.fetch(&mut room)).await;
+            let room = room.as_mut().ok_or_else(|| NO_ROOM.to_owned())?;
+            let page = tokio::time::timeout(self.scraper.timeout, self.scraper.fetcher.fetch(room)).await;
             page.unwrap_or_else(|_| {
                 Err(format!("the page was not there within the scrape_timeout of {:?}", self.scraper.timeout))
             })

@@ -88,6 +88,17 @@ config:
 }
 
 #[test]
+fn what_others_say_gives_way() {
+    let config = good(
+        "config: {global: {scrape_timeout: 30s}, scrape_configs: [{job_name: a, scrape_interval: 15s, \
+         relabel_configs: [{regex: , target_label: a}]}]}",
+    );
+    let shop = &config.config.scrape_configs[0];
+    assert_eq!(shop.timeout(&config.config.global).to_string(), "15s");
+    assert_eq!(shop.relabel_configs[0].regex.regex().as_str(), "^(?s:(.*))$");
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let cases = [
         ("kubernetes_sd_configs: [{role: pod}]", "kubernetes_sd_configs is not supported", "file_sd_configs"),
@@ -158,6 +169,8 @@ fn mistakes_are_explained() {
         let errors = scrape_errors(keys);
         assert!(errors.contains(message) && errors.contains(advice), "{keys}: {errors}");
     }
+    let global = errors("config: {global: {scrape_timeout: 2m}, scrape_configs: [{job_name: a}]}");
+    assert!(global.contains("the scrape_timeout 2m is longer than the scrape_interval 1m"), "{global}");
     assert!(errors("config: {}").contains("there is nothing to scrape"));
     assert!(errors("config: {scrape_configs: [{}]}").contains("job_name is missing"));
     let twice = errors("config: {scrape_configs: [{job_name: a}, {job_name: a}]}");
