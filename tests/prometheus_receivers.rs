@@ -1,6 +1,6 @@
 //! Metrics in from the Prometheus world: a real Prometheus that sends remote write through the gateway, and a
 //! gateway that scrapes a real Prometheus. What arrives is asked for in another real Prometheus.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 
