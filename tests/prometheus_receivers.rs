@@ -1,6 +1,6 @@
 //! Metrics in from the Prometheus world: a real Prometheus that sends remote write through the gateway, and a
 //! gateway that scrapes a real Prometheus. What arrives is asked for in another real Prometheus.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 
@@ -126,6 +126,7 @@ fn a_scraped_prometheus_arrives() {
       global: {{scrape_interval: 1s, scrape_timeout: 1s}}
       scrape_configs:
         - job_name: scraped
+          scrape_native_histograms: true
           static_configs: [{{targets: ['127.0.0.1:{}'], labels: {{zone: eu}}}}]
           metric_relabel_configs:
             - {{source_labels: [handler], regex: '/-/(.*)', target_label: short, replacement: 'is $$1'}}
@@ -153,6 +154,11 @@ fn a_scraped_prometheus_arrives() {
     backend.wait_for(&format!("prometheus_http_response_size_bytes_bucket{{{ready},le=\"+Inf\",{own}}}"), count);
     let size = line(&format!("prometheus_http_response_size_bytes_sum{{{ready}}}"));
     backend.wait_for(&format!("prometheus_http_response_size_bytes_sum{{{ready},{own}}}"), size);
+    // A native histogram.
+    let seconds = format!("prometheus_http_request_duration_seconds{{{ready},{own}}}");
+    backend.wait_for(&format!("histogram_count({seconds})"), count);
+    let sum = line(&format!("prometheus_http_request_duration_seconds_sum{{{ready}}}"));
+    backend.wait_for(&format!("histogram_sum({seconds})"), sum);
     // A summary.
     eventually("a quantile arrives", || {
         let found = backend.query(&format!("go_gc_duration_seconds{{quantile=\"0.5\",{own}}}"));

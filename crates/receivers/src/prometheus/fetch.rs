@@ -30,6 +30,9 @@ const UNPACK_APART: usize = 256 << 10;
 /// What a page may have if nothing is said, in bytes.
 pub(crate) const DEFAULT_BODY_LIMIT: usize = 256 << 20;
 
+/// Why a page is not read when others take all the room.
+pub(crate) const NO_ROOM: &str = "too many bytes of pages are being read";
+
 /// A page.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -96,13 +99,13 @@ impl Tls {
 impl Requests {
     /// As `config` says, with what `global` says of formats and sizes.
     pub(crate) fn new(config: &ScrapeConfig, global: &super::config::Global) -> Result<Self, String> {
-        let protocols = config.scrape_protocols.as_deref().or(global.scrape_protocols.as_deref());
+        let protocols = config.protocols(global);
         let mut headers = HeaderMap::new();
         let escaping = match config.metric_name_escaping_scheme.as_str() {
             "" => "allow-utf-8",
             scheme => scheme,
         };
-        let accept = accept(protocols.unwrap_or(&Protocol::DEFAULT), escaping);
+        let accept = accept(protocols, escaping);
         let encoding = if config.enable_compression { "gzip" } else { "identity" };
         for (name, value) in [
             (header::ACCEPT, accept.as_str()),
@@ -178,11 +181,11 @@ fn credentials(config: &ScrapeConfig) -> Credentials {
 /// The `Accept` header: the formats, each a little less welcome than the one before it.
 fn accept(protocols: &[Protocol], escaping: &str) -> String {
     let mut accept = String::new();
-    let types = protocols.iter().filter_map(|protocol| Some((protocol, protocol.media_type()?)));
-    for (rank, (protocol, media_type)) in types.enumerate() {
+    for (rank, protocol) in protocols.iter().enumerate() {
+        let media_type = protocol.media_type();
         let escaping = match protocol {
-            Protocol::OpenMetricsText100 | Protocol::PrometheusText100 => format!(";escaping={escaping}"),
-            _ => String::new(),
+            Protocol::PrometheusText004 | Protocol::OpenMetricsText001 => String::new(),
+            _ => format!(";escaping={escaping}"),
         };
         accept.push_str(&format!("{media_type}{escaping};q=0.{},", 9_usize.saturating_sub(rank).max(2)));
     }
@@ -222,9 +225,7 @@ impl Fetcher {
         let read = read_all(&mut body, limit, room).await;
         let body = read.map_err(|error| match error {
             nyquist_core::net::body::ReadError::TooLarge => too_large(limit),
-            nyquist_core::net::body::ReadError::NoRoom => {
-                "too many bytes of pages are being read: try later".to_owned()
-            }
+            nyquist_core::net::body::ReadError::NoRoom => NO_ROOM.to_owned(),
             other => format!("cannot read the page: {other}"),
         })?;
         self.kept = sender;
@@ -302,10 +303,10 @@ impl Fetcher {
         match media_type.as_str() {
             "text/plain" => Ok(Format::Text),
             "application/openmetrics-text" => Ok(Format::OpenMetrics),
-            "application/vnd.google.protobuf" => {
-                Err("the target answers with protobuf, which was not asked for and is not spoken".to_owned())
-            }
+            "application/vnd.google.protobuf" if is_delimited_families(written) => Ok(Format::Protobuf),
+            "application/vnd.google.protobuf" => Err(format!("the target answers with {written}, which is not spoken")),
             _ => match self.requests.fallback {
+                Protocol::PrometheusProto => Ok(Format::Protobuf),
                 Protocol::OpenMetricsText001 | Protocol::OpenMetricsText100 => Ok(Format::OpenMetrics),
                 _ => Ok(Format::Text),
             },
@@ -334,10 +335,16 @@ impl Fetcher {
             unpack()?
         };
         if !room.grow_to(unpacked.len()) {
-            return Err("too many bytes of pages are being read: try later".to_owned());
+            return Err(NO_ROOM.to_owned());
         }
         Ok(unpacked)
     }
+}
+
+/// Whether a content type names families of metrics, each with its length in front.
+fn is_delimited_families(content_type: &str) -> bool {
+    let has = |wanted: &str| content_type.split(';').any(|part| part.trim().eq_ignore_ascii_case(wanted));
+    has("proto=io.prometheus.client.MetricFamily") && has("encoding=delimited")
 }
 
 fn too_large(limit: usize) -> String {

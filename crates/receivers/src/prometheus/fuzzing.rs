@@ -4,7 +4,7 @@
 use super::exposition::{Format, Parser};
 use super::labels::Labels;
 
-/// Reads `data` as a page in both formats: no more entries than lines, labels in order, and the line of an
+/// Reads `data` as a page in all formats: no more entries than lines, labels in order, and the line of an
 /// error is one of the page.
 pub fn exposition(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -30,4 +30,5 @@ pub fn exposition(data: &[u8]) {
         }
     }
     super::scrape::fuzzing::page(&text);
+    super::scrape::fuzzing::families(data);
 }

@@ -93,6 +93,7 @@ impl Job {
             track_timestamps: own.track_timestamps_staleness,
             trim_suffixes: self.trim_suffixes,
             limits,
+            natives: own.natives(global),
         };
         let mut hasher = DefaultHasher::new();
         target.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! The `prometheus` receiver: scrapes pages in Prometheus' text formats.
+//! The `prometheus` receiver: scrapes pages in Prometheus' text and protobuf formats.
 //!
 //! `manager` knows the targets and gives each a task of its own (`scrape`): it gets the page (`fetch`), reads it
 //! (`exposition`), relabels and limits samples, and puts them together as OTLP (`model`), with start times and the
@@ -13,6 +13,8 @@ pub mod fuzzing;
 pub(crate) mod labels;
 mod manager;
 pub(crate) mod model;
+pub(crate) mod native;
+pub(crate) mod packed;
 mod relabel;
 mod scrape;
 mod stats;

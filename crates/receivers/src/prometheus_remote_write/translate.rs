@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use nyquist_core::proto::common::v1::KeyValue;
 use nyquist_core::proto::metrics::v1::{Exemplar, MetricsData};
 
-use super::decode::{Head, Histogram, Request, Sample};
+use super::decode::{Head, Request, Sample};
 use super::infos::Infos;
 use super::metadata::Families;
 use crate::prometheus::exposition::MetricType;
@@ -18,6 +18,7 @@ use crate::prometheus::labels::{Labels, NAME};
 use crate::prometheus::model::{
     Description, Model, Point, STALE, SeriesKey, Shape, Slot, exemplar, nanos, number, text,
 };
+use crate::prometheus::native::Histogram;
 
 /// The scope of series that name none.
 const SCOPE: &str = "github.com/nyquist-telemetry/nyquist/receiver/prometheus_remote_write";

@@ -90,9 +90,11 @@ pub struct Global {
     scrape_failure_log_file: Option<IgnoredAny>,
     metric_name_validation_scheme: String,
     metric_name_escaping_scheme: String,
-    scrape_native_histograms: bool,
+    /// Take native histograms. Default false.
+    pub scrape_native_histograms: bool,
+    /// Take classic histograms beside native ones. Default false.
+    pub always_scrape_classic_histograms: bool,
     convert_classic_histograms_to_nhcb: bool,
-    always_scrape_classic_histograms: bool,
     extra_scrape_metrics: bool,
     runtime: Option<IgnoredAny>,
 }
@@ -170,12 +172,11 @@ impl Validate for PromConfig {
                 let message = format!("there are two scrape configurations with the job_name {:?}", scrape.job_name);
                 check.error(&["scrape_configs", &index, "job_name"], message);
             }
+            // The timeout of `global` gives way instead.
             let interval = scrape.interval(&self.global);
-            let timeout = scrape.scrape_timeout.or(self.global.scrape_timeout).unwrap_or_default();
-            if timeout > interval {
+            if let Some(timeout) = scrape.scrape_timeout.filter(|timeout| *timeout > interval) {
                 let message = format!("the scrape_timeout {timeout} is longer than the scrape_interval {interval}");
-                let own = if scrape.scrape_timeout.is_some() { "scrape_timeout" } else { "scrape_interval" };
-                check.error(&["scrape_configs", &index, own], message);
+                check.error(&["scrape_configs", &index, "scrape_timeout"], message);
             }
         }
     }
@@ -186,6 +187,11 @@ impl Validate for Global {
         if self.scrape_interval.0.is_zero() {
             check.error(&["scrape_interval"], "must be longer than 0");
         }
+        let interval = self.scrape_interval;
+        if let Some(timeout) = self.scrape_timeout.filter(|timeout| *timeout > interval) {
+            let message = format!("the scrape_timeout {timeout} is longer than the scrape_interval {interval}");
+            check.error(&["scrape_timeout"], message);
+        }
         for (key, value) in [
             ("rule_query_offset", &self.rule_query_offset),
             ("query_log_file", &self.query_log_file),
@@ -194,14 +200,11 @@ impl Validate for Global {
             refuse(check, key, value.is_some(), SCRAPE_ONLY);
         }
         refuse(check, "scrape_failure_log_file", self.scrape_failure_log_file.is_some(), unsupported::FAILURE_LOG);
-        let native = [
-            ("scrape_native_histograms", self.scrape_native_histograms),
-            ("convert_classic_histograms_to_nhcb", self.convert_classic_histograms_to_nhcb),
-        ];
-        for (key, is_set) in native {
-            refuse(check, key, is_set, unsupported::NATIVE);
-        }
+        let nhcb = self.convert_classic_histograms_to_nhcb;
+        refuse(check, "convert_classic_histograms_to_nhcb", nhcb, unsupported::NATIVE);
         unsupported::naming(check, &self.metric_name_validation_scheme, &self.metric_name_escaping_scheme);
-        scrape::protocols(check, self.scrape_protocols.as_deref());
+        if self.scrape_protocols.as_ref().is_some_and(Vec::is_empty) {
+            check.error(&["scrape_protocols"], "name at least one, or leave the key out");
+        }
     }
 }

@@ -179,6 +179,11 @@ impl<'de> Deserialize<'de> for Anchored {
                 Anchored::new(text).map_err(E::custom)
             }
 
+            // Nothing, or a variable that is not set.
+            fn visit_unit<E: de::Error>(self) -> Result<Anchored, E> {
+                Ok(Anchored::default())
+            }
+
             // `regex: true` is common: Prometheus' YAML reader takes any scalar as text.
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<Anchored, E> {
                 self.visit_str(&value.to_string())

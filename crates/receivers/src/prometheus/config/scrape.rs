@@ -1,7 +1,6 @@
 //! One of `scrape_configs`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use nyquist_core::config::{Check, Secret, Validate};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use super::relabel::RelabelConfig;
 use super::targets::{FileSd, StaticConfig};
 use super::unsupported::{self, refuse};
 use super::{Global, PromBytes, PromDuration};
+use crate::prometheus::exposition::protobuf::Natives;
 
 /// What to scrape, and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -84,12 +84,13 @@ pub struct ScrapeConfig {
     enable_http2: bool,
     /// Accepted: there is no page that shows dropped targets.
     keep_dropped_targets: Option<u64>,
-    /// Accepted: it is always so.
-    always_scrape_classic_histograms: Option<bool>,
-    /// Accepted: an old spelling of the same.
-    scrape_classic_histograms: Option<bool>,
+    /// Take native histograms. Default false.
+    pub scrape_native_histograms: Option<bool>,
+    /// Take classic histograms beside native ones. Default false.
+    pub always_scrape_classic_histograms: Option<bool>,
+    /// An old spelling of that.
+    pub scrape_classic_histograms: Option<bool>,
     metric_name_validation_scheme: String,
-    scrape_native_histograms: bool,
     convert_classic_histograms_to_nhcb: bool,
     native_histogram_bucket_limit: u64,
     native_histogram_min_bucket_factor: f64,
@@ -180,7 +181,7 @@ impl Default for ScrapeConfig {
             always_scrape_classic_histograms: None,
             scrape_classic_histograms: None,
             metric_name_validation_scheme: String::new(),
-            scrape_native_histograms: false,
+            scrape_native_histograms: None,
             convert_classic_histograms_to_nhcb: false,
             native_histogram_bucket_limit: 0,
             native_histogram_min_bucket_factor: 0.0,
@@ -226,7 +227,7 @@ impl Default for ScrapeConfig {
 /// A format to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Protocol {
-    /// Prometheus' protobuf messages: not spoken.
+    /// Prometheus' protobuf messages: the only ones with native histograms.
     PrometheusProto,
     /// The classic text format.
     #[serde(rename = "PrometheusText0.0.4")]
@@ -247,41 +248,47 @@ impl Protocol {
     pub(crate) const DEFAULT: [Self; 4] =
         [Self::OpenMetricsText100, Self::OpenMetricsText001, Self::PrometheusText100, Self::PrometheusText004];
 
-    /// Its media type in an `Accept` header; `None` for what is not spoken.
-    pub(crate) fn media_type(self) -> Option<&'static str> {
+    /// The same, for native histograms.
+    pub(crate) const DEFAULT_NATIVE: [Self; 5] = [
+        Self::PrometheusProto,
+        Self::OpenMetricsText100,
+        Self::OpenMetricsText001,
+        Self::PrometheusText100,
+        Self::PrometheusText004,
+    ];
+
+    /// Its media type in an `Accept` header.
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
-            Self::PrometheusProto => None,
-            Self::PrometheusText004 => Some("text/plain;version=0.0.4"),
-            Self::PrometheusText100 => Some("text/plain;version=1.0.0"),
-            Self::OpenMetricsText001 => Some("application/openmetrics-text;version=0.0.1"),
-            Self::OpenMetricsText100 => Some("application/openmetrics-text;version=1.0.0"),
+            Self::PrometheusProto => {
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+            }
+            Self::PrometheusText004 => "text/plain;version=0.0.4",
+            Self::PrometheusText100 => "text/plain;version=1.0.0",
+            Self::OpenMetricsText001 => "application/openmetrics-text;version=0.0.1",
+            Self::OpenMetricsText100 => "application/openmetrics-text;version=1.0.0",
         }
     }
 }
 
-impl fmt::Display for Protocol {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.media_type().unwrap_or("protobuf"))
-    }
-}
-
-/// Reports what is wrong with a list of protocols, which stands under `scrape_protocols`.
-pub(super) fn protocols(check: &mut Check<'_>, protocols: Option<&[Protocol]>) {
-    let Some(protocols) = protocols else { return };
-    if !protocols.contains(&Protocol::PrometheusProto) {
-        return;
-    }
-    if protocols.len() == 1 {
-        let message = "PrometheusProto is not spoken: add OpenMetricsText1.0.0 or PrometheusText0.0.4";
-        check.error(&["scrape_protocols"], message);
-    } else {
-        let message =
-            "PrometheusProto is not spoken, so that native histograms are not scraped; the others are asked for";
-        check.warning(&["scrape_protocols"], message);
-    }
-}
-
 impl ScrapeConfig {
+    /// Which formats to ask for.
+    pub(crate) fn protocols<'c>(&'c self, global: &'c Global) -> &'c [Protocol] {
+        let chosen = self.scrape_protocols.as_deref().or(global.scrape_protocols.as_deref());
+        let is_native = self.natives(global) != Natives::Ignored;
+        chosen.unwrap_or(if is_native { &Protocol::DEFAULT_NATIVE } else { &Protocol::DEFAULT })
+    }
+
+    /// What to do with native histograms.
+    pub(crate) fn natives(&self, global: &Global) -> Natives {
+        let classic = self.always_scrape_classic_histograms.or(self.scrape_classic_histograms);
+        match self.scrape_native_histograms.unwrap_or(global.scrape_native_histograms) {
+            false => Natives::Ignored,
+            true if classic.unwrap_or(global.always_scrape_classic_histograms) => Natives::Beside,
+            true => Natives::Instead,
+        }
+    }
+
     /// How often to scrape.
     #[must_use]
     pub fn interval(&self, global: &Global) -> PromDuration {
@@ -323,9 +330,13 @@ impl Validate for ScrapeConfig {
             }
         }
         unsupported::naming(check, &self.metric_name_validation_scheme, &self.metric_name_escaping_scheme);
-        protocols(check, self.scrape_protocols.as_deref());
-        if self.fallback_scrape_protocol == Some(Protocol::PrometheusProto) {
-            check.error(&["fallback_scrape_protocol"], "PrometheusProto is not spoken: write PrometheusText0.0.4");
+        let asks = self.scrape_protocols.as_ref().is_none_or(|chosen| chosen.contains(&Protocol::PrometheusProto));
+        if self.scrape_native_histograms == Some(true) && !asks {
+            let message = "only PrometheusProto has native histograms: add it, or leave the key out";
+            check.error(&["scrape_protocols"], message);
+        }
+        if self.scrape_protocols.as_ref().is_some_and(Vec::is_empty) {
+            check.error(&["scrape_protocols"], "name at least one, or leave the key out");
         }
         self.refuse_unsupported(check);
     }
@@ -419,7 +430,6 @@ impl ScrapeConfig {
         refuse(check, "proxy_connect_header", self.proxy_connect_header.is_some(), by_environment);
         let token = "use authorization with a credentials_file that something else keeps fresh";
         refuse(check, "oauth2", self.oauth2.is_some(), token);
-        refuse(check, "scrape_native_histograms", self.scrape_native_histograms, unsupported::NATIVE);
         refuse(
             check,
             "convert_classic_histograms_to_nhcb",

@@ -3,8 +3,7 @@
 use nyquist_core::config::Check;
 
 pub(super) const SCRAPE_ONLY: &str = "remove it: of Prometheus' configuration only global and scrape_configs are used";
-pub(super) const NATIVE: &str =
-    "remove it: the text formats that are scraped have no native histograms; send them by remote write";
+pub(super) const NATIVE: &str = "remove it: histograms are taken as targets expose them";
 pub(super) const FAILURE_LOG: &str = "remove it: failed scrapes are in the gateway's own log";
 
 /// Refuses `key` if it is set.

@@ -1,16 +1,18 @@
 //! Parsers of what targets expose: the Prometheus text format 0.0.4 (and 1.0.0, which quotes UTF-8 names),
-//! and OpenMetrics 1.0.
+//! OpenMetrics 1.0, and Prometheus' protobuf messages (`protobuf`), which alone have native histograms.
 //!
-//! Both are read line by line, borrowing from the page; only escaped text is copied. A page with one line
+//! Text is read line by line, borrowing from the page; only escaped text is copied. A page with one line
 //! that cannot be read is refused as a whole, as Prometheus does: half a histogram is worse than none.
 
 mod line;
+pub(crate) mod protobuf;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
 use super::labels::{Labels, NAME};
+use super::native::Histogram;
 use line::Line;
 
 /// What a page is written in.
@@ -20,6 +22,8 @@ pub(crate) enum Format {
     Text,
     /// OpenMetrics.
     OpenMetrics,
+    /// `io.prometheus.client.MetricFamily`, each with its length in front.
+    Protobuf,
 }
 
 /// The type of a family of metrics.
@@ -71,7 +75,7 @@ impl MetricType {
 pub(crate) enum Entry<'a> {
     Type(Cow<'a, str>, MetricType),
     Help(Cow<'a, str>, Cow<'a, str>),
-    Unit(Cow<'a, str>, &'a str),
+    Unit(Cow<'a, str>, Cow<'a, str>),
     Sample(Sample<'a>),
 }
 
@@ -82,6 +86,24 @@ pub(crate) struct Sample<'a> {
     /// In milliseconds since 1970.
     pub(crate) timestamp: Option<i64>,
     pub(crate) exemplar: Option<Box<Exemplar<'a>>>,
+    /// When its series began, in nanoseconds since 1970; text says so in samples of their own.
+    pub(crate) created: Option<u64>,
+    /// Instead of the value.
+    pub(crate) native: Option<Box<Native<'a>>>,
+}
+
+impl Sample<'_> {
+    /// A sample that is a value and nothing else.
+    pub(crate) fn of(value: f64) -> Self {
+        Self { value, timestamp: None, exemplar: None, created: None, native: None }
+    }
+}
+
+/// A native histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Native<'a> {
+    pub(crate) histogram: Histogram,
+    pub(crate) exemplars: Vec<Exemplar<'a>>,
 }
 
 /// An exemplar.
@@ -131,12 +153,12 @@ impl<'a> Parser<'a> {
             }
             let line = match self.format {
                 Format::Text => line.trim_matches([' ', '\t', '\r']),
-                Format::OpenMetrics => line,
+                _ => line,
             };
             if line.is_empty() {
                 match self.format {
                     Format::Text => continue,
-                    Format::OpenMetrics => return Err("OpenMetrics has no empty lines".to_owned()),
+                    _ => return Err("OpenMetrics has no empty lines".to_owned()),
                 }
             }
             match line.strip_prefix('#') {
@@ -173,7 +195,7 @@ impl<'a> Parser<'a> {
         let text = line.rest();
         match keyword {
             "HELP" => Ok(Some(Entry::Help(family, line::unescaped(text)))),
-            "UNIT" => Ok((self.format == Format::OpenMetrics).then_some(Entry::Unit(family, text))),
+            "UNIT" => Ok((self.format == Format::OpenMetrics).then_some(Entry::Unit(family, Cow::Borrowed(text)))),
             _ => {
                 let kind = MetricType::from_name(text).ok_or_else(|| format!("unknown metric type {text:?}"))?;
                 Ok(Some(Entry::Type(family, kind)))
@@ -203,7 +225,7 @@ impl<'a> Parser<'a> {
         };
         let exemplar = if is_open && line.eat(b'#') { Some(Box::new(exemplar(&mut line)?)) } else { None };
         line.end()?;
-        Ok(Sample { value, timestamp, exemplar })
+        Ok(Sample { timestamp, exemplar, ..Sample::of(value) })
     }
 }
 

@@ -239,8 +239,8 @@ impl Shape {
         }
     }
 
-    /// The point that says that a series has ended at `time`, with the bounds or quantiles that it had: each of
-    /// them is a series in Prometheus.
+    /// The point that says that a series has ended at `time`, with the bounds or quantiles that it had, and a
+    /// sum: each of them is a series in Prometheus.
     pub(crate) fn ended(self, attributes: Vec<KeyValue>, start: u64, time: u64, inner: &[f64]) -> Point {
         match self {
             Self::Gauge | Self::Counter | Self::UpDown => Point::Number(NumberDataPoint {
@@ -255,6 +255,7 @@ impl Shape {
                 start_time_unix_nano: start,
                 time_unix_nano: time,
                 flags: NO_RECORDED_VALUE,
+                sum: Some(0.0),
                 bucket_counts: if inner.is_empty() { Vec::new() } else { vec![0; finite(inner).count() + 1] },
                 explicit_bounds: finite(inner).collect(),
                 ..HistogramDataPoint::default()
@@ -264,6 +265,7 @@ impl Shape {
                 start_time_unix_nano: start,
                 time_unix_nano: time,
                 flags: NO_RECORDED_VALUE,
+                sum: Some(0.0),
                 ..ExponentialHistogramDataPoint::default()
             }),
             Self::Summary => Point::Summary(SummaryDataPoint {

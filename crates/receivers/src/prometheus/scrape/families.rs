@@ -19,6 +19,8 @@ pub(super) enum Part {
     Count,
     /// When the series began.
     Created,
+    /// A native histogram.
+    Native,
 }
 
 /// The family of a sample.
@@ -47,7 +49,7 @@ impl Membership<'_> {
 struct Family<'a> {
     kind: MetricType,
     help: Cow<'a, str>,
-    unit: &'a str,
+    unit: Cow<'a, str>,
 }
 
 /// The families of a page, as far as it was read.
@@ -63,6 +65,13 @@ impl<'a> Families<'a> {
             Entry::Unit(name, unit) => self.0.entry(name).or_default().unit = unit,
             Entry::Sample(_) => {}
         }
+    }
+
+    /// The family of the native histogram `name`, which has bounds of its own or not.
+    pub(super) fn native<'m>(&'m self, name: &'m str, has_bounds: bool) -> Membership<'m> {
+        let description = self.0.get(name).map(Family::description).unwrap_or_default();
+        let shape = if has_bounds { Shape::Histogram } else { Shape::Exponential };
+        Membership { name, kind: MetricType::Histogram, shape, part: Part::Native, description }
     }
 
     /// The family of the sample `name`.
@@ -129,6 +138,6 @@ impl Family<'_> {
     }
 
     fn description(&self) -> Description<'_> {
-        Description { help: &self.help, unit: self.unit }
+        Description { help: &self.help, unit: &self.unit }
     }
 }

@@ -1,8 +1,9 @@
-//! A page, scraped twice.
+//! Pages, scraped twice.
 
 use super::round::Round;
 use super::series::Series;
 use super::settings::Settings;
+use crate::prometheus::exposition::protobuf::{self, Natives};
 use crate::prometheus::exposition::{Format, Parser};
 use crate::prometheus::labels::Labels;
 
@@ -21,6 +22,37 @@ pub(crate) fn page(page: &str) {
                 Ok(Some(entry)) => round.take(entry, &mut labels).is_err(),
                 Err(_) => true,
             };
+        }
+        if has_failed {
+            round = round.failed();
+        }
+        let _ = round.finish();
+        series.delivered();
+        let _ = Round::new(&settings, &mut series, 1_700_000_060_000).finish();
+        series.delivered();
+        assert_eq!(series.len(), 0, "series are remembered that are gone");
+    }
+}
+
+/// The same with a page of protobuf messages.
+pub(crate) fn families(page: &[u8]) {
+    for natives in [Natives::Ignored, Natives::Instead, Natives::Beside] {
+        let settings = Settings { natives, ..Settings::default() };
+        let mut series = Series::default();
+        let mut round = Round::new(&settings, &mut series, 1_700_000_000_000);
+        let mut parser = protobuf::Parser::new(page, natives);
+        let mut labels = Labels::default();
+        let mut entries = 0;
+        let mut has_failed = false;
+        while !has_failed {
+            has_failed = match parser.next(&mut labels) {
+                Ok(None) => break,
+                Ok(Some(entry)) => round.take(entry, &mut labels).is_err(),
+                Err(_) => true,
+            };
+            entries += 1;
+            // A metric of a few bytes tells of a count, a sum, a bucket and a native histogram.
+            assert!(entries <= 4 + 4 * page.len(), "more entries than a page can hold");
         }
         if has_failed {
             round = round.failed();

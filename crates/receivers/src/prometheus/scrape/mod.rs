@@ -7,6 +7,8 @@
 mod families;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod protobuf_tests;
 mod round;
 mod series;
 mod settings;
@@ -23,8 +25,8 @@ use nyquist_core::net::admission::Admission;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::exposition::Parser;
-use super::fetch::{Fetcher, Page};
+use super::exposition::{Format, Parser, protobuf};
+use super::fetch::{Fetcher, NO_ROOM, Page};
 use super::labels::Labels;
 use super::stats::Stats;
 use round::Round;
@@ -127,15 +129,13 @@ impl Life {
     async fn scrape(&mut self, due: Instant) {
         let began = Instant::now();
         let now = i64::try_from(self.scraper.shared.clock.unix_nanos() / 1_000_000).unwrap_or_default();
-        let Some(mut room) = self.scraper.shared.admission.admit(OVERHEAD) else {
-            self.book_failure("too many bytes of pages are being read");
-            return;
-        };
+        let mut room = self.scraper.shared.admission.admit(OVERHEAD);
         let fetching = async {
             if let Some(verdict) = &self.scraper.verdict {
                 return Err(verdict.clone());
             }
-            let page = tokio::time::timeout(self.scraper.timeout, self.scraper.fetcher.fetch(&mut room)).await;
+            let room = room.as_mut().ok_or_else(|| NO_ROOM.to_owned())?;
+            let page = tokio::time::timeout(self.scraper.timeout, self.scraper.fetcher.fetch(room)).await;
             page.unwrap_or_else(|_| {
                 Err(format!("the page was not there within the scrape_timeout of {:?}", self.scraper.timeout))
             })
@@ -247,16 +247,29 @@ impl Life {
 
 /// Reads a page into `round`.
 async fn read<'a, 's: 'a>(round: &mut Round<'a, 's>, page: &'a Page) -> Result<(), String> {
-    let text = std::str::from_utf8(&page.body).map_err(|error| format!("the page is not UTF-8: {error}"))?;
-    let mut parser = Parser::new(text, page.format);
     let mut labels = Labels::default();
     let mut lines = 0;
+    if page.format == Format::Protobuf {
+        let mut parser = protobuf::Parser::new(&page.body, round.natives());
+        while let Some(entry) = parser.next(&mut labels)? {
+            round.take(entry, &mut labels)?;
+            take_turns(&mut lines).await;
+        }
+        return Ok(());
+    }
+    let text = std::str::from_utf8(&page.body).map_err(|error| format!("the page is not UTF-8: {error}"))?;
+    let mut parser = Parser::new(text, page.format);
     while let Some(entry) = parser.next(&mut labels).map_err(|error| error.to_string())? {
         round.take(entry, &mut labels)?;
-        lines += 1;
-        if lines % LINES_A_TURN == 0 {
-            tokio::task::yield_now().await;
-        }
+        take_turns(&mut lines).await;
     }
     Ok(())
+}
+
+/// Lets others go on from time to time.
+async fn take_turns(lines: &mut usize) {
+    *lines += 1;
+    if lines.is_multiple_of(LINES_A_TURN) {
+        tokio::task::yield_now().await;
+    }
 }

@@ -7,10 +7,15 @@ use nyquist_core::proto::metrics::v1::{Exemplar, HistogramDataPoint, MetricsData
 use super::families::{Families, Membership, Part};
 use super::series::{Observed, Series};
 use super::settings::Settings;
-use crate::prometheus::exposition::{Entry, MetricType, Sample};
+use crate::prometheus::exposition::protobuf::Natives;
+use crate::prometheus::exposition::{Entry, MetricType, Native, Sample};
 use crate::prometheus::labels::{Labels, NAME};
 use crate::prometheus::model::{Description, Model, Point, SeriesKey, Shape, Slot, exemplar, nanos, number};
+use crate::prometheus::native::Histogram;
 use crate::prometheus::relabel::relabel;
+
+/// More buckets or quantiles than this are left out.
+const MAX_PARTS: usize = 16_384;
 
 /// What a scrape found, for its reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +43,7 @@ struct Gathered {
     sum: Option<f64>,
     /// Bounds and cumulative counts, or quantiles and values.
     parts: Vec<(f64, f64)>,
+    native: Option<Histogram>,
     exemplars: Vec<Exemplar>,
     is_new: bool,
 }
@@ -71,6 +77,11 @@ impl<'a, 's: 'a> Round<'a, 's> {
         }
     }
 
+    /// What to do with native histograms.
+    pub(super) fn natives(&self) -> Natives {
+        self.settings.natives
+    }
+
     /// Takes one line; a sample's labels are in `labels`.
     ///
     /// An error means that the scrape failed.
@@ -98,7 +109,10 @@ impl<'a, 's: 'a> Round<'a, 's> {
             self.tally.bad += 1;
             return Ok(());
         };
-        let membership = self.families.of(&name);
+        let membership = match &sample.native {
+            Some(native) => self.families.native(&name, native.histogram.is_custom()),
+            None => self.families.of(&name),
+        };
         let trimmed;
         let membership = if settings.trim_suffixes {
             trimmed = trim(&membership);
@@ -150,7 +164,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
             part: Part::Value,
             description: Description { help, unit },
         };
-        let sample = Sample { value, timestamp: None, exemplar: None };
+        let sample = Sample::of(value);
         let mut tally = Tally::default();
         gather(
             (self.settings, self.series, &mut self.model, &mut self.gathered, &mut self.key, &mut tally),
@@ -212,7 +226,8 @@ fn gather(
     let (settings, series, model, gathered, key, tally) = target;
     let Membership { name, kind, shape, part, description } = *membership;
     let name_of_series;
-    let name = if part == Part::Created && shape == Shape::Counter && !settings.trim_suffixes {
+    let is_base = part == Part::Created && shape == Shape::Counter && !settings.trim_suffixes;
+    let name = if is_base {
         name_of_series = format!("{name}_total");
         &name_of_series
     } else {
@@ -235,6 +250,7 @@ fn gather(
                 value: None,
                 sum: None,
                 parts: Vec::new(),
+                native: None,
                 exemplars: Vec::new(),
                 is_new,
             });
@@ -243,9 +259,14 @@ fn gather(
     };
     let Some(own) = gathered.get_mut(index) else { return false };
     let inner = labels.get(membership.inner_label());
-    if !own.add(part, inner, sample.value) {
+    let is_good = match &sample.native {
+        Some(native) => own.add_native(native, time),
+        None => own.add(part, inner, sample.value),
+    };
+    if !is_good {
         return false;
     }
+    own.created = own.created.or(sample.created);
     if let Some(own_exemplar) = &sample.exemplar {
         let time = own_exemplar.timestamp.map_or(time, nanos);
         own.exemplars.push(exemplar(own_exemplar.labels.iter(), own_exemplar.value, time));
@@ -265,6 +286,9 @@ impl Gathered {
                 self.created = is_time.then_some((value * 1e9) as u64);
                 return is_time;
             }
+            // Comes as a whole.
+            Part::Native => return false,
+            Part::Bucket | Part::Quantile if self.parts.len() >= MAX_PARTS => return false,
             Part::Bucket | Part::Quantile => {
                 let bound = inner.parse::<f64>().ok().filter(|bound| !bound.is_nan());
                 self.parts.extend(bound.map(|bound| (bound, value)));
@@ -276,13 +300,28 @@ impl Gathered {
         is_first
     }
 
+    /// Adds a native histogram; `false` if it was there before, or OTLP has no place for it.
+    fn add_native(&mut self, native: &Native<'_>, time: u64) -> bool {
+        if self.native.is_some() || native.histogram.check().is_err() {
+            return false;
+        }
+        self.value = Some(native.histogram.count() as f64);
+        self.native = Some(native.histogram.clone());
+        for own in &native.exemplars {
+            let time = own.timestamp.map_or(time, nanos);
+            self.exemplars.push(exemplar(own.labels.iter(), own.value, time));
+        }
+        true
+    }
+
     /// What decides when the series began.
     fn observed(&self) -> Option<Observed<'_>> {
         let (value, sum) = match self.shape {
             Shape::Counter => (self.value?, 0.0),
             Shape::Histogram => (self.value.or_else(|| self.largest_bucket())?, self.rising_sum()),
             Shape::Summary => (self.value.unwrap_or_default(), 0.0),
-            Shape::Gauge | Shape::UpDown | Shape::Exponential => return None,
+            Shape::Exponential => (self.value?, 0.0),
+            Shape::Gauge | Shape::UpDown => return None,
         };
         Some(Observed { time: self.time, created: self.created, value, sum, parts: &self.parts })
     }
@@ -299,6 +338,18 @@ impl Gathered {
 
     /// The data point; `None` if there is not enough for one.
     fn point(mut self) -> Option<Point> {
+        if let Some(native) = self.native {
+            let is_custom = native.is_custom();
+            return if is_custom {
+                let mut point = native.explicit(self.attributes, self.start, self.time).ok()?;
+                point.exemplars = self.exemplars;
+                Some(Point::Histogram(point))
+            } else {
+                let mut point = native.exponential(self.attributes, self.start, self.time).ok()?;
+                point.exemplars = self.exemplars;
+                Some(Point::Exponential(point))
+            };
+        }
         match self.shape {
             Shape::Gauge | Shape::UpDown => Some(Point::Number(number(self.attributes, 0, self.time, self.value?))),
             Shape::Counter => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nyquist_core::proto::common::v1::KeyValue;
 
 use crate::prometheus::config::RelabelConfig;
+use crate::prometheus::exposition::protobuf::Natives;
 use crate::prometheus::labels::{Labels, NAME};
 use crate::prometheus::model::text;
 
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) track_timestamps: bool,
     pub(crate) trim_suffixes: bool,
     pub(crate) limits: Limits,
+    /// What to do with native histograms.
+    pub(crate) natives: Natives,
 }
 
 impl Settings {

@@ -43,7 +43,7 @@ config:
     - job_name: shop
       scrape_interval: 15s
       scrape_timeout: 1500ms
-      scrape_protocols: [PrometheusText1.0.0]
+      scrape_protocols: [PrometheusProto, PrometheusText1.0.0]
       fallback_scrape_protocol: OpenMetricsText0.0.1
       metrics_path: /m
       scheme: https
@@ -70,6 +70,7 @@ config:
       keep_dropped_targets: 1
       metric_name_validation_scheme: utf8
       metric_name_escaping_scheme: underscores
+      scrape_native_histograms: true
       always_scrape_classic_histograms: true
     - job_name: token
       authorization: {type: Token, credentials: x}
@@ -87,6 +88,17 @@ config:
 }
 
 #[test]
+fn what_others_say_gives_way() {
+    let config = good(
+        "config: {global: {scrape_timeout: 30s}, scrape_configs: [{job_name: a, scrape_interval: 15s, \
+         relabel_configs: [{regex: , target_label: a}]}]}",
+    );
+    let shop = &config.config.scrape_configs[0];
+    assert_eq!(shop.timeout(&config.config.global).to_string(), "15s");
+    assert_eq!(shop.relabel_configs[0].regex.regex().as_str(), "^(?s:(.*))$");
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let cases = [
         ("kubernetes_sd_configs: [{role: pod}]", "kubernetes_sd_configs is not supported", "file_sd_configs"),
@@ -94,8 +106,11 @@ fn what_is_not_built_is_refused_by_name() {
         ("oauth2: {client_id: x}", "oauth2 is not supported", "authorization"),
         ("proxy_url: http://p", "proxy_url is not supported", "directly"),
         ("proxy_from_environment: true", "proxy_from_environment is not supported", "directly"),
-        ("scrape_native_histograms: true", "scrape_native_histograms is not supported", "remote write"),
-        ("scrape_protocols: [PrometheusProto]", "PrometheusProto is not spoken", "OpenMetricsText1.0.0"),
+        (
+            "convert_classic_histograms_to_nhcb: true",
+            "convert_classic_histograms_to_nhcb is not supported",
+            "remove it",
+        ),
         ("http_headers: {a: {files: [b]}}", "files is not supported", "${file:...}"),
     ];
     for (keys, message, advice) in cases {
@@ -142,12 +157,20 @@ fn mistakes_are_explained() {
         ("tls_config: {min_version: '1.2'}", "unknown TLS version \"1.2\"", "TLS12"),
         ("http_headers: {Host: {values: [a]}}", "the header Host cannot be set here", ""),
         ("body_size_limit: lots", "invalid size \"lots\"", "10MB"),
+        (
+            "scrape_native_histograms: true\n      scrape_protocols: [PrometheusText0.0.4]",
+            "only PrometheusProto has native histograms",
+            "",
+        ),
+        ("scrape_protocols: []", "name at least one", ""),
         ("fallback_scrape_protocol: text", "unknown value \"text\"", "PrometheusText0.0.4"),
     ];
     for (keys, message, advice) in cases {
         let errors = scrape_errors(keys);
         assert!(errors.contains(message) && errors.contains(advice), "{keys}: {errors}");
     }
+    let global = errors("config: {global: {scrape_timeout: 2m}, scrape_configs: [{job_name: a}]}");
+    assert!(global.contains("the scrape_timeout 2m is longer than the scrape_interval 1m"), "{global}");
     assert!(errors("config: {}").contains("there is nothing to scrape"));
     assert!(errors("config: {scrape_configs: [{}]}").contains("job_name is missing"));
     let twice = errors("config: {scrape_configs: [{job_name: a}, {job_name: a}]}");

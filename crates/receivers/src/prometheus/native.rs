@@ -5,7 +5,7 @@ use nyquist_core::proto::metrics::v1::exponential_histogram_data_point::Buckets;
 use nyquist_core::proto::metrics::v1::{ExponentialHistogramDataPoint, HistogramDataPoint};
 use nyquist_core::wire::{Fields, Value};
 
-use super::{malformed, varints};
+use super::packed::{malformed, varints};
 
 /// Buckets of one sign are written one after the other, gaps included: more than this many are merged to a
 /// lower resolution.
@@ -19,9 +19,9 @@ const GAUGE: u64 = 3;
 
 /// A native histogram.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::prometheus_remote_write) struct Histogram {
+pub(crate) struct Histogram {
     count: u64,
-    pub(in crate::prometheus_remote_write) sum: f64,
+    pub(crate) sum: f64,
     schema: i32,
     zero_threshold: f64,
     zero_count: u64,
@@ -29,9 +29,9 @@ pub(in crate::prometheus_remote_write) struct Histogram {
     positive: Side,
     reset_hint: u64,
     /// Milliseconds since 1970.
-    pub(in crate::prometheus_remote_write) timestamp: i64,
+    pub(crate) timestamp: i64,
     /// Milliseconds since 1970; 0 if nothing is said.
-    pub(in crate::prometheus_remote_write) start: i64,
+    pub(crate) start: i64,
     bounds: Vec<f64>,
     is_float: bool,
 }
@@ -43,15 +43,61 @@ struct Side {
     deltas: Vec<i64>,
 }
 
+/// Where the fields of a histogram stand: remote write's numbers are not those of pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `prometheus.Histogram` and `io.prometheus.write.v2.Histogram`.
+    RemoteWrite,
+    /// `io.prometheus.client.Histogram`.
+    Page,
+}
+
+/// How many values, in both dialects.
+const COUNT: u32 = 1;
+
+/// The numbers of pages, and those of remote write.
+const PAGE: [(u32, u32); 15] = [
+    (1, COUNT),
+    (2, 3),
+    // Counts that are no integers.
+    (4, 2),
+    (5, 4),
+    (6, 5),
+    (7, 6),
+    (8, 7),
+    (9, 8),
+    (10, 9),
+    (11, 10),
+    (12, 11),
+    (13, 12),
+    (14, 13),
+    // Classic buckets and exemplars are for others to read.
+    (3, 0),
+    (16, 0),
+];
+
+impl Dialect {
+    /// The number of remote write for `number`; 0 for what is none of it.
+    fn translated(self, number: u32) -> u32 {
+        match self {
+            Self::RemoteWrite => number,
+            Self::Page => PAGE.iter().find(|(own, _)| *own == number).map_or(0, |(_, other)| *other),
+        }
+    }
+}
+
 impl Histogram {
     /// Reads one.
-    pub(super) fn read(message: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(message: &[u8], dialect: Dialect) -> Result<Self, String> {
         let mut own = Self::default();
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next_field().map_err(malformed)? {
-            match (field.number, field.value) {
-                (1, Value::Varint(count)) => own.count = count,
-                (2 | 7, Value::Fixed64(_)) => own.is_float = true,
+            match (dialect.translated(field.number), field.value) {
+                (COUNT, Value::Varint(count)) => own.count = count,
+                (2 | 7, Value::Fixed64(bits)) => {
+                    // On pages, a 0 says nothing.
+                    own.is_float |= dialect == Dialect::RemoteWrite || f64::from_bits(bits) != 0.0;
+                }
                 (3, Value::Fixed64(bits)) => own.sum = f64::from_bits(bits),
                 (4, Value::Varint(schema)) => own.schema = zigzag(schema) as i32,
                 (5, Value::Fixed64(bits)) => own.zero_threshold = f64::from_bits(bits),
@@ -75,13 +121,29 @@ impl Histogram {
         Ok(own)
     }
 
+    /// Of a page: whether there is a native histogram beside the classic one.
+    pub(crate) fn is_native(&self) -> bool {
+        let has_spans = !self.positive.spans.is_empty() || !self.negative.spans.is_empty();
+        has_spans || self.zero_threshold > 0.0 || self.zero_count > 0
+    }
+
+    /// Of a page: its values may fall.
+    pub(crate) fn set_gauge(&mut self) {
+        self.reset_hint = GAUGE;
+    }
+
+    /// How many values.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Whether it has bounds of its own, and becomes a histogram with explicit bounds.
-    pub(in crate::prometheus_remote_write) fn is_custom(&self) -> bool {
+    pub(crate) fn is_custom(&self) -> bool {
         self.schema == CUSTOM
     }
 
     /// What OTLP has no place for.
-    pub(in crate::prometheus_remote_write) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.is_float {
             return Err("a native histogram with counts that are no integers is not supported".to_owned());
         }
@@ -95,7 +157,7 @@ impl Histogram {
     }
 
     /// As a point of an exponential histogram.
-    pub(in crate::prometheus_remote_write) fn exponential(
+    pub(crate) fn exponential(
         &self,
         attributes: Vec<KeyValue>,
         start: u64,
@@ -122,7 +184,7 @@ impl Histogram {
     }
 
     /// As a point of a histogram with explicit bounds.
-    pub(in crate::prometheus_remote_write) fn explicit(
+    pub(crate) fn explicit(
         self,
         attributes: Vec<KeyValue>,
         start: u64,

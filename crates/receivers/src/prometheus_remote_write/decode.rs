@@ -3,16 +3,14 @@
 //! Nothing is decoded as a whole: a request of 20 MiB can claim a hundred times that in structures. Series are
 //! walked one by one, and what they come to is charged to a budget by the translation.
 
-mod histogram;
-
 use std::borrow::Cow;
 
-use nyquist_core::wire::{Field, Fields, Malformed, Value};
-
-pub(super) use histogram::Histogram;
+use nyquist_core::wire::{Field, Fields, Value};
 
 use crate::prometheus::exposition::MetricType;
 use crate::prometheus::labels::Labels;
+use crate::prometheus::native::{Dialect, Histogram};
+use crate::prometheus::packed::{malformed, varints};
 
 /// Which protocol a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +174,7 @@ impl<'a> Request<'a> {
             Version::V1 => 4,
             Version::V2 => 3,
         };
-        messages(series, wanted).map(Histogram::read)
+        messages(series, wanted).map(|message| Histogram::read(message, Dialect::RemoteWrite))
     }
 
     /// The exemplars of `series`.
@@ -262,27 +260,6 @@ impl References {
     }
 }
 
-/// The numbers of a packed list.
-fn varints(mut packed: &[u8]) -> impl Iterator<Item = Result<u64, String>> {
-    std::iter::from_fn(move || {
-        let mut number = 0u64;
-        for index in 0..10 {
-            let (&byte, rest) = match packed.split_first() {
-                Some(split) => split,
-                None if index == 0 => return None,
-                None => return Some(Err(malformed(Malformed::Truncated))),
-            };
-            packed = rest;
-            number |= u64::from(byte & 0x7f) << (index * 7);
-            if byte < 0x80 {
-                return Some(Ok(number));
-            }
-        }
-        packed = &[];
-        Some(Err(malformed(Malformed::Varint)))
-    })
-}
-
 /// The messages in field `wanted` of `bytes`.
 fn messages(bytes: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     Fields::new(bytes).filter_map(move |field| match field.value {
@@ -307,10 +284,6 @@ fn pair(label: &[u8]) -> Result<(&str, &str), String> {
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())
-}
-
-fn malformed(error: Malformed) -> String {
-    format!("cannot decode it: {error}")
 }
 
 /// `MetricType` of both protocols, which agree; `None` for 0, unknown.
