@@ -1,6 +1,8 @@
 //! The converters: a table of what there is, and what each does.
 
+mod case;
 mod collections;
+mod json;
 mod net;
 mod text;
 mod time;
@@ -44,11 +46,13 @@ macro_rules! converters {
 }
 
 converters! {
+    Base64Decode("value"),
     Base64Encode("value"),
     Bool("value"),
     Coalesce("values"),
     Concat("values", "delimiter"),
     ContainsValue("target", "item"),
+    ConvertCase("target", "toCase"),
     Day("time"),
     Double("value"),
     Duration("duration"),
@@ -79,6 +83,7 @@ converters! {
     Nanoseconds("duration"),
     Now(),
     ParseInt("target", "base"),
+    ParseJSON("target"),
     SHA1("value"),
     SHA256("value"),
     SHA512("value"),
@@ -88,12 +93,15 @@ converters! {
     Split("target", "delimiter"),
     String("value"),
     Substring("target", "start", "length"),
+    ToCamelCase("target"),
     ToLowerCase("target"),
+    ToSnakeCase("target"),
     ToUpperCase("target"),
     TraceID("bytes"),
     Trim("target"; "replacement"),
     TrimPrefix("target", "prefix"),
     TrimSuffix("target", "suffix"),
+    TruncateTime("time", "duration"),
     Unix("seconds"; "nanoseconds"),
     UnixMicro("time"),
     UnixMilli("time"),
@@ -107,10 +115,8 @@ converters! {
 /// The Collector's other converters: known, and refused by name.
 pub(crate) const NOT_YET: &[&str] = &[
     "Append",
-    "Base64Decode",
     "CommunityID",
     "ConvertAttributesToElementsXML",
-    "ConvertCase",
     "ConvertTextToElementsXML",
     "Decode",
     "DeleteIndex",
@@ -126,7 +132,6 @@ pub(crate) const NOT_YET: &[&str] = &[
     "Murmur3Hash",
     "Murmur3Hash128",
     "ParseCSV",
-    "ParseJSON",
     "ParseKeyValue",
     "ParseSeverity",
     "ParseSimplifiedXML",
@@ -136,10 +141,7 @@ pub(crate) const NOT_YET: &[&str] = &[
     "SliceToMap",
     "Sort",
     "Time",
-    "ToCamelCase",
     "ToKeyValueString",
-    "ToSnakeCase",
-    "TruncateTime",
     "URL",
     "UUID",
     "UUIDv7",
@@ -169,6 +171,9 @@ pub(crate) fn call<'v>(
         Builtin::HasSuffix => Ok(Value::Bool(text::of(&first)?.ends_with(text::of(&second)?))),
         Builtin::ToLowerCase => text::lower(first),
         Builtin::ToUpperCase => text::upper(first),
+        Builtin::ToSnakeCase => case::snake(first),
+        Builtin::ToCamelCase => case::camel(first),
+        Builtin::ConvertCase => case::convert(first, &second),
         Builtin::Concat => text::concat(&first, &second),
         Builtin::Split => text::split(first, &second),
         Builtin::Substring => text::substring(first, &second, &third),
@@ -177,6 +182,8 @@ pub(crate) fn call<'v>(
         Builtin::TrimSuffix => text::trim_suffix(first, &second),
         Builtin::Hex => text::hex(&first),
         Builtin::Base64Encode => text::base64(&first),
+        Builtin::Base64Decode => text::base64_decode(&first),
+        Builtin::ParseJSON => json::parse(&first),
         Builtin::ParseInt => text::parse_int(&first, &second),
         Builtin::FNV => Ok(Value::Int(text::fnv(text::of(&first)?))),
         Builtin::SHA1 => Ok(Value::owned_text(hex::encode(Sha1::digest(text::of(&first)?)))),
@@ -196,6 +203,7 @@ pub(crate) fn call<'v>(
         }
         Builtin::Now => Ok(Value::Time(time::now())),
         Builtin::Unix => time::unix(&first, &second),
+        Builtin::TruncateTime => time::truncate(&first, &second),
         Builtin::UnixNano
         | Builtin::UnixMicro
         | Builtin::UnixMilli

@@ -193,6 +193,12 @@ pub(super) fn base64(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
     Ok(Value::owned_text(out))
 }
 
+pub(super) fn base64_decode(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    use base64::Engine;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(of(value)?);
+    decoded.map(Value::owned_text).map_err(|_| EvalError::plain("the text is not Base64"))
+}
+
 pub(super) fn parse_int(value: &Value<'_>, base: &Value<'_>) -> Result<Value<'static>, EvalError> {
     let text = of(value)?;
     let base = match base {

@@ -61,6 +61,21 @@ pub(super) fn of_duration(builtin: Builtin, value: &Value<'_>) -> Result<Value<'
     })
 }
 
+/// The last multiple of `duration` since the year 1, as Go counts, up to `time`.
+pub(super) fn truncate(time: &Value<'_>, duration: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    const SINCE_YEAR_1: i128 = 62_135_596_800 * SECOND as i128;
+    match (time, duration) {
+        // As it was: there are no multiples.
+        (&Value::Time(nanos), &Value::Duration(step)) if step <= 0 => Ok(Value::Time(nanos)),
+        (&Value::Time(nanos), &Value::Duration(step)) => {
+            let over = (i128::from(nanos) + SINCE_YEAR_1).rem_euclid(i128::from(step));
+            Ok(Value::Time(i64::try_from(i128::from(nanos) - over).unwrap_or(i64::MIN)))
+        }
+        (Value::Time(_), other) => Err(EvalError::new("a duration is expected, such as Duration(\"1m\")", other)),
+        (other, _) => Err(EvalError::new("a time is expected, such as span.start_time or Now()", other)),
+    }
+}
+
 /// Year, month and day of a day since the epoch: Howard Hinnant's `civil_from_days`.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;

@@ -99,7 +99,7 @@ fn mistakes_are_named() {
         ("Ismatch(name, \"a\")", 1, "unknown converter `Ismatch`; did you mean IsMatch?"),
         ("IsRotSpan()", 1, "unknown converter `IsRotSpan`; did you mean IsRootSpan?"),
         ("Frobnicate(name)", 1, "unknown converter `Frobnicate`"),
-        ("ParseJSON(name)[\"a\"] == 1", 1, "the converter ParseJSON is not available yet"),
+        ("ParseXML(name)[\"a\"] == 1", 1, "the converter ParseXML is not available yet"),
         // Arguments.
         ("IsMatch(name)", 1, "the argument `pattern` is missing; it is IsMatch(target, pattern)"),
         ("IsMatch(name, \"a\", 1)", 20, "too many arguments; it is IsMatch(target, pattern)"),

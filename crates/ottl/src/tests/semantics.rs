@@ -238,6 +238,12 @@ fn converters_of_texts() {
         r#"SHA1("name") == "6ae999552a0d2dca14d62e2bc8b764d377b1dd6c" and Len(SHA512(name)) == 128"#,
         r#"FNV("") == -3750763034362895579"#,
         r#"Base64Encode("a") == "YQ==" and Base64Encode("ab") == "YWI=" and Base64Encode("abc") == "YWJj""#,
+        r#"Base64Decode("YWI=") == "ab" and Base64Decode(Base64Encode(name)) == name"#,
+        r#"ConvertCase(name, "lower") == "get /cart" and ConvertCase("a", "upper") == "A""#,
+        r#"ConvertCase("someName", "snake") == "some_name" and ToSnakeCase("JSONData") == "json_data""#,
+        r#"ToSnakeCase("AnyKind of-string.v23") == "any_kind_of_string_v_23" and ToSnakeCase("A2b") == "a_2_b""#,
+        r#"ConvertCase("some_name", "camel") == "SomeName" and ToCamelCase("CONSTANT_CASE") == "ConstantCase""#,
+        r#"ToCamelCase("numbers2And55with000a") == "Numbers2And55With000A" and ToCamelCase("ID") == "Id""#,
         r#"Index(name, "/") == 4 and Index(name, "x") == -1"#,
         r#"attributes["text"] == "\x61c\u006de" and "\"\\\n\141" == "\"\\\na""#,
     ]);
@@ -247,6 +253,11 @@ fn converters_of_texts() {
         (r#"Split(attributes["missing"], ",") == nil"#, "a text is expected; found nil"),
         (r#"Substring(name, 4, 6) == """#, "start and length lie outside of the text"),
         (r#"Substring(name, -1, 1) == """#, "start and length lie outside of the text"),
+        (
+            r#"ConvertCase(name, attributes["text"]) == "a""#,
+            "the case is one of \"lower\", \"upper\", \"snake\", \"camel\"",
+        ),
+        (r#"Base64Decode(attributes["text"] ) == Base64Decode(name)"#, "the text is not Base64"),
         (r#"Substring(name, 0, 0) == """#, "start and length lie outside of the text"),
     ]);
 }
@@ -271,11 +282,32 @@ fn converters_of_lists_networks_and_times() {
         r#"Minutes(Duration("90s")) == 1.5 and Hours(Duration("90m")) == 1.5 and Nanoseconds(Duration("1us")) == 1000"#,
         r#"Microseconds(Duration("-1h2m3.5s")) == -3723500000 and Duration("0") == Duration("0ms")"#,
         "Now() > end_time",
+        r#"TruncateTime(end_time, Duration("1s")) == Unix(1700000001) and TruncateTime(start_time, Duration("0s")) == start_time"#,
+        r#"TruncateTime(start_time, Duration("1h")) == Unix(1699999200) and Weekday(TruncateTime(start_time, Duration("168h"))) == 1"#,
     ]);
     fails(&[
         (r#"ContainsValue(attributes["text"], "a")"#, "a list is expected; found a text"),
         (r#"IsInCIDR(attributes["text"], ["10.0.0.0/8"])"#, "this is not an IP address"),
+        (
+            r#"TruncateTime(end_time, 1) == end_time"#,
+            "a duration is expected, such as Duration(\"1m\"); found an integer",
+        ),
         (r#"Duration(attributes["text"]) == nil"#, "this is not a duration such as \"1.5s\" or \"2h30m\""),
         ("Hour(start_time_unix_nano) == 1", "a time is expected, such as span.start_time or Now(); found an integer"),
+    ]);
+}
+
+#[test]
+fn json_becomes_maps_and_lists() {
+    holds(&[
+        r#"ParseJSON("{\"a\":{\"b\":[1,true,null,\"x\"]}}")["a"]["b"] == [1.0, true, nil, "x"]"#,
+        r#"IsMap(ParseJSON(String(attributes["map"]))) and ParseJSON(String(attributes["map"]))["b"]["c"] == "deep""#,
+        r#"ParseJSON("[1, 2.5]")[1] == 2.5 and Len(ParseJSON("[]")) == 0 and ParseJSON("{\"a\":1,\"a\":2}")["a"] == 2"#,
+        r#"IsDouble(ParseJSON("[1]")[0]) and ParseJSON("{}")["a"] == nil"#,
+    ]);
+    fails(&[
+        (r#"ParseJSON(attributes["text"])["a"] == 1"#, "this text is not JSON"),
+        (r#"ParseJSON(attributes["digits"])["a"] == 1"#, "this JSON is neither an object nor an array"),
+        (r#"ParseJSON(attributes["int"])["a"] == 1"#, "a text is expected; found an integer"),
     ]);
 }

@@ -233,6 +233,12 @@ impl Metrics {
         }
     }
 
+    /// Rules take so many bytes beside the buffer.
+    pub(super) fn rules_take(&self, bytes: usize) {
+        let help = "Bytes of lists of values and of tables of adaptive percentages, part of the buffer's budget.";
+        self.telemetry.gauge(&format!("{PREFIX}rules_memory_bytes"), help, &[]).set(bytes as i64);
+    }
+
     /// Counts that a list of values in a file has been read again, or could not be.
     pub(super) fn list_read(&self, read: bool) {
         let outcome = if read { "ok" } else { "failed" };

@@ -83,13 +83,16 @@ impl Sampler {
         let setup = Setup::of(config);
         let settings = setup.settings(config, rules);
         let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
+        let budget = Budget::new(setup.limit, setup.headroom);
+        let beside = Beside::charge(&settings.rules, &budget)?;
         let sampler = Self {
-            _lists: watch(&settings.rules, &metrics)?,
+            _lists: watch(&settings.rules, &metrics, &budget, beside)?,
             shards: (0..setup.shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
-            budget: Budget::new(setup.limit, setup.headroom),
+            budget,
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(setup.num_traces.unwrap_or(usize::MAX)),
-            stress: config.stress.map(Stress::new),
+            // Nothing is dropped in a dry run.
+            stress: config.stress.filter(|_| !config.dry_run).map(Stress::new),
             evidence: Evidence::default(),
             durable: OnceLock::new(),
             restoring: AtomicBool::new(false),
@@ -514,12 +517,57 @@ impl Sampler {
     }
 }
 
-fn watch(rules: &RuleSet, metrics: &Arc<Metrics>) -> Result<Option<Watcher>, ConfigError> {
+/// What rules take beside the buffer, of the same budget.
+struct Beside {
+    /// What one list of values may take.
+    most: usize,
+    lists: usize,
+}
+
+impl Beside {
+    /// # Errors
+    /// If they take more than half of it.
+    fn charge(rules: &RuleSet, budget: &Budget) -> Result<Self, ConfigError> {
+        let half = budget.ceiling() / 2;
+        let adaptive = rules.adaptive_bytes();
+        let Some(left) = half.checked_sub(adaptive) else {
+            let message = format!(
+                "rules: the tables of adaptive percentages may take {} KiB, more than half of the buffer's budget: set smaller \
+                 max_keys, or a larger memory_limit_mib",
+                adaptive >> 10
+            );
+            return Err(ConfigError(message));
+        };
+        let most = left / rules.lists.len().max(1);
+        for list in &rules.lists {
+            list.check(most).map_err(|error| ConfigError(format!("values_file: {error}")))?;
+        }
+        let lists = rules.list_bytes();
+        budget.change(0, adaptive + lists);
+        Ok(Self { most, lists })
+    }
+}
+
+fn watch(
+    rules: &Arc<RuleSet>,
+    metrics: &Arc<Metrics>,
+    budget: &Arc<Budget>,
+    beside: Beside,
+) -> Result<Option<Watcher>, ConfigError> {
+    metrics.rules_take(rules.adaptive_bytes() + beside.lists);
     if rules.lists.is_empty() {
         return Ok(None);
     }
-    let metrics = Arc::clone(metrics);
-    let watcher = Watcher::new(rules.lists.clone(), move |read| metrics.list_read(read));
+    let (lists, Beside { most, lists: mut charged }) = (rules.lists.clone(), beside);
+    let (rules, metrics, budget) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(budget));
+    let report = move |read| {
+        metrics.list_read(read);
+        let bytes = rules.list_bytes();
+        budget.change(charged, bytes);
+        metrics.rules_take(rules.adaptive_bytes() + bytes);
+        charged = bytes;
+    };
+    let watcher = Watcher::new(lists, most, report);
     watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
 }
 

@@ -96,6 +96,13 @@ impl Adaptive {
         state.level(key).unwrap_or_else(|| level(self.settings.initial))
     }
 
+    /// What its tables may take, in bytes of memory: four of at most twice so many keys, which have room for
+    /// twice as many when they have just grown.
+    pub(super) fn most_bytes(&self) -> usize {
+        const ENTRY: usize = size_of::<(u64, f64)>() + 1;
+        4 * 2 * 2 * (self.settings.max_keys + 2) * ENTRY
+    }
+
     /// How many keys have a rate of their own.
     pub(super) fn keys(&self) -> usize {
         self.state.lock().levels.len()

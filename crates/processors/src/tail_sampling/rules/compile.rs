@@ -150,6 +150,16 @@ impl RuleSet {
         self.dry_run.as_ref().map_or(Verdict::NONE, |dry_run| dry_run.record(Verdict::NONE))
     }
 
+    /// What the tables of rates that adapt may take, in bytes.
+    pub(crate) fn adaptive_bytes(&self) -> usize {
+        self.judge.adaptive_bytes()
+    }
+
+    /// What lists of values take, in bytes.
+    pub(crate) fn list_bytes(&self) -> usize {
+        self.lists.iter().map(|list| list.bytes()).sum()
+    }
+
     /// The rules with a rate that adapts, by index, and how many keys each of them knows.
     pub(crate) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
         self.judge.adaptive_keys()

@@ -54,18 +54,48 @@ impl List {
         self.values.load().contains(value)
     }
 
-    /// Reads the file again if it has changed: how many values there are now.
+    /// What the values take, in bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        bytes(&self.values.load())
+    }
+
+    /// Checks that the list takes `most` bytes of memory at most.
     ///
     /// # Errors
-    /// Once, if it can no longer be read; the list stays as it was.
-    pub(crate) fn refresh(&self) -> Result<Option<usize>, String> {
+    /// What is to be done, if it takes more.
+    pub(crate) fn check(&self, most: usize) -> Result<(), String> {
+        self.check_values(&self.values.load(), most)
+    }
+
+    fn check_values(&self, values: &Values, most: usize) -> Result<(), String> {
+        let bytes = bytes(values);
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(format!(
+            "{} takes {} KiB of memory, and lists may take {} KiB each of the buffer's budget: shorten the list, or set a \
+             larger memory_limit_mib",
+            self.path.display(),
+            bytes >> 10,
+            most >> 10
+        ))
+    }
+
+    /// Reads the file again if it has changed: how many values there are now. They may take `most` bytes of
+    /// memory.
+    ///
+    /// # Errors
+    /// Once, if it can no longer be read, or is too large; the list stays as it was.
+    pub(crate) fn refresh(&self, most: usize) -> Result<Option<usize>, String> {
         let mut seen = self.seen.lock();
         // Looked at before it is read: what is written meanwhile is seen the next time.
         let result = look(&self.path).and_then(|now| {
             if now == *seen {
                 return Ok((now, None));
             }
-            Ok((now, Some(read(&self.path)?)))
+            let values = read(&self.path)?;
+            self.check_values(&values, most)?;
+            Ok((now, Some(values)))
         });
         match result {
             Ok((_, None)) => Ok(None),
@@ -83,6 +113,13 @@ impl List {
             }
         }
     }
+}
+
+fn bytes(values: &Values) -> usize {
+    // What an allocation takes beside its content, and a place of the table with the byte that marks it.
+    const ALLOCATION: usize = 16;
+    const PLACE: usize = size_of::<Box<[u8]>>() + 1;
+    values.capacity() * PLACE * 8 / 7 + values.iter().map(|value| value.len() + ALLOCATION).sum::<usize>()
 }
 
 fn look(path: &Path) -> Result<Seen, String> {
@@ -111,16 +148,21 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// `report` is told of every list that was read again: `true` if that went well.
+    /// `report` is told of every list that was read again: `true` if that went well. Each may take `most` bytes
+    /// of memory.
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub(crate) fn new(lists: Vec<Arc<List>>, report: impl Fn(bool) + Send + 'static) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        lists: Vec<Arc<List>>,
+        most: usize,
+        mut report: impl FnMut(bool) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let watch = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                 for list in &lists {
-                    match list.refresh() {
+                    match list.refresh(most) {
                         Ok(None) => {}
                         Ok(Some(values)) => {
                             tracing::info!(file = %list.path.display(), values, "a list of values has changed");
@@ -143,6 +185,8 @@ impl Watcher {
 mod tests {
     use super::*;
 
+    const ANY: usize = usize::MAX;
+
     #[test]
     fn a_changed_file_is_read_again_and_a_broken_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -152,18 +196,18 @@ mod tests {
         let list = List::open(&path).unwrap();
         assert!(list.contains(b"u1") && list.contains(b"u2"));
         assert!(!list.contains(b"# important") && !list.contains(b""));
-        assert_eq!(list.refresh(), Ok(None));
+        assert_eq!(list.refresh(ANY), Ok(None));
         fs::write(&path, "u1\nu3\nu4\n").unwrap();
-        assert_eq!(list.refresh(), Ok(Some(3)));
+        assert_eq!(list.refresh(ANY), Ok(Some(3)));
         assert!(list.contains(b"u3") && !list.contains(b"u2"));
         fs::write(&path, b"u5\n\xff\xfe").unwrap();
-        assert!(list.refresh().is_err(), "it is not text");
+        assert!(list.refresh(ANY).is_err(), "it is not text");
         fs::remove_file(&path).unwrap();
-        assert!(list.refresh().is_err());
-        assert_eq!(list.refresh(), Ok(None), "it says so once");
+        assert!(list.refresh(ANY).is_err());
+        assert_eq!(list.refresh(ANY), Ok(None), "it says so once");
         assert!(list.contains(b"u3"), "the old list stays");
         fs::write(&path, "u5\n").unwrap();
-        assert_eq!(list.refresh(), Ok(Some(1)));
+        assert_eq!(list.refresh(ANY), Ok(Some(1)));
         assert!(list.contains(b"u5"));
     }
 
@@ -175,6 +219,23 @@ mod tests {
         assert!(List::open(&path).unwrap_err().contains("larger than 64 MiB"));
     }
 
+    /// Guarantee: what a list takes is known, and a longer one than there is room for does not come into use.
+    #[test]
+    fn a_list_that_takes_too_much_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let lines = |count: usize| (0..count).map(|user| format!("user-{user:08}\n")).collect::<String>();
+        fs::write(&path, lines(1000)).unwrap();
+        let list = List::open(&path).unwrap();
+        assert!((40_000..100_000).contains(&list.bytes()), "{}", list.bytes());
+        assert!(list.check(100_000).is_ok() && list.check(10_000).unwrap_err().contains("memory_limit_mib"));
+        fs::write(&path, lines(10_000)).unwrap();
+        assert!(list.refresh(100_000).unwrap_err().contains("shorten the list"));
+        assert!(list.contains(b"user-00000999") && !list.contains(b"user-00001000"));
+        fs::write(&path, lines(900)).unwrap();
+        assert_eq!(list.refresh(100_000), Ok(Some(900)));
+    }
+
     #[test]
     fn the_watcher_reads_changes() {
         let folder = tempfile::tempdir().unwrap();
@@ -182,7 +243,7 @@ mod tests {
         fs::write(&path, "u1\n").unwrap();
         let list = Arc::new(List::open(&path).unwrap());
         let (reports, reported) = channel();
-        let watcher = Watcher::new(vec![Arc::clone(&list)], move |ok| reports.send(ok).unwrap()).unwrap();
+        let watcher = Watcher::new(vec![Arc::clone(&list)], ANY, move |ok| reports.send(ok).unwrap()).unwrap();
         fs::write(&path, "u1\nu2\n").unwrap();
         assert_eq!(reported.recv_timeout(Duration::from_secs(30)), Ok(true));
         assert!(list.contains(b"u2"));

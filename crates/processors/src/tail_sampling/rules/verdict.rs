@@ -180,6 +180,13 @@ impl Judge {
         })
     }
 
+    /// What the tables of rates that adapt may take, in bytes.
+    pub(super) fn adaptive_bytes(&self) -> usize {
+        let rules = if let Self::Rules { rules, .. } = self { rules.as_slice() } else { &[] };
+        let bytes = |rule: &Rule| if let Rate::Adaptive(adaptive) = &rule.rate { adaptive.most_bytes() } else { 0 };
+        rules.iter().map(bytes).sum()
+    }
+
     pub(super) fn is_drop(&self, name: usize) -> bool {
         match self {
             Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),

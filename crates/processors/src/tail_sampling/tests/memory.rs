@@ -341,3 +341,34 @@ rules: [{name: none, sampling_percentage: 0}]
     rig.insert(&request(vec![span([1; 16])]), secs(40));
     assert!(!active());
 }
+
+/// Scenario: a dry run, with `stress`, of a buffer that stays full for long. Guarantee: nothing is dropped; what
+/// there is no room for is refused, and everything that was taken leaves.
+#[test]
+fn a_dry_run_drops_nothing_under_stress() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 4
+num_shards: 1
+decision_wait: 60s
+dry_run: true
+stress: {minimum_duration: 1s, sampling_percentage: 0}
+rules: [{name: none, sampling_percentage: 0}]
+",
+    );
+    let (mut taken, mut refused) = (0, 0);
+    for step in 0..3000u64 {
+        let message = request(vec![large_span(id_of(step), 4000)]).encode_to_vec();
+        match rig.sampler.insert(&message, millis(step * 10)) {
+            Ok(()) => taken += 1,
+            Err(refusal) => {
+                assert!(refusal.is_retryable());
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+    assert_eq!(rig.telemetry.gauge("otelcol_processor_tail_sampling_stress_active", "", &[]).get(), 0);
+    assert_eq!(rig.finish(secs(100)).len(), taken);
+    assert_eq!(rig.ledger.count(Entry::SampledOut), 0);
+}

@@ -24,7 +24,8 @@ const COLLECTORS: [&str; 14] = [
     "count_spans_with_unparseable_tracestate",
 ];
 
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
+    "rules_memory_bytes",
     "decisions",
     "early_decisions",
     "decision_delay",
