@@ -52,11 +52,12 @@ pub(super) fn snake(value: Value<'_>) -> Result<Value<'_>, EvalError> {
             out.push(b'_');
         }
         out.push(if is_separator(byte) { b'_' } else { byte.to_ascii_lowercase() });
-        let ends = match (class, after) {
-            (Class::Lower, Class::Upper | Class::Digit) | (Class::Upper, Class::Digit) => true,
-            (Class::Digit, Class::Upper | Class::Lower) => true,
-            _ => false,
-        };
+        let ends = matches!(
+            (class, after),
+            (Class::Lower, Class::Upper | Class::Digit)
+                | (Class::Upper, Class::Digit)
+                | (Class::Digit, Class::Upper | Class::Lower)
+        );
         if ends {
             out.push(b'_');
         }
