@@ -12,11 +12,10 @@ use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 
 use super::admission::Route;
 use super::config::GaugeMode;
-use super::metric::{
-    DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric, Names, Role, is_sum_of_last_values, times_of,
-};
+use super::metric::{DistributionInput, Input, Link, Metric, Names, is_sum_of_last_values, times_of};
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
+use super::series::{EMPTY, INDIVIDUAL, Role};
 use super::shared::Shared;
 use super::sweep::Remembered;
 use crate::accumulate::total::{Total, as_double, growth, not_negative};
@@ -40,6 +39,17 @@ pub(super) struct When {
     pub(super) time: u64,
     /// "No recorded value".
     pub(super) is_end: bool,
+}
+
+/// A number that has come for a collapsed series.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    /// The input's.
+    fingerprint: u64,
+    /// Of its output.
+    index: u32,
+    when: When,
+    number: Number,
 }
 
 impl When {
@@ -87,7 +97,7 @@ impl Metric {
                 let when = When::new(fields.start_time, fields.time, fields.flags);
                 match fields.value {
                     Some(number) if !when.is_end => {
-                        self.absorb_number(shared, context.kind, fingerprint, index, when, number, dirty)
+                        self.absorb_number(shared, context.kind, Arrival { fingerprint, index, when, number }, dirty)
                     }
                     _ => self.absorb_end(shared, fingerprint, dirty),
                 }
@@ -265,19 +275,10 @@ impl Metric {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one point")]
-    fn absorb_number(
-        &mut self,
-        shared: &Shared,
-        kind: MetricKind,
-        fingerprint: u64,
-        index: u32,
-        when: When,
-        number: Number,
-        dirty: &mut Vec<u32>,
-    ) -> Absorbed {
+    fn absorb_number(&mut self, shared: &Shared, kind: MetricKind, arrival: Arrival, dirty: &mut Vec<u32>) -> Absorbed {
+        let Arrival { index, when, number, .. } = arrival;
         if is_sum_of_last_values(kind, shared.gauge) {
-            return self.absorb_last_value(shared, fingerprint, index, when, number, dirty);
+            return self.absorb_last_value(shared, arrival, dirty);
         }
         match kind {
             MetricKind::Gauge => {
@@ -295,20 +296,13 @@ impl Metric {
                 output.starts(if when.start == 0 { when.time } else { when.start });
                 hold(output, index, when.time, dirty)
             }
-            _ => self.absorb_increment(shared, fingerprint, index, when, number, dirty),
+            _ => self.absorb_increment(shared, arrival, dirty),
         }
     }
 
     /// A cumulative monotonic sum.
-    fn absorb_increment(
-        &mut self,
-        shared: &Shared,
-        fingerprint: u64,
-        index: u32,
-        when: When,
-        number: Number,
-        dirty: &mut Vec<u32>,
-    ) -> Absorbed {
+    fn absorb_increment(&mut self, shared: &Shared, arrival: Arrival, dirty: &mut Vec<u32>) -> Absorbed {
+        let Arrival { fingerprint, index, when, number } = arrival;
         let previous = self.inputs.get(&fingerprint).copied();
         let mut counts_from = previous.map_or(when.time, |last| last.time);
         let increment = match previous {
@@ -325,7 +319,7 @@ impl Metric {
             }
             None => None,
         };
-        let is_stored = self.store(shared, fingerprint, index, when, number, previous, dirty);
+        let is_stored = self.store(shared, arrival, previous, dirty);
         let increment = increment.filter(|_| is_stored);
         if increment.is_none() {
             shared.report.rebaselined.inc();
@@ -340,21 +334,14 @@ impl Metric {
 
     /// A value that counts until the next one of the same stream: a cumulative sum that can fall,
     /// or a gauge that is summed.
-    fn absorb_last_value(
-        &mut self,
-        shared: &Shared,
-        fingerprint: u64,
-        index: u32,
-        when: When,
-        number: Number,
-        dirty: &mut Vec<u32>,
-    ) -> Absorbed {
+    fn absorb_last_value(&mut self, shared: &Shared, arrival: Arrival, dirty: &mut Vec<u32>) -> Absorbed {
+        let Arrival { fingerprint, index, when, number } = arrival;
         let previous = self.inputs.get(&fingerprint).copied();
         if previous.is_some_and(|last| when.is_late(last.start, last.time)) {
             return Absorbed::Merged;
         }
         let here = self.link(index);
-        if !self.store(shared, fingerprint, index, when, number, previous, dirty) {
+        if !self.store(shared, arrival, previous, dirty) {
             shared.report.rebaselined.inc();
             return Absorbed::Merged;
         }
@@ -371,17 +358,8 @@ impl Metric {
 
     /// Keeps `number` as the last value of the input, and links the input to output `index`.
     /// False if there is no memory for it.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one point")]
-    fn store(
-        &mut self,
-        shared: &Shared,
-        fingerprint: u64,
-        index: u32,
-        when: When,
-        number: Number,
-        previous: Option<Input>,
-        dirty: &mut Vec<u32>,
-    ) -> bool {
+    fn store(&mut self, shared: &Shared, arrival: Arrival, previous: Option<Input>, dirty: &mut Vec<u32>) -> bool {
+        let Arrival { fingerprint, index, when, number } = arrival;
         if previous.is_none() && !self.make_room::<Input>(shared, 0, dirty) {
             return false;
         }

@@ -3,9 +3,10 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, EMPTY, Found, INDIVIDUAL, Input, Metric, Role, is_counted_by_increments, times_of};
+use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments, times_of};
 use super::report::sample;
 use super::scan::Context;
+use super::series::{EMPTY, INDIVIDUAL, Role};
 use super::shared::Shared;
 
 /// What becomes of a point.

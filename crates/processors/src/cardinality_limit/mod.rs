@@ -23,6 +23,7 @@ mod output;
 mod place;
 mod report;
 mod scan;
+mod series;
 mod shard;
 mod shared;
 mod sketch;

@@ -12,7 +12,8 @@ use nyquist_core::wire::put_varint;
 
 use super::contest::Slot;
 use super::hash::{Hashes, Seed};
-use super::metric::{EMPTY, INDIVIDUAL, Metric, Role, Series};
+use super::metric::Metric;
+use super::series::{EMPTY, INDIVIDUAL, Role, Series};
 use super::shared::Shared;
 
 const MAGIC: &[u8; 8] = b"NQCARD\x00\x01";

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use nyquist_core::wire::Number;
 
 use super::hash::Table;
-use super::metric::{DistributionInput, EMPTY, INDIVIDUAL, Input, Link, Metric};
+use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
+use super::series::{EMPTY, INDIVIDUAL};
 use super::shared::Shared;
 
 /// A table with fewer entries is not worth evicting from.
