@@ -55,7 +55,7 @@ fn balancer(members: &Path, more: &str) -> String {
     format!(
         "
 extensions:
-  file_storage/front: {{directory: '@DIR@/queue', create_directory: true, timeout: 20s}}
+  file_storage/front: {{directory: '{}', create_directory: true, timeout: 20s}}
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:@GRPC@}}}}}}}}
 exporters:
   loadbalancing:
@@ -75,6 +75,7 @@ service:
   pipelines:
     traces: {{receivers: [otlp], exporters: [loadbalancing]}}
 ",
+        members.with_file_name("queue").display(),
         members.display()
     )
 }
@@ -226,4 +227,37 @@ fn with_queues_in_memory() {
 #[test]
 fn with_a_queue_on_disk_in_front() {
     two_samplers_one_killed_one_added("sending_queue: {storage: file_storage/front, queue_size: 100000}");
+}
+
+/// `kill -9` of the balancer while no backend takes anything: with a queue on disk, what it has
+/// acknowledged goes out when it has started again.
+#[test]
+fn a_killed_balancer_has_its_queue_on_disk() {
+    const DURABLE: &str = "sending_queue: {storage: file_storage/front, queue_size: 100000}";
+    let directory = tempfile::tempdir().unwrap();
+    let members = directory.path().join("members");
+    let mut backends = [Backend::stopped(), Backend::stopped()];
+    let lines: Vec<String> = backends.iter().map(|backend| format!("127.0.0.1:{}", backend.port)).collect();
+    std::fs::write(&members, lines.join("\n")).unwrap();
+    let front = Gateway::start(&balancer(&members, DURABLE));
+    let sent = Sent::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sent.traffic(front.grpc_port));
+        sent.wait_for(100);
+        sent.stop.store(true, Ordering::Relaxed);
+    });
+    front.kill();
+    backends.iter_mut().for_each(Backend::restart);
+    let front = Gateway::start(&balancer(&members, DURABLE));
+    let [one, two] = &backends;
+    eventually("every acknowledged span arrives", || match sent.missing(&[one, two]) {
+        0 => Ok(()),
+        missing => Err(missing),
+    });
+    assert!(sent.acknowledged.lock().unwrap().len() >= 500);
+    assert_eq!(split_traces(&[one, two]), 0);
+    eventually("the account balances", || {
+        let account = front.metrics().account("exporter/loadbalancing", "traces");
+        if account.held == 0.0 && account.difference() == 0.0 { Ok(()) } else { Err(account) }
+    });
 }
