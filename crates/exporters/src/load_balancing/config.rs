@@ -194,7 +194,12 @@ impl Validate for ResolverConfig {
 
 /// Where to connect for `endpoint`, which has port 4317 if it has none.
 pub(super) fn parse_endpoint(endpoint: &str) -> Result<GrpcEndpoint, String> {
-    GrpcEndpoint::parse(endpoint).or_else(|error| GrpcEndpoint::parse(&format!("{endpoint}:4317")).map_err(|_| error))
+    let error = match GrpcEndpoint::parse(endpoint) {
+        Ok(endpoint) => return Ok(endpoint),
+        Err(error) => error,
+    };
+    let with_port = GrpcEndpoint::parse(&format!("{endpoint}:4317"));
+    with_port.map_err(|other| if endpoint.contains(':') { error } else { other })
 }
 
 /// The template of the backends' exporters, as if the endpoint were there.
