@@ -28,6 +28,7 @@ pub fn registry() -> Registry {
         ],
         exporters: vec![
             exporters::debug::factory(),
+            exporters::load_balancing::factory(),
             exporters::nop::factory(),
             exporters::otlp::factory(),
             exporters::otlp_http::factory(),

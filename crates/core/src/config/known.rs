@@ -161,7 +161,7 @@ const KNOWN: &[Known] = &[
         "the otlp_http exporter to Prometheus's own OTLP intake",
     ),
     exporter(&["prometheus"], "the prometheus_remote_write exporter"),
-    exporter(&["load_balancing", "loadbalancing"], "one otlp exporter to a gateway that sees whole traces"),
+    exporter(&["load_balancing", "loadbalancing"], ""),
     exporter(&["debug"], ""),
     exporter(&["logging"], "the debug exporter"),
     exporter(&["file"], "the debug exporter, or an otlp exporter to a Collector that writes files"),

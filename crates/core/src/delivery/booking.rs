@@ -68,6 +68,24 @@ impl<'a, A: Attempt> Booking<'a, A> {
                 }
                 Ok(())
             }
+            End::Moved { lost } => {
+                let (reason, lost) = lost.unwrap_or((DropReason::Shutdown, 0));
+                let lost = lost.min(items);
+                let refusal = Refusal::retryable(None, "not every other queue had room");
+                if is_ours {
+                    // The other queue has accepted it, in the same ledger.
+                    ledger.add(Entry::Emitted, items - lost);
+                    ledger.dropped(reason, lost);
+                }
+                if lost == 0 {
+                    return Ok(());
+                }
+                metrics.send_failed.inc_by(lost as u64);
+                if is_ours {
+                    self.inner.log_drop(reason, &refusal, lost);
+                }
+                Err(Failure { refusal, stays: false })
+            }
             End::Failed { reason, refusal } => {
                 metrics.send_failed.inc_by(items as u64);
                 if is_ours {

@@ -130,6 +130,12 @@ pub enum Outcome {
         /// What happened, for the log; empty if there is nothing to say, or it has been said.
         message: String,
     },
+    /// Handed to another queue of the same ledger, which answers for it from now on: `load_balancing`,
+    /// when a backend has left.
+    Moved {
+        /// How many items no other queue took, and why they are lost.
+        lost: Option<(DropReason, usize)>,
+    },
     /// Not delivered; worth another attempt.
     Retry {
         /// The backend's status; `UNAVAILABLE` if it could not be reached.

@@ -20,6 +20,9 @@ pub(super) enum End {
         reason: DropReason,
         refusal: Refusal,
     },
+    Moved {
+        lost: Option<(DropReason, usize)>,
+    },
     /// Smaller pieces may pass.
     TooLarge(String),
 }
@@ -30,7 +33,7 @@ impl End {
         match self {
             Self::Delivered { lost, .. } => lost.iter().any(|(reason, _)| *reason == DropReason::Shutdown),
             Self::Failed { reason, .. } => *reason == DropReason::Shutdown,
-            Self::TooLarge(_) => false,
+            Self::Moved { .. } | Self::TooLarge(_) => false,
         }
     }
 }
@@ -138,6 +141,7 @@ impl<A: Attempt> Inner<A> {
                 self.health.succeeded();
                 Ok(End::Delivered { lost, message })
             }
+            Outcome::Moved { lost } => Ok(End::Moved { lost }),
             Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
             Outcome::Refused { code, message } => Ok(refused(code, message)),
             Outcome::TooLarge { message } => Ok(End::TooLarge(message)),

@@ -6,7 +6,9 @@
 //!   where emitted is what was handed to its exporters;
 //! - of an exporter (one per signal): `accepted + created = exported + dropped + held`, where accepted
 //!   is the sum of what its pipelines emitted, and created what a queue on disk held at the start. What
-//!   such a queue holds at the end stays held: it is created again in the next process.
+//!   such a queue holds at the end stays held: it is created again in the next process. What
+//!   `load_balancing` moves from one backend's queue to another's is emitted by the one and accepted by
+//!   the other.
 //! - of a connector (one per signal that it takes or gives): `accepted + created = filtered + merged +
 //!   dropped + held + emitted`, where emitted is what the pipelines behind it took.
 //!

@@ -34,7 +34,8 @@ pub use metrics::{
     ScopeMetricsView, SummaryDataPointView, SummaryFields, Temporality, ValueAtQuantile, Varints,
 };
 pub use reshape::{
-    RequestBuilder, ResourceSlot, ScopeSlot, SizeLimit, TraceId, TracesBuilder, header, join_split_values, merge,
-    retain_items, retain_spans, split_by_size, split_by_trace, without_invalid_ids,
+    Owned, Owners, Placed, RequestBuilder, ResourceSlot, ScopeSlot, SizeLimit, TraceId, TracesBuilder, header,
+    join_split_values, merge, retain_items, retain_spans, split_by_owner, split_by_size, split_by_trace,
+    without_invalid_ids,
 };
 pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView};

@@ -18,7 +18,7 @@ use super::OtlpConfig;
 use super::reply::outcome;
 
 /// Calls `Export` of one signal's service.
-pub(super) struct GrpcAttempt {
+pub(crate) struct GrpcAttempt {
     endpoint: GrpcEndpoint,
     /// `None`: plaintext.
     tls: Option<ClientTlsConfig>,
@@ -33,7 +33,7 @@ pub(super) struct GrpcAttempt {
 }
 
 impl GrpcAttempt {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &OtlpConfig,
         endpoint: &GrpcEndpoint,
         context: &ExporterContext<'_>,

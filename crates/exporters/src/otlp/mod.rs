@@ -22,7 +22,7 @@ use nyquist_core::net::client::GrpcEndpoint;
 pub use config::{KeepaliveConfig, OtlpConfig};
 pub(crate) use reply::partial_success;
 
-use attempt::GrpcAttempt;
+pub(crate) use attempt::GrpcAttempt;
 
 /// The `otlp` exporter.
 #[must_use]
@@ -37,7 +37,7 @@ pub fn factory() -> ExporterFactory {
 
 /// What gRPC servers take unless they are told otherwise is 4 MiB; merged requests stay a little
 /// under it.
-const MAX_MERGED: usize = (4 << 20) - (64 << 10);
+pub(crate) const MAX_MERGED: usize = (4 << 20) - (64 << 10);
 
 impl ExporterConfig for OtlpConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {

@@ -8,6 +8,7 @@
 
 mod builder;
 mod join;
+mod owners;
 mod retain;
 mod sizes;
 mod split;
@@ -19,6 +20,7 @@ use super::cursor::{Field, Fields, Value};
 
 pub use builder::{RequestBuilder, ResourceSlot, ScopeSlot, TracesBuilder};
 pub use join::join_split_values;
+pub use owners::{Owned, Owners, Placed, split_by_owner};
 pub use retain::{retain_items, retain_spans, without_invalid_ids};
 pub use sizes::{SizeLimit, merge, split_by_size};
 pub use split::{TraceId, split_by_trace};

@@ -101,7 +101,7 @@ pub(super) fn count_items(signal: Signal, bytes: &[u8]) -> usize {
         .sum()
 }
 
-fn weight(signal: Signal, item: &[u8]) -> usize {
+pub(super) fn weight(signal: Signal, item: &[u8]) -> usize {
     match signal {
         Signal::Traces | Signal::Logs => 1,
         Signal::Metrics => MetricView::new(item).fields().point_bytes().count(),
@@ -162,8 +162,8 @@ impl<'a> Parts<'a> {
 }
 
 /// A metric without its points.
-struct SplitMetric<'a> {
-    fields: MetricFields<'a>,
+pub(super) struct SplitMetric<'a> {
+    pub(super) fields: MetricFields<'a>,
     /// All fields but the data.
     header: Cow<'a, [u8]>,
     /// The field number of the data.
@@ -173,7 +173,7 @@ struct SplitMetric<'a> {
 }
 
 impl<'a> SplitMetric<'a> {
-    fn new(item: &'a [u8]) -> Self {
+    pub(super) fn new(item: &'a [u8]) -> Self {
         let is_data = |number| matches!(number, 5 | 7 | 9 | 10 | 11);
         let fields = MetricView::new(item).fields();
         let number = fields.kind.map_or(0, |kind| kind.field_number());
@@ -198,7 +198,7 @@ impl<'a> SplitMetric<'a> {
     }
 
     /// The metric with these points, which take `points_len` bytes with keys and lengths.
-    fn message(&self, points: &[&[u8]], points_len: usize) -> Vec<u8> {
+    pub(super) fn message(&self, points: &[&[u8]], points_len: usize) -> Vec<u8> {
         let data_len = self.data_header.len() + points_len;
         let mut message = Vec::with_capacity(self.header.len() + field_len(data_len));
         message.extend_from_slice(&self.header);

@@ -1,0 +1,314 @@
+//! What an item is routed by, and splitting a batch by it.
+
+use bytes::Bytes;
+use nyquist_core::batch::Signal;
+use nyquist_core::wire::{
+    AnyValue, DataPoint, KeyValue, LogRecordView, MetricView, Owned, Owners, Placed, ResourceLogsView, ScopeLogsView,
+    SpanView, split_by_owner,
+};
+
+use super::values::put_value;
+
+/// By what items are spread over the backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Routing {
+    /// The trace id. Of a log record without one: the service.
+    TraceId,
+    /// The resource's `service.name`.
+    Service,
+    /// These attributes.
+    Attributes(Vec<String>),
+    /// All attributes of the resource.
+    Resource,
+    /// The metric's name.
+    Metric,
+    /// What tells streams of data points apart: resource, scope, metric, attributes of the point.
+    Stream,
+}
+
+const SERVICE: &str = "service.name";
+
+impl Routing {
+    /// The names that are known, with the signals that they are for.
+    const NAMES: [(&str, &[Signal]); 6] = [
+        ("traceID", &[Signal::Traces, Signal::Logs]),
+        ("service", &Signal::ALL),
+        ("attributes", &Signal::ALL),
+        ("resource", &[Signal::Metrics, Signal::Logs]),
+        ("metric", &[Signal::Metrics]),
+        ("streamID", &[Signal::Metrics]),
+    ];
+
+    /// Is it the name of a routing of any signal?
+    pub(super) fn is_known(name: &str) -> bool {
+        Self::NAMES.iter().any(|(known, _)| *known == name)
+    }
+
+    /// The names for `signal`, or all of them, as an error shows them.
+    pub(super) fn names(signal: Option<Signal>) -> String {
+        let fitting = Self::NAMES.iter().filter(|(_, signals)| signal.is_none_or(|signal| signals.contains(&signal)));
+        fitting.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The routing called `name`; the signal's default without a name.
+    ///
+    /// # Errors
+    /// If the signal has no such routing.
+    pub(super) fn new(name: Option<&str>, attributes: &[String], signal: Signal) -> Result<Self, String> {
+        let default = if signal == Signal::Traces { "traceID" } else { "service" };
+        let name = name.filter(|name| !name.is_empty()).unwrap_or(default);
+        let is_for = |known: &(&str, &[Signal])| known.0 == name && known.1.contains(&signal);
+        if !Self::NAMES.iter().any(is_for) {
+            return Err(format!(
+                "unsupported routing_key {name:?} for {}: use one of {}",
+                signal.name(),
+                Self::names(Some(signal))
+            ));
+        }
+        Ok(match name {
+            "traceID" => Self::TraceId,
+            // The Collector spells the key of a trace's service as that of an attribute, and only that.
+            "service" if signal == Signal::Traces => Self::Attributes(vec![SERVICE.to_owned()]),
+            "service" => Self::Service,
+            "attributes" => Self::Attributes(attributes.to_vec()),
+            "resource" => Self::Resource,
+            "metric" => Self::Metric,
+            _ => Self::Stream,
+        })
+    }
+
+    /// Splits a request by the owners that `owner_of` names for keys.
+    pub(super) fn split(&self, signal: Signal, bytes: &Bytes, owner_of: impl FnMut(&[u8]) -> usize) -> Vec<Owned> {
+        let mut reader = Reader {
+            routing: self,
+            signal,
+            owner_of,
+            resource: &[],
+            scope: &[],
+            metric: &[],
+            found: Vec::new(),
+            of_resource: Vec::new(),
+            settled: None,
+            last_trace: None,
+            key: Vec::new(),
+        };
+        split_by_owner(signal, bytes, &mut reader)
+    }
+}
+
+/// Reads keys off the wire.
+struct Reader<'r, 'a, F> {
+    routing: &'r Routing,
+    signal: Signal,
+    owner_of: F,
+    resource: &'a [u8],
+    scope: &'a [u8],
+    metric: &'a [u8],
+    /// The values of the routing attributes that resource or scope have.
+    found: Vec<Option<AnyValue<'a>>>,
+    /// Those of the resource alone.
+    of_resource: Vec<Option<AnyValue<'a>>>,
+    /// The owner of everything in this resource or scope, once it is known.
+    settled: Option<usize>,
+    last_trace: Option<(&'a [u8], usize)>,
+    key: Vec<u8>,
+}
+
+impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
+    fn owner(&mut self) -> usize {
+        (self.owner_of)(&self.key)
+    }
+
+    /// The owner by `service.name` alone; what has none goes where the empty name goes.
+    fn service(&mut self) -> usize {
+        self.key.clear();
+        let named = resource_attributes(self.resource).find(|attribute| attribute.key == SERVICE.as_bytes());
+        if let Some(KeyValue { value: AnyValue::String(name), .. }) = named {
+            self.key.extend_from_slice(name);
+        }
+        self.owner()
+    }
+
+    /// Looks for the routing attributes that are not found yet.
+    fn look(names: &[String], found: &mut [Option<AnyValue<'a>>], attributes: impl Iterator<Item = KeyValue<'a>>) {
+        for attribute in attributes {
+            for (name, value) in names.iter().zip(found.iter_mut()) {
+                if value.is_none() && attribute.key == name.as_bytes() {
+                    *value = Some(attribute.value);
+                }
+            }
+        }
+    }
+
+    /// `name=value|` for each routing attribute: the Collector's key.
+    fn by_attributes(&mut self, names: &[String], found: &[Option<AnyValue<'a>>]) -> usize {
+        self.key.clear();
+        for (name, value) in names.iter().zip(found) {
+            self.key.extend_from_slice(name.as_bytes());
+            self.key.push(b'=');
+            if let Some(value) = value {
+                put_value(&mut self.key, *value);
+            }
+            self.key.push(b'|');
+        }
+        self.owner()
+    }
+
+    fn settle(&mut self, names: &[String]) {
+        self.settled = None;
+        if self.found.iter().all(Option::is_some) {
+            let found = std::mem::take(&mut self.found);
+            self.settled = Some(self.by_attributes(names, &found));
+            self.found = found;
+        }
+    }
+
+    /// What resource and scope leave open, read off an item.
+    fn of_item(
+        &mut self,
+        names: &[String],
+        pseudo: impl Fn(&str) -> Option<AnyValue<'a>>,
+        attributes: impl Iterator<Item = KeyValue<'a>>,
+    ) -> usize {
+        let mut found = self.found.clone();
+        for (name, value) in names.iter().zip(&mut found) {
+            if value.is_none() {
+                *value = pseudo(name);
+            }
+        }
+        Self::look(names, &mut found, attributes);
+        self.by_attributes(names, &found)
+    }
+
+    fn stream(&mut self, point: DataPoint<'a>) -> usize {
+        self.key.clear();
+        put_sorted(&mut self.key, resource_attributes(self.resource));
+        let scope = ScopeLogsView::new(self.scope);
+        let metric = MetricView::new(self.metric).fields();
+        for text in [scope.scope_name(), scope.scope_version(), metric.name, metric.unit] {
+            self.key.push(0);
+            self.key.extend_from_slice(text);
+        }
+        self.key.push(0);
+        put_sorted(&mut self.key, scope.scope_attributes());
+        self.key.push(metric.kind.map_or(0, |kind| kind.field_number() as u8));
+        put_sorted(&mut self.key, point.attributes());
+        self.owner()
+    }
+}
+
+impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
+    fn resource(&mut self, resource: &'a [u8]) {
+        self.resource = resource;
+        match self.routing {
+            Routing::Service => self.settled = Some(self.service()),
+            Routing::Resource => {
+                self.key.clear();
+                put_sorted(&mut self.key, resource_attributes(resource));
+                self.settled = Some(self.owner());
+            }
+            Routing::Attributes(names) => {
+                self.of_resource.clear();
+                self.of_resource.resize(names.len(), None);
+                Self::look(names, &mut self.of_resource, resource_attributes(resource));
+            }
+            Routing::TraceId | Routing::Metric | Routing::Stream => {}
+        }
+    }
+
+    fn scope(&mut self, scope: &'a [u8]) {
+        self.scope = scope;
+        if let Routing::Attributes(names) = self.routing {
+            self.found.clone_from(&self.of_resource);
+            Self::look(names, &mut self.found, ScopeLogsView::new(scope).scope_attributes());
+            self.settle(names);
+        }
+    }
+
+    fn item(&mut self, item: &'a [u8]) -> Placed {
+        if let Some(owner) = self.settled {
+            return Placed::Whole(owner);
+        }
+        let owner = match (self.routing, self.signal) {
+            (Routing::TraceId, Signal::Traces) => {
+                let id = SpanView::new(item).trace_id();
+                match self.last_trace {
+                    Some((last, owner)) if last == id => owner,
+                    _ => {
+                        let owner = (self.owner_of)(id);
+                        self.last_trace = Some((id, owner));
+                        owner
+                    }
+                }
+            }
+            (Routing::TraceId, _) => match LogRecordView::new(item).fields().trace_id {
+                [] => self.service(),
+                id => (self.owner_of)(id),
+            },
+            (Routing::Attributes(names), Signal::Traces) => {
+                let span = SpanView::new(item);
+                let pseudo = |name: &str| match name {
+                    "span.name" => Some(AnyValue::String(span.name())),
+                    "span.kind" => Some(AnyValue::String(kind_name(span.fields().kind).as_bytes())),
+                    _ => None,
+                };
+                self.of_item(names, pseudo, span.attributes())
+            }
+            (Routing::Attributes(names), Signal::Logs) => {
+                let record = LogRecordView::new(item);
+                let pseudo = |name: &str| match name {
+                    "log.severity" => Some(AnyValue::String(record.fields().severity_text)),
+                    "log.body" => Some(record.body()),
+                    _ => None,
+                };
+                self.of_item(names, pseudo, record.attributes())
+            }
+            (Routing::Metric, _) => {
+                let name = MetricView::new(item).name();
+                (self.owner_of)(name)
+            }
+            _ => {
+                self.metric = item;
+                return Placed::ByPoint;
+            }
+        };
+        Placed::Whole(owner)
+    }
+
+    fn point(&mut self, point: DataPoint<'a>) -> usize {
+        match self.routing {
+            Routing::Attributes(names) => self.of_item(names, |_| None, point.attributes()),
+            _ => self.stream(point),
+        }
+    }
+}
+
+/// The same for all signals.
+fn resource_attributes(resource: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
+    ResourceLogsView::new(resource).resource_attributes()
+}
+
+/// `name=value|` of all attributes, by name.
+fn put_sorted<'a>(key: &mut Vec<u8>, attributes: impl Iterator<Item = KeyValue<'a>>) {
+    let mut pairs: Vec<_> = attributes.map(|pair| (pair.key, pair.value)).collect();
+    pairs.sort_by_key(|(name, _)| *name);
+    for (name, value) in pairs {
+        key.extend_from_slice(name);
+        key.push(b'=');
+        put_value(key, value);
+        key.push(b'|');
+    }
+}
+
+/// As the Collector writes it.
+fn kind_name(kind: i32) -> &'static str {
+    match kind {
+        0 => "Unspecified",
+        1 => "Internal",
+        2 => "Server",
+        3 => "Client",
+        4 => "Producer",
+        5 => "Consumer",
+        _ => "",
+    }
+}

@@ -1,0 +1,281 @@
+//! Against real gRPC servers; the list of backends is a file.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nyquist_core::component::Extensions;
+use nyquist_core::telemetry::Entry;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::super::LoadBalancingConfig;
+use super::traces;
+use crate::otlp::backend::{Backend, Rig, until};
+
+/// Backends, and the file that lists those that are members.
+struct Fleet {
+    _directory: TempDir,
+    path: PathBuf,
+    backends: Vec<(Backend, SocketAddr, JoinHandle<()>)>,
+}
+
+impl Fleet {
+    async fn start(count: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("backends");
+        let mut fleet = Self { _directory: directory, path, backends: Vec::new() };
+        for _ in 0..count {
+            let backend = Backend::default();
+            let (address, server) = backend.serve("127.0.0.1:0", None).await;
+            fleet.backends.push((backend, address, server));
+        }
+        fleet.members(&(0..count).collect::<Vec<_>>());
+        fleet
+    }
+
+    fn members(&self, members: &[usize]) {
+        let lines: Vec<String> = members.iter().map(|&index| self.backends[index].1.to_string()).collect();
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, lines.join("\n")).unwrap();
+        std::fs::rename(&new, &self.path).unwrap();
+    }
+
+    fn kill(&self, index: usize) {
+        self.backends[index].2.abort();
+    }
+
+    fn config(&self, otlp: &str, more: &str) -> LoadBalancingConfig {
+        let yaml = format!(
+            "{{resolver: {{file: {{path: '{}', interval: 10ms}}}}, protocol: {{otlp: {{tls: {{insecure: true}}, \
+             retry_on_failure: {{initial_interval: 20ms, max_interval: 50ms}}, {otlp}}}}}, {more}}}",
+            self.path.display()
+        );
+        serde_yaml::from_str(&yaml).unwrap()
+    }
+
+    /// The names of the spans at each backend, each time counted.
+    fn spans(&self, index: usize) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for (request, _) in self.backends[index].0.received.lock().iter() {
+            let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+            for span in scopes.flat_map(|scope| &scope.spans) {
+                *counts.entry(span.name.clone()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn total(&self) -> usize {
+        (0..self.backends.len()).map(|index| self.spans(index).values().sum::<usize>()).sum()
+    }
+
+    fn traces(&self, index: usize) -> HashSet<String> {
+        self.spans(index).into_keys().filter_map(|name| Some(name.split_once('-')?.0.to_owned())).collect()
+    }
+}
+
+fn backends(rig: &Rig) -> f64 {
+    rig.metric("otelcol_loadbalancer_num_backends")
+}
+
+#[tokio::test]
+async fn every_trace_is_at_one_backend_whole() {
+    let fleet = Fleet::start(3).await;
+    let rig = Rig::start(&fleet.config("", ""), None).await;
+    for _ in 0..2 {
+        rig.exporter.consume(traces(0..100, 3)).await.unwrap();
+    }
+    until("all arrive", || fleet.total() == 600).await;
+    until("all are booked", || rig.ledger.held_count() == 0).await;
+    let each: Vec<HashSet<String>> = (0..3).map(|index| fleet.traces(index)).collect();
+    assert!(each.iter().all(|traces| traces.len() > 10), "{each:?}");
+    assert_eq!(each.iter().map(HashSet::len).sum::<usize>(), 100, "no trace is at two");
+    assert!((0..3).all(|index| fleet.spans(index).values().all(|&count| count == 2)));
+    assert_eq!((rig.ledger.count(Entry::Accepted), rig.ledger.count(Entry::Exported)), (600, 600));
+    assert_eq!(backends(&rig), 3.0);
+    let page = rig.telemetry.render("_total");
+    for name in [
+        "otelcol_loadbalancer_num_resolutions_total{exporter=\"otlp\",resolver=\"file\",success=\"true\"}",
+        "otelcol_loadbalancer_num_backend_updates_total{exporter=\"otlp\",resolver=\"file\"} 1",
+        &format!(
+            "otelcol_loadbalancer_backend_latency_count{{endpoint=\"{}\",exporter=\"otlp\"}} 2",
+            fleet.backends[0].1
+        ),
+        &format!(
+            "otelcol_loadbalancer_backend_outcome_total{{endpoint=\"{}\",exporter=\"otlp\",success=\"true\"}} 2",
+            fleet.backends[0].1
+        ),
+        &format!("otelcol_exporter_sent_spans_total{{exporter=\"otlp/{}\"}}", fleet.backends[0].1),
+    ] {
+        assert!(page.contains(name), "{name} in\n{page}");
+    }
+}
+
+/// A backend dies with requests in its queue and in retry waits; when the resolver drops it, all of them go
+/// to the others, and the account balances.
+#[tokio::test]
+async fn the_queue_of_a_backend_that_left_goes_to_the_others() {
+    let fleet = Fleet::start(3).await;
+    let mut config = fleet.config("sending_queue: {num_consumers: 2}", "");
+    let hour = "{initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}";
+    config.protocol.otlp.retry_on_failure = serde_yaml::from_str(hour).unwrap();
+    let rig = Rig::start(&config, None).await;
+    fleet.kill(1);
+    for _ in 0..10 {
+        rig.exporter.consume(traces(0..60, 2)).await.unwrap();
+    }
+    until("the outage is noticed", || rig.exporter.status().unwrap().last_error.is_some()).await;
+    fleet.members(&[0, 2]);
+    until("all arrive", || fleet.total() == 1200).await;
+    until("all are booked", || rig.ledger.held_count() == 0).await;
+    let (accepted, exported) = (rig.ledger.count(Entry::Accepted), rig.ledger.count(Entry::Exported));
+    let moved = rig.ledger.count(Entry::Emitted);
+    assert!(moved > 0);
+    assert_eq!((accepted, exported), (1200 + moved, 1200), "nothing lost, nothing twice");
+    assert_eq!(fleet.traces(0).intersection(&fleet.traces(2)).count(), 0);
+    assert_eq!(backends(&rig), 2.0);
+}
+
+#[tokio::test]
+async fn who_joins_gets_a_share_and_an_empty_list_changes_nothing() {
+    let fleet = Fleet::start(3).await;
+    fleet.members(&[0]);
+    let rig = Rig::start(&fleet.config("", ""), None).await;
+    rig.exporter.consume(traces(0..100, 1)).await.unwrap();
+    until("all are at the first", || fleet.spans(0).len() == 100).await;
+    fleet.members(&[0, 1, 2]);
+    until("they are members", || backends(&rig) == 3.0).await;
+    fleet.members(&[]);
+    until("the empty list was read", || {
+        rig.metric("otelcol_loadbalancer_num_resolutions{exporter=\"otlp\",resolver=\"file\",success=\"false\"}") > 1.0
+    })
+    .await;
+    rig.exporter.consume(traces(100..200, 1)).await.unwrap();
+    until("all arrive", || fleet.total() == 200).await;
+    assert!(!fleet.traces(1).is_empty() && !fleet.traces(2).is_empty());
+}
+
+/// With `overlap`, traces that are open stay where they are when another backend joins.
+#[tokio::test]
+async fn open_traces_stay_with_their_owner() {
+    let fleet = Fleet::start(3).await;
+    fleet.members(&[0, 1]);
+    let rig = Rig::start(&fleet.config("", "overlap: 1h"), None).await;
+    rig.exporter.consume(traces(0..100, 1)).await.unwrap();
+    until("they arrive", || fleet.total() == 100).await;
+    let before = [fleet.traces(0), fleet.traces(1)];
+    fleet.members(&[0, 1, 2]);
+    until("it is a member", || backends(&rig) == 3.0).await;
+    rig.exporter.consume(traces(0..200, 1)).await.unwrap();
+    until("they arrive", || fleet.total() == 300).await;
+    let open = |index: usize| {
+        let of_first = |name: &String| name.parse::<u64>().unwrap() < 100;
+        fleet.traces(index).into_iter().filter(of_first).collect::<HashSet<_>>()
+    };
+    assert_eq!([open(0), open(1)], before);
+    assert!(open(2).is_empty());
+    assert!(!fleet.traces(2).is_empty(), "new traces go where the ring says");
+}
+
+/// One backend's queue is full: nothing is given to the others either, so that a retry doubles nothing.
+#[tokio::test]
+async fn a_batch_is_taken_whole_or_not_at_all() {
+    let fleet = Fleet::start(2).await;
+    fleet.kill(0);
+    let rig = Rig::start(&fleet.config("sending_queue: {queue_size: 2}", ""), None).await;
+    let mut taken = 0;
+    let refusal = loop {
+        match rig.exporter.consume(traces(0..50, 1)).await {
+            Ok(()) => taken += 50,
+            Err(refusal) => break refusal,
+        }
+        // The healthy one must not be the full one.
+        until("the healthy one is idle", || {
+            fleet.spans(1).values().sum::<usize>() == fleet.spans(1).len() * taken / 50
+        })
+        .await;
+        assert!(taken < 1000);
+    };
+    assert!(refusal.is_retryable() && refusal.message().contains("queue is full"), "{refusal}");
+    assert_eq!(taken, 100);
+    assert_eq!(rig.ledger.count(Entry::Accepted), 100);
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_refusal_that_says_so() {
+    let fleet = Fleet::start(0).await;
+    let rig = Rig::start(&fleet.config("", ""), None).await;
+    let refusal = rig.exporter.consume(traces(0..1, 1)).await.unwrap_err();
+    assert!(refusal.is_retryable() && refusal.message().contains("no backend is known yet"), "{refusal}");
+}
+
+/// Without queues the sender has the answers of all backends.
+#[tokio::test]
+async fn without_queues_the_sender_waits() {
+    let fleet = Fleet::start(2).await;
+    let rig = Rig::start(&fleet.config("sending_queue: {enabled: false}", ""), None).await;
+    rig.exporter.consume(traces(0..50, 1)).await.unwrap();
+    assert_eq!(fleet.total(), 50, "there before the answer");
+    assert_eq!((rig.ledger.count(Entry::Exported), rig.ledger.held_count()), (50, 0));
+}
+
+/// A queue in front keeps a batch until every backend has its part; parts that are delivered are not sent
+/// again, and the account is that of the front.
+#[tokio::test]
+async fn a_queue_in_front_waits_for_everybody() {
+    let fleet = Fleet::start(2).await;
+    fleet.kill(0);
+    let more = "sending_queue: {num_consumers: 1}, retry_on_failure: {initial_interval: 20ms, max_interval: 50ms}";
+    let rig = Rig::start(&fleet.config("", more), None).await;
+    for _ in 0..20 {
+        rig.exporter.consume(traces(0..50, 1)).await.unwrap();
+    }
+    let share = |index: usize| fleet.spans(index).len();
+    until("the healthy one has all of its parts", || share(1) > 0 && fleet.spans(1).values().all(|&count| count == 20))
+        .await;
+    assert_eq!(rig.ledger.count(Entry::Exported), 0, "no request is done");
+    fleet.members(&[1]);
+    until("all are done", || rig.ledger.count(Entry::Exported) == 1000).await;
+    assert!(fleet.spans(1).len() == 50 && fleet.spans(1).values().all(|&count| count == 20), "each once");
+    assert_eq!(rig.ledger.count(Entry::Accepted), 1000);
+    assert_eq!(rig.ledger.held_count(), 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_what_is_queued_and_what_is_moving() {
+    let fleet = Fleet::start(2).await;
+    let rig = Rig::start(&fleet.config("sending_queue: {num_consumers: 1}", ""), None).await;
+    fleet.kill(0);
+    for _ in 0..10 {
+        rig.exporter.consume(traces(0..50, 1)).await.unwrap();
+    }
+    fleet.members(&[1]);
+    until("it has left", || backends(&rig) == 1.0).await;
+    rig.exporter.shutdown(tokio::time::Instant::now() + std::time::Duration::from_secs(20)).await;
+    assert_eq!(fleet.total(), 500);
+    assert_eq!(rig.ledger.held_count(), 0);
+    assert_eq!(rig.ledger.count(Entry::Exported), 500);
+}
+
+#[tokio::test]
+async fn health_is_bad_when_nobody_takes_anything() {
+    let fleet = Fleet::start(2).await;
+    let rig = Rig::start(&fleet.config("", ""), None).await;
+    fleet.kill(0);
+    rig.exporter.consume(traces(0..50, 1)).await.unwrap();
+    until("the error is known", || rig.exporter.status().unwrap().last_error.is_some()).await;
+    let status = rig.exporter.status().unwrap();
+    assert_eq!(status.failing_since, None);
+    assert!(status.last_error.unwrap().contains(&fleet.backends[0].1.to_string()));
+    fleet.kill(1);
+    rig.exporter.consume(traces(0..50, 1)).await.unwrap();
+    until("both fail", || rig.exporter.status().unwrap().failing_since.is_some()).await;
+}
+
+#[tokio::test]
+async fn an_unknown_authenticator_is_told_at_the_start() {
+    let fleet = Fleet::start(1).await;
+    let config = fleet.config("auth: {authenticator: nobody}", "");
+    assert!(std::panic::catch_unwind(|| Rig::build(&config, None, &Extensions::default())).is_err());
+}
