@@ -13,6 +13,7 @@ pub fn registry() -> Registry {
     Registry {
         receivers: vec![
             receivers::otlp::factory(),
+            receivers::otlp_json_file::factory(),
             receivers::prometheus::factory(),
             receivers::prometheus_remote_write::factory(),
         ],
@@ -26,6 +27,7 @@ pub fn registry() -> Registry {
         ],
         exporters: vec![
             exporters::debug::factory(),
+            exporters::file::factory(),
             exporters::nop::factory(),
             exporters::otlp::factory(),
             exporters::otlp_http::factory(),

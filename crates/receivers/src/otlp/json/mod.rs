@@ -19,7 +19,7 @@ use super::intake::{Accepted, Rejection};
 /// The protobuf message that `body` stands for, of at most `limit` bytes.
 ///
 /// What follows the first JSON value is ignored, as the Collector does.
-pub(super) fn to_wire(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn to_wire(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, serde_json::Error> {
     transcode::transcode(schema::request(signal), body, limit)
 }
 
