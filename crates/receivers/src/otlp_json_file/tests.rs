@@ -115,7 +115,8 @@ async fn follows_what_files_do() {
     append(&path, &format!("{}\n", line("1")));
     let (receiver, sink, telemetry) = start(config(folder.path())).await;
     sink.expect(&["1"]).await;
-    let (begin, end) = line("2").split_at(40).into();
+    let second = line("2");
+    let (begin, end) = second.split_at(40);
     append(&path, begin);
     append(&path, &format!("{end}\n\nnonsense\n{}\n", line("3")));
     sink.expect(&["1", "2", "3"]).await;
