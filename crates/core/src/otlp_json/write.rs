@@ -9,12 +9,16 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::schema::{Field, Kind, Message, Presence, request};
+use super::schema::{ANY_VALUE, Field, Kind, Message, Presence, request};
 use crate::batch::Signal;
 use crate::wire::{Fields, Malformed, Value};
 
 /// Messages within messages: more than the ingress check lets pass.
 const MAX_DEPTH: u32 = 128;
+
+/// `string_value_strindex`: a member of the oneof of `AnyValue` that only profiles may use. It replaces the
+/// others, and stands for no value.
+const STRING_INDEX: u32 = 8;
 
 /// The bytes are no such message: never, of bytes that passed the ingress check.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,9 @@ fn write_message(schema: &Message, pieces: &[&[u8]], depth: u32, out: &mut Vec<u
     for piece in pieces {
         let mut fields = Fields::new(piece);
         while let Some(field) = fields.next_field()? {
+            if field.number == STRING_INDEX && std::ptr::eq(schema, &raw const ANY_VALUE) {
+                found.clear();
+            }
             if let Some(place) = schema.fields.iter().position(|known| known.number == field.number) {
                 found.push((place, field.value));
             }
@@ -164,6 +171,7 @@ fn is_default(kind: Kind, value: Value<'_>) -> bool {
     match (kind, value) {
         // An id of another length is none, and would make the whole document unreadable.
         (Kind::Id(length), Value::Len(id)) => id.len() != length,
+        (Kind::Uint32 | Kind::Sint32 | Kind::Enum(_), Value::Varint(number)) => number as u32 == 0,
         // -0.0 is not the default.
         (_, Value::Varint(number) | Value::Fixed64(number)) => number == 0,
         (_, Value::Fixed32(number)) => number == 0,

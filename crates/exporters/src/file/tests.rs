@@ -9,6 +9,7 @@ use nyquist_core::batch::{Batch, Code, DropReason, Refusal};
 use nyquist_core::clock::{Clock, ManualClock};
 use nyquist_core::component::{Exporter, ExporterConfig, Extensions, Host};
 use nyquist_core::config::{ComponentId, Enabled};
+use nyquist_core::net::compression::decode::{Encoding, decode};
 use nyquist_core::proto::common::v1::{AnyValue, KeyValue, any_value::Value};
 use nyquist_core::proto::logs::v1::{LogRecord, LogsData, ResourceLogs, ScopeLogs};
 use nyquist_core::proto::resource::v1::Resource;
@@ -118,11 +119,11 @@ async fn records_with_their_length() {
             let (length, after) = rest.split_first_chunk::<4>().unwrap();
             let (record, after) = after.split_at(u32::from_be_bytes(*length) as usize);
             rest = after;
-            let record =
-                if compression.is_empty() { record.to_vec() } else { zstd::bulk::decompress(record, 1 << 20).unwrap() };
+            let encoding = if compression.is_empty() { Encoding::Identity } else { Encoding::Zstd };
+            let record = decode(encoding, record, 1 << 20).unwrap();
             match format {
-                Format::Proto => assert_eq!(LogsData::decode(record.as_slice()).unwrap(), logs(text, None)),
-                Format::Json => assert!(String::from_utf8(record).unwrap().contains(text)),
+                Format::Proto => assert_eq!(LogsData::decode(record).unwrap(), logs(text, None)),
+                Format::Json => assert!(String::from_utf8(record.to_vec()).unwrap().contains(text)),
             }
         }
         assert!(rest.is_empty());
