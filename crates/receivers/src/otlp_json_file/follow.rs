@@ -160,6 +160,12 @@ impl Follower {
     }
 }
 
+/// Appends at most `most` bytes to `bytes`; fewer at the end of the file.
+#[expect(clippy::disallowed_methods, reason = "bounded by take")]
+fn read_up_to(file: &File, most: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    file.take(most as u64).read_to_end(bytes)
+}
+
 impl Followed {
     /// The next lines; `None` at the end of the file.
     fn read(&mut self, id: FileId, limit: usize) -> io::Result<Option<Step>> {
@@ -174,7 +180,7 @@ impl Followed {
         let mut bytes = Vec::new();
         let mut wanted = BLOCK;
         loop {
-            let read = (&mut self.file).take(wanted as u64).read_to_end(&mut bytes)?;
+            let read = read_up_to(&self.file, wanted, &mut bytes)?;
             let is_end = read < wanted;
             if self.is_skipping {
                 return Ok(Some(self.skip(&bytes)));
