@@ -60,12 +60,13 @@ async fn liveness_and_readiness_are_apart() {
     extension.start(&host).await.unwrap();
     let address = extension.server.lock().as_ref().unwrap().address();
 
-    let change: [(fn(&HealthCheck), &str, &str); 3] = [
+    type Change = fn(&HealthCheck);
+    let changes: [(Change, &str, &str); 3] = [
         (|_| {}, "starting", "503"),
         (|extension| extension.ready(), "ready", "200"),
         (|extension| extension.not_ready(), "draining", "503"),
     ];
-    for (change, phase, readiness) in change {
+    for (change, phase, readiness) in changes {
         change(&extension);
         let body = format!("{{\"status\":\"{phase}\"}}");
         let live = get(address, "/live").await;
