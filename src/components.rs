@@ -13,6 +13,7 @@ pub fn registry() -> Registry {
     Registry {
         receivers: vec![
             receivers::otlp::factory(),
+            receivers::otlp_json_file::factory(),
             receivers::prometheus::factory(),
             receivers::prometheus_remote_write::factory(),
         ],
@@ -28,6 +29,7 @@ pub fn registry() -> Registry {
         ],
         exporters: vec![
             exporters::debug::factory(),
+            exporters::file::factory(),
             exporters::load_balancing::factory(),
             exporters::nop::factory(),
             exporters::otlp::factory(),

@@ -1,6 +1,7 @@
 //! What every Nyquist component is built on.
 //!
 //! - [`wire`]: reading and reshaping OTLP messages without decoding them;
+//! - [`otlp_json`]: OTLP messages as JSON;
 //! - [`batch`]: what travels between components;
 //! - [`component`]: the contracts of receivers, processors, exporters and extensions;
 //! - [`config`]: located YAML and the types that configurations share;
@@ -18,6 +19,7 @@ pub mod component;
 pub mod config;
 pub mod delivery;
 pub mod net;
+pub mod otlp_json;
 pub mod pipeline;
 pub mod runtime;
 pub mod storage;

@@ -1,6 +1,7 @@
 //! Nyquist's exporters: what takes telemetry out. One folder each, named as in YAML.
 
 pub mod debug;
+pub mod file;
 pub mod load_balancing;
 pub mod nop;
 pub mod otlp;

@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
 
     /// The next number of a packed array of varints.
     #[inline]
-    pub(super) fn next_packed_varint(&mut self) -> Option<u64> {
+    pub(crate) fn next_packed_varint(&mut self) -> Option<u64> {
         if self.rest.is_empty() { None } else { self.varint().ok() }
     }
 

@@ -107,10 +107,42 @@ impl HealthPage {
     }
 }
 
+/// Answers 200 for as long as the process answers at all.
+const LIVE: &str = "/live";
+/// Answers as `path` does, in a word.
+const READY: &str = "/ready";
+
+impl HealthPage {
+    /// Where in its life the gateway is.
+    fn phase(&self) -> &'static str {
+        if self.ready.load(Ordering::Acquire) {
+            "ready"
+        } else if self.ready_since.load(Ordering::Acquire) == 0 {
+            "starting"
+        } else {
+            "draining"
+        }
+    }
+
+    /// Liveness or readiness, for probes that must tell them apart.
+    fn probe(&self, is_healthy: bool) -> Response<Bytes> {
+        let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let mut response = text(status, serde_json::json!({ "status": self.phase() }).to_string());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
 impl Page for HealthPage {
     fn respond(&self, request: &Request<Incoming>) -> Response<Bytes> {
-        if request.uri().path() != self.config.path {
-            return text(StatusCode::NOT_FOUND, format!("health is at {}\n", self.config.path));
+        match request.uri().path() {
+            path if path == self.config.path => {}
+            LIVE => return self.probe(true),
+            READY => return self.probe(self.ready.load(Ordering::Acquire)),
+            _ => {
+                let hint = format!("health is at {}, {LIVE} and {READY}\n", self.config.path);
+                return text(StatusCode::NOT_FOUND, hint);
+            }
         }
         let ready = self.ready.load(Ordering::Acquire);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -46,6 +46,36 @@ async fn follows_the_life_of_the_pipelines() {
     assert!(get(address, "/").await.starts_with("HTTP/1.1 503"));
 }
 
+/// Scenario: start, ready, draining, asked by probes. Guarantee: liveness holds throughout, so that nobody
+/// restarts a gateway that replays or drains; readiness only while it takes data.
+#[tokio::test]
+async fn liveness_and_readiness_are_apart() {
+    let clock = ManualClock::new(1_700_000_000_000_000_000);
+    let config = HealthCheckConfig { endpoint: "127.0.0.1:0".into(), ..HealthCheckConfig::default() };
+    let page = HealthPage { config, clock, ready: AtomicBool::default(), ready_since: AtomicU64::default() };
+    let extension = HealthCheck { page: Arc::new(page), server: Mutex::default() };
+    let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
+    let clock = Arc::clone(&extension.page.clock);
+    let host = Host { runtimes: Runtimes::current(), clock, telemetry: Telemetry::new(), fatal };
+    extension.start(&host).await.unwrap();
+    let address = extension.server.lock().as_ref().unwrap().address();
+
+    type Change = fn(&HealthCheck);
+    let changes: [(Change, &str, &str); 3] = [
+        (|_| {}, "starting", "503"),
+        (|extension| extension.ready(), "ready", "200"),
+        (|extension| extension.not_ready(), "draining", "503"),
+    ];
+    for (change, phase, readiness) in changes {
+        change(&extension);
+        let body = format!("{{\"status\":\"{phase}\"}}");
+        let live = get(address, "/live").await;
+        assert!(live.starts_with("HTTP/1.1 200") && live.ends_with(&body), "{live}");
+        let ready = get(address, "/ready").await;
+        assert!(ready.starts_with(&format!("HTTP/1.1 {readiness}")) && ready.ends_with(&body), "{ready}");
+    }
+}
+
 #[test]
 fn builds_from_its_defaults() {
     let context = ExtensionContext {

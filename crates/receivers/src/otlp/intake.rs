@@ -22,11 +22,11 @@ const MIN_RETRY: Duration = Duration::from_secs(1);
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rejection {
+pub(crate) struct Rejection {
     pub(super) code: Code,
-    pub(super) message: String,
+    pub(crate) message: String,
     /// The client should come back after this time.
-    pub(super) retry: Option<Duration>,
+    pub(crate) retry: Option<Duration>,
 }
 
 impl Rejection {
@@ -68,7 +68,7 @@ impl From<Refusal> for Rejection {
 
 /// Items of an accepted request that were left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     pub(super) rejected: usize,
 }
 
@@ -95,8 +95,8 @@ impl Accepted {
 }
 
 /// The way of one signal over one protocol into its pipelines.
-pub(super) struct Lane {
-    pub(super) signal: Signal,
+pub(crate) struct Lane {
+    pub(crate) signal: Signal,
     next: Arc<dyn Consumer>,
     ledger: Ledger,
     accepted: Counter,
@@ -129,7 +129,7 @@ impl Lane {
     }
 
     /// The lanes of `transport`, in the order of `Signal::ALL`.
-    pub(super) fn all(id: &str, transport: &str, outputs: &Outputs, telemetry: &Telemetry) -> [Option<Arc<Self>>; 3] {
+    pub(crate) fn all(id: &str, transport: &str, outputs: &Outputs, telemetry: &Telemetry) -> [Option<Arc<Self>>; 3] {
         Signal::ALL.map(|signal| {
             let next = Arc::clone(outputs.get(signal)?);
             Some(Arc::new(Self::new(id, signal, transport, next, telemetry)))
@@ -137,7 +137,7 @@ impl Lane {
     }
 
     /// Takes a message that has been read. `room` stays charged until the pipeline has it.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         self: &Arc<Self>,
         bytes: Bytes,
         metadata: Option<Arc<Metadata>>,
@@ -183,7 +183,7 @@ impl Lane {
     }
 
     /// A request that never became a batch.
-    pub(super) fn count_failure(&self) {
+    pub(crate) fn count_failure(&self) {
         self.failed.inc();
     }
 

@@ -8,7 +8,7 @@ mod cors;
 mod grpc;
 mod http;
 mod intake;
-mod json;
+pub(crate) mod json;
 pub mod recorded;
 
 #[cfg(test)]
@@ -40,8 +40,7 @@ use cors::Cors;
 use grpc::GrpcHandler;
 use http::HttpHandler;
 pub(crate) use http::drain;
-use intake::Lane;
-pub(crate) use intake::{metadata, to_completion};
+pub(crate) use intake::{Lane, metadata, to_completion};
 
 /// What each request is charged beside its bytes.
 const REQUEST_OVERHEAD: usize = 1 << 10;

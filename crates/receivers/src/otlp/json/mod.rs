@@ -4,7 +4,6 @@
 //! JSON name is which field of which type, one routine ([`transcode`]) follows it. There is no
 //! model in between, and memory is bounded by the body and by what it becomes.
 
-mod schema;
 mod transcode;
 
 #[cfg(test)]
@@ -12,6 +11,7 @@ mod tests;
 
 use bytes::Bytes;
 use nyquist_core::batch::Signal;
+use nyquist_core::otlp_json::schema;
 use serde_json::{Value, json};
 
 use super::intake::{Accepted, Rejection};
@@ -19,7 +19,7 @@ use super::intake::{Accepted, Rejection};
 /// The protobuf message that `body` stands for, of at most `limit` bytes.
 ///
 /// What follows the first JSON value is ignored, as the Collector does.
-pub(super) fn to_wire(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn to_wire(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, serde_json::Error> {
     transcode::transcode(schema::request(signal), body, limit)
 }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use nyquist_core::wire::{put_len_field, put_tag, put_varint, varint_len};
 use serde::de::{self, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::schema::{ANY_VALUE, Field, Kind, Message, Presence};
+use nyquist_core::otlp_json::schema::{ANY_VALUE, Field, Kind, Message, Presence};
 
 /// How deep `AnyValue`s may be nested: what the ingress check accepts.
 const MAX_VALUE_DEPTH: u32 = 32;

@@ -1,55 +1,74 @@
 //! What OTLP's messages look like: `opentelemetry-proto` 1.10, as a table.
 
-use nyquist_core::batch::Signal;
+use crate::batch::Signal;
 
 use Kind::{
     Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int64, Message as Sub, Sfixed64, Sint32, Text, Uint32, Uint64,
 };
 
 /// A message type.
-pub(super) struct Message {
-    pub(super) fields: &'static [Field],
+#[derive(Debug)]
+pub struct Message {
+    /// Its fields, by ascending number in most cases.
+    pub fields: &'static [Field],
 }
 
 /// A field of a message.
-pub(super) struct Field {
+#[derive(Debug)]
+pub struct Field {
     /// Its name in lowerCamelCase.
-    pub(super) name: &'static str,
-    pub(super) number: u32,
-    pub(super) kind: Kind,
-    pub(super) presence: Presence,
+    pub name: &'static str,
+    /// Its number on the wire.
+    pub number: u32,
+    /// Its type.
+    pub kind: Kind,
+    /// When it is written.
+    pub presence: Presence,
 }
 
 /// When a field is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
     /// When it is not zero or empty.
     Implicit,
-    /// Whenever it is there: members of a oneof, `optional` fields, sub-messages.
+    /// Whenever it is there: `optional` fields, sub-messages.
     Explicit,
+    /// Whenever it is there; of such fields of a message only the last one counts: its oneof.
+    OneOf,
     /// Once for each element; numbers are packed.
     Repeated,
 }
 
 /// A field's type.
-#[derive(Clone, Copy)]
-pub(super) enum Kind {
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `string`.
     Text,
     /// Base64.
     Bytes,
     /// Hex digits for this many bytes, or none.
     Id(usize),
+    /// `bool`.
     Bool,
+    /// `int64`.
     Int64,
+    /// `uint32`.
     Uint32,
+    /// `uint64`.
     Uint64,
+    /// `sint32`.
     Sint32,
+    /// `fixed32`.
     Fixed32,
+    /// `fixed64`.
     Fixed64,
+    /// `sfixed64`.
     Sfixed64,
+    /// `double`.
     Double,
     /// The names of the numbers 0, 1, 2 ...
     Enum(&'static [&'static str]),
+    /// A message of its own.
     Message(&'static Message),
 }
 
@@ -65,6 +84,10 @@ const fn optional(name: &'static str, number: u32, kind: Kind) -> Field {
     Field { name, number, kind, presence: Presence::Explicit }
 }
 
+const fn choice(name: &'static str, number: u32, kind: Kind) -> Field {
+    Field { name, number, kind, presence: Presence::OneOf }
+}
+
 const fn many(name: &'static str, number: u32, kind: Kind) -> Field {
     Field { name, number, kind, presence: Presence::Repeated }
 }
@@ -73,7 +96,7 @@ const TRACE_ID: Kind = Id(16);
 const SPAN_ID: Kind = Id(8);
 
 /// The export request of `signal`.
-pub(super) fn request(signal: Signal) -> &'static Message {
+pub fn request(signal: Signal) -> &'static Message {
     match signal {
         Signal::Traces => &TRACES,
         Signal::Metrics => &METRICS,
@@ -83,15 +106,16 @@ pub(super) fn request(signal: Signal) -> &'static Message {
 
 // common and resource
 
-pub(super) static ANY_VALUE: Message = Message {
+/// A value of any type.
+pub static ANY_VALUE: Message = Message {
     fields: &[
-        optional("stringValue", 1, Text),
-        optional("boolValue", 2, Bool),
-        optional("intValue", 3, Int64),
-        optional("doubleValue", 4, Double),
-        optional("arrayValue", 5, Sub(&ARRAY)),
-        optional("kvlistValue", 6, Sub(&KEY_VALUE_LIST)),
-        optional("bytesValue", 7, Bytes),
+        choice("stringValue", 1, Text),
+        choice("boolValue", 2, Bool),
+        choice("intValue", 3, Int64),
+        choice("doubleValue", 4, Double),
+        choice("arrayValue", 5, Sub(&ARRAY)),
+        choice("kvlistValue", 6, Sub(&KEY_VALUE_LIST)),
+        choice("bytesValue", 7, Bytes),
     ],
 };
 
@@ -212,11 +236,11 @@ static METRIC: Message = Message {
         one("name", 1, Text),
         one("description", 2, Text),
         one("unit", 3, Text),
-        optional("gauge", 5, Sub(&GAUGE)),
-        optional("sum", 7, Sub(&SUM)),
-        optional("histogram", 9, Sub(&HISTOGRAM)),
-        optional("exponentialHistogram", 10, Sub(&EXPONENTIAL_HISTOGRAM)),
-        optional("summary", 11, Sub(&SUMMARY)),
+        choice("gauge", 5, Sub(&GAUGE)),
+        choice("sum", 7, Sub(&SUM)),
+        choice("histogram", 9, Sub(&HISTOGRAM)),
+        choice("exponentialHistogram", 10, Sub(&EXPONENTIAL_HISTOGRAM)),
+        choice("summary", 11, Sub(&SUMMARY)),
         many("metadata", 12, Sub(&KEY_VALUE)),
     ],
 };
@@ -248,9 +272,9 @@ static NUMBER_POINT: Message = Message {
     fields: &[
         one("startTimeUnixNano", 2, Fixed64),
         one("timeUnixNano", 3, Fixed64),
-        optional("asDouble", 4, Double),
+        choice("asDouble", 4, Double),
         many("exemplars", 5, Sub(&EXEMPLAR)),
-        optional("asInt", 6, Sfixed64),
+        choice("asInt", 6, Sfixed64),
         many("attributes", 7, Sub(&KEY_VALUE)),
         one("flags", 8, Uint32),
     ],
@@ -310,10 +334,10 @@ static QUANTILE: Message = Message { fields: &[one("quantile", 1, Double), one("
 static EXEMPLAR: Message = Message {
     fields: &[
         one("timeUnixNano", 2, Fixed64),
-        optional("asDouble", 3, Double),
+        choice("asDouble", 3, Double),
         one("spanId", 4, SPAN_ID),
         one("traceId", 5, TRACE_ID),
-        optional("asInt", 6, Sfixed64),
+        choice("asInt", 6, Sfixed64),
         many("filteredAttributes", 7, Sub(&KEY_VALUE)),
     ],
 };
