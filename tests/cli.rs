@@ -108,7 +108,9 @@ fn components_lists_what_is_built_in() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8_lossy(&output.stdout);
     let wanted = ["receivers", "processors", "exporters", "extensions", "tail_sampling", "cardinality_limit", "otlp"];
-    for name in wanted.iter().chain(&["otlp_http", "prometheus_remote_write", "debug", "health_check", "traces-to-traces"]) {
+    for name in
+        wanted.iter().chain(&["otlp_http", "prometheus_remote_write", "debug", "health_check", "traces-to-traces"])
+    {
         assert!(text.contains(name), "{name} is missing from:\n{text}");
     }
 }
