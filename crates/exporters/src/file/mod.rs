@@ -1,6 +1,6 @@
 //! `file`: writes what passes to files, as OTLP/JSON lines or as protobuf.
 //!
-//! A request is encoded on the worker that brought it; a thread of its own ([`writer`]) writes it. What
+//! A request is encoded on the worker that brought it; a thread of its own (`writer.rs`) writes it. What
 //! is acknowledged has been written: the kernel has it.
 
 mod attempt;
