@@ -67,7 +67,7 @@ impl Consumer for Next {
             return Err(Refusal::retryable(None, "not now"));
         }
         let sampled_out = self.ledger.lock().as_ref().map_or(0, |ledger| ledger.count(Entry::SampledOut));
-        self.batches.lock().push((batch.items(), sampled_out as u64));
+        self.batches.lock().push((batch.items(), sampled_out));
         self.spans.lock().extend(read(&batch.into_wire()));
         Ok(())
     }
