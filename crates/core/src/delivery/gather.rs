@@ -77,15 +77,11 @@ impl Gather {
 
     /// `request` in pieces of which each may be sent.
     fn pieces(&self, request: Request) -> Vec<Request> {
-        let is_small = self.measure(&request) <= self.max_size && request.size() <= self.max_bytes;
-        if is_small {
-            return vec![request];
-        }
         let (bytes, items) = match self.sizer {
             Sizer::Bytes => (self.max_size.min(self.max_bytes), usize::MAX),
             _ => (self.max_bytes, self.max_size),
         };
-        request.split(SizeLimit { bytes, items })
+        request.within(SizeLimit { bytes, items })
     }
 
     /// When the oldest request has waited long enough.
