@@ -142,7 +142,7 @@ impl Engine {
                 }
                 Err(error) => {
                     let error = Error::from_io(&self.limits.directory, &error);
-                    self.stats.failed(&error);
+                    self.stats.failed_write(&error);
                     answers.extend(batch.iter().map(|_| Err(error.clone())));
                 }
             }
@@ -181,7 +181,7 @@ impl Engine {
             Some(base) => Ok(base),
             None => self.begin_segment().map_err(|error| {
                 let error = Error::from_io(&self.limits.directory, &error);
-                self.stats.failed(&error);
+                self.stats.failed_write(&error);
                 error
             }),
         }
@@ -286,8 +286,8 @@ impl Engine {
     fn sync_segment(&mut self, base: u64) -> io::Result<()> {
         let synced = self.files.get(&self.disk, FileKind::Segment, base).and_then(|file| file.sync());
         self.dirty.remove(&base);
-        if synced.is_err() {
-            self.stats.failed_syncs.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = &synced {
+            self.stats.failed_sync(&Error::from_io(&self.limits.directory, error));
             if self.active == Some(base) {
                 self.seal();
             }
@@ -381,13 +381,14 @@ impl Engine {
 
     /// The last write failed: finds out whether the disk takes bytes again, with some that mean nothing.
     pub(super) fn probe(&mut self) {
-        const LENGTH: usize = 256 << 10;
-        if self.stats.failing().is_none() || self.claimed() + LENGTH as u64 > self.limits.max_bytes {
+        const MOST: u64 = 256 << 10;
+        let length = self.limits.max_bytes.saturating_sub(self.claimed()).min(MOST);
+        if self.stats.failing().is_none() || length == 0 {
             return;
         }
         let name = packing_name(0);
         let tried = self.disk.create(&name).and_then(|mut file| {
-            write_all_at(file.as_mut(), 0, &mut [IoSlice::new(&vec![1; LENGTH])])?;
+            write_all_at(file.as_mut(), 0, &mut [IoSlice::new(&vec![1; length as usize])])?;
             if self.limits.fsync == Fsync::None { Ok(()) } else { file.sync() }
         });
         let _ = self.disk.remove(&name);

@@ -109,6 +109,7 @@ struct State {
     random: SmallRng,
     dead: bool,
     locked: bool,
+    syncs: u64,
 }
 
 /// The disk. Clones are the same disk.
@@ -140,6 +141,7 @@ impl FaultyDisk {
             random,
             dead: false,
             locked: false,
+            syncs: 0,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -187,6 +189,11 @@ impl FaultyDisk {
         }
         *files = left.clone();
         *synced_files = left;
+    }
+
+    /// How often the content of a file was synced.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
     }
 
     /// Flips a bit somewhere; returns the file, if there is any with content.
@@ -399,6 +406,7 @@ impl DiskFile for FaultyFile {
         if state.happens(percent) {
             return Err(io::Error::other("fsync failed"));
         }
+        state.syncs += 1;
         let mut content = self.content.lock();
         let Content { data, synced } = &mut *content;
         synced.clone_from(data);

@@ -24,7 +24,7 @@ pub(super) struct Stats {
     /// What is used or spoken for.
     claimed: AtomicU64,
     freed: Arc<Notify>,
-    /// The last write that failed, unless one has succeeded since.
+    /// The last write or fsync that failed, unless one has succeeded since.
     failing: Mutex<Option<Error>>,
     metrics: Mutex<Option<Metrics>>,
 }
@@ -101,19 +101,25 @@ impl Stats {
     }
 
     /// A write did not work.
-    pub(super) fn failed(&self, error: &Error) {
+    pub(super) fn failed_write(&self, error: &Error) {
         self.failed_writes.fetch_add(1, Ordering::Relaxed);
         *self.failing.lock() = Some(error.clone());
     }
 
-    /// A write did.
+    /// Fsync did not.
+    pub(super) fn failed_sync(&self, error: &Error) {
+        self.failed_syncs.fetch_add(1, Ordering::Relaxed);
+        *self.failing.lock() = Some(error.clone());
+    }
+
+    /// A write worked.
     pub(super) fn succeeded(&self) {
         if self.failing.lock().take().is_some() {
             self.freed.notify_waiters();
         }
     }
 
-    /// Why the last write failed, if it did.
+    /// Why the last write or fsync failed, if it did.
     pub(super) fn failing(&self) -> Option<Error> {
         self.failing.lock().clone()
     }
