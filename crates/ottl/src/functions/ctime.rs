@@ -125,7 +125,9 @@ impl Format {
             let Some(directive) = rest.next() else {
                 return Err("`%` at the end: write %% for the character itself".to_owned());
             };
-            if let Some(whole) = abbreviated(directive) {
+            if let Some(text) = escaped(directive) {
+                literal(&mut parts, text);
+            } else if let Some(whole) = abbreviated(directive) {
                 parts.extend(Self::compile(whole)?.parts);
             } else {
                 add(&mut parts, directive)?;
@@ -200,6 +202,16 @@ impl Format {
     }
 }
 
+/// What stands for a character.
+fn escaped(directive: char) -> Option<&'static [u8]> {
+    match directive {
+        'n' => Some(b"\n"),
+        't' => Some(b"\t"),
+        '%' => Some(b"%"),
+        _ => None,
+    }
+}
+
 /// What stands for several directives.
 fn abbreviated(directive: char) -> Option<&'static str> {
     Some(match directive {
@@ -251,9 +263,6 @@ fn add(parts: &mut Vec<Part>, directive: char) -> Result<(), String> {
         'k' => offset(true, true, true),
         'w' => offset(true, true, false),
         'Z' => Part::Zone,
-        'n' => return Ok(literal(parts, b"\n")),
-        't' => return Ok(literal(parts, b"\t")),
-        '%' => return Ok(literal(parts, b"%")),
         other => {
             return Err(format!(
                 "there is no directive %{other}; common ones are %Y %m %d %H %M %S %L %z, and %% for %"
@@ -350,10 +359,10 @@ impl Read<'_> {
             Part::Second => {
                 self.second = self.number(2, 2).filter(|second| *second < 60)?;
                 if !has_fraction {
-                    self.any_fraction(&[b'.', b',']);
+                    self.any_fraction();
                 }
             }
-            Part::Fraction { point: Some(_), .. } => self.any_fraction(&[b'.', b',']),
+            Part::Fraction { point: Some(_), .. } => self.any_fraction(),
             Part::Fraction { digits, point: None } => {
                 self.nanos = self.number(*digits, *digits)? * 10i64.pow(9 - *digits as u32);
             }
@@ -397,10 +406,10 @@ impl Read<'_> {
     }
 
     /// A fraction of a second, if one comes: of any length; what is less than a nanosecond is dropped.
-    fn any_fraction(&mut self, points: &[u8]) {
+    fn any_fraction(&mut self) {
         let Some((point, digits)) = self.rest.split_first() else { return };
         let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 || !points.contains(point) {
+        if count == 0 || !matches!(point, b'.' | b',') {
             return;
         }
         let padded = digits.iter().take(count).map(|digit| i64::from(digit - b'0')).chain(std::iter::repeat(0));

@@ -77,6 +77,8 @@ pub struct TailSamplingConfig {
     pub storage_full: StorageFull,
     /// Not available.
     pub tail_storage: Option<String>,
+    /// Not available (docs/decisions says why).
+    pub compression: Option<String>,
     /// The byte budget of the buffer in MiB (0: see `memory_limit_percentage`).
     pub memory_limit_mib: u64,
     /// The byte budget as a part of the memory that the process may use: that of its control group, or
@@ -123,6 +125,7 @@ impl Default for TailSamplingConfig {
             storage: None,
             storage_full: StorageFull::Refuse,
             tail_storage: None,
+            compression: None,
             memory_limit_mib: 0,
             memory_limit_percentage: 0,
             stress: None,
@@ -265,6 +268,13 @@ impl TailSamplingConfig {
                 &["tail_storage"],
                 "not available; the nearest is `storage:`, which makes the buffer durable, and memory_limit_mib, which \
                  bounds it",
+            );
+        }
+        if self.compression.is_some() {
+            problems.add(
+                &["compression"],
+                "the buffer holds spans as they came: remove this key; memory_limit_mib bounds the buffer, and a shorter \
+                 decision_wait needs less of it",
             );
         }
         if self.storage.is_none() && self.storage_full != StorageFull::Refuse {

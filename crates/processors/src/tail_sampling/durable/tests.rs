@@ -1,5 +1,7 @@
 //! The buffer on disk, beside a model, over a disk that fails.
 
+mod same_traces;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;

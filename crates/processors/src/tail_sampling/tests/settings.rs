@@ -23,6 +23,7 @@ fn mistakes_are_named_with_their_place() {
         ("late_errors: keep\ndecision_cache: {non_sampled_cache_size: 0}", "late_errors: keep needs"),
         ("stress: {activation_percentage: 101}", "stress.activation_percentage: it has to be from 1 to 100"),
         ("stress: {activation_percentage: 50}", "stress.deactivation_percentage: 75 is not below"),
+        ("compression: zstd", "compression: the buffer holds spans as they came: remove this key"),
         ("stress: {sampling_percentage: -1}", "stress.sampling_percentage: it has to be from 0 to 100"),
     ] {
         let found = problem(yaml);
