@@ -3,12 +3,14 @@
 //! Different on purpose: a missing, foreign or empty block is an error; a numeric or boolean policy
 //! does not take values of other types for 0 or false; `not` may hold any policy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use regex::bytes::RegexSet;
 
 use super::adaptive::LEVELS;
 use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
+use super::doubts::{Coin, Doubts, Shares};
 use super::expr::Expr;
 use super::limits::{Bucket, Composite, Member};
 use super::matchers::{TextMatcher, ValueMatcher};
@@ -49,17 +51,24 @@ struct Compiled {
     known: bool,
     /// There are limits that pick by randomness: see [`Policy::is_leveled`].
     is_leveled: bool,
+    /// What its rates and limits go by.
+    coins: BTreeSet<Coin>,
 }
 
 impl From<Expr> for Compiled {
     fn from(expr: Expr) -> Self {
         let known = !matches!(expr, Expr::SpanRate(_) | Expr::ByteRate(_) | Expr::Composite(_));
         let is_leveled = matches!(expr, Expr::SpanSieve(_) | Expr::ByteSieve(_));
-        Self { expr, threshold: 0, known, is_leveled }
+        let coins = is_leveled.then_some(Coin::Randomness).into_iter().collect();
+        Self { expr, threshold: 0, known, is_leveled, coins }
     }
 }
 
 impl Compiled {
+    fn shares(&self) -> Shares<'_> {
+        Shares { is_rated: self.threshold > 0 || self.is_leveled, known: self.known, coins: &self.coins }
+    }
+
     fn odds(&self) -> Odds {
         if self.known { Odds::Threshold(self.threshold) } else { Odds::Unknown }
     }
@@ -84,6 +93,7 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
     let mut reasons = Vec::new();
     let mut drops = Vec::new();
     let mut others = Vec::new();
+    let mut doubts = Doubts::default();
     for (index, policy) in config.policies.iter().enumerate() {
         let place = Place::at("policies").index(index);
         builder.unique_name(&policy.name, &names, &place);
@@ -102,10 +112,12 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
                 reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)), odds });
             }
         }
+        doubts.add(&compiled.shares(), drop, usize::from(reason)..reasons.len());
         let list = if drop { &mut drops } else { &mut others };
         let Compiled { expr, threshold, is_leveled, .. } = compiled;
         list.push(Policy { index, expr, reason, threshold, is_leveled });
     }
+    doubts.settle(config.sample_on_first_match, &mut reasons);
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
 }
 
@@ -239,7 +251,8 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
             let inner = any_policy(inner, &block, builder, nest.inside("not"))?;
             // What a fraction leaves is not those above a threshold.
             let known = inner.known && inner.threshold == 0 && !inner.is_leveled;
-            Some(Compiled { expr: Expr::Not(Box::new(inner.expr)), threshold: 0, known, is_leveled: false })
+            let expr = Expr::Not(Box::new(inner.expr));
+            Some(Compiled { expr, threshold: 0, known, is_leveled: false, coins: BTreeSet::new() })
         }
         "drop" | "composite" => {
             builder.error(place, format!("type {} works only at the top level of policies", policy.kind));
@@ -251,16 +264,19 @@ fn any_policy(policy: &PolicyConfig, place: &Place, builder: &mut Builder<'_>, n
 
 fn all_of(members: &[PolicyConfig], place: &Place, builder: &mut Builder<'_>, nest: Nest) -> Option<Compiled> {
     let mut parts = Vec::new();
-    let (mut threshold, mut known, mut is_leveled) = (0, true, false);
+    let (mut threshold, mut known, mut is_leveled, mut coins) = (0, true, false, BTreeSet::new());
     for (index, member) in members.iter().enumerate() {
         if let Some(compiled) = any_policy(member, &place.index(index), builder, nest) {
             threshold = threshold.max(compiled.threshold);
             known &= compiled.known;
             is_leveled |= compiled.is_leveled;
+            coins.extend(compiled.coins);
             parts.push(compiled.expr);
         }
     }
-    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known, is_leveled })
+    // The stricter of two hashes is not both of them.
+    known &= coins.iter().filter(|coin| matches!(coin, Coin::Hash(_))).count() < 2;
+    (parts.len() == members.len()).then_some(Compiled { expr: Expr::All(parts), threshold, known, is_leveled, coins })
 }
 
 fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Option<Compiled> {
@@ -345,7 +361,8 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
                 true => Expr::Consistent { salt, threshold, rejected },
                 false => Expr::Probabilistic { salt, threshold },
             };
-            return Some(Compiled { expr, threshold: rejected, known: true, is_leveled: false });
+            let coins = (rejected > 0).then_some(Coin::Hash(salt.value())).into_iter().collect();
+            return Some(Compiled { expr, threshold: rejected, known: true, is_leveled: false, coins });
         }
         "rate_limiting" => {
             let config = policy.rate_limiting?;

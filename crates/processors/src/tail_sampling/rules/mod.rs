@@ -19,6 +19,7 @@ pub(super) mod compile;
 mod compile_policies;
 mod compile_rates;
 mod compile_rules;
+mod doubts;
 pub(super) mod expr;
 pub(super) mod extra;
 mod fields;

@@ -317,3 +317,62 @@ policies:
     assert_eq!(kept.len(), 200);
     assert!(kept.iter().all(|kept| ot(&kept.span.trace_state, "th").is_none()), "errors are kept whole");
 }
+
+/// Scenario: policies that each know their own rate, but not what another one does to the same traces: two hashes,
+/// side by side and in one `and`; a rate beside a limit by randomness; a rate that is asked before a policy which would
+/// have kept the trace; a rate beside a composite; a rate among what is dropped. Guarantee: nothing claims a threshold.
+/// The same rates where one hash decides both: the counts add up.
+#[test]
+fn a_rate_that_is_not_the_whole_truth_is_not_claimed() {
+    let p = |name: &str, percentage: u32, salt: &str| {
+        format!(
+            "{{name: {name}, type: probabilistic, probabilistic: {{sampling_percentage: {percentage}, hash_salt: '{salt}'}}}}"
+        )
+    };
+    let errors = "{name: e, type: status_code, status_code: {status_codes: [ERROR]}}";
+    let limit = "{name: r, type: rate_limiting, rate_limiting: {spans_per_second: 100}}";
+    let composite = "{name: c, type: composite, composite: {max_total_spans_per_second: 10, composite_sub_policy: [{name: a, type: always_sample}]}}";
+    let (a, b) = (p("a", 50, ""), p("b", 50, "other"));
+    let and = format!("{{name: n, type: and, and: {{and_sub_policy: [{a}, {b}]}}}}");
+    let drop = format!("{{name: d, type: drop, drop: {{drop_sub_policy: [{b}]}}}}");
+    let run = |policies: &str, count: usize, first_match: bool| {
+        let rig = Rig::new(&format!(
+            "memory_limit_mib: 256\nuse_tracestate: true\nsample_on_first_match: {first_match}\npolicies: [{policies}]"
+        ));
+        let mut rng = StdRng::seed_from_u64(31);
+        let spans = (0..count).map(|index| {
+            let one = span(rng.random());
+            if index % 2 == 0 { failed(one) } else { one }
+        });
+        through(&rig, spans.collect())
+    };
+    for (policies, first_match) in [
+        (format!("{a}, {b}"), false),
+        (and, false),
+        (format!("{a}, {limit}"), false),
+        (format!("{a}, {composite}"), false),
+        (format!("{drop}, {a}"), false),
+        (format!("{a}, {errors}"), true),
+    ] {
+        let kept = run(&policies, 400, first_match);
+        assert!(kept.len() > 50, "{policies}: {}", kept.len());
+        assert!(kept.iter().all(|kept| ot(&kept.span.trace_state, "th").is_none()), "{policies}");
+    }
+    // What comes with a threshold of a sampler before loses it.
+    let rig = Rig::new(&format!("memory_limit_mib: 64\nuse_tracestate: true\npolicies: [{drop}, {errors}]"));
+    let spans = (1..=40u8).map(|low| with_state(failed(span([low * 6; 16])), "v=1,ot=th:0"));
+    let kept = through(&rig, spans.collect());
+    assert!(!kept.is_empty() && kept.iter().all(|kept| kept.span.trace_state == "v=1"));
+
+    let (tenth, half) = (p("t", 10, ""), p("h", 50, ""));
+    for (policies, first_match) in
+        [(format!("{tenth}, {half}"), false), (format!("{half}, {errors}"), false), (format!("{errors}, {half}"), true)]
+    {
+        const TRACES: usize = 20_000;
+        let counts: Vec<f64> =
+            run(&policies, TRACES, first_match).iter().map(|kept| adjusted_count(&kept.span)).collect();
+        let variance: f64 = counts.iter().map(|count| count * (count - 1.0)).sum();
+        let (estimate, most) = (counts.iter().sum::<f64>(), 4.0 * variance.sqrt());
+        assert!((estimate - TRACES as f64).abs() < most && counts.len() < TRACES, "{policies}: {estimate}, +- {most}");
+    }
+}
