@@ -180,7 +180,7 @@ async fn whoever_waits_hears_of_room() {
     let payload = || vec![Bytes::from(vec![0; 1000])];
     let mut held = Vec::new();
     let mut waits = 0;
-    for _ in 0..500 {
+    for _ in 0..300 {
         loop {
             let freed = log.freed();
             match log.append(1, 1, 1, payload()).await {
@@ -192,8 +192,9 @@ async fn whoever_waits_hears_of_room() {
             let mut freed = std::pin::pin!(freed);
             loop {
                 log.release(held.swap_remove(waits * 7 % held.len()));
-                let heard = tokio::time::timeout(Duration::from_millis(100), &mut freed).await.is_ok();
-                assert!(heard || held.len() > 10, "everything is released, and nobody says so");
+                let patience = Duration::from_millis(if held.len() > 10 { 5 } else { 60_000 });
+                let heard = tokio::time::timeout(patience, &mut freed).await.is_ok();
+                assert!(heard || held.len() > 10, "nearly everything is released, and nobody says so");
                 if heard {
                     break;
                 }
