@@ -45,6 +45,16 @@ impl Gather {
         }
     }
 
+    /// The same with further keys, in lower case, that tell partitions apart.
+    pub(super) fn partitioned_by(mut self, keys: Vec<String>) -> Self {
+        for key in keys {
+            if !self.keys.contains(&key) {
+                self.keys.push(key);
+            }
+        }
+        self
+    }
+
     /// Takes a request in; what is ready to go is appended to `ready`.
     /// Returns whether something waits now that nothing waited before.
     pub(super) fn add(&mut self, request: Request, ticket: &Arc<Ticket>, ready: &mut VecDeque<Work>) -> bool {

@@ -186,6 +186,11 @@ pub trait Attempt: Send + Sync + 'static {
     /// The outcome, if there is nothing that could be sent.
     fn encode(&self, request: &Request) -> Result<Self::Encoded, Outcome>;
 
+    /// The metadata, in lower case, that `encode` looks at: requests that differ in it are not merged.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Sends it once. Dropped when `timeout` passes.
     async fn attempt(&self, encoded: &Self::Encoded) -> Outcome;
 }

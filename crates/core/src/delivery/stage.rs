@@ -167,7 +167,8 @@ impl<A: Attempt> Delivery<A> {
         let batching = queue.batch.as_ref().or(context.batching.as_ref());
         let gather = batching
             .filter(|_| queue.enabled)
-            .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes));
+            .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes))
+            .map(|gather| gather.partitioned_by(attempt.metadata_keys()));
         let capacity = queue.enabled.then_some(queue.queue_size);
         let inner = Inner {
             attempt,

@@ -22,6 +22,7 @@ mod metrics;
 mod pins;
 mod resolver;
 mod ring;
+mod splitter;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 pub use config::{DnsConfig, FileConfig, LoadBalancingConfig, ProtocolConfig, ResolverConfig, StaticConfig};
+pub use splitter::Splitter;
 
 use crate::otlp::{MAX_MERGED, OtlpConfig};
 use backend::Template;
