@@ -3,10 +3,10 @@
 
 use nyquist_core::wire::{AnyValue, Field, Fields, Value, put_len_field};
 
+use super::Reader;
 use crate::span_metrics::catalog::{OVERFLOW, Whose};
 use crate::span_metrics::encode::{put_attribute, put_text_attribute};
 use crate::span_metrics::plan::Family;
-use super::Reader;
 
 impl Reader<'_> {
     /// The resource as a field of a `ResourceMetrics`; nothing if metrics leave it out.
