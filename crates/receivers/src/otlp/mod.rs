@@ -5,6 +5,8 @@
 
 mod config;
 mod cors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod intake;
