@@ -89,6 +89,7 @@ extensions:
   file_storage: {{directory: '{}', create_directory: true, timeout: 20s}}
 receivers:
   otlp_json_file: {{include: ['{}/traffic*.json'], start_at: beginning, storage: file_storage, poll_interval: 20ms}}
+  otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:@GRPC@}}}}}}
 exporters:
   otlp:
     endpoint: 127.0.0.1:{port}
@@ -98,7 +99,7 @@ exporters:
 service:
   extensions: [file_storage]
   pipelines:
-    traces: {{receivers: [otlp_json_file], exporters: [otlp]}}
+    traces: {{receivers: [otlp_json_file, otlp], exporters: [otlp]}}
 {TELEMETRY}",
         storage.display(),
         folder.display()
