@@ -58,6 +58,10 @@ impl Engine {
                 Err(_) => _ = self.stats.failed_writes.fetch_add(1, Ordering::Relaxed),
             }
         }
+        if self.is_wanted {
+            // What was released may be in a file that others keep, or in the one that is open.
+            self.make_way();
+        }
         self.publish();
     }
 
@@ -65,7 +69,7 @@ impl Engine {
         let Some(segment) = self.segments.get(&base) else { return Err(io::ErrorKind::NotFound.into()) };
         let before = segment.acks_length;
         if before == 0 {
-            let header = FileHeader { base, salt: segment.salt, reused: false }.encode(FileKind::Acks);
+            let header = FileHeader { base, salt: segment.salt, ..FileHeader::default() }.encode(FileKind::Acks);
             let file = self.disk.create(&FileKind::Acks.name(base))?;
             let file = self.files.put(FileKind::Acks, base, file);
             return match write_all_at(file, 0, &mut [IoSlice::new(&header), IoSlice::new(entries)]) {

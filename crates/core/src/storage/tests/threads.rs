@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::{Incoming, limits, open, record};
 use crate::batch::Signal;
 use crate::storage::*;
 
@@ -112,6 +113,112 @@ async fn a_log_that_failed_says_so() {
     assert_eq!(append(&log, "b").await.unwrap_err(), Error::Closed);
     assert_eq!(log.read(Cursor::default(), 1).await.unwrap_err(), Error::Closed);
     log.close().await;
+}
+
+/// Waits for what the log's thread does by itself.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let done = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), done).await.is_ok(), "waited too long until {what}");
+}
+
+/// Guarantee: what waits for the log's thread is committed together, with one fsync.
+#[test]
+fn appends_are_committed_in_groups() {
+    let disk = faulty::FaultyDisk::new(0);
+    let (mut engine, _) = open(&disk, limits(Fsync::Always, 1 << 30));
+    for round in 1..=3 {
+        let group: Vec<Incoming> = (0..1000).map(|_| record(b"a")).collect();
+        assert!(engine.append(&group).iter().all(Result::is_ok));
+        assert_eq!(disk.syncs(), round);
+    }
+}
+
+/// Guarantee: at `fsync: true` an append is not answered before fsync has worked.
+#[tokio::test]
+async fn nothing_is_answered_before_it_is_synced() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let options = Options { fsync: Fsync::Always, ..Options::new("memory".into()) };
+    let (log, _) = Log::open_with(&options, move || Ok(own)).await.unwrap();
+    append(&log, "a").await.unwrap();
+    assert!(disk.syncs() > 0);
+    disk.set_faults(faulty::Faults { sync: 100, ..Default::default() });
+    assert!(matches!(append(&log, "b").await, Err(Error::Io { .. })), "not synced is not answered");
+    assert!(log.check_room(1).is_err(), "and whoever asks is told so");
+}
+
+/// Scenario: the disk is full, then it is not; nobody appends. Guarantee: whoever asks for room is refused as long as the
+/// disk is full, and let in when the log has found out by itself that it is not; nothing is left of how it did.
+#[tokio::test]
+async fn a_disk_that_failed_is_tried_until_it_works() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let (log, _) = Log::open_with(&Options::new("memory".into()), move || Ok(own)).await.unwrap();
+    disk.set_faults(faulty::Faults { no_space: 100, ..Default::default() });
+    assert!(matches!(append(&log, "a").await, Err(Error::NoSpace { .. })));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(matches!(log.check_room(1), Err(Error::NoSpace { .. })), "still full");
+    let freed = log.freed();
+    disk.set_faults(faulty::Faults::default());
+    until("the disk works", || log.check_room(1).is_ok()).await;
+    freed.await;
+    assert_eq!(disk.names(), Vec::<String>::new());
+    append(&log, "b").await.unwrap();
+}
+
+/// Scenario: the log is full, and records are released one by one, in any order. Guarantee: whoever waits for room hears of
+/// it every time, though the room is in files that other records keep, or in the one that is open.
+#[tokio::test]
+async fn whoever_waits_hears_of_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { max_bytes: 64 << 10, ..options(&directory) };
+    let (log, _) = Log::open(&options).await.unwrap();
+    let payload = || vec![Bytes::from(vec![0; 1000])];
+    let mut held = Vec::new();
+    let mut waits = 0;
+    for _ in 0..300 {
+        loop {
+            let freed = log.freed();
+            match log.append(1, 1, 1, payload()).await {
+                Ok(position) => break held.push(position.sequence),
+                Err(Error::Full { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            waits += 1;
+            let mut freed = std::pin::pin!(freed);
+            loop {
+                log.release(held.swap_remove(waits * 7 % held.len()));
+                let patience = Duration::from_millis(if held.len() > 10 { 5 } else { 60_000 });
+                let heard = tokio::time::timeout(patience, &mut freed).await.is_ok();
+                assert!(heard || held.len() > 10, "nearly everything is released, and nobody says so");
+                if heard {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(waits > 10, "{waits}");
+}
+
+/// Scenario: the log is full, of records that are released one by one. Guarantee: whoever only asks is let in as soon as
+/// there is room, though the room is in the segment that is still open.
+#[tokio::test]
+async fn asking_makes_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { max_bytes: 64 << 10, ..options(&directory) };
+    let (log, _) = Log::open(&options).await.unwrap();
+    let large = vec![Bytes::from(vec![0; 60_000])];
+    let position = log.append(1, 1, 1, large.clone()).await.unwrap();
+    assert!(matches!(log.check_room(60_000), Err(Error::Full { .. })));
+    let freed = log.freed();
+    log.release(position.sequence);
+    until("there is room", || log.check_room(60_000).is_ok()).await;
+    freed.await;
+    log.append(1, 1, 1, large).await.unwrap();
 }
 
 #[tokio::test]
