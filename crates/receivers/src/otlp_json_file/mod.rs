@@ -97,7 +97,7 @@ impl Component for OtlpJsonFile {
         let follower = Follower::new(&self.config, Arc::clone(&self.clock), found).map_err(StartError)?;
         let stop = self.stop.subscribe();
         let run = Run { reader: Arc::clone(&self.reader), offsets, pause: self.config.poll_interval.0, stop };
-        let run = run.to_the_end(follower);
+        let run = run.follow(follower);
         *self.task.lock() = Some(host.runtimes.spawn(host.runtimes.vital("reading of OTLP/JSON files", run)));
         Ok(())
     }
@@ -124,7 +124,7 @@ struct Run {
 
 impl Run {
     /// Goes on until told to stop.
-    async fn to_the_end(mut self, mut follower: Follower) {
+    async fn follow(mut self, mut follower: Follower) {
         while !*self.stop.borrow() {
             let Some((step, returned)) = blocking(follower, Follower::step).await else { return };
             follower = returned;
