@@ -4,11 +4,12 @@
 
 mod support;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use support::otlp::{SpanKey, span_keys, trace, traces_request};
 use support::otlp_client::{OK, TRACES};
@@ -87,29 +88,81 @@ fn list(members: &Path, gateways: &[&Gateway]) {
     std::fs::rename(&new, members).unwrap();
 }
 
+/// How many traces each client keeps open: their first half is sent, their second is not yet.
+const OPEN: usize = 20;
+
+/// The times of the drill, by what is known of the balancer. Between them lie the changes of membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Two members, one of which is killed, and dropped.
+    Killed,
+    /// The balancer has dropped it.
+    Dropped,
+    /// Another one is being added.
+    Adding,
+    /// The balancer uses it.
+    Added,
+}
+
+/// When the first span of a trace was sent, and when the last was acknowledged.
+type Life = (Phase, Phase);
+
 /// What clients have sent and the balancer has acknowledged.
-#[derive(Default)]
 struct Sent {
     next: AtomicU64,
+    phase: Mutex<Phase>,
     acknowledged: Mutex<HashSet<SpanKey>>,
+    lives: Mutex<HashMap<Vec<u8>, Life>>,
     stop: AtomicBool,
 }
 
 impl Sent {
-    /// Traffic until `stop`: traces in two halves each.
+    fn new() -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            phase: Mutex::new(Phase::Killed),
+            acknowledged: Mutex::default(),
+            lives: Mutex::default(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.lock().unwrap()
+    }
+
+    fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap() = phase;
+    }
+
+    /// Traffic until `stop`: traces in two halves each, with other traces in between.
     fn traffic(&self, port: u16) {
         let mut client = OtlpClient::connect(port);
-        while !self.stop.load(Ordering::Relaxed) {
-            let mut first = trace(self.next.fetch_add(1, Ordering::Relaxed), SPANS);
-            let second = first.split_off(SPANS as usize / 2);
-            for spans in [first, second] {
-                let request = traces_request("balanced", spans);
-                let outcome = client.call(TRACES, &request.encode_to_vec()).expect("the balancer answers");
-                if outcome.status == OK {
-                    self.acknowledged.lock().unwrap().extend(span_keys(&request));
-                }
+        let mut open = VecDeque::new();
+        loop {
+            let stop = self.stop.load(Ordering::Relaxed);
+            if !stop {
+                let mut first = trace(self.next.fetch_add(1, Ordering::Relaxed), SPANS);
+                let second = first.split_off(SPANS as usize / 2);
+                let begun = self.phase();
+                self.send(&mut client, first);
+                open.push_back((begun, second));
+                std::thread::sleep(std::time::Duration::from_millis(2));
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            if open.len() > OPEN || stop {
+                let Some((begun, second)) = open.pop_front() else { return };
+                let trace_id = second[0].trace_id.clone();
+                self.send(&mut client, second);
+                self.lives.lock().unwrap().insert(trace_id, (begun, self.phase()));
+            }
+        }
+    }
+
+    fn send(&self, client: &mut OtlpClient, spans: Vec<Span>) {
+        let request = traces_request("balanced", spans);
+        let outcome = client.call(TRACES, &request.encode_to_vec()).expect("the balancer answers");
+        if outcome.status == OK {
+            self.acknowledged.lock().unwrap().extend(span_keys(&request));
         }
     }
 
@@ -129,14 +182,14 @@ impl Sent {
 }
 
 /// Traces that more than one of `backends` has spans of.
-fn split_traces(backends: &[&Backend]) -> usize {
+fn split_traces(backends: &[&Backend]) -> Vec<Vec<u8>> {
     let mut homes: HashMap<Vec<u8>, HashSet<usize>> = HashMap::new();
     for (index, backend) in backends.iter().enumerate() {
         for (trace_id, _) in backend.spans().into_keys() {
             homes.entry(trace_id).or_default().insert(index);
         }
     }
-    homes.values().filter(|homes| homes.len() > 1).count()
+    homes.into_iter().filter(|(_, homes)| homes.len() > 1).map(|(trace_id, _)| trace_id).collect()
 }
 
 /// A sampler of the fleet with the backend that it alone sends to, so that one sees what came through it.
@@ -154,13 +207,41 @@ impl Member {
     }
 }
 
-fn two_samplers_one_killed_one_added(more: &str) {
+/// What keeps a trace whole while it is open and the membership changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    /// Nothing: the ring decides for each span.
+    None,
+    /// `overlap` is longer than the drill.
+    Long,
+}
+
+impl Overlap {
+    /// Is a trace that lived so in the window in which it may be split? With or without overlap, one that was
+    /// open, queued or under way when a member was killed and dropped is; one that was open when a member
+    /// was added is without overlap only.
+    fn may_split(self, (begun, ended): Life) -> bool {
+        let when_dropped = begun < Phase::Dropped;
+        let when_added = begun < Phase::Added && ended > Phase::Dropped;
+        when_dropped || (self == Self::None && when_added)
+    }
+}
+
+fn two_samplers_one_killed_one_added(more: &str, overlap: Overlap) {
     let directory = tempfile::tempdir().unwrap();
     let members = directory.path().join("members");
     let (one, two) = (Member::start(), Member::start());
     list(&members, &[&one.gateway, &two.gateway]);
     let front = Gateway::start(&balancer(&members, more));
-    let sent = Sent::default();
+    let uses = |members: f64| {
+        eventually("the balancer has the new list", || {
+            match front.metrics().sum("otelcol_loadbalancer_num_backends", &[]) {
+                count if count == members => Ok(()),
+                count => Err(count),
+            }
+        });
+    };
+    let sent = Sent::new();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| sent.traffic(front.grpc_port));
@@ -172,7 +253,7 @@ fn two_samplers_one_killed_one_added(more: &str) {
         0 => Ok(()),
         missing => Err(missing),
     });
-    assert_eq!(split_traces(&[&one.backend, &two.backend]), 0, "no trace is split");
+    assert_eq!(split_traces(&[&one.backend, &two.backend]).len(), 0, "no trace is split");
     assert!(!one.backend.spans().is_empty() && !two.backend.spans().is_empty(), "both have a share");
 
     sent.stop.store(false, Ordering::Relaxed);
@@ -185,9 +266,14 @@ fn two_samplers_one_killed_one_added(more: &str) {
         // Its share waits in its queue, and moves when the resolver drops it.
         sent.wait_for(100);
         list(&members, &[&one.gateway]);
-        sent.wait_for(100);
+        uses(1.0);
+        sent.enter(Phase::Dropped);
+        sent.wait_for(200);
         let three = Member::start();
+        sent.enter(Phase::Adding);
         list(&members, &[&one.gateway, &three.gateway]);
+        uses(2.0);
+        sent.enter(Phase::Added);
         sent.wait_for(200);
         sent.stop.store(true, Ordering::Relaxed);
         // What the killed one had acknowledged is on its disk.
@@ -200,16 +286,28 @@ fn two_samplers_one_killed_one_added(more: &str) {
         missing => Err(missing),
     });
     assert!(!three.backend.spans().is_empty(), "the one that was added has a share");
+    only_in_the_window(&sent, &split_traces(&backends), overlap);
     eventually("the account balances", || {
         let account = front.metrics().account("exporter/loadbalancing", "traces");
         if account.held == 0.0 && account.difference() == 0.0 { Ok(()) } else { Err(account) }
     });
     let metrics = front.metrics();
-    assert_eq!(metrics.sum("otelcol_loadbalancer_num_backends", &[]), 2.0);
     assert_eq!(metrics.account("exporter/loadbalancing", "traces").dropped, 0.0);
     let killed = format!("127.0.0.1:{}", reborn_port(&metrics, &one, &three));
     assert!(metrics.sum("nyquist_loadbalancer_moved_items", &[("endpoint", &killed)]) > 0.0, "its queue moved");
     drop(reborn);
+}
+
+/// Traces are split in the documented window and nowhere else.
+fn only_in_the_window(sent: &Sent, split: &[Vec<u8>], overlap: Overlap) {
+    let lives = sent.lives.lock().unwrap();
+    let outside = lives.values().filter(|life| !overlap.may_split(**life)).count();
+    assert!(outside > 40, "the window is not the whole drill: {outside} traces lived outside");
+    let wrongly: Vec<&Life> = split.iter().map(|id| &lives[id]).filter(|life| !overlap.may_split(**life)).collect();
+    assert!(wrongly.is_empty(), "{} of {outside} traces were split outside the window: {wrongly:?}", wrongly.len());
+    // The drill would see it: without overlap, half of those that were open when a member was added are split.
+    let begun_dropped = split.iter().filter(|id| lives[*id].0 >= Phase::Dropped).count();
+    assert_eq!(begun_dropped > 0, overlap == Overlap::None, "{begun_dropped} traces");
 }
 
 /// The port of the killed gateway: the one that is neither of the living.
@@ -221,12 +319,18 @@ fn reborn_port(metrics: &support::metrics::Samples, one: &Member, three: &Member
 
 #[test]
 fn with_queues_in_memory() {
-    two_samplers_one_killed_one_added("overlap: 10s");
+    two_samplers_one_killed_one_added("overlap: 10m", Overlap::Long);
+}
+
+#[test]
+fn without_overlap_what_is_open_may_be_split() {
+    two_samplers_one_killed_one_added("", Overlap::None);
 }
 
 #[test]
 fn with_a_queue_on_disk_in_front() {
-    two_samplers_one_killed_one_added("sending_queue: {storage: file_storage/front, queue_size: 100000}");
+    let more = "overlap: 10m\n    sending_queue: {storage: file_storage/front, queue_size: 100000}";
+    two_samplers_one_killed_one_added(more, Overlap::Long);
 }
 
 /// `kill -9` of the balancer while no backend takes anything: with a queue on disk, what it has
@@ -240,7 +344,7 @@ fn a_killed_balancer_has_its_queue_on_disk() {
     let lines: Vec<String> = backends.iter().map(|backend| format!("127.0.0.1:{}", backend.port)).collect();
     std::fs::write(&members, lines.join("\n")).unwrap();
     let front = Gateway::start(&balancer(&members, DURABLE));
-    let sent = Sent::default();
+    let sent = Sent::new();
     std::thread::scope(|scope| {
         scope.spawn(|| sent.traffic(front.grpc_port));
         sent.wait_for(100);
@@ -255,7 +359,7 @@ fn a_killed_balancer_has_its_queue_on_disk() {
         missing => Err(missing),
     });
     assert!(sent.acknowledged.lock().unwrap().len() >= 500);
-    assert_eq!(split_traces(&[one, two]), 0);
+    assert_eq!(split_traces(&[one, two]).len(), 0);
     eventually("the account balances", || {
         let account = front.metrics().account("exporter/loadbalancing", "traces");
         if account.held == 0.0 && account.difference() == 0.0 { Ok(()) } else { Err(account) }

@@ -29,14 +29,17 @@ const TAIL: Scenario = Scenario {
     rate: 0,
     cores: 1,
     beside_collector: true,
+    beside: None,
     memory: false,
 };
 
-const SCENARIOS: [Scenario; 13] = [
+const PASSTHROUGH: &str = "passthrough.yaml";
+
+const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
-        config: "passthrough.yaml",
+        config: PASSTHROUGH,
         wait: Duration::ZERO,
         ..TAIL
     },
@@ -45,6 +48,15 @@ const SCENARIOS: [Scenario; 13] = [
         title: "Passthrough with a queue on disk, without fsync",
         config: "passthrough_durable.yaml",
         wait: Duration::ZERO,
+        ..TAIL
+    },
+    Scenario {
+        name: "load_balancing",
+        title: "Load balancing: OTLP to three backends by trace id, in turns with the passthrough (Nyquist only)",
+        config: "load_balancing.yaml",
+        wait: Duration::ZERO,
+        beside_collector: false,
+        beside: Some(("passthrough", PASSTHROUGH)),
         ..TAIL
     },
     TAIL,
@@ -79,7 +91,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "latency",
         title: "Latency: passthrough, both at half of the Collector's maximum",
-        config: "passthrough.yaml",
+        config: PASSTHROUGH,
         wait: Duration::ZERO,
         rate: 100_000,
         ..TAIL
@@ -110,7 +122,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "two_cores_passthrough",
         title: "Passthrough on two cores (Nyquist only)",
-        config: "passthrough.yaml",
+        config: PASSTHROUGH,
         wait: Duration::ZERO,
         cores: 2,
         beside_collector: false,
@@ -163,6 +175,9 @@ fn main() {
             continue;
         }
         println!("{}", report::table(&scenario, &outcomes));
+        if let Some((name, _)) = scenario.beside {
+            println!("{}", report::over(name, &outcomes));
+        }
         if scenario.cores == 1 && scenario.rate == 0 {
             one_core.push((scenario.config, outcomes));
         } else if scenario.cores > 1
@@ -198,7 +213,12 @@ fn measure(mut scenario: Scenario, options: &Options) -> Vec<Outcome> {
                 continue;
             }
             eprintln!("{} with {} (round {round} of {})", scenario.name, program.name, options.rounds);
-            outcomes.push(scenario::run(&scenario, program, options.times, &options.configs, &options.work));
+            let run =
+                |scenario: &Scenario| scenario::run(scenario, program, options.times, &options.configs, &options.work);
+            if let Some((name, config)) = scenario.beside {
+                outcomes.push(Outcome { program: name, ..run(&Scenario { config, ..scenario }) });
+            }
+            outcomes.push(run(&scenario));
         }
     }
     outcomes

@@ -35,6 +35,8 @@ pub struct Scenario {
     pub cores: usize,
     /// Whether the Collector runs it too.
     pub beside_collector: bool,
+    /// A name and another configuration with which Nyquist runs in turns with this one.
+    pub beside: Option<(&'static str, &'static str)>,
     /// Whether what is buffered dominates the memory, so that it is worth a column.
     pub memory: bool,
 }
@@ -189,8 +191,11 @@ impl Bench {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                let listener = TcpListener::bind(("127.0.0.1", output)).await.expect("the port is free");
-                tokio::task::spawn_local(sink::run(listener, received));
+                // Three addresses, so that it can be three backends.
+                for address in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+                    let listener = TcpListener::bind((address, output)).await.expect("the port is free");
+                    tokio::task::spawn_local(sink::run(listener, received));
+                }
                 ready.send(()).expect("the measurement waits");
                 // The gateway connects to the sink meanwhile: keep serving.
                 while matches!(start.try_recv(), Err(TryRecvError::Empty)) {

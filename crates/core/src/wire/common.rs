@@ -205,6 +205,34 @@ pub(super) fn len_fields(message: &[u8], number: u32) -> impl Iterator<Item = &[
 }
 
 /// The last length-delimited field `number` of `message`, or nothing.
+///
+/// For names and ids of spans this is most of the work of whoever asks for one of them, so that the usual
+/// fields (keys and lengths below 128, times) are passed over here.
 pub(super) fn last_len(message: &[u8], number: u32) -> &[u8] {
-    len_fields(message, number).last().unwrap_or_default()
+    let mut found: &[u8] = &[];
+    let mut rest = message;
+    loop {
+        // A key below 128 has a field number below 16, and its wire type in the last three bits.
+        rest = match rest {
+            [key @ 0x0a..0x80, len @ 0..0x80, behind @ ..] if key & 7 == 2 && behind.len() >= usize::from(*len) => {
+                let (value, next) = behind.split_at(usize::from(*len));
+                if u32::from(*key) == number << 3 | 2 {
+                    found = value;
+                }
+                next
+            }
+            [key @ 0x09..0x80, _, _, _, _, _, _, _, _, next @ ..] if key & 7 == 1 => next,
+            [] => return found,
+            _ => {
+                let mut fields = Fields::new(rest);
+                let Some(field) = fields.next() else { return found };
+                if let Value::Len(value) = field.value
+                    && field.number == number
+                {
+                    found = value;
+                }
+                fields.rest()
+            }
+        };
+    }
 }

@@ -3,6 +3,7 @@
 use nyquist_core::config::{Check, Duration, Enabled, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// How requests are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -41,6 +42,8 @@ pub struct FileConfig {
     pub sending_queue: QueueConfig,
     /// What becomes of what cannot be written. Default: off, the sender is refused.
     pub retry_on_failure: RetryConfig,
+    /// Not built.
+    pub encoding: Option<IgnoredAny>,
 }
 
 impl Default for FileConfig {
@@ -57,6 +60,7 @@ impl Default for FileConfig {
             directory_permissions: String::new(),
             sending_queue: QueueConfig::disabled(),
             retry_on_failure: RetryConfig { enabled: false, ..RetryConfig::default() },
+            encoding: None,
         }
     }
 }
@@ -125,6 +129,10 @@ impl Validate for FileConfig {
         }
         if !matches!(self.compression.as_str(), "" | "none" | "zstd") {
             check.error(&["compression"], format!("{:?} is not supported; zstd is", self.compression));
+        }
+        if self.encoding.is_some() {
+            let message = "encoding extensions are not supported: use `format: json` or `format: proto`";
+            check.error(&["encoding"], message);
         }
         if self.append && self.is_compressed() {
             check.error(&["append"], "append and compression enabled at the same time is not supported");

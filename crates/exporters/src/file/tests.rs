@@ -176,6 +176,25 @@ async fn what_keeps_it_from_starting() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "my diary");
 }
 
+#[test]
+fn what_is_wrong_is_said() {
+    use nyquist_core::config::from_str;
+    for (more, wanted) in [
+        ("encoding: otlp_encoding", "encoding extensions are not supported"),
+        ("format: text", "format"),
+        ("compression: gzip", "\"gzip\" is not supported; zstd is"),
+        ("append: true\nrotation: {}", "append and rotation"),
+        ("append: true\ncompression: zstd", "append and compression"),
+        ("rotation: {max_megabytes: 0}", "must be positive"),
+        ("group_by: {enabled: true}", "exactly one *"),
+        ("directory_permissions: '0700'", "requires create_directory"),
+        ("flush: 1s", "flush"),
+    ] {
+        let error = from_str::<FileConfig>(&format!("path: a.json\n{more}\n")).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{more}: {error}");
+    }
+}
+
 /// Scenario: a crash left half a record. Guarantee: the next process goes on behind the last whole one.
 #[tokio::test]
 async fn a_torn_end_is_cut_off() {

@@ -199,7 +199,8 @@ impl Balancer {
     /// Who gets what of `batch`, in the order of their endpoints; empty if nobody is there.
     fn split(&self, batch: Batch) -> Vec<Slice> {
         let members = self.members();
-        if let [only] = members.backends.as_slice() {
+        // With `overlap`, what it sees now stays with it when others join.
+        if let ([only], None) = (members.backends.as_slice(), &self.pins) {
             return vec![(Arc::clone(only), batch)];
         }
         if members.backends.is_empty() {

@@ -115,7 +115,7 @@ struct Reader<'r, 'a, F> {
     pairs: Vec<KeyValue<'a>>,
     /// The owner of everything in this resource or scope, once it is known.
     settled: Option<usize>,
-    last_trace: Option<(&'a [u8], usize)>,
+    last_trace: Option<([u8; 16], usize)>,
     key: Vec<u8>,
     /// How much of the key is the same for all points of the metric.
     of_metric: usize,
@@ -261,11 +261,12 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
         let owner = match (self.routing, self.signal) {
             (Routing::TraceId, Signal::Traces) => {
                 let id = SpanView::new(item).trace_id();
+                let whole = <[u8; 16]>::try_from(id).ok();
                 match self.last_trace {
-                    Some((last, owner)) if last == id => owner,
+                    Some((last, owner)) if whole == Some(last) => owner,
                     _ => {
                         let owner = (self.owner_of)(id);
-                        self.last_trace = Some((id, owner));
+                        self.last_trace = whole.map(|id| (id, owner));
                         owner
                     }
                 }

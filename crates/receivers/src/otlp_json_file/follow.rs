@@ -4,21 +4,26 @@
 //! renamed or removed. One that has become shorter than what was read of it is read anew.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use nyquist_core::clock::Clock;
 use serde::de::IgnoredAny;
 
 use super::config::{OtlpJsonFileConfig, StartAt};
 use super::glob::Glob;
+use super::offsets::{FileId, HEAD, Head, Offset};
+use super::source::Source;
 
 /// How much is read at once.
 const BLOCK: usize = 256 << 10;
 
-/// Device and inode.
-pub(super) type FileId = (u64, u64);
+/// How many offsets are kept of files that are not there.
+const ABSENT: usize = 1024;
 
 /// A line, and where it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +48,16 @@ pub(super) struct Step {
 
 struct Followed {
     path: PathBuf,
-    file: File,
+    source: Source,
+    head: Head,
     /// Everything before it has been taken.
     taken: u64,
     /// In the middle of a line that is too long.
     is_skipping: bool,
     /// The file's length when it last ended within a line.
     tail: Option<u64>,
+    /// The file's length when it could not be decompressed.
+    broken_at: Option<u64>,
     is_listed: bool,
 }
 
@@ -58,26 +66,50 @@ pub(super) struct Follower {
     include: Vec<Glob>,
     exclude: Vec<Glob>,
     config: OtlpJsonFileConfig,
+    clock: Arc<dyn Clock>,
+    /// How far files had been read that have not been seen since the start.
+    absent: Vec<Offset>,
     files: BTreeMap<FileId, Followed>,
     /// The files that this round has still to read.
     round: VecDeque<FileId>,
-    is_first_round: bool,
+    /// Files that turn up now have been there before.
+    is_start: bool,
     has_warned: bool,
 }
 
 impl Follower {
-    /// A follower of what `config` says, which has been validated.
-    pub(super) fn new(config: &OtlpJsonFileConfig) -> Result<Self, String> {
+    /// A follower of what `config` says, which has been validated. With `offsets` it goes on where another
+    /// one ended; `start_at` was for that one.
+    pub(super) fn new(
+        config: &OtlpJsonFileConfig,
+        clock: Arc<dyn Clock>,
+        offsets: Option<Vec<Offset>>,
+    ) -> Result<Self, String> {
         let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect::<Result<_, _>>();
         Ok(Self {
             include: globs(&config.include)?,
             exclude: globs(&config.exclude)?,
             config: config.clone(),
+            clock,
+            is_start: offsets.is_none(),
+            absent: offsets.unwrap_or_default(),
             files: BTreeMap::new(),
             round: VecDeque::new(),
-            is_first_round: true,
             has_warned: false,
         })
+    }
+
+    /// How far everything has been read.
+    pub(super) fn offsets(&mut self) -> Vec<Offset> {
+        let surplus = self.absent.len().saturating_sub(ABSENT);
+        self.absent.drain(..surplus);
+        let of_file = |(id, followed): (&FileId, &mut Followed)| Offset {
+            file: *id,
+            head: followed.current_head(),
+            taken: followed.taken,
+            path: followed.path.display().to_string(),
+        };
+        self.absent.iter().cloned().chain(self.files.iter_mut().map(of_file)).collect()
     }
 
     /// Everything before `end` has been taken.
@@ -110,7 +142,12 @@ impl Follower {
                 }
                 Err(error) => {
                     tracing::warn!(receiver = "otlp_json_file", path = %followed.path.display(), %error, "cannot read");
-                    self.files.remove(&id);
+                    if followed.source.is_compressed() {
+                        // It says the same until it is another file.
+                        followed.broken_at = followed.source.metadata().map(|metadata| metadata.len()).ok();
+                    } else {
+                        self.files.remove(&id);
+                    }
                 }
             }
             self.round.pop_front();
@@ -129,7 +166,7 @@ impl Follower {
                 tracing::warn!(receiver = "otlp_json_file", path = %path.display(), %error, "cannot open");
             }
         }
-        self.is_first_round = false;
+        self.is_start = false;
     }
 
     fn add(&mut self, path: PathBuf) -> io::Result<()> {
@@ -150,37 +187,58 @@ impl Follower {
             }
             return Ok(());
         }
-        let file = File::open(&path)?;
-        let metadata = file.metadata()?;
-        let is_skipped = self.is_first_round && self.config.start_at == StartAt::End;
-        let taken = if is_skipped { metadata.len() } else { 0 };
-        let followed = Followed { path, file, taken, is_skipping: false, tail: None, is_listed: true };
+        let name = path.to_string_lossy();
+        let mut source = Source::open(&path, self.config.is_compressed(&name))?;
+        let metadata = source.metadata()?;
+        if self.is_too_old(&metadata) {
+            return Ok(());
+        }
+        let beginning = source.head(HEAD)?;
+        let known = self.absent.iter().position(|offset| offset.file == id(&metadata));
+        let known = known.map(|index| self.absent.remove(index)).filter(|known| known.head.fits(&beginning));
+        let taken = match known {
+            Some(known) => known.taken,
+            None if self.is_start && self.config.start_at == StartAt::End => source.length()?,
+            None => 0,
+        };
+        let followed = Followed {
+            path,
+            source,
+            head: Head::of(&beginning),
+            taken,
+            is_skipping: false,
+            tail: None,
+            broken_at: None,
+            is_listed: true,
+        };
         self.files.insert(id(&metadata), followed);
         Ok(())
     }
-}
 
-/// Appends at most `most` bytes to `bytes`; fewer at the end of the file.
-#[expect(clippy::disallowed_methods, reason = "bounded by take")]
-fn read_up_to(file: &File, most: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    file.take(most as u64).read_to_end(bytes)
+    /// `exclude_older_than`.
+    fn is_too_old(&self, metadata: &Metadata) -> bool {
+        let limit = self.config.exclude_older_than.0;
+        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let now = Duration::from_nanos(self.clock.unix_nanos());
+        !limit.is_zero() && changed.is_some_and(|changed| now.saturating_sub(changed) > limit)
+    }
 }
 
 impl Followed {
     /// The next lines; `None` at the end of the file.
     fn read(&mut self, id: FileId, limit: usize) -> io::Result<Option<Step>> {
-        let length = self.file.metadata()?.len();
-        if length < self.taken {
-            (self.taken, self.is_skipping) = (0, false);
+        let length = self.source.metadata()?.len();
+        if !self.source.is_compressed() && length < self.taken {
+            (self.taken, self.is_skipping, self.head) = (0, false, Head::default());
         }
-        if length == self.taken {
+        if self.source.is_at_end(length, self.taken) || self.broken_at == Some(length) {
             return Ok(None);
         }
-        self.file.seek(SeekFrom::Start(self.taken))?;
+        self.source.forget(self.taken);
         let mut bytes = Vec::new();
         let mut wanted = BLOCK;
         loop {
-            let read = read_up_to(&self.file, wanted, &mut bytes)?;
+            let read = self.source.read(self.taken + bytes.len() as u64, wanted, &mut bytes)?;
             let is_end = read < wanted;
             if self.is_skipping {
                 return Ok(Some(self.skip(&bytes)));
@@ -199,6 +257,16 @@ impl Followed {
             }
             wanted = bytes.len();
         }
+    }
+
+    /// What tells the file from others; it grows with the file at first.
+    fn current_head(&mut self) -> Head {
+        if self.head.length < HEAD
+            && let Ok(beginning) = self.source.head(HEAD)
+        {
+            self.head = Head::of(&beginning);
+        }
+        self.head
     }
 
     /// Passes over the rest of a line that is too long.

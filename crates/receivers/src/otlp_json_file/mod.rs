@@ -2,11 +2,14 @@
 //! them.
 //!
 //! A line is taken when a pipeline has accepted it. While one says "later", the receiver waits and
-//! offers it again: nothing is passed over, and files do not go away.
+//! offers it again: nothing is passed over, and files do not go away. How far they have been read is kept in
+//! a storage extension, if one is named.
 
 mod config;
 mod follow;
 mod glob;
+mod offsets;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -15,21 +18,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
+use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory, Stability,
     StartError, receiver,
 };
 use nyquist_core::delivery::LogGate;
 use nyquist_core::net::admission::Admission;
+use nyquist_core::storage::Storage;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub use config::{OtlpJsonFileConfig, StartAt};
+pub use config::{Compression, OtlpJsonFileConfig, StartAt};
 
 use crate::otlp::{Lane, json};
-use follow::{Follower, Line};
+use follow::{Follower, Line, Step};
+use offsets::Offsets;
 
 /// The receiver's factory.
 #[must_use]
@@ -44,6 +50,8 @@ pub fn factory() -> ReceiverFactory {
 
 impl ReceiverConfig for OtlpJsonFileConfig {
     fn build(&self, context: ReceiverContext<'_>) -> Result<Arc<dyn Receiver>, BuildError> {
+        let storage = self.storage.as_ref().map(|storage| context.extensions.storage(storage)).transpose();
+        let storage = storage.map_err(|error| BuildError::new(&["storage"], error))?;
         let id = context.id.to_string();
         let lanes = Lane::all(&id, "file", &context.outputs, &context.telemetry);
         let reader = Reader {
@@ -55,6 +63,9 @@ impl ReceiverConfig for OtlpJsonFileConfig {
         };
         Ok(Arc::new(OtlpJsonFile {
             config: self.clone(),
+            name: context.id.name,
+            storage,
+            clock: context.clock,
             reader: Arc::new(reader),
             stop: watch::Sender::new(false),
             task: Mutex::new(None),
@@ -65,6 +76,10 @@ impl ReceiverConfig for OtlpJsonFileConfig {
 /// The receiver.
 struct OtlpJsonFile {
     config: OtlpJsonFileConfig,
+    /// The name in its id.
+    name: String,
+    storage: Option<Arc<dyn Storage>>,
+    clock: Arc<dyn Clock>,
     reader: Arc<Reader>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -73,9 +88,16 @@ struct OtlpJsonFile {
 #[async_trait]
 impl Component for OtlpJsonFile {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let follower = Follower::new(&self.config).map_err(StartError)?;
+        let (mut offsets, mut found) = (None, None);
+        if let Some(storage) = &self.storage {
+            let (receiver, clock) = (self.reader.receiver.clone(), Arc::clone(&self.clock));
+            let (opened, known) = Offsets::open(&**storage, &self.name, receiver, clock).await?;
+            (offsets, found) = (Some(opened), known);
+        }
+        let follower = Follower::new(&self.config, Arc::clone(&self.clock), found).map_err(StartError)?;
         let stop = self.stop.subscribe();
-        let run = run(Arc::clone(&self.reader), follower, self.config.poll_interval.0, stop);
+        let run = Run { reader: Arc::clone(&self.reader), offsets, pause: self.config.poll_interval.0, stop };
+        let run = run.follow(follower);
         *self.task.lock() = Some(host.runtimes.spawn(host.runtimes.vital("reading of OTLP/JSON files", run)));
         Ok(())
     }
@@ -92,31 +114,69 @@ impl Component for OtlpJsonFile {
 
 impl Receiver for OtlpJsonFile {}
 
-/// Rounds over the files, until told to stop.
-async fn run(reader: Arc<Reader>, mut follower: Follower, pause: Duration, mut stop: watch::Receiver<bool>) {
-    while !*stop.borrow() {
-        let read = spawn_blocking(move || {
-            let step = follower.step();
-            (follower, step)
-        });
-        let Ok((returned, step)) = read.await else { return };
-        follower = returned;
-        if step.too_long > 0 {
-            reader.bad_line("longer than max_log_size", step.too_long);
+/// The rounds over the files.
+struct Run {
+    reader: Arc<Reader>,
+    offsets: Option<Offsets>,
+    pause: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+impl Run {
+    /// Goes on until told to stop.
+    async fn follow(mut self, mut follower: Follower) {
+        while !*self.stop.borrow() {
+            let Some((step, returned)) = blocking(follower, Follower::step).await else { return };
+            follower = returned;
+            let is_stopped = !self.deliver(&step, &mut follower).await;
+            let bytes = step.lines.iter().map(|line| line.bytes.len()).sum();
+            if let Some(offsets) = &mut self.offsets
+                && (offsets.delivered(bytes) || step.is_round_done || is_stopped)
+            {
+                let Some((now, returned)) = blocking(follower, Follower::offsets).await else { return };
+                follower = returned;
+                offsets.save(now).await;
+            }
+            if is_stopped {
+                break;
+            }
+            if step.is_round_done {
+                tokio::select! {
+                    () = sleep(self.pause) => {}
+                    _ = self.stop.wait_for(|stop| *stop) => {}
+                }
+            }
         }
-        for line in step.lines {
-            if !reader.deliver(&line, &mut stop).await {
-                return;
+        if let Some(offsets) = self.offsets {
+            offsets.close().await;
+        }
+    }
+
+    /// Hands on what a step gave. `false`: it was stopped in the middle.
+    async fn deliver(&mut self, step: &Step, follower: &mut Follower) -> bool {
+        if step.too_long > 0 {
+            self.reader.bad_line("longer than max_log_size", step.too_long);
+        }
+        for line in &step.lines {
+            if !self.reader.deliver(line, &mut self.stop).await {
+                return false;
             }
             follower.taken(line.file, line.end);
         }
-        if step.is_round_done {
-            tokio::select! {
-                () = sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-        }
+        true
     }
+}
+
+/// Lets `follower` do what blocks, on a thread for that.
+async fn blocking<T: Send + 'static>(
+    mut follower: Follower,
+    work: impl FnOnce(&mut Follower) -> T + Send + 'static,
+) -> Option<(T, Follower)> {
+    let work = move || {
+        let done = work(&mut follower);
+        (done, follower)
+    };
+    spawn_blocking(work).await.ok()
 }
 
 /// Takes lines apart and hands them on.

@@ -49,21 +49,39 @@ pub fn header(message: &[u8]) -> Cow<'_, [u8]> {
 
 /// All fields of `message` but the length-delimited ones whose number is a child's.
 pub(super) fn fields_except(message: &[u8], is_child: impl Fn(u32) -> bool) -> Cow<'_, [u8]> {
-    let mut header = Cow::Borrowed(&[][..]);
-    let mut last_end = 0;
+    let mut header = Header::default();
     for (range, field) in raw_fields(message) {
-        if matches!(field.value, Value::Len(_)) && is_child(field.number) {
-            continue;
+        if !(matches!(field.value, Value::Len(_)) && is_child(field.number)) {
+            header.add(message, range);
         }
-        let bytes = message.get(range.clone()).unwrap_or_default();
-        match &mut header {
-            Cow::Borrowed(found) if found.is_empty() => *found = bytes,
-            Cow::Borrowed(found) if last_end == range.start => {
+    }
+    header.bytes
+}
+
+/// A header, while the fields of its message are read.
+struct Header<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Where its last field ends in the message.
+    end: usize,
+}
+
+impl Default for Header<'_> {
+    fn default() -> Self {
+        Self { bytes: Cow::Borrowed(&[]), end: 0 }
+    }
+}
+
+impl<'a> Header<'a> {
+    /// The field at `range` of `message` is part of it.
+    fn add(&mut self, message: &'a [u8], range: Range<usize>) {
+        let field = message.get(range.clone()).unwrap_or_default();
+        match &mut self.bytes {
+            Cow::Borrowed(found) if found.is_empty() => *found = field,
+            Cow::Borrowed(found) if self.end == range.start => {
                 *found = message.get(range.start - found.len()..range.end).unwrap_or_default();
             }
-            _ => header.to_mut().extend_from_slice(bytes),
+            _ => self.bytes.to_mut().extend_from_slice(field),
         }
-        last_end = range.end;
+        self.end = range.end;
     }
-    header
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::builder::field_len;
 use super::sizes::{SplitMetric, weight};
-use super::{CHILDREN, RESOURCES, header, raw_fields};
+use super::{CHILDREN, Header, RESOURCES, header};
 use crate::batch::Signal;
 use crate::wire::common::len_fields;
-use crate::wire::cursor::{Field, Value, put_len_field, put_tag, put_varint};
+use crate::wire::cursor::{Field, Fields, Value, put_len_field, put_tag, put_varint};
 use crate::wire::metrics::DataPoint;
 
 /// Who gets an item.
@@ -66,19 +66,27 @@ struct Run<'a> {
 /// without points goes with the rest of the whole request or not at all.
 #[must_use]
 pub fn split_by_owner<'a>(signal: Signal, bytes: &'a Bytes, owners: &mut impl Owners<'a>) -> Vec<Owned> {
-    let (mut resources, mut scopes) = (Vec::new(), Vec::new());
+    let mut headers = Headers::default();
     let mut slots = Slots::default();
     let mut runs: Vec<Run<'a>> = Vec::new();
     for resource in len_fields(bytes, RESOURCES) {
         owners.resource(resource);
         for scope in len_fields(resource, CHILDREN) {
             owners.scope(scope);
-            let place = (resources.len() as u32, scopes.len() as u32);
+            let place = (headers.of_resources.len() as u32, headers.of_scopes.len() as u32);
             let run = |slot, items, fields| Run { slot, resource: place.0, scope: place.1, items, fields };
+            let mut scope_header = Header::default();
             // Where the last run ends, if what follows may be a part of it.
-            let mut end = None;
-            for (range, field) in raw_fields(scope) {
-                let Field { number: CHILDREN, value: Value::Len(message) } = field else { continue };
+            let mut end = usize::MAX;
+            let mut fields = Fields::new(scope);
+            loop {
+                let start = fields.position();
+                let Some(field) = fields.next() else { break };
+                let range = start..fields.position();
+                let Field { number: CHILDREN, value: Value::Len(message) } = field else {
+                    scope_header.add(scope, range);
+                    continue;
+                };
                 let owner = match owners.item(message) {
                     Placed::Whole(owner) => owner,
                     Placed::ByPoint => {
@@ -87,25 +95,25 @@ pub fn split_by_owner<'a>(signal: Signal, bytes: &'a Bytes, owners: &mut impl Ow
                             put_len_field(&mut field, CHILDREN, &message);
                             runs.push(run(slots.of(owner), points, field.into()));
                         }
-                        end = None;
+                        end = usize::MAX;
                         continue;
                     }
                 };
                 let (slot, items) = (slots.of(owner), weight(signal, message));
                 match runs.last_mut() {
                     Some(Run { slot: last, items: known, fields: Cow::Borrowed(fields), .. })
-                        if *last == slot && end == Some(range.start) =>
+                        if *last == slot && end == range.start =>
                     {
                         *known += items;
                         *fields = scope.get(range.start - fields.len()..range.end).unwrap_or_default();
                     }
                     _ => runs.push(run(slot, items, scope.get(range.clone()).unwrap_or_default().into())),
                 }
-                end = Some(range.end);
+                end = range.end;
             }
-            scopes.push(scope);
+            headers.of_scopes.push(scope_header.bytes);
         }
-        resources.push(resource);
+        headers.of_resources.push(header(resource));
     }
     if slots.owners.len() < 2 {
         let items = runs.iter().map(|run| run.items).sum();
@@ -113,10 +121,6 @@ pub fn split_by_owner<'a>(signal: Signal, bytes: &'a Bytes, owners: &mut impl Ow
     }
     // Stable: what has one owner stays in order.
     runs.sort_by_key(|run| run.slot);
-    let headers = Headers {
-        of_resources: resources.into_iter().map(header).collect(),
-        of_scopes: scopes.into_iter().map(header).collect(),
-    };
     let owned = |(runs, owner): (&[Run<'_>], usize)| Owned {
         owner,
         bytes: headers.request(runs).into(),
@@ -157,6 +161,7 @@ impl Slots {
 }
 
 /// What is repeated for each owner.
+#[derive(Default)]
 struct Headers<'a> {
     of_resources: Vec<Cow<'a, [u8]>>,
     of_scopes: Vec<Cow<'a, [u8]>>,

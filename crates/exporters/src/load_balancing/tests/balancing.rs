@@ -178,6 +178,22 @@ async fn open_traces_stay_with_their_owner() {
     assert!(!fleet.traces(2).is_empty(), "new traces go where the ring says");
 }
 
+/// The same when there was one backend only: what went there is remembered, too.
+#[tokio::test]
+async fn open_traces_of_the_only_backend_stay() {
+    let fleet = Fleet::start(2).await;
+    fleet.members(&[0]);
+    let rig = Rig::start(&fleet.config("", "overlap: 1h"), None).await;
+    rig.exporter.consume(traces(0..100, 1)).await.unwrap();
+    until("they arrive", || fleet.total() == 100).await;
+    fleet.members(&[0, 1]);
+    until("it is a member", || backends(&rig) == 2.0).await;
+    rig.exporter.consume(traces(0..200, 1)).await.unwrap();
+    until("they arrive", || fleet.total() == 300).await;
+    let number = |name: &String| name.parse::<u64>().unwrap();
+    assert!(fleet.traces(1).iter().all(|name| number(name) >= 100) && !fleet.traces(1).is_empty());
+}
+
 /// One backend's queue is full: nothing is given to the others either, so that a retry doubles nothing.
 #[tokio::test]
 async fn a_batch_is_taken_whole_or_not_at_all() {
