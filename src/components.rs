@@ -42,7 +42,9 @@ pub fn registry() -> Registry {
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),
             extensions::file_storage::factory(),
+            extensions::headers_setter::factory(),
             extensions::health_check::factory(),
+            extensions::oidc::factory(),
         ],
     }
 }

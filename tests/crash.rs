@@ -25,6 +25,7 @@ fn config(storage: &Path, exporter: &str) -> String {
 extensions:
   file_storage/queue: {{directory: {}, create_directory: true, timeout: 20s}}
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:@GRPC@}}}}}}}}
+processors: {{}}
 exporters:
   {exporter}
     tls: {{insecure: true}}
@@ -36,7 +37,7 @@ service:
     metrics:
       readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: @METRICS@}}}}}}}}]
   pipelines:
-    traces: {{receivers: [otlp], exporters: [{}]}}
+    traces: {{receivers: [otlp], processors: [], exporters: [{}]}}
 ",
         storage.display(),
         exporter.split(':').next().unwrap_or_default()
@@ -170,6 +171,95 @@ fn a_shutdown_keeps_the_queue() {
     let gateway = Gateway::start(&config);
     wait_until_all_arrived(&backend, &gateway, "otlp", &sent);
     assert_eq!(doubled(&backend), 0);
+}
+
+/// Scenario: the queue, and a sampler's buffer, are in memory; kill -9. Guarantee: what was held then is lost, as the page
+/// on durability says, and nothing else: neither what had been delivered nor what comes to the next process.
+#[test]
+fn in_memory_what_was_held_is_lost_and_nothing_else() {
+    let sampler = "tail_sampling: {decision_wait: 1s, policies: [{name: all, type: always_sample}]}";
+    for processor in ["", sampler] {
+        let mut backend = Backend::start();
+        let list = processor.split(':').next().unwrap_or_default();
+        let config = config(Path::new("@DIR@/unused"), &grpc(&backend))
+            .replace("storage: file_storage/queue, ", "")
+            .replace("processors: {}", &format!("processors: {{{processor}}}"))
+            .replace("processors: []", &format!("processors: [{list}]"));
+        let next = AtomicU64::new(0);
+        let send = |gateway: &Gateway| {
+            let mut client = gateway.client();
+            let mut sent = HashSet::new();
+            for _ in 0..20 {
+                let request = traces_request("crash", trace(next.fetch_add(1, Ordering::Relaxed), SPANS));
+                assert_eq!(client.traces(&request).status, OK);
+                sent.extend(span_keys(&request));
+            }
+            sent
+        };
+        let gateway = Gateway::start(&config);
+        let mut arrive = send(&gateway);
+        wait_until_all_arrived(&backend, &gateway, "otlp", &arrive);
+        backend.stop();
+        let lost = send(&gateway);
+        gateway.kill();
+        backend.restart();
+        let gateway = Gateway::start(&config);
+        arrive.extend(send(&gateway));
+        wait_until_all_arrived(&backend, &gateway, "otlp", &arrive);
+        assert_eq!((missing(&backend, &lost), doubled(&backend)), (lost.len(), 0), "{processor}");
+    }
+}
+
+/// Scenario: a `batch` processor that waits for long, in front of a queue on disk; kill -9 right after the
+/// acknowledgement. Guarantee: batching comes after the log, so nothing is lost.
+#[test]
+fn a_batch_processor_holds_nothing_that_is_not_on_disk() {
+    let storage = TempDir::new().unwrap();
+    let backend = Backend::start();
+    let config = config(storage.path(), &grpc(&backend))
+        .replace("processors: {}", "processors: {batch: {timeout: @WAIT@, send_batch_size: 1000000}}")
+        .replace("processors: []", "processors: [batch]");
+    let gateway = Gateway::start(&config.replace("@WAIT@", "1h"));
+    let mut sent = HashSet::new();
+    let mut client = gateway.client();
+    for number in 0..50 {
+        let request = traces_request("crash", trace(number, SPANS));
+        assert_eq!(client.traces(&request).status, OK);
+        sent.extend(span_keys(&request));
+    }
+    gateway.kill();
+    assert_eq!(backend.span_count(), 0, "it still waits");
+    let gateway = Gateway::start(&config.replace("@WAIT@", "10ms"));
+    wait_until_all_arrived(&backend, &gateway, "otlp", &sent);
+    assert_eq!(doubled(&backend), 0);
+}
+
+/// Scenario: no queue, or `wait_for_result`; the backend does not answer; kill -9. Guarantee: nothing is acknowledged
+/// before the backend has it.
+#[test]
+fn without_a_queue_the_acknowledgement_is_the_backends() {
+    for queue in ["enabled: false", "wait_for_result: true"] {
+        let backend = Backend::start();
+        backend.behave(Behaviour::Hang);
+        let config = config(Path::new("@DIR@/unused"), &grpc(&backend)).replace("storage: file_storage/queue", queue);
+        let gateway = Gateway::start(&config);
+        let port = gateway.grpc_port;
+        let request = traces_request("crash", trace(1, SPANS));
+        let message = request.encode_to_vec();
+        let waiting = std::thread::spawn(move || OtlpClient::connect(port).call(TRACES, &message));
+        eventually("the request is on its way", || match backend.mishandled().len() {
+            0 => Err("not there yet"),
+            _ => Ok(()),
+        });
+        assert!(!waiting.is_finished());
+        gateway.kill();
+        let outcome = waiting.join().unwrap();
+        assert!(outcome.as_ref().map_or(true, |outcome| outcome.status != OK), "{outcome:?}");
+        backend.behave(Behaviour::Accept);
+        let gateway = Gateway::start(&config);
+        assert_eq!(gateway.client().traces(&request).status, OK);
+        assert_eq!(backend.span_count(), SPANS as usize, "it is there when it is acknowledged");
+    }
 }
 
 /// Guarantee: a second gateway on the same storage does not start, and says why.

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -14,7 +16,9 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,6 +40,19 @@ pub(crate) enum Behaviour {
     Invalid,
     /// Says nothing.
     Hang,
+    /// Has no room for now: `RESOURCE_EXHAUSTED` or 429, with a hint when to come back if there is one (whole
+    /// seconds on HTTP).
+    Exhausted(Option<Duration>),
+    /// Refuses for now, with a hint when to come back.
+    Later(Duration),
+    /// Breaks the stream off (HTTP/1: the connection) before it has taken anything.
+    Reset,
+    /// Takes it, and breaks the stream off before it has said so.
+    TakeAndReset,
+    /// Takes all but so many spans of each request, and says so (`partial_success`).
+    Partly(usize),
+    /// Takes messages of so many bytes at the most.
+    Small(usize),
 }
 
 /// What arrived and was accepted.
@@ -45,6 +62,8 @@ struct Record {
     metrics: Vec<ExportMetricsServiceRequest>,
     headers: Vec<HeaderMap>,
     refused: usize,
+    /// When requests came that were not simply taken, by their first span.
+    mishandled: Vec<(SpanKey, Instant)>,
 }
 
 #[derive(Debug)]
@@ -130,6 +149,11 @@ impl Backend {
         self.record().refused
     }
 
+    /// When requests came that were not simply taken, by their first span.
+    pub(crate) fn mishandled(&self) -> Vec<(SpanKey, Instant)> {
+        self.record().mishandled.clone()
+    }
+
     /// The trace requests that were accepted.
     pub(crate) fn traces(&self) -> Vec<ExportTraceServiceRequest> {
         self.record().traces.clone()
@@ -187,14 +211,34 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::R
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, io::Error> {
     let behaviour = *shared.behaviour.lock().expect("no thread panics with it");
     let (head, body) = request.into_parts();
     let is_grpc = head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     // A request that breaks off was not received.
     let Ok(body) = body.collect().await else { return Ok(respond(is_grpc, 14)) };
+    let message = if is_grpc { grpc_message(&body.to_bytes()) } else { http_message(&head.headers, &body.to_bytes()) };
+    let path = head.uri.path();
+    let is_traces = path.contains("TraceService") || path.ends_with("/v1/traces");
+    let traces = || ExportTraceServiceRequest::decode(message.as_slice()).expect("valid traces");
+    if !matches!(behaviour, Behaviour::Accept | Behaviour::Slow(_)) && is_traces {
+        let mut record = shared.record.lock().expect("no thread panics with it");
+        record.mishandled.extend(span_keys(&traces()).into_iter().next().map(|key| (key, Instant::now())));
+    }
     match behaviour {
-        Behaviour::Accept => {}
+        Behaviour::Accept | Behaviour::TakeAndReset | Behaviour::Partly(_) => {}
+        Behaviour::Small(limit) if message.len() <= limit => {}
+        Behaviour::Small(limit) => {
+            let what = format!("grpc: received message larger than max ({} vs. {limit})", message.len());
+            return Ok(respond_with(is_grpc, if is_grpc { 8 } else { 413 }, &what, None, Bytes::new()));
+        }
+        Behaviour::Exhausted(hint) => {
+            return Ok(respond_with(is_grpc, if is_grpc { 8 } else { 429 }, "no room", hint, Bytes::new()));
+        }
+        Behaviour::Later(hint) => {
+            return Ok(respond_with(is_grpc, if is_grpc { 14 } else { 503 }, "come back", Some(hint), Bytes::new()));
+        }
+        Behaviour::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
         Behaviour::Slow(delay) => tokio::time::sleep(delay).await,
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Unavailable | Behaviour::Invalid => {
@@ -202,18 +246,37 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             return Ok(respond(is_grpc, if behaviour == Behaviour::Invalid { 3 } else { 14 }));
         }
     }
-    let message = if is_grpc { grpc_message(&body.to_bytes()) } else { http_message(&head.headers, &body.to_bytes()) };
     let mut record = shared.record.lock().expect("no thread panics with it");
-    let path = head.uri.path();
-    if path.contains("TraceService") || path.ends_with("/v1/traces") {
-        record.traces.push(ExportTraceServiceRequest::decode(message.as_slice()).expect("valid traces"));
+    let mut answer = Bytes::new();
+    if is_traces {
+        let mut request = traces();
+        if let Behaviour::Partly(most) = behaviour {
+            let rejected = take_spans(&mut request, most);
+            let partial = ExportTracePartialSuccess { rejected_spans: rejected, error_message: "not these".to_owned() };
+            answer = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec().into();
+        }
+        record.traces.push(request);
     } else if path.contains("MetricsService") || path.ends_with("/v1/metrics") {
         record.metrics.push(ExportMetricsServiceRequest::decode(message.as_slice()).expect("valid metrics"));
     } else if !path.contains("LogsService") && !path.ends_with("/v1/logs") {
         return Ok(respond(is_grpc, 12));
     }
     record.headers.push(head.headers);
-    Ok(respond(is_grpc, 0))
+    if behaviour == Behaviour::TakeAndReset {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(respond_with(is_grpc, if is_grpc { 0 } else { 200 }, "", None, answer))
+}
+
+/// Takes up to `most` spans out of `request`; returns how many.
+fn take_spans(request: &mut ExportTraceServiceRequest, most: usize) -> i64 {
+    let mut taken = 0;
+    for spans in request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans) {
+        while taken < most && spans.spans.pop().is_some() {
+            taken += 1;
+        }
+    }
+    i64::try_from(taken).expect("a few")
 }
 
 fn grpc_message(body: &[u8]) -> Vec<u8> {
@@ -238,20 +301,52 @@ fn gunzip(compressed: &[u8]) -> Vec<u8> {
 }
 
 fn respond(is_grpc: bool, status: i32) -> Response<Body> {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", status.into());
-    let body = if is_grpc { frame(false, &[]) } else { Bytes::new() };
-    let body = Full::new(body);
-    if is_grpc {
-        let body = body.with_trailers(async move { Some(Ok(trailers)) }).boxed_unsync();
-        return Response::builder().header("content-type", "application/grpc").body(body).expect("a valid response");
-    }
     let code = match status {
+        _ if is_grpc => status,
         0 => 200,
         3 => 400,
         12 => 404,
         _ => 503,
     };
-    let response = Response::builder().status(code).header("content-type", "application/x-protobuf");
-    response.body(body.boxed_unsync()).expect("a valid response")
+    respond_with(is_grpc, code, "", None, Bytes::new())
+}
+
+/// An answer with this gRPC or HTTP status, a message for people if it is no success, when to come back, and what the
+/// answer says.
+fn respond_with(is_grpc: bool, code: i32, what: &str, hint: Option<Duration>, answer: Bytes) -> Response<Body> {
+    if is_grpc {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", code.into());
+        trailers.insert("grpc-message", what.parse().expect("plain text"));
+        if let Some(hint) = hint {
+            let details = BASE64_STANDARD_NO_PAD.encode(retry_info(code, hint));
+            trailers.insert("grpc-status-details-bin", details.parse().expect("base64"));
+        }
+        let body = Full::new(frame(false, &answer));
+        let body = body.with_trailers(async move { Some(Ok(trailers)) }).boxed_unsync();
+        return Response::builder().header("content-type", "application/grpc").body(body).expect("a valid response");
+    }
+    let code = u16::try_from(code).expect("an HTTP status");
+    let mut response = Response::builder().status(code).header("content-type", "application/x-protobuf");
+    if let Some(hint) = hint {
+        response = response.header("retry-after", hint.as_secs());
+    }
+    response.body(Full::new(answer).boxed_unsync()).expect("a valid response")
+}
+
+/// A `google.rpc.Status` with a `google.rpc.RetryInfo`.
+fn retry_info(code: i32, hint: Duration) -> Vec<u8> {
+    let varint = |number: u32, value: u64| {
+        let mut out = Vec::new();
+        prost::encoding::uint64::encode(number, &value, &mut out);
+        out
+    };
+    let bytes = |number: u32, value: Vec<u8>| {
+        let mut out = Vec::new();
+        prost::encoding::bytes::encode(number, &value, &mut out);
+        out
+    };
+    let delay = [varint(1, hint.as_secs()), varint(2, u64::from(hint.subsec_nanos()))].concat();
+    let any = [bytes(1, b"type.googleapis.com/google.rpc.RetryInfo".to_vec()), bytes(2, bytes(1, delay))].concat();
+    [varint(1, u64::from(code.unsigned_abs())), bytes(3, any)].concat()
 }

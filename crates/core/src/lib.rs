@@ -11,6 +11,7 @@
 //! - [`telemetry`]: the gateway's own metrics, ledger and logs;
 //! - [`storage`]: the log of what must survive the process;
 //! - [`runtime`]: one single-threaded runtime per core;
+//! - [`table`]: tables keyed by hashes;
 //! - [`clock`]: time that tests can drive.
 
 pub mod batch;
@@ -23,6 +24,7 @@ pub mod otlp_json;
 pub mod pipeline;
 pub mod runtime;
 pub mod storage;
+pub mod table;
 pub mod telemetry;
 pub mod wire;
 

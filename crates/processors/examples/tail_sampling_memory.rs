@@ -36,6 +36,12 @@ fn resident() -> usize {
     pages * 4096
 }
 
+/// Nanoseconds that this thread has been on a processor: without those in which others were.
+fn on_cpu() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("this is Linux");
+    text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number of nanoseconds")
+}
+
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let spans: usize = numbers.next().unwrap_or(10_000_000);
@@ -47,13 +53,15 @@ fn main() {
     let mut requests = if per_trace == 1 { Requests::of_single_spans() } else { Requests::new(true) };
     let before = resident();
     let (mut wire, mut longest, mut all) = (0, Duration::ZERO, Duration::ZERO);
+    let mut busiest = Vec::new();
     for request in 0..spans / SPANS_PER_REQUEST {
         let message = requests.refresh(request);
         wire += message.len();
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), on_cpu());
         sampler.insert(message, Duration::ZERO).expect("there is room");
         all += begin.elapsed();
         longest = longest.max(begin.elapsed());
+        busiest.push((on_cpu() - cpu, request));
     }
     let traces = sampler.pending();
     println!("{spans} spans in {traces} traces, {:.0} bytes a span on the wire", wire as f64 / spans as f64);
@@ -63,6 +71,10 @@ fn main() {
         ratio(resident() - before, wire)
     );
     println!("{:.0} ns a span, longest call {longest:?}", all.as_nanos() as f64 / spans as f64);
+    busiest.sort_unstable_by(|one, other| other.cmp(one));
+    let slow = busiest.iter().filter(|&&(nanos, _)| nanos > 5_000_000).count();
+    println!("{slow} of {} calls took over 5 ms of CPU time; the longest (us, number of the call):", busiest.len());
+    println!("{:?}", busiest.iter().take(8).map(|&(nanos, call)| (nanos / 1000, call)).collect::<Vec<_>>());
 }
 
 fn ratio(bytes: usize, wire: usize) -> f64 {

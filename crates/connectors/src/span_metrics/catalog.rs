@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use hashbrown::HashSet;
 use lru::LruCache;
+use nyquist_core::table::Table;
 
 use super::plan::Plan;
 use super::recorder::Recorder;
-use super::table::Table;
 
 /// The series that has what others would have counted beyond a limit.
 pub(super) const OVERFLOW: &[u8] = b"otel.metric.overflow";

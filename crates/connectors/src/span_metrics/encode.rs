@@ -151,9 +151,11 @@ fn put_point(out: &mut Vec<u8>, plan: &Plan, kind: Kind, series: &Series, time: 
                 }
             });
             if let Shape::Explicit(bounds) = &plan.shape
-                && !bounds.is_empty()
+                && !bounds.values().is_empty()
             {
-                nested(out, 7, |out| bounds.iter().for_each(|bound| out.extend_from_slice(&bound.to_le_bytes())));
+                nested(out, 7, |out| {
+                    bounds.values().iter().for_each(|bound| out.extend_from_slice(&bound.to_le_bytes()))
+                });
             }
         }
         (_, Durations::Exponential(own)) => {

@@ -4,6 +4,8 @@
 //! (<https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram>). Durations are
 //! never negative, so there is one side.
 
+use std::sync::LazyLock;
+
 /// The finest scale, with which a histogram begins.
 const MAX_SCALE: i32 = 20;
 
@@ -118,19 +120,65 @@ impl Exponential {
 /// The bucket of a `value` above zero.
 fn index(value: f64, scale: i32) -> i32 {
     // The smallest normal number: below it there is nothing that a duration could be.
-    let value = value.max(f64::MIN_POSITIVE);
-    let bits = value.to_bits();
+    let bits = value.max(f64::MIN_POSITIVE).to_bits();
     let exponent = (bits >> 52) as i32 - 1023;
-    let is_power_of_two = bits & ((1 << 52) - 1) == 0;
+    let mantissa = bits & MANTISSA;
+    if mantissa == 0 {
+        // A power of two is the upper bound of its bucket.
+        return if scale > 0 { (exponent << scale) - 1 } else { (exponent - 1) >> -scale };
+    }
     if scale <= 0 {
-        return (exponent - i32::from(is_power_of_two)) >> -scale;
+        return exponent >> -scale;
     }
-    if is_power_of_two {
-        return (exponent << scale) - 1;
+    if scale <= Mantissas::SCALE {
+        // Buckets of a finer scale are parts of those of a coarser one.
+        return ((exponent << Mantissas::SCALE) + MANTISSAS.bucket(mantissa)) >> (Mantissas::SCALE - scale);
     }
+    let buckets = f64::from_bits((1023 + scale as u64) << 52);
     // Rounding must not move it beyond the powers of two around it.
-    let index = (value.log2() * f64::from(scale).exp2()).ceil() as i32 - 1;
+    let index = (value.log2() * buckets).ceil() as i32 - 1;
     index.clamp(exponent << scale, ((exponent + 1) << scale) - 1)
+}
+
+/// The bits of a number below its exponent.
+const MANTISSA: u64 = (1 << 52) - 1;
+
+/// The buckets between two powers of two, looked up by the first bits of the mantissa.
+struct Mantissas {
+    /// The lower bounds of all buckets but the first, and one that no mantissa reaches.
+    bounds: [u64; Mantissas::BUCKETS],
+    /// How many bounds are below each cell. Cells are so narrow that there is no more than one bound in any.
+    below: [u8; 2 * Mantissas::BUCKETS],
+}
+
+static MANTISSAS: LazyLock<Mantissas> = LazyLock::new(Mantissas::new);
+
+impl Mantissas {
+    /// The finest scale that is looked up: 160 buckets of it, the default, are for durations of which the
+    /// longest is one and a half times the shortest.
+    const SCALE: i32 = 8;
+    const BUCKETS: usize = 1 << Self::SCALE;
+
+    fn new() -> Self {
+        let bounds = std::array::from_fn(|bucket| match bucket + 1 {
+            Self::BUCKETS => u64::MAX,
+            bucket => (bucket as f64 / Self::BUCKETS as f64).exp2().to_bits() & MANTISSA,
+        });
+        let below = std::array::from_fn(|cell| {
+            let begin = (cell as u64) << (52 - 1 - Self::SCALE);
+            bounds.iter().filter(|bound| **bound < begin).count() as u8
+        });
+        Self { bounds, below }
+    }
+
+    /// The bucket of a `mantissa` that is not 0.
+    #[inline]
+    fn bucket(&self, mantissa: u64) -> i32 {
+        let cell = (mantissa >> (52 - 1 - Self::SCALE)) as usize;
+        let below = self.below.get(cell).copied().unwrap_or_default();
+        let bound = self.bounds.get(usize::from(below)).copied().unwrap_or(u64::MAX);
+        i32::from(below) + i32::from(bound < mantissa)
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +204,26 @@ mod tests {
         assert_eq!((index(1.0, -1), index(5.0, -1), index(0.1, -1)), (-1, 1, -2));
     }
 
+    /// The table says what the logarithm says, but for the rounding of the latter next to bounds, and at every
+    /// bound the upper one belongs to the bucket.
+    #[test]
+    fn the_table_is_the_logarithm() {
+        for bucket in 0..Mantissas::BUCKETS {
+            let upper = ((bucket + 1) as f64 / Mantissas::BUCKETS as f64).exp2();
+            for (value, expected) in [(upper, bucket), (upper.next_up(), bucket + 1), (upper.next_down(), bucket)] {
+                assert_eq!(index(value, Mantissas::SCALE), expected as i32, "{value}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_table_is_the_logarithm_everywhere(value in 1e-9..1e15f64, scale in 1..=Mantissas::SCALE) {
+            let exact = value.log2() * f64::from(scale).exp2();
+            let found = f64::from(index(value, scale));
+            prop_assert!(found - 1e-9 < exact && exact <= found + 1.0 + 1e-9, "{} at {}: {}", value, scale, found);
+        }
+
         /// Every value is in a bucket around it (but for the rounding of the logarithm), none is lost, and
         /// no more buckets are used than allowed, in whatever order and parts it is recorded.
         #[test]

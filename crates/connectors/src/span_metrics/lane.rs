@@ -4,10 +4,10 @@
 //! for. Only the first span of a series on a core asks the catalog; a report collects what the lanes have.
 
 use hashbrown::HashSet;
+use nyquist_core::table::Table;
 
 use super::catalog::{Admitted, Catalog, Excess};
-use super::recorder::{Exemplar, Recorder, Shape};
-use super::table::Table;
+use super::recorder::{Exemplar, Recorder, Shape, Spell};
 
 /// How many fingerprints without a series of their own a lane knows until the next report. Beyond that
 /// the catalog is asked again and again.
@@ -75,26 +75,23 @@ impl Lane {
         index
     }
 
-    /// Counts in the part at `index`.
-    #[inline]
+    /// Counts a span in the part at `index`, with at most so many `exemplars`.
+    #[inline(always)]
     pub(super) fn record(
         &mut self,
         index: u32,
         shape: &Shape,
-        duration: f64,
-        times: u64,
-        exemplar: Option<Exemplar>,
+        spell: Spell,
         exemplars: usize,
+        exemplar: impl FnOnce() -> Option<Exemplar>,
     ) {
         let Some(part) = self.parts.get_mut(index as usize) else { return };
         if !part.is_active {
             part.is_active = true;
             self.active.push(index);
         }
-        part.recorder.record(shape, duration, times);
-        if let Some(exemplar) = exemplar
-            && part.excess.is_none()
-        {
+        part.recorder.record(shape, spell);
+        if exemplars > 0 && part.excess.is_none() {
             part.recorder.add_exemplar(exemplar, exemplars);
         }
     }

@@ -14,6 +14,7 @@ mod catalog;
 pub mod config;
 mod encode;
 mod exponential;
+mod fingerprint;
 mod globs;
 mod lane;
 mod metrics;
@@ -22,7 +23,6 @@ mod reader;
 mod recorder;
 mod reporter;
 mod state;
-mod table;
 #[cfg(test)]
 mod tests;
 

@@ -1,17 +1,16 @@
 //! The configuration, ready for use.
 
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
 use nyquist_core::config::Enabled;
 use nyquist_core::wire::KeySet;
 use regex::bytes::Regex;
 
 use super::catalog::OVERFLOW;
 use super::config::{AggregationTemporality, BASE_DIMENSIONS, Dimension, ExplicitConfig, SpanMetricsConfig, Unit};
+use super::fingerprint::Hashes;
 use super::globs::glob_pattern;
-use super::recorder::Shape;
+use super::recorder::{Bounds, Shape};
 
 /// What is counted, by which attributes, and within which bounds.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ pub(super) struct Plan {
     /// The attributes that tell resources apart; all if `None`.
     pub(super) identifying: Option<KeySet>,
     pub(super) flush_interval: Duration,
-    pub(super) hashes: RandomState,
+    pub(super) hashes: Hashes,
 }
 
 /// Names of the metrics.
@@ -162,7 +161,7 @@ impl Plan {
             has_resource: config.add_resource_attributes,
             identifying: (!identifying.is_empty()).then(|| KeySet::new(identifying)),
             flush_interval: config.metrics_flush_interval.0,
-            hashes: RandomState::default(),
+            hashes: Hashes::default(),
         })
     }
 }
@@ -170,17 +169,16 @@ impl Plan {
 impl Plan {
     /// The fingerprint of the overflow series of `family` in `group`.
     pub(super) fn overflow_fingerprint(&self, group: u64, family: usize) -> u64 {
-        let mut hasher = self.hashes.build_hasher();
-        hasher.write(OVERFLOW);
-        hasher.write_u64(group);
-        hasher.write_usize(family);
-        hasher.finish()
+        let mut hash = self.hashes.begin();
+        hash.text(OVERFLOW);
+        hash.words(group, family as u64);
+        hash.finish()
     }
 }
 
 fn explicit_shape(config: &ExplicitConfig, nanos_per_unit: f64) -> Shape {
     let bounds = config.buckets.iter().map(|bound| bound.0.as_nanos() as f64 / nanos_per_unit);
-    Shape::Explicit(bounds.collect())
+    Shape::Explicit(Bounds::new(bounds.collect(), nanos_per_unit))
 }
 
 /// The dimensions of all lists, as they are read.

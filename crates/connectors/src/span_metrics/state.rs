@@ -102,8 +102,7 @@ impl State {
                 Some(part) => part,
                 None => self.admit(lane, reader, index, fingerprint),
             };
-            let exemplar = if plan.exemplars > 0 { reader.exemplar() } else { None };
-            lane.record(part, &plan.shape, reader.seen.duration, reader.seen.times, exemplar, plan.exemplars);
+            lane.record(part, &plan.shape, reader.seen.spell, plan.exemplars, || reader.exemplar());
         }
     }
 

@@ -54,8 +54,27 @@ impl Signal {
 /// What is known of the client that sent a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Request headers that the receiver was told to keep, names in lower case.
+    /// Request headers that the receiver was told to keep, names in lower case; and, under
+    /// [`Metadata::AUTH`], what the authenticator knows of the client.
     pub headers: Vec<(String, String)>,
+}
+
+impl Metadata {
+    /// What attributes of the authenticator begin with. No header can: clients cannot claim them.
+    pub const AUTH: &str = ":auth.";
+
+    /// The first value of a header, whose name is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What the authenticator knows of the client under `name`: `subject`, `claims.tenant`.
+    #[must_use]
+    pub fn auth(&self, name: &str) -> Option<&str> {
+        let attribute = |(known, _): &&(String, String)| known.strip_prefix(Self::AUTH) == Some(name);
+        self.headers.iter().find(attribute).map(|(_, value)| value.as_str())
+    }
 }
 
 /// A change of a batch to the model was refused: its bytes are not the message they claim to be.

@@ -22,7 +22,7 @@ pub use factory::{
 pub use health::{Board, Condition, Priority, Report, State};
 pub use stateless::{BatchProcessor, Stateless};
 
-use crate::batch::{Batch, Permits, Refusal};
+use crate::batch::{Batch, Metadata, Permits, Refusal};
 use crate::clock::Clock;
 use crate::runtime::Runtimes;
 use crate::telemetry::Telemetry;
@@ -148,10 +148,48 @@ pub trait Extension: Component {
 pub trait ClientAuth: Send + Sync {
     /// Adds its headers. Called for every request, so that a re-read token is used at once.
     fn apply(&self, headers: &mut http::HeaderMap);
+
+    /// The same for data of `client`, of whose metadata it may make use.
+    fn apply_for(&self, headers: &mut http::HeaderMap, client: &Metadata) {
+        let _ = client;
+        self.apply(headers);
+    }
+
+    /// The metadata that [`Self::apply_for`] looks at, in lower case: data of clients that differ in it
+    /// is never merged into one request.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Decides whether a request may come in.
 pub trait ServerAuth: Send + Sync {
     /// `Err` with the message for a 401 / UNAUTHENTICATED answer.
     fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), String>;
+
+    /// The same, and who it is that comes in. An authenticator that knows overrides it.
+    fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, String> {
+        self.authenticate(headers).map(|()| Identity::default())
+    }
+
+    /// The headers that carry the secrets, in lower case: they are not kept with the data.
+    fn secret_headers(&self) -> Vec<String> {
+        vec![http::header::AUTHORIZATION.as_str().to_owned()]
+    }
+}
+
+/// Who has been let in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// What the authenticator knows of it, as the Collector calls it: `subject`, `username`,
+    /// `claims.tenant`.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Identity {
+    /// The value of one attribute.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }

@@ -9,7 +9,8 @@ use crate::batch::{Batch, Code, Permit, Permits, Refusal, Room};
 #[derive(Debug)]
 pub(super) struct Admission {
     rooms: Vec<(Sizer, Arc<Room>)>,
-    wait: bool,
+    /// Whoever finds no room waits for it.
+    pub(super) wait: bool,
     pub(super) on_full: OnFull,
 }
 

@@ -225,8 +225,21 @@ pub struct RetryConfig {
     /// What the base grows to; jitter may exceed it. Default 30s.
     pub max_interval: Duration,
     /// Give up when the next wait would end later than this after the first attempt; 0 for never.
-    /// Default 5m.
-    pub max_elapsed_time: Duration,
+    /// Default: 5m, or never where the queue is on disk.
+    pub max_elapsed_time: Option<Duration>,
+}
+
+impl RetryConfig {
+    /// How long a request in memory is tried if nothing is said.
+    const PATIENCE: Duration = Duration::from_secs(300);
+
+    /// How long a request is tried; zero for as long as it takes. What is `on_disk` is kept while the log
+    /// has room, unless told otherwise.
+    #[must_use]
+    pub fn give_up_after(&self, on_disk: bool) -> std::time::Duration {
+        let default = if on_disk { Duration::default() } else { Self::PATIENCE };
+        self.max_elapsed_time.unwrap_or(default).0
+    }
 }
 
 impl Default for RetryConfig {
@@ -237,7 +250,7 @@ impl Default for RetryConfig {
             randomization_factor: 0.5,
             multiplier: 1.5,
             max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_secs(300),
+            max_elapsed_time: None,
         }
     }
 }
@@ -254,14 +267,16 @@ impl Validate for RetryConfig {
             let message = format!("'multiplier' must be non-negative, and {} is not", self.multiplier);
             check.error(&["multiplier"], message);
         }
-        if self.max_elapsed_time.0.is_zero() {
+        let limit = self.give_up_after(false);
+        if limit.is_zero() {
             return;
         }
+        let whose = if self.max_elapsed_time.is_none() { " (its default; 0 tries for ever)" } else { "" };
         for (name, interval) in [("initial_interval", self.initial_interval), ("max_interval", self.max_interval)] {
-            if self.max_elapsed_time < interval {
+            if limit < interval.0 {
                 let message = format!(
-                    "'max_elapsed_time' must not be less than '{name}', and {:?} is less than {:?}",
-                    self.max_elapsed_time.0, interval.0
+                    "'max_elapsed_time' must not be less than '{name}', and {limit:?}{whose} is less than {:?}",
+                    interval.0
                 );
                 check.error(&["max_elapsed_time"], message);
             }

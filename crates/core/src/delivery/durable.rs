@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::admission::Turned;
 use super::backlog::{Backlog, Missing};
+use super::sending::reached;
 use super::stage::{Inner, Keeper, Phase, Settings, State, shutting_down, signed};
 use super::ticket::{self, Ticket};
 use super::{Attempt, OnFull, Request, record};
@@ -82,11 +83,15 @@ impl<A: Attempt> Inner<A> {
         };
         let Some(log) = log else { return Err(shutting_down()) };
         let weight = u32::try_from(request.items()).unwrap_or(u32::MAX);
-        let appended = log.append(record::KIND, weight, self.clock.unix_nanos(), record::encode(&request)).await;
-        let position = match appended {
-            Ok(position) => position,
-            Err(Error::Closed) => return Err(shutting_down()),
-            Err(error) => return self.refuse_for_disk(error, request.items(), on_full),
+        let position = loop {
+            let freed = log.freed();
+            let arrival = self.clock.unix_nanos();
+            match log.append(record::KIND, weight, arrival, record::encode(&request)).await {
+                Ok(position) => break position,
+                Err(Error::Closed) => return Err(shutting_down()),
+                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed).await?,
+                Err(error) => return self.refuse_for_disk(error, request.items(), on_full),
+            }
         };
         self.ledger.add(Entry::Accepted, request.items());
         self.ledger.held(signed(request.items()));
@@ -114,19 +119,36 @@ impl<A: Attempt> Inner<A> {
     }
 
     /// Whether the disk is likely to take `batch`: asked before a fan-out commits itself.
-    pub(super) fn check_disk(self: &Arc<Self>, batch: &Batch, on_full: OnFull) -> Result<(), Refusal> {
+    pub(super) async fn check_disk(self: &Arc<Self>, batch: &Batch, on_full: OnFull) -> Result<(), Refusal> {
         if self.keeper != Keeper::Disk {
             return Ok(());
         }
-        let checked = match &self.state.lock().store {
-            Some(store) => store.log.check_room(batch.size() as u64),
-            None => return Err(shutting_down()),
-        };
-        match checked {
-            // Finds out again, and counts, when the batch comes.
-            Err(Error::Full { .. }) if on_full == OnFull::Drop => Ok(()),
-            Err(error) => self.refuse_for_disk(error, batch.items(), OnFull::Refuse),
-            Ok(()) => Ok(()),
+        loop {
+            let log = self.state.lock().store.as_ref().map(|store| store.log.clone());
+            let Some(log) = log else { return Err(shutting_down()) };
+            let freed = log.freed();
+            match log.check_room(batch.size() as u64) {
+                Ok(()) => return Ok(()),
+                // Finds out again, and counts, when the batch comes.
+                Err(Error::Full { .. }) if on_full == OnFull::Drop => return Ok(()),
+                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed).await?,
+                Err(error) => return self.refuse_for_disk(error, batch.items(), OnFull::Refuse),
+            }
+        }
+    }
+
+    /// `block_on_overflow`
+    fn waits_for_room(&self) -> bool {
+        self.admission.as_ref().is_some_and(|admission| admission.wait)
+    }
+
+    /// Until the disk has more room.
+    async fn wait_for_room(self: &Arc<Self>, freed: impl Future<Output = ()>) -> Result<(), Refusal> {
+        self.make_room();
+        let mut phase = self.phase.subscribe();
+        tokio::select! {
+            () = freed => Ok(()),
+            () = reached(&mut phase, Phase::Draining) => Err(shutting_down()),
         }
     }
 

@@ -45,6 +45,16 @@ impl Gather {
         }
     }
 
+    /// The same with further keys, in lower case, that tell partitions apart.
+    pub(super) fn partitioned_by(mut self, keys: Vec<String>) -> Self {
+        for key in keys {
+            if !self.keys.contains(&key) {
+                self.keys.push(key);
+            }
+        }
+        self
+    }
+
     /// Takes a request in; what is ready to go is appended to `ready`.
     /// Returns whether something waits now that nothing waited before.
     pub(super) fn add(&mut self, request: Request, ticket: &Arc<Ticket>, ready: &mut VecDeque<Work>) -> bool {
@@ -77,15 +87,11 @@ impl Gather {
 
     /// `request` in pieces of which each may be sent.
     fn pieces(&self, request: Request) -> Vec<Request> {
-        let is_small = self.measure(&request) <= self.max_size && request.size() <= self.max_bytes;
-        if is_small {
-            return vec![request];
-        }
         let (bytes, items) = match self.sizer {
             Sizer::Bytes => (self.max_size.min(self.max_bytes), usize::MAX),
             _ => (self.max_bytes, self.max_size),
         };
-        request.split(SizeLimit { bytes, items })
+        request.within(SizeLimit { bytes, items })
     }
 
     /// When the oldest request has waited long enough.

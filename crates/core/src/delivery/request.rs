@@ -96,8 +96,16 @@ impl Request {
         self.split(SizeLimit::items((self.items / 2).max(1)))
     }
 
-    /// Requests within `limit`, in order.
-    pub(super) fn split(&self, limit: SizeLimit) -> Vec<Self> {
+    /// This request if it is within `limit`, or else pieces that are, in order.
+    pub(super) fn within(self, limit: SizeLimit) -> Vec<Self> {
+        if self.size <= limit.bytes && self.items <= limit.items {
+            return vec![self];
+        }
+        let pieces = self.split(limit);
+        if pieces.is_empty() { vec![self] } else { pieces }
+    }
+
+    fn split(&self, limit: SizeLimit) -> Vec<Self> {
         let pieces = split_by_size(self.signal, &self.bytes(), limit);
         let piece =
             |(bytes, items)| Self { metadata: Arc::clone(&self.metadata), ..Self::new(self.signal, bytes, items) };
@@ -177,6 +185,11 @@ pub trait Attempt: Send + Sync + 'static {
     /// # Errors
     /// The outcome, if there is nothing that could be sent.
     fn encode(&self, request: &Request) -> Result<Self::Encoded, Outcome>;
+
+    /// The metadata, in lower case, that `encode` looks at: requests that differ in it are not merged.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Sends it once. Dropped when `timeout` passes.
     async fn attempt(&self, encoded: &Self::Encoded) -> Outcome;

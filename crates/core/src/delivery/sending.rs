@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::booking::{Booking, Failure};
-use super::stage::{Inner, Phase, shutting_down};
+use super::stage::{Inner, Keeper, Phase, shutting_down};
 use super::{Attempt, Backoff, Outcome, Request};
 use crate::batch::{Code, DropReason, Refusal};
 
@@ -90,7 +90,7 @@ impl<A: Attempt> Inner<A> {
                 return retry.into_end(DropReason::RetriesExhausted);
             }
             let wait = backoff.next_wait(retry.after);
-            let limit = self.settings.retry.max_elapsed_time.0;
+            let limit = self.settings.retry.give_up_after(self.keeper == Keeper::Disk);
             if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
                 let message = format!("no more retries left: {}", retry.message);
                 return Retry { message, ..retry }.into_end(DropReason::RetriesExhausted);
@@ -166,7 +166,7 @@ impl Retry {
     }
 }
 
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let there = |phase: &Phase| match wanted {
         Phase::Running => true,
         Phase::Draining => *phase != Phase::Running,

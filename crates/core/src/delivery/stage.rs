@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
 use crate::telemetry::Ledger;
+use crate::wire::SizeLimit;
 
 /// How a [`Delivery`] works: the shared part of an exporter's configuration.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// Where the data goes, as log lines name it.
     pub endpoint: String,
-    /// Merged requests stay under this many bytes: what peers of this protocol take.
+    /// Requests from the queue stay under this many bytes, unless one item is longer: what peers of this protocol take.
     pub max_request_bytes: usize,
 }
 
@@ -69,6 +70,8 @@ pub(super) struct State {
     pub(super) open: bool,
     /// How many requests have left the queue.
     left: u64,
+    /// What peers take at once.
+    max_request_bytes: usize,
     /// The queue on disk, once it is open.
     pub(super) store: Option<Store>,
 }
@@ -88,7 +91,8 @@ impl State {
         match &mut self.gather {
             Some(gather) => gather.add(request, &ticket, &mut self.ready),
             None => {
-                self.ready.push_back(Work::new(request, vec![ticket]));
+                let pieces = request.within(SizeLimit::bytes(self.max_request_bytes));
+                self.ready.extend(pieces.into_iter().map(|piece| Work::new(piece, vec![Arc::clone(&ticket)])));
                 false
             }
         }
@@ -163,7 +167,8 @@ impl<A: Attempt> Delivery<A> {
         let batching = queue.batch.as_ref().or(context.batching.as_ref());
         let gather = batching
             .filter(|_| queue.enabled)
-            .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes));
+            .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes))
+            .map(|gather| gather.partitioned_by(attempt.metadata_keys()));
         let capacity = queue.enabled.then_some(queue.queue_size);
         let inner = Inner {
             attempt,
@@ -174,6 +179,7 @@ impl<A: Attempt> Delivery<A> {
                 consumers: Vec::new(),
                 open: true,
                 left: 0,
+                max_request_bytes: settings.max_request_bytes,
                 store: None,
             }),
             runtimes: OnceLock::new(),
@@ -242,7 +248,7 @@ impl<A: Attempt> Consumer for Delivery<A> {
         match admission.admit(batch, &mut Permits::default()).await {
             Ok(reserved) => {
                 reserved.into_iter().for_each(|permit| permits.push(permit));
-                self.inner.check_disk(batch, admission.on_full)
+                self.inner.check_disk(batch, admission.on_full).await
             }
             // Finds out again, and counts, when the batch comes.
             Err(Turned::Full(_)) if admission.on_full == OnFull::Drop => Ok(()),

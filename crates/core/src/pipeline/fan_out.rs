@@ -67,26 +67,31 @@ impl FanOut {
         {
             return Err(refusal);
         }
+        let mut outcome = Ok(());
         for (branch, refusal) in refused {
-            insist(branch, &batch, refusal).await;
+            outcome = outcome.and(insist(branch, &batch, refusal).await);
         }
-        Ok(())
+        outcome
     }
 }
 
 /// A branch said yes to the reservation and no to the batch, while another branch has taken it:
-/// the caller must not send it again, or that other branch would get it twice. So the branch is
-/// asked again from here, and what it refuses in the end is lost, counted, and said.
-async fn insist(branch: &Branch, batch: &Batch, mut refusal: Refusal) {
+/// if the caller sent it again, that other branch would get it twice. So the branch is asked again
+/// from here. If it still says no for now (a disk that filled up in between), the caller is told after all:
+/// twice is better than lost. What it refuses for good is lost, counted, and said.
+async fn insist(branch: &Branch, batch: &Batch, mut refusal: Refusal) -> Result<(), Refusal> {
     let deadline = Instant::now() + LATE_REFUSAL_PATIENCE;
     let mut wait = Duration::from_millis(50);
     while refusal.is_retryable() && Instant::now() < deadline {
         sleep(refusal.retry_delay().unwrap_or_default().max(wait).min(LATE_REFUSAL_PATIENCE)).await;
         wait *= 2;
         match branch.stage.consume(batch.clone()).await {
-            Ok(()) => return,
+            Ok(()) => return Ok(()),
             Err(again) => refusal = again,
         }
+    }
+    if refusal.is_retryable() {
+        return Err(refusal);
     }
     tracing::error!(
         items = batch.items(),
@@ -95,6 +100,7 @@ async fn insist(branch: &Branch, batch: &Batch, mut refusal: Refusal) {
     );
     branch.ledger.add(Entry::Accepted, batch.items());
     branch.ledger.dropped(DropReason::Rejected, batch.items());
+    Ok(())
 }
 
 #[async_trait]

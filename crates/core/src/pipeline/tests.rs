@@ -111,16 +111,39 @@ async fn a_late_refusal_is_retried_from_here() {
     assert_eq!((steady.items(), moody.items()), (2, 2));
 }
 
-/// Scenario: it goes on refusing. Guarantee: the loss is booked on that branch's account only.
+/// Scenario: it goes on refusing for now. Guarantee: the caller is told in the end, and loses nothing.
 #[tokio::test(start_paused = true)]
-async fn a_lasting_late_refusal_is_counted() {
+async fn a_lasting_late_refusal_reaches_the_caller() {
     let (steady, moody) = (Store::new(9), Store::new(9));
     moody.refusals.store(usize::MAX, Ordering::Release);
     let account = Ledger::detached();
     let moody_branch = Branch { stage: Arc::clone(&moody) as Arc<dyn Consumer>, ledger: account.clone() };
     let fan_out = FanOut::new(vec![branch(&steady), moody_branch], None);
-    fan_out.consume(batch(2)).await.unwrap();
+    assert!(fan_out.consume(batch(2)).await.unwrap_err().is_retryable());
     assert_eq!((steady.items(), moody.items()), (2, 0));
+    assert_eq!((account.count(Entry::Accepted), account.dropped_count(DropReason::Rejected)), (0, 0));
+}
+
+/// Scenario: it refuses for good what another branch has taken. Guarantee: the loss is booked on that branch's account
+/// only.
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_for_good_is_counted() {
+    struct Picky;
+    #[async_trait]
+    impl Consumer for Picky {
+        async fn consume(&self, _: Batch) -> Result<(), Refusal> {
+            Err(Refusal::permanent("scripted"))
+        }
+        async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+    let steady = Store::new(9);
+    let account = Ledger::detached();
+    let picky = Branch { stage: Arc::new(Picky), ledger: account.clone() };
+    let fan_out = FanOut::new(vec![branch(&steady), picky], None);
+    fan_out.consume(batch(2)).await.unwrap();
+    assert_eq!(steady.items(), 2);
     assert_eq!((account.count(Entry::Accepted), account.dropped_count(DropReason::Rejected)), (2, 2));
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile, write_all_at};
 use super::files::Files;
-use super::format::{FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader};
+use super::format::{ACK_ENTRY, FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader, packing_name};
 use super::segment::Segment;
 use super::spares::Spares;
 use super::stats::Stats;
@@ -60,6 +60,12 @@ pub(super) struct Limits {
     pub(super) fsync: Fsync,
 }
 
+/// What a record of `bytes` of payload takes at the most: itself, what is written when it is released, and the
+/// headers of a new segment.
+pub(super) fn claim(bytes: u64) -> u64 {
+    bytes.saturating_add((2 * FILE_HEADER + RECORD_HEADER + ACK_ENTRY) as u64)
+}
+
 /// The open log.
 pub(super) struct Engine {
     pub(super) disk: Arc<dyn Disk>,
@@ -75,7 +81,7 @@ pub(super) struct Engine {
     /// Segments with content that is not synced.
     pub(super) dirty: BTreeSet<u64>,
     /// A power cut leaves all segments their names.
-    names_are_synced: bool,
+    pub(super) names_are_synced: bool,
     /// Segments with releases that are not written down, or that are to be deleted.
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
@@ -136,7 +142,7 @@ impl Engine {
                 }
                 Err(error) => {
                     let error = Error::from_io(&self.limits.directory, &error);
-                    self.stats.failed(&error);
+                    self.stats.failed_write(&error);
                     answers.extend(batch.iter().map(|_| Err(error.clone())));
                 }
             }
@@ -152,7 +158,7 @@ impl Engine {
     /// The segment that `record` goes to, if the limits allow it.
     fn make_room(&mut self, record: &Incoming) -> Result<u64, Error> {
         let limit = self.limits.max_bytes;
-        let most = MAX_RECORD.min(limit.saturating_sub((FILE_HEADER + RECORD_HEADER) as u64));
+        let most = MAX_RECORD.min(limit.saturating_sub(claim(0)));
         if record.length > most {
             return Err(Error::TooLarge { bytes: record.length, limit: most });
         }
@@ -162,23 +168,20 @@ impl Engine {
         {
             self.seal();
         }
-        if self.held() + self.growth(record) > limit {
-            // Perhaps only what could not be deleted before, the open segment with nothing left in
-            // it, or spare files are in the way.
-            self.sweep();
-            if self.active_segment().is_some_and(|segment| segment.live == 0) {
-                self.seal();
-            }
-            self.spares.clear(&*self.disk);
-            if self.held() + self.growth(record) > limit {
-                return Err(Error::Full { used: self.bytes, limit });
+        if self.active.is_none() {
+            self.pack_ahead();
+        }
+        if self.claimed() + self.growth(record) > limit {
+            self.make_way();
+            if self.claimed() + self.growth(record) > limit {
+                return Err(Error::Full { used: self.claimed(), limit });
             }
         }
         match self.active {
             Some(base) => Ok(base),
             None => self.begin_segment().map_err(|error| {
                 let error = Error::from_io(&self.limits.directory, &error);
-                self.stats.failed(&error);
+                self.stats.failed_write(&error);
                 error
             }),
         }
@@ -189,24 +192,32 @@ impl Engine {
         self.bytes + self.spares.bytes()
     }
 
+    /// The same, and what will be written when all is released: letting go must not need room that is not there.
+    pub(super) fn claimed(&self) -> u64 {
+        let of = |base: &u64| self.segments.get(base).map_or(0, Segment::unwritten) as u64;
+        let entries = self.live + self.unsettled.iter().map(of).sum::<u64>();
+        self.held() + entries * ACK_ENTRY as u64 + (self.segments.len() * FILE_HEADER) as u64
+    }
+
     /// How much more that will be with `record`.
     fn growth(&self, record: &Incoming) -> u64 {
-        let (end, length) = match self.active_segment() {
-            Some(segment) => (segment.end, segment.length),
-            None => (FILE_HEADER as u64, self.spares.next_length()),
+        let (end, length, header) = match self.active_segment() {
+            Some(segment) => (segment.end, segment.length, 0),
+            None => (FILE_HEADER as u64, self.spares.next_length(), FILE_HEADER),
         };
-        (end + record.total()).saturating_sub(length)
+        (end + record.total()).saturating_sub(length) + (header + ACK_ENTRY) as u64
     }
 
     /// How many of `records`, at least one, fit into the open segment and under the limit.
     fn fitting(&self, records: &[Incoming]) -> usize {
         let (end, length) = self.active_segment().map_or((0, 0), |segment| (segment.end, segment.length));
-        let free = self.limits.max_bytes.saturating_sub(self.held()).saturating_add(length - end);
-        let room = self.limits.segment_bytes.saturating_sub(end).min(free);
-        let mut total = 0;
+        let free = self.limits.max_bytes.saturating_sub(self.claimed()).saturating_add(length - end);
+        let room = self.limits.segment_bytes.saturating_sub(end);
+        let (mut total, mut claimed) = (0, 0);
         let fits = |record: &&Incoming| {
             total += record.total();
-            total <= room
+            claimed += record.total() + ACK_ENTRY as u64;
+            total <= room && claimed <= free
         };
         records.iter().take(MAX_BATCH).take_while(fits).count().max(1)
     }
@@ -275,8 +286,8 @@ impl Engine {
     fn sync_segment(&mut self, base: u64) -> io::Result<()> {
         let synced = self.files.get(&self.disk, FileKind::Segment, base).and_then(|file| file.sync());
         self.dirty.remove(&base);
-        if synced.is_err() {
-            self.stats.failed_syncs.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = &synced {
+            self.stats.failed_sync(&Error::from_io(&self.limits.directory, error));
             if self.active == Some(base) {
                 self.seal();
             }
@@ -309,7 +320,7 @@ impl Engine {
         outcome
     }
 
-    fn active_segment(&self) -> Option<&Segment> {
+    pub(super) fn active_segment(&self) -> Option<&Segment> {
         self.segments.get(&self.active?)
     }
 
@@ -318,7 +329,7 @@ impl Engine {
         let salt = (self.salt)();
         let name = FileKind::Segment.name(base);
         let begin = |file: &mut dyn DiskFile, reused| {
-            let header = FileHeader { base, salt, reused }.encode(FileKind::Segment);
+            let header = FileHeader { base, salt, reused, ..FileHeader::default() }.encode(FileKind::Segment);
             write_all_at(file, 0, &mut [IoSlice::new(&header)])
         };
         let (file, length) = match self.spares.take(&*self.disk, &name, |file| begin(file, true)) {
@@ -368,6 +379,24 @@ impl Engine {
         }
     }
 
+    /// The last write failed: finds out whether the disk takes bytes again, with some that mean nothing.
+    pub(super) fn probe(&mut self) {
+        const MOST: u64 = 256 << 10;
+        let length = self.limits.max_bytes.saturating_sub(self.claimed()).min(MOST);
+        if self.stats.failing().is_none() || length == 0 {
+            return;
+        }
+        let name = packing_name(0);
+        let tried = self.disk.create(&name).and_then(|mut file| {
+            write_all_at(file.as_mut(), 0, &mut [IoSlice::new(&vec![1; length as usize])])?;
+            if self.limits.fsync == Fsync::None { Ok(()) } else { file.sync() }
+        });
+        let _ = self.disk.remove(&name);
+        if tried.is_ok() {
+            self.stats.succeeded();
+        }
+    }
+
     /// Nothing more comes: spare space goes back.
     pub(super) fn close(&mut self) {
         self.seal();
@@ -404,6 +433,8 @@ impl Engine {
 
     pub(super) fn publish(&self) {
         self.stats.bytes.store(self.bytes, Ordering::Relaxed);
+        // Spare files give way.
+        self.stats.claim(self.claimed() - self.spares.bytes());
         self.stats.records.store(self.live, Ordering::Relaxed);
         self.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
         self.stats.publish();

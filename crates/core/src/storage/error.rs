@@ -48,6 +48,21 @@ pub enum Error {
         /// The log's directory.
         directory: PathBuf,
     },
+    /// A newer version of the gateway wrote the log. Nothing of it was touched.
+    #[error(
+        "{directory:?} was written by a newer version of nyquist: {file} has version {version} of the storage format, \
+         and this one knows up to {known}; start the newer one again until all is delivered, or name another directory"
+    )]
+    Newer {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The first such file.
+        file: String,
+        /// The version of the format that it has.
+        version: u32,
+        /// The last version that can be read.
+        known: u32,
+    },
     /// The directory is not there or cannot be used.
     #[error("{message}")]
     Directory {
@@ -72,7 +87,7 @@ impl Error {
     /// Will it pass?
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. })
+        !matches!(self, Self::TooLarge { .. } | Self::Newer { .. })
     }
 }
 

@@ -11,6 +11,26 @@ use rand::{RngExt, SeedableRng};
 
 use super::disk::{Disk, DiskFile};
 
+/// Runs `body` with each seed below `count`, or with the one in `NYQUIST_SEED`; prints the seed that failed.
+pub fn for_each_seed(count: u64, body: impl Fn(u64)) {
+    let only = std::env::var("NYQUIST_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    for seed in only.map_or(0..count, |seed| seed..seed + 1) {
+        let _name = NameTheSeed(seed);
+        body(seed);
+    }
+}
+
+struct NameTheSeed(u64);
+
+impl Drop for NameTheSeed {
+    #[allow(clippy::print_stderr, reason = "for whoever reads the output of the test")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with seed {0}; to run it alone: NYQUIST_SEED={0}", self.0);
+        }
+    }
+}
+
 /// How likely an operation fails, in percent, and what happens by itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
@@ -24,6 +44,8 @@ pub struct Faults {
     pub truncate: u32,
     /// Deleting fails.
     pub remove: u32,
+    /// Renaming fails.
+    pub rename: u32,
     /// Reading fails.
     pub read: u32,
     /// A write panics: a bug in the log.
@@ -87,6 +109,7 @@ struct State {
     random: SmallRng,
     dead: bool,
     locked: bool,
+    syncs: u64,
 }
 
 /// The disk. Clones are the same disk.
@@ -118,6 +141,7 @@ impl FaultyDisk {
             random,
             dead: false,
             locked: false,
+            syncs: 0,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -165,6 +189,11 @@ impl FaultyDisk {
         }
         *files = left.clone();
         *synced_files = left;
+    }
+
+    /// How often the content of a file was synced.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
     }
 
     /// Flips a bit somewhere; returns the file, if there is any with content.
@@ -243,6 +272,10 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.0.lock();
         state.alive()?;
+        let percent = state.faults.rename;
+        if state.happens(percent) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.files.insert(to.to_owned(), file);
         Ok(())
@@ -373,6 +406,7 @@ impl DiskFile for FaultyFile {
         if state.happens(percent) {
             return Err(io::Error::other("fsync failed"));
         }
+        state.syncs += 1;
         let mut content = self.content.lock();
         let Content { data, synced } = &mut *content;
         synced.clone_from(data);

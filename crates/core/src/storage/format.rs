@@ -1,12 +1,14 @@
 //! The bytes of `docs/storage-format.md`.
 
-/// What the log can read.
-const VERSION: u32 = 1;
+/// What the log can read: 1, and 2 of segments that were packed.
+pub(super) const VERSION: u32 = 2;
 const RECORD_MAGIC: [u8; 4] = *b"NQR\x01";
 
 /// More records than any log will see; keeps arithmetic on sequence numbers away from the edge.
 const MAX_BASE: u64 = 1 << 62;
 
+/// Segments are closed rather than getting longer, unless one record is.
+pub(super) const LONGEST_SEGMENT: u64 = 16 << 20;
 /// Length of the header of a file.
 pub(super) const FILE_HEADER: usize = 36;
 /// Length of the header of a record.
@@ -48,6 +50,11 @@ impl FileKind {
     }
 }
 
+/// The name of the file that a packed segment is written to before it takes the segment's place.
+pub(super) fn packing_name(base: u64) -> String {
+    format!("{base:020}.packing")
+}
+
 /// The name of a file that was a segment and is kept to become one again.
 pub(super) fn spare_name(base: u64) -> String {
     format!("{base:020}.spare")
@@ -60,20 +67,24 @@ pub(super) fn spare_base(name: &str) -> Option<u64> {
 }
 
 /// The header of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct FileHeader {
     pub(super) base: u64,
     pub(super) salt: u64,
     /// The file was another segment before: bytes after the last record may be that one's.
     pub(super) reused: bool,
+    /// What was released has been left out: sequence numbers have gaps.
+    pub(super) packed: bool,
 }
 
 impl FileHeader {
     pub(super) fn encode(&self, kind: FileKind) -> [u8; FILE_HEADER] {
         let mut out = [0; FILE_HEADER];
         put(&mut out, 0, &kind.magic());
-        put(&mut out, 8, &VERSION.to_le_bytes());
-        put(&mut out, 12, &u32::from(self.reused).to_le_bytes());
+        // The first version with what is used, so that older ones read what they can.
+        let version: u32 = if self.packed { 2 } else { 1 };
+        put(&mut out, 8, &version.to_le_bytes());
+        put(&mut out, 12, &(u32::from(self.reused) | u32::from(self.packed) << 1).to_le_bytes());
         put(&mut out, 16, &self.base.to_le_bytes());
         put(&mut out, 24, &self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&out[..32]);
@@ -87,14 +98,24 @@ impl FileHeader {
         if bytes[..8] != kind.magic() {
             return Err("it does not begin as one");
         }
-        if u32_at(bytes, 8) != VERSION {
-            return Err("it has another version of the format");
-        }
         if u32_at(bytes, 32) != crc32c::crc32c(&bytes[..32]) {
             return Err("its header is damaged");
         }
-        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24), reused: u32_at(bytes, 12) & 1 == 1 };
+        let (version, flags) = (u32_at(bytes, 8), u32_at(bytes, 12));
+        if !(1..=VERSION).contains(&version) {
+            return Err("it has another version of the format");
+        }
+        let packed = version > 1 && flags & 2 == 2;
+        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24), reused: flags & 1 == 1, packed };
         if header.base > MAX_BASE { Err("its header is damaged") } else { Ok(header) }
+    }
+
+    /// The version, if the header is whole and the version came after this one. All versions have magic, version and checksum
+    /// in the same places, so that damage is not taken for a version.
+    pub(super) fn newer(kind: FileKind, bytes: &[u8; FILE_HEADER]) -> Option<u32> {
+        let version = u32_at(bytes, 8);
+        let is_whole = bytes[..8] == kind.magic() && u32_at(bytes, 32) == crc32c::crc32c(&bytes[..32]);
+        (is_whole && version > VERSION).then_some(version)
     }
 }
 

@@ -20,7 +20,8 @@ pub fn segment_reader(data: &[u8]) {
     let (segment, acks) = data.split_at(data.len() / 2);
     check(segment.to_vec(), acks.to_vec());
 
-    let header = FileHeader { base: 1, salt: 0, reused: data.first().is_some_and(|byte| byte & 1 == 1) };
+    let flag = |bit: u8| data.first().is_some_and(|byte| byte >> bit & 1 == 1);
+    let header = FileHeader { base: 1, salt: 0, reused: flag(0), packed: flag(1) };
     let behind = |kind, bytes: &[u8]| [header.encode(kind).as_slice(), bytes].concat();
     check(behind(FileKind::Segment, segment), behind(FileKind::Acks, acks));
 

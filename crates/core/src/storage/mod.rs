@@ -18,14 +18,16 @@
 //!   together share one write and one fsync. Payloads are taken in pieces and written from where
 //!   they are; nothing is copied.
 //! - [`Log::release`] costs a push to a list. Records may be released in any order. Disk space
-//!   comes back by whole segments (a sixteenth of the limit, at most 16 MiB each), so one record
-//!   that is never released keeps its segment, not the log. A few files are kept and written over.
+//!   comes back by whole segments (a sixteenth of the limit, at most 16 MiB each); when room is scarce,
+//!   a segment that few records keep is packed: what is left of it goes to a shorter file. So one record
+//!   that is never released keeps its own bytes. A few files are kept and written over.
 //! - [`Log::read`] gives what is not released, in order, from a [`Cursor`]; what was appended
 //!   meanwhile as well. It holds `max_bytes` in memory, or one record.
 //! - At the limit ([`Options::max_bytes`]) an append fails with [`Error::Full`], a typed refusal that
 //!   a client may retry; so does a full disk ([`Error::NoSpace`]). Nothing is overwritten.
+//!   [`Log::freed`] tells when another try is worth it.
 //! - Damage never stops a start: what cannot be read is skipped, counted ([`Recovered`],
-//!   [`Log::usage`]) and logged.
+//!   [`Log::usage`]) and logged. What a newer version wrote does ([`Error::Newer`]): nothing is touched.
 //!
 //! # Two kinds of user
 //!
@@ -56,6 +58,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod owner;
+mod packing;
 mod reading;
 mod recovery;
 mod releasing;
@@ -127,7 +130,7 @@ impl Options {
         Limits {
             directory: self.directory.clone(),
             max_bytes,
-            segment_bytes: (max_bytes / 16).clamp(4 << 10, 16 << 20),
+            segment_bytes: (max_bytes / 16).clamp(4 << 10, format::LONGEST_SEGMENT),
             fsync: self.fsync,
         }
     }
@@ -163,6 +166,8 @@ pub struct Cursor {
     segment: u64,
     /// 0: the segment's first record.
     offset: u64,
+    /// Of the segment's file.
+    edition: u32,
     sequence: u64,
     /// Records with smaller numbers are passed over.
     from: u64,
@@ -241,7 +246,7 @@ impl Log {
     /// Opens the log in `options.directory`: locks it and finds out what is there.
     ///
     /// # Errors
-    /// If the directory cannot be made, locked or listed. Never for what the files hold.
+    /// If the directory cannot be made, locked or listed, or a newer version wrote it. Never for damage.
     pub async fn open(options: &Options) -> Result<(Self, Recovered), Error> {
         let directory = options.directory.clone();
         let make = move || RealDisk::open(&directory).map_err(|error| Error::from_io(&directory, &error));
@@ -344,13 +349,23 @@ impl Log {
     /// themselves. Not a promise.
     ///
     /// # Errors
-    /// As [`Log::append`] would say, or has said within the last second.
+    /// As [`Log::append`] would say, or has said; a disk that failed is tried by the log itself until it works.
     pub fn check_room(&self, bytes: u64) -> Result<(), Error> {
         if let Some(error) = self.shared.stats.failing() {
             return Err(error);
         }
-        let (used, limit) = (self.usage().bytes, self.shared.limit);
-        if used.saturating_add(bytes) > limit { Err(Error::Full { used, limit }) } else { Ok(()) }
+        let (claimed, limit) = (self.shared.stats.claimed(), self.shared.limit);
+        if claimed.saturating_add(engine::claim(bytes)) <= limit {
+            return Ok(());
+        }
+        // An append would have made what room can be made.
+        self.shared.inbox.make_way();
+        Err(Error::Full { used: claimed, limit })
+    }
+
+    /// Ready when there is more room than there was at the call of this function.
+    pub fn freed(&self) -> impl Future<Output = ()> + use<> {
+        self.shared.stats.freed()
     }
 
     /// Makes everything so far survive a power cut, whatever the level.

@@ -28,8 +28,14 @@ impl Engine {
                 chunk.is_end = true;
                 break;
             };
+            let edition = self.segments.get(&base).map_or(0, |segment| segment.edition);
             if chunk.next.segment != base || chunk.next.offset == 0 {
-                chunk.next = Cursor { segment: base, offset: FILE_HEADER as u64, sequence: base, ..chunk.next };
+                chunk.next =
+                    Cursor { segment: base, offset: FILE_HEADER as u64, sequence: base, edition, ..chunk.next };
+            } else if chunk.next.edition != edition {
+                // The file has been replaced: the place in it is found again by the number.
+                let from = chunk.next.sequence();
+                chunk.next = Cursor { offset: FILE_HEADER as u64, sequence: base, from, edition, ..chunk.next };
             }
             match self.read_segment(base, &mut chunk, &mut room) {
                 Ok(ControlFlow::Break(())) => break,
@@ -74,7 +80,8 @@ impl Engine {
             return Ok(ControlFlow::Continue(()));
         }
         let file: &dyn super::DiskFile = self.files.get(&self.disk, FileKind::Segment, base)?;
-        let mut walk = Walk::new(file, segment.salt, segment.end, chunk.next.offset, chunk.next.sequence);
+        let mut walk = Walk::new(file, segment.salt, segment.end, chunk.next.offset, chunk.next.sequence)
+            .packed(segment.is_packed);
         // Written down as released, so that it is counted once.
         let mut lose = |segment: &mut super::segment::Segment, sequences: std::ops::Range<u64>| {
             let lost = u64::from(segment.release(&sequences));

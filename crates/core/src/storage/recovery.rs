@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::disk::{DiskFile, read_exactly};
 use super::engine::Engine;
-use super::format::{ACK_ENTRY, AckEntry, FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader, spare_base};
+use super::format::{
+    ACK_ENTRY, AckEntry, FILE_HEADER, FileHeader, FileKind, RECORD_HEADER, RecordHeader, VERSION, packing_name,
+    spare_base,
+};
 use super::segment::Segment;
 use super::walk::{Step, Walk};
 use super::{Error, Recovered};
@@ -17,9 +20,10 @@ impl Engine {
     /// Reads the directory. Called once, first.
     ///
     /// # Errors
-    /// If the directory cannot be listed.
+    /// If the directory cannot be listed, or a newer version wrote it.
     pub(super) fn recover(&mut self) -> Result<Recovered, Error> {
         let files = self.disk.list().map_err(|error| Error::from_io(&self.limits.directory, &error))?;
+        self.refuse_newer(&files)?;
         let mut recovered = Recovered::default();
         let mut bases = Vec::new();
         for (name, length) in &files {
@@ -28,6 +32,9 @@ impl Engine {
                 bases.extend(base);
             } else if let Some(base) = spare_base(name) {
                 self.spares.push(base, *length);
+            } else if base.is_some_and(|base| packing_name(base) == *name) {
+                // It never took the place of its segment.
+                let _ = self.disk.remove(name);
             } else if FileKind::Acks.base(name).is_none() && name != "lock" && !name.ends_with(".corrupt") {
                 recovered.foreign.push((name.clone(), *length));
             }
@@ -57,6 +64,22 @@ impl Engine {
         Ok(recovered)
     }
 
+    /// Before anything is touched: a newer version's files are nothing to guess at.
+    fn refuse_newer(&self, files: &[(String, u64)]) -> Result<(), Error> {
+        for (name, _) in files {
+            let kinds = [FileKind::Segment, FileKind::Acks];
+            let Some(kind) = kinds.into_iter().find(|kind| kind.base(name).is_some()) else { continue };
+            let mut header = [0; FILE_HEADER];
+            // What cannot be read is damage, and another step's concern.
+            let read = self.disk.open(name).and_then(|file| read_exactly(file.as_ref(), 0, &mut header));
+            if let (Ok(()), Some(version)) = (read, FileHeader::newer(kind, &header)) {
+                let directory = self.limits.directory.clone();
+                return Err(Error::Newer { directory, file: name.clone(), version, known: VERSION });
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the headers of the segment `base`, which ends before the sequence number `until`.
     fn recover_segment(&mut self, base: u64, until: u64, recovered: &mut Recovered) -> io::Result<()> {
         let file = self.file(FileKind::Segment, base)?;
@@ -68,22 +91,31 @@ impl Engine {
             return Err(io::Error::other("its name is not that in its header"));
         }
         let mut segment = Segment::new(base, header.salt, length, length);
-        let is_reused = header.reused;
+        let (is_reused, is_packed) = (header.reused, header.packed);
+        segment.is_packed = is_packed;
         // What is released must be known first, so that only the rest is weighed.
         let acks = self.read_acks(&mut segment);
         let file = self.file(FileKind::Segment, base)?;
-        let mut walk = Walk::new(file, header.salt, length, FILE_HEADER as u64, base);
+        let mut walk = Walk::new(file, header.salt, length, FILE_HEADER as u64, base).packed(is_packed);
         let mut acks = Released::new(acks);
         let (mut bytes, mut weight, mut corrupt) = (0, 0, 0);
         let mut last = None;
         let (mut end, mut torn) = loop {
-            match walk.step()? {
+            let expected = walk.offset;
+            let step = walk.step()?;
+            // How many records are missing from a packed segment nobody knows.
+            let is_damaged = match step {
+                Step::Record { offset, .. } => offset != expected,
+                Step::End { torn, .. } => torn > 0,
+            };
+            corrupt += u64::from(is_packed && is_damaged);
+            match step {
                 Step::Record { offset, header } if header.sequence >= until => break (offset, length - offset),
                 Step::Record { offset, header } => {
                     let Ok(index) = u32::try_from(header.sequence - base) else { break (length, 0) };
                     for lost in segment.count..index {
                         segment.grow(1, 0);
-                        if acks.contains(lost) {
+                        if acks.contains(lost) || is_packed {
                             segment.forget(lost);
                         } else {
                             // Written down as released, so that it is counted once.
@@ -122,7 +154,7 @@ impl Engine {
             }
         }
         // What is left of another life of the file is no sign of a write that was torn.
-        if !is_reused {
+        if !is_reused && !is_packed {
             self.stats.torn_bytes.fetch_add(torn, Ordering::Relaxed);
         }
         self.stats.corrupt_records.fetch_add(corrupt, Ordering::Relaxed);
@@ -145,7 +177,7 @@ impl Engine {
         let mut header = [0; FILE_HEADER];
         let is_whole = read_exactly(file, 0, &mut header).is_ok();
         let header = FileHeader::decode(FileKind::Acks, &header).ok();
-        let expected = FileHeader { base: segment.base, salt: segment.salt, reused: false };
+        let expected = FileHeader { base: segment.base, salt: segment.salt, ..FileHeader::default() };
         let Ok(length) = file.length() else { return entries };
         if !is_whole || header != Some(expected) {
             // The next release begins a new one.

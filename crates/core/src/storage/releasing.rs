@@ -65,7 +65,7 @@ impl Engine {
         let Some(segment) = self.segments.get(&base) else { return Err(io::ErrorKind::NotFound.into()) };
         let before = segment.acks_length;
         if before == 0 {
-            let header = FileHeader { base, salt: segment.salt, reused: false }.encode(FileKind::Acks);
+            let header = FileHeader { base, salt: segment.salt, ..FileHeader::default() }.encode(FileKind::Acks);
             let file = self.disk.create(&FileKind::Acks.name(base))?;
             let file = self.files.put(FileKind::Acks, base, file);
             return match write_all_at(file, 0, &mut [IoSlice::new(&header), IoSlice::new(entries)]) {

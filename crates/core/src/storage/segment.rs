@@ -45,6 +45,12 @@ pub(super) struct Segment {
     unwritten: Vec<AckEntry>,
     /// Reads that failed, one after the other.
     pub(super) failed_reads: u32,
+    /// What was released has been left out of the file: sequence numbers have gaps.
+    pub(super) is_packed: bool,
+    /// How often the file was replaced: a place in the one before means nothing.
+    pub(super) edition: u32,
+    /// How many records were live when packing was tried last.
+    packed_at: Option<u32>,
 }
 
 impl Segment {
@@ -61,6 +67,9 @@ impl Segment {
             acks_length: 0,
             unwritten: Vec::new(),
             failed_reads: 0,
+            is_packed: false,
+            edition: 0,
+            packed_at: None,
         }
     }
 
@@ -120,6 +129,29 @@ impl Segment {
             Some(last) if last.first + last.count == index => last.count += 1,
             _ => self.unwritten.push(AckEntry { first: index, count: 1 }),
         }
+    }
+
+    /// Releases that are not written down, in entries.
+    pub(super) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
+    /// Is at least half of it released since it was tried last?
+    pub(super) fn may_be_packed(&self) -> bool {
+        let before = self.packed_at.unwrap_or(self.count);
+        self.live > 0 && u64::from(self.live) * 2 <= u64::from(before)
+    }
+
+    /// Packing was tried.
+    pub(super) fn tried_packing(&mut self) {
+        self.packed_at = Some(self.live);
+    }
+
+    /// It is in a new file of `length` bytes.
+    pub(super) fn packed(&mut self, length: u64) {
+        (self.end, self.length) = (length, length);
+        self.is_packed = true;
+        self.edition += 1;
     }
 
     /// What to append to the ack file, header not included; empty if there is nothing to say.

@@ -1,9 +1,11 @@
 //! How a log is doing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::Error;
 use crate::telemetry::{Counter, Telemetry, UpDown};
@@ -19,8 +21,11 @@ pub(super) struct Stats {
     pub(super) set_aside: AtomicU64,
     pub(super) failed_writes: AtomicU64,
     pub(super) failed_syncs: AtomicU64,
-    /// The last write that failed, unless one has succeeded since.
-    failing: Mutex<Option<(Instant, Error)>>,
+    /// What is used or spoken for.
+    claimed: AtomicU64,
+    freed: Arc<Notify>,
+    /// The last write or fsync that failed, unless one has succeeded since.
+    failing: Mutex<Option<Error>>,
     metrics: Mutex<Option<Metrics>>,
 }
 
@@ -30,6 +35,8 @@ struct Metrics {
     bytes: UpDown,
     records: UpDown,
     corrupt: Counter,
+    torn: Counter,
+    set_aside: Counter,
     failed_writes: Counter,
     failed_syncs: Counter,
 }
@@ -65,6 +72,11 @@ impl Stats {
             bytes: gauge("bytes", "What the files of a storage log take."),
             records: gauge("records", "Records of a storage log that are not released."),
             corrupt: counter("corrupt_records", "Records of a storage log that were lost to damage."),
+            torn: counter("torn_bytes", "Bytes of writes that a crash left unfinished, cut off at the start."),
+            set_aside: counter(
+                "set_aside_segments",
+                "Files of a storage log that could not be read, kept as *.corrupt.",
+            ),
             failed_writes: counter("failed_writes", "Writes to a storage log that failed, on a full disk for example."),
             failed_syncs: counter("failed_syncs", "Calls of fsync on a storage log that failed."),
         };
@@ -82,26 +94,50 @@ impl Stats {
         metrics.records.set(signed(usage.records));
         let catch_up = |counter: &Counter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
         catch_up(&metrics.corrupt, usage.corrupt_records);
+        catch_up(&metrics.torn, usage.torn_bytes);
+        catch_up(&metrics.set_aside, usage.set_aside);
         catch_up(&metrics.failed_writes, usage.failed_writes);
         catch_up(&metrics.failed_syncs, usage.failed_syncs);
     }
 
     /// A write did not work.
-    pub(super) fn failed(&self, error: &Error) {
+    pub(super) fn failed_write(&self, error: &Error) {
         self.failed_writes.fetch_add(1, Ordering::Relaxed);
-        *self.failing.lock() = Some((Instant::now(), error.clone()));
+        *self.failing.lock() = Some(error.clone());
     }
 
-    /// A write did.
+    /// Fsync did not.
+    pub(super) fn failed_sync(&self, error: &Error) {
+        self.failed_syncs.fetch_add(1, Ordering::Relaxed);
+        *self.failing.lock() = Some(error.clone());
+    }
+
+    /// A write worked.
     pub(super) fn succeeded(&self) {
-        *self.failing.lock() = None;
+        if self.failing.lock().take().is_some() {
+            self.freed.notify_waiters();
+        }
     }
 
-    /// Why writes have been failing just now.
+    /// Why the last write or fsync failed, if it did.
     pub(super) fn failing(&self) -> Option<Error> {
-        const RECENT: Duration = Duration::from_secs(1);
-        let failing = self.failing.lock();
-        failing.as_ref().filter(|(when, _)| when.elapsed() < RECENT).map(|(_, error)| error.clone())
+        self.failing.lock().clone()
+    }
+
+    /// So much is used or spoken for.
+    pub(super) fn claim(&self, bytes: u64) {
+        if self.claimed.swap(bytes, Ordering::Relaxed) > bytes {
+            self.freed.notify_waiters();
+        }
+    }
+
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// Ready when there is more room.
+    pub(super) fn freed(&self) -> OwnedNotified {
+        Arc::clone(&self.freed).notified_owned()
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -5,7 +5,7 @@ use std::io;
 use memchr::memmem;
 
 use super::disk::DiskFile;
-use super::format::{RECORD_HEADER, RecordHeader, record_magic};
+use super::format::{LONGEST_SEGMENT, RECORD_HEADER, RecordHeader, record_magic};
 
 /// How much is read at once while looking at headers.
 const WINDOW: usize = 64 << 10;
@@ -30,13 +30,20 @@ pub(super) struct Walk<'a> {
     pub(super) offset: u64,
     /// Its sequence number.
     pub(super) expected: u64,
+    /// Numbers have gaps, as what was released has been left out.
+    is_packed: bool,
     window: Vec<u8>,
     window_at: u64,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(file: &'a dyn DiskFile, salt: u64, end: u64, offset: u64, expected: u64) -> Self {
-        Self { file, salt, end, offset, expected, window: Vec::new(), window_at: 0 }
+        Self { file, salt, end, offset, expected, is_packed: false, window: Vec::new(), window_at: 0 }
+    }
+
+    /// The same in a segment that `is_packed` or not.
+    pub(super) fn packed(self, is_packed: bool) -> Self {
+        Self { is_packed, ..self }
     }
 
     /// The next record.
@@ -67,11 +74,12 @@ impl<'a> Walk<'a> {
         if offset + RECORD_HEADER as u64 > self.end {
             return Ok(None);
         }
-        let (salt, expected, end) = (self.salt, self.expected, self.end);
+        let (salt, expected, end, is_packed) = (self.salt, self.expected, self.end, self.is_packed);
         let bytes = self.bytes_at(offset, RECORD_HEADER)?;
         let header = bytes.first_chunk().and_then(|bytes| RecordHeader::decode(bytes, salt));
         Ok(header.filter(|header| {
-            let most = expected.saturating_add(skipped / RECORD_HEADER as u64);
+            let room = if is_packed { LONGEST_SEGMENT } else { skipped };
+            let most = expected.saturating_add(room / RECORD_HEADER as u64);
             (expected..=most).contains(&header.sequence) && offset + header.total() <= end
         }))
     }

@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::engine::{Engine, Incoming};
 use super::{Chunk, Cursor, Error, Fsync, Position};
 
+/// How often a disk that failed is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// An append that waits for its answer.
@@ -30,6 +33,7 @@ struct Orders {
     appends: Vec<Append>,
     releases: Vec<Range<u64>>,
     segments: Vec<u64>,
+    way: bool,
     reads: Vec<(Cursor, usize, Answer<Chunk>)>,
     syncs: Vec<Answer<()>>,
     closed: bool,
@@ -37,9 +41,9 @@ struct Orders {
 
 impl Orders {
     fn is_empty(&self) -> bool {
-        let Self { appends, releases, segments, reads, syncs, closed } = self;
+        let Self { appends, releases, segments, way, reads, syncs, closed } = self;
         let no_answers = appends.is_empty() && reads.is_empty() && syncs.is_empty();
-        no_answers && releases.is_empty() && segments.is_empty() && !closed
+        no_answers && releases.is_empty() && segments.is_empty() && !way && !closed
     }
 }
 
@@ -64,6 +68,11 @@ impl Inbox {
 
     pub(super) fn release_segment(&self, base: u64) {
         self.order(|orders| orders.segments.push(base));
+    }
+
+    /// Somebody found no room and did not come to ask.
+    pub(super) fn make_way(&self) {
+        self.order(|orders| orders.way = true);
     }
 
     pub(super) fn read(&self, cursor: Cursor, max_bytes: usize, answer: Answer<Chunk>) {
@@ -123,10 +132,16 @@ pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
     if engine.limits.fsync != Fsync::None {
         report(engine.sync());
     }
-    let mut synced = Instant::now();
+    let (mut synced, mut probed) = (Instant::now(), Instant::now());
     loop {
-        let due = interval.filter(|_| engine.is_dirty()).map(|interval| interval.saturating_sub(synced.elapsed()));
-        let orders = inbox.wait(due);
+        let sync = interval.filter(|_| engine.is_dirty()).map(|interval| interval.saturating_sub(synced.elapsed()));
+        let is_failing = engine.stats.failing().is_some();
+        let probe = is_failing.then(|| PROBE_EVERY.saturating_sub(probed.elapsed()));
+        let orders = inbox.wait(sync.into_iter().chain(probe).min());
+        if is_failing && probed.elapsed() >= PROBE_EVERY {
+            probed = Instant::now();
+            engine.probe();
+        }
         if interval.is_some_and(|interval| synced.elapsed() >= interval) {
             synced = Instant::now();
             report(engine.sync());
@@ -137,6 +152,9 @@ pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
         orders.segments.into_iter().for_each(|base| engine.release_segment(base));
         if has_releases {
             engine.settle();
+        }
+        if orders.way {
+            engine.make_way();
         }
         for (cursor, max_bytes, answer) in orders.reads {
             // Whoever asked may be gone.

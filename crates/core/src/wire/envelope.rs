@@ -31,40 +31,24 @@ macro_rules! envelope_views {
         $(#[$scope_doc:meta])* $Scope:ident . $items:ident,
         $Item:ident
     ) => {
-        $(#[$request_doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $Request<'a>(&'a [u8]);
+        $crate::wire::view::view! {
+            $(#[$request_doc])*
+            $Request
+        }
 
         impl<'a> $Request<'a> {
-            /// A view of the message in `bytes`.
-            #[must_use]
-            pub fn new(bytes: &'a [u8]) -> Self {
-                Self(bytes)
-            }
-
             /// Field 1, repeated.
             pub fn $resources(self) -> impl Iterator<Item = $Resource<'a>> {
                 $crate::wire::common::len_fields(self.0, 1).map($Resource)
             }
         }
 
-        $(#[$resource_doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $Resource<'a>(&'a [u8]);
+        $crate::wire::view::view! {
+            $(#[$resource_doc])*
+            $Resource
+        }
 
         impl<'a> $Resource<'a> {
-            /// A view of the message in `bytes`.
-            #[must_use]
-            pub fn new(bytes: &'a [u8]) -> Self {
-                Self(bytes)
-            }
-
-            /// The whole message.
-            #[must_use]
-            pub fn bytes(self) -> &'a [u8] {
-                self.0
-            }
-
             /// All fields but the scopes: what [`RequestBuilder`](crate::wire::RequestBuilder) needs.
             #[must_use]
             pub fn header(self) -> std::borrow::Cow<'a, [u8]> {
@@ -88,23 +72,12 @@ macro_rules! envelope_views {
             }
         }
 
-        $(#[$scope_doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $Scope<'a>(&'a [u8]);
+        $crate::wire::view::view! {
+            $(#[$scope_doc])*
+            $Scope
+        }
 
         impl<'a> $Scope<'a> {
-            /// A view of the message in `bytes`.
-            #[must_use]
-            pub fn new(bytes: &'a [u8]) -> Self {
-                Self(bytes)
-            }
-
-            /// The whole message.
-            #[must_use]
-            pub fn bytes(self) -> &'a [u8] {
-                self.0
-            }
-
             /// All fields but the items: what [`RequestBuilder`](crate::wire::RequestBuilder) needs.
             #[must_use]
             pub fn header(self) -> std::borrow::Cow<'a, [u8]> {

@@ -3,11 +3,13 @@
 /// A compiled set of attribute keys.
 ///
 /// Whoever needs several attributes of an item scans them once and asks this set for each key
-/// that it meets. Most keys are not in the set, and are told so by the first and last eight
-/// bytes, which select a slot of a table that is mostly empty.
+/// that it meets. Most keys are not in the set, and are told so by their length, or by the first and
+/// last eight bytes, which select a slot of a table that is mostly empty.
 #[derive(Debug, Clone)]
 pub struct KeySet {
     keys: Vec<Box<[u8]>>,
+    /// A bit for each length that a key has, modulo 64.
+    lengths: u64,
     /// The first key of each slot, as index + 1; 0 for none.
     slots: Box<[u32]>,
     /// For each key the next one of the same slot, as index + 1.
@@ -22,6 +24,7 @@ impl KeySet {
         let keys: Vec<Box<[u8]>> = keys.into_iter().map(|key| key.as_ref().into()).collect();
         let slots = (keys.len() * 8).next_power_of_two().max(16);
         let mut set = Self {
+            lengths: keys.iter().fold(0, |lengths, key| lengths | length_bit(key)),
             shift: u64::BITS - slots.trailing_zeros(),
             slots: vec![0; slots].into(),
             next: vec![0; keys.len()].into(),
@@ -57,6 +60,9 @@ impl KeySet {
     #[must_use]
     #[inline]
     pub fn index_of(&self, key: &[u8]) -> Option<usize> {
+        if self.lengths & length_bit(key) == 0 {
+            return None;
+        }
         let mut candidate = *self.slots.get(self.slot(key))?;
         while candidate > 0 {
             let index = candidate as usize - 1;
@@ -81,4 +87,9 @@ impl KeySet {
         let mixed = (first ^ last.rotate_left(23) ^ key.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed >> self.shift) as usize
     }
+}
+
+#[inline]
+fn length_bit(key: &[u8]) -> u64 {
+    1 << (key.len() % 64)
 }

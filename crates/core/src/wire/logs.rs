@@ -3,6 +3,7 @@
 use super::common::{AnyValue, Attributes, len_fields};
 use super::cursor::{Field, Fields, Value};
 use super::envelope::envelope_views;
+use super::view::view;
 
 envelope_views! {
     /// An `ExportLogsServiceRequest` (equally a `LogsData`).
@@ -14,9 +15,10 @@ envelope_views! {
     LogRecordView
 }
 
-/// A `LogRecord`. Read it once with [`LogRecordView::fields`].
-#[derive(Debug, Clone, Copy)]
-pub struct LogRecordView<'a>(&'a [u8]);
+view! {
+    /// A `LogRecord`. Read it once with [`LogRecordView::fields`].
+    LogRecordView
+}
 
 /// The fields of a `LogRecord` other than body and attributes, from one scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,18 +44,6 @@ pub struct LogRecordFields<'a> {
 }
 
 impl<'a> LogRecordView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The whole message.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     /// Everything but body and attributes, in one scan.
     #[must_use]
     pub fn fields(self) -> LogRecordFields<'a> {

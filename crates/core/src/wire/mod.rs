@@ -21,6 +21,7 @@ mod reshape;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod view;
 
 pub use check::{CheckError, Checked, MAX_VALUE_DEPTH, check};
 pub use common::{AnyValue, Attributes, KeyValue};

@@ -3,6 +3,7 @@
 use super::common::{Attributes, last_len, len_fields};
 use super::cursor::{Field, Fields, Value};
 use super::envelope::envelope_views;
+use super::view::view;
 
 envelope_views! {
     /// An `ExportTraceServiceRequest` (equally a `TracesData`).
@@ -14,10 +15,11 @@ envelope_views! {
     SpanView
 }
 
-/// A `Span`. Each accessor scans the span: read what you need once, or all at once with
-/// [`SpanView::fields`].
-#[derive(Debug, Clone, Copy)]
-pub struct SpanView<'a>(&'a [u8]);
+view! {
+    /// A `Span`. Each accessor scans the span: read what you need once, or all at once with
+    /// [`SpanView::fields`].
+    SpanView
+}
 
 /// The fields of a `Span` other than attributes, events and links, from one scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,18 +49,6 @@ pub struct SpanFields<'a> {
 }
 
 impl<'a> SpanView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The whole message.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     /// Everything but attributes, events and links, in one scan.
     #[must_use]
     pub fn fields(self) -> SpanFields<'a> {

@@ -140,6 +140,10 @@ impl Attempt for BackendAttempt {
         self.grpc.start(host).await
     }
 
+    fn metadata_keys(&self) -> Vec<String> {
+        self.grpc.metadata_keys()
+    }
+
     fn encode(&self, request: &Request) -> Result<Outgoing, Outcome> {
         let framed = if self.left.load(Ordering::Acquire) { None } else { Some(self.grpc.encode(request)?) };
         Ok(Outgoing { request: request.clone(), framed })

@@ -57,7 +57,7 @@ pub(super) struct Balancer {
     template: Template,
     routing: Routing,
     members: RwLock<Arc<Members>>,
-    pins: Option<Mutex<Pins>>,
+    pins: Option<Pins>,
     /// Those that still move their queues.
     leaving: Mutex<Vec<Arc<Backend>>>,
     next_number: AtomicU64,
@@ -74,7 +74,7 @@ impl Balancer {
             template,
             routing,
             members: RwLock::new(Arc::new(Members::new(Vec::new()))),
-            pins: (!overlap.is_zero()).then(|| Mutex::new(Pins::new(overlap))),
+            pins: (!overlap.is_zero()).then(|| Pins::new(overlap)),
             leaving: Mutex::default(),
             next_number: AtomicU64::new(0),
             metrics,
@@ -140,8 +140,6 @@ impl Balancer {
         if joined.is_empty() && left.is_empty() {
             return;
         }
-        self.metrics.updates.inc();
-        self.metrics.backends.set(i64::try_from(after.len()).unwrap_or(i64::MAX));
         let names = |backends: &[Arc<Backend>]| {
             backends.iter().map(|backend| backend.endpoint.clone()).collect::<Vec<_>>().join(", ")
         };
@@ -152,7 +150,10 @@ impl Balancer {
             left = names(&left),
             "the backends have changed"
         );
+        let count = after.len();
         *self.members.write() = Arc::new(Members::new(after));
+        self.metrics.updates.inc();
+        self.metrics.backends.set(i64::try_from(count).unwrap_or(i64::MAX));
         left.into_iter().for_each(|backend| self.retire(backend));
     }
 
@@ -209,9 +210,8 @@ impl Balancer {
         let mut parts = match &self.pins {
             None => self.routing.split(signal, &bytes, |key| members.ring.owner(key)),
             Some(pins) => {
-                let mut pins = pins.lock();
-                pins.tick(self.template.clock.now());
-                self.routing.split(signal, &bytes, |key| pinned(&mut pins, &members, key))
+                let now = self.template.clock.now();
+                self.routing.split(signal, &bytes, |key| pinned(pins, now, &members, key))
             }
         };
         parts.sort_unstable_by_key(|part| part.owner);
@@ -356,10 +356,10 @@ impl Balancer {
 }
 
 /// The index of the member that `key` goes to.
-fn pinned(pins: &mut Pins, members: &Members, key: &[u8]) -> usize {
+fn pinned(pins: &Pins, now: Duration, members: &Members, key: &[u8]) -> usize {
     let by_ring = members.ring.owner(key);
     let Some(backend) = members.backends.get(by_ring) else { return by_ring };
-    let owner = pins.owner(key, backend.number, |number| members.by_number.contains_key(&number));
+    let owner = pins.owner(now, key, backend.number, |number| members.by_number.contains_key(&number));
     members.by_number.get(&owner).copied().unwrap_or(by_ring)
 }
 

@@ -85,12 +85,14 @@ impl Routing {
             owner_of,
             resource: &[],
             scope: &[],
-            metric: &[],
             found: Vec::new(),
             of_resource: Vec::new(),
+            of_item: Vec::new(),
+            pairs: Vec::new(),
             settled: None,
             last_trace: None,
             key: Vec::new(),
+            of_metric: 0,
         };
         split_by_owner(signal, bytes, &mut reader)
     }
@@ -103,15 +105,20 @@ struct Reader<'r, 'a, F> {
     owner_of: F,
     resource: &'a [u8],
     scope: &'a [u8],
-    metric: &'a [u8],
     /// The values of the routing attributes that resource or scope have.
     found: Vec<Option<AnyValue<'a>>>,
     /// Those of the resource alone.
     of_resource: Vec<Option<AnyValue<'a>>>,
+    /// Those of an item, while its key is put together.
+    of_item: Vec<Option<AnyValue<'a>>>,
+    /// Attributes, while they are sorted.
+    pairs: Vec<KeyValue<'a>>,
     /// The owner of everything in this resource or scope, once it is known.
     settled: Option<usize>,
     last_trace: Option<(&'a [u8], usize)>,
     key: Vec<u8>,
+    /// How much of the key is the same for all points of the metric.
+    of_metric: usize,
 }
 
 impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
@@ -170,29 +177,51 @@ impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
         pseudo: impl Fn(&str) -> Option<AnyValue<'a>>,
         attributes: impl Iterator<Item = KeyValue<'a>>,
     ) -> usize {
-        let mut found = self.found.clone();
+        let mut found = std::mem::take(&mut self.of_item);
+        found.clone_from(&self.found);
         for (name, value) in names.iter().zip(&mut found) {
             if value.is_none() {
                 *value = pseudo(name);
             }
         }
         Self::look(names, &mut found, attributes);
-        self.by_attributes(names, &found)
+        let owner = self.by_attributes(names, &found);
+        self.of_item = found;
+        owner
     }
 
-    fn stream(&mut self, point: DataPoint<'a>) -> usize {
+    /// Adds `name=value|` of all attributes to the key, by name.
+    fn put_sorted(&mut self, attributes: impl Iterator<Item = KeyValue<'a>>) {
+        self.pairs.clear();
+        self.pairs.extend(attributes);
+        self.pairs.sort_by_key(|pair| pair.key);
+        for pair in &self.pairs {
+            self.key.extend_from_slice(pair.key);
+            self.key.push(b'=');
+            put_value(&mut self.key, pair.value);
+            self.key.push(b'|');
+        }
+    }
+
+    /// Begins the key of the points of a metric.
+    fn begin_stream(&mut self, metric: &'a [u8]) {
         self.key.clear();
-        put_sorted(&mut self.key, resource_attributes(self.resource));
+        self.put_sorted(resource_attributes(self.resource));
         let scope = ScopeLogsView::new(self.scope);
-        let metric = MetricView::new(self.metric).fields();
+        let metric = MetricView::new(metric).fields();
         for text in [scope.scope_name(), scope.scope_version(), metric.name, metric.unit] {
             self.key.push(0);
             self.key.extend_from_slice(text);
         }
         self.key.push(0);
-        put_sorted(&mut self.key, scope.scope_attributes());
+        self.put_sorted(scope.scope_attributes());
         self.key.push(metric.kind.map_or(0, |kind| kind.field_number() as u8));
-        put_sorted(&mut self.key, point.attributes());
+        self.of_metric = self.key.len();
+    }
+
+    fn stream(&mut self, point: DataPoint<'a>) -> usize {
+        self.key.truncate(self.of_metric);
+        self.put_sorted(point.attributes());
         self.owner()
     }
 }
@@ -204,7 +233,7 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
             Routing::Service => self.settled = Some(self.service()),
             Routing::Resource => {
                 self.key.clear();
-                put_sorted(&mut self.key, resource_attributes(resource));
+                self.put_sorted(resource_attributes(resource));
                 self.settled = Some(self.owner());
             }
             Routing::Attributes(names) => {
@@ -268,7 +297,9 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
                 (self.owner_of)(name)
             }
             _ => {
-                self.metric = item;
+                if *self.routing == Routing::Stream {
+                    self.begin_stream(item);
+                }
                 return Placed::ByPoint;
             }
         };
@@ -286,18 +317,6 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
 /// The same for all signals.
 fn resource_attributes(resource: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
     ResourceLogsView::new(resource).resource_attributes()
-}
-
-/// `name=value|` of all attributes, by name.
-fn put_sorted<'a>(key: &mut Vec<u8>, attributes: impl Iterator<Item = KeyValue<'a>>) {
-    let mut pairs: Vec<_> = attributes.map(|pair| (pair.key, pair.value)).collect();
-    pairs.sort_by_key(|(name, _)| *name);
-    for (name, value) in pairs {
-        key.extend_from_slice(name);
-        key.push(b'=');
-        put_value(key, value);
-        key.push(b'|');
-    }
 }
 
 /// As the Collector writes it.

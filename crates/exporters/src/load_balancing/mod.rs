@@ -22,6 +22,7 @@ mod metrics;
 mod pins;
 mod resolver;
 mod ring;
+mod splitter;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 pub use config::{DnsConfig, FileConfig, LoadBalancingConfig, ProtocolConfig, ResolverConfig, StaticConfig};
+pub use splitter::Splitter;
 
 use crate::otlp::{MAX_MERGED, OtlpConfig};
 use backend::Template;
@@ -77,7 +79,7 @@ impl LoadBalancingConfig {
         let retry = match (&self.retry_on_failure, is_durable) {
             (Some(retry), _) => retry.clone(),
             // What is on disk stays there until it is delivered, unless told otherwise.
-            (None, true) => RetryConfig { max_elapsed_time: Duration::from_secs(0), ..RetryConfig::default() },
+            (None, true) => RetryConfig { max_elapsed_time: Some(Duration::from_secs(0)), ..RetryConfig::default() },
             (None, false) => RetryConfig { enabled: false, ..RetryConfig::default() },
         };
         let mut queue = queue.unwrap_or_else(QueueConfig::disabled);

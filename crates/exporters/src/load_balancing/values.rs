@@ -1,5 +1,7 @@
 //! Attribute values as text, spelled as the Collector spells them in routing keys.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nyquist_core::wire::{AnyValue, Attributes, Fields, Value};
@@ -18,7 +20,10 @@ fn put(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) {
         AnyValue::Empty => {}
         AnyValue::String(text) => out.extend_from_slice(text),
         AnyValue::Bool(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
-        AnyValue::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        AnyValue::Int(number) => {
+            // A Vec takes everything.
+            let _ = write!(out, "{number}");
+        }
         AnyValue::Double(number) => out.extend_from_slice(float(number).as_bytes()),
         AnyValue::Bytes(bytes) => out.extend_from_slice(STANDARD.encode(bytes).as_bytes()),
         AnyValue::Array(array) => {

@@ -115,10 +115,14 @@ impl Attempt for GrpcAttempt {
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }
 
+    fn metadata_keys(&self) -> Vec<String> {
+        self.auth.as_ref().map(|auth| auth.metadata_keys()).unwrap_or_default()
+    }
+
     fn encode(&self, request: &Request) -> Result<Chunks, Outcome> {
         if self.compression == Compression::None {
             let header = frame_header(false, request.size())?;
-            return Ok(Chunks::new(&header, request.parts()));
+            return Ok(Chunks::new(&header, request.parts()).of_client(request.metadata()));
         }
         let mut framed = vec![0; HEADER_LEN];
         let encoded = match self.compression {
@@ -133,7 +137,7 @@ impl Attempt for GrpcAttempt {
         if let Some(room) = framed.first_chunk_mut::<HEADER_LEN>() {
             *room = header;
         }
-        Ok(framed.into())
+        Ok(Chunks::from(framed).of_client(request.metadata()))
     }
 
     async fn attempt(&self, body: &Chunks) -> Outcome {
@@ -146,7 +150,7 @@ impl Attempt for GrpcAttempt {
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = self.headers.clone();
         if let Some(auth) = &self.auth {
-            auth.apply(request.headers_mut());
+            body.authenticate(&**auth, request.headers_mut());
         }
         match client.send(request).await {
             Ok(reply) => outcome(&reply, self.retry_resource_exhausted),

@@ -117,6 +117,10 @@ impl Attempt for HttpAttempt {
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }
 
+    fn metadata_keys(&self) -> Vec<String> {
+        self.auth.as_ref().map(|auth| auth.metadata_keys()).unwrap_or_default()
+    }
+
     fn encode(&self, request: &Request) -> Result<Chunks, Outcome> {
         let refused = |message| Outcome::Refused { code: Code::Internal, message };
         let json;
@@ -128,13 +132,13 @@ impl Attempt for HttpAttempt {
             }
         };
         if self.compression == Compression::None {
-            return Ok(Chunks::new(&[], parts));
+            return Ok(Chunks::new(&[], parts).of_client(request.metadata()));
         }
         let mut body = Vec::new();
         self.compression
             .encode(self.level, parts, &mut body)
             .map_err(|error| refused(format!("cannot compress: {error}")))?;
-        Ok(body.into())
+        Ok(Chunks::from(body).of_client(request.metadata()))
     }
 
     async fn attempt(&self, body: &Chunks) -> Outcome {
@@ -147,7 +151,7 @@ impl Attempt for HttpAttempt {
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         if let Some(auth) = &self.auth {
-            auth.apply(request.headers_mut());
+            body.authenticate(&**auth, request.headers_mut());
         }
         match client.send(request).await {
             Ok(reply) => outcome(&reply, self.clock.unix_nanos()),

@@ -89,8 +89,17 @@ impl ExporterConfig for RemoteWriteConfig {
         let headers = http.headers.to_map().map_err(|problem| BuildError::new(&["headers"], problem))?;
         let auth = match &http.auth {
             Some(auth) => {
-                let found = context.extensions.client_auth(&auth.authenticator);
-                Some(found.map_err(|problem| BuildError::new(&["auth", "authenticator"], problem))?)
+                let at = |problem| BuildError::new(&["auth", "authenticator"], problem);
+                let found = context.extensions.client_auth(&auth.authenticator).map_err(at)?;
+                if let Some(key) = found.metadata_keys().first() {
+                    let problem = format!(
+                        "{:?} sends what it finds in the client's metadata, and this exporter sends series of several \
+                         clients together: use include_metadata_keys: [{key}] instead",
+                        auth.authenticator
+                    );
+                    return Err(at(problem));
+                }
+                Some(found)
             }
             None => None,
         };

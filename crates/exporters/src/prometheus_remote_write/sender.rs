@@ -313,7 +313,7 @@ impl Sender {
                 return given_up(DropReason::RetriesExhausted, message);
             }
             let wait = backoff.next_wait(after);
-            let limit = self.retry.max_elapsed_time.0;
+            let limit = self.retry.give_up_after(false);
             if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
                 return given_up(DropReason::RetriesExhausted, format!("no more retries left: {message}"));
             }

@@ -13,8 +13,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use nyquist_core::component::{
-    BuildError, ClientAuth, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info,
-    ServerAuth, Stability, StartError, extension,
+    BuildError, ClientAuth, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Identity,
+    Info, ServerAuth, Stability, StartError, extension,
 };
 use parking_lot::Mutex;
 
@@ -92,11 +92,16 @@ struct Server {
 
 impl ServerAuth for Server {
     fn authenticate(&self, headers: &HeaderMap) -> Result<(), String> {
+        self.identify(headers).map(|_| ())
+    }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<Identity, String> {
         let Some(given) = headers.get(AUTHORIZATION) else { return Err("no basic auth provided".to_owned()) };
         let (user, password) = credentials(given).ok_or("invalid authorization format")?;
         let users = self.users.lock().clone();
         if users.is_some_and(|users| users.admits(&user, &password)) {
-            return Ok(());
+            let attributes = ["username", "subject"].map(|name| (name.to_owned(), user.clone()));
+            return Ok(Identity { attributes: attributes.into() });
         }
         Err("invalid credentials".to_owned())
     }

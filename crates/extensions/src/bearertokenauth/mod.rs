@@ -81,6 +81,10 @@ impl ClientAuth for Bearer {
 }
 
 impl ServerAuth for Bearer {
+    fn secret_headers(&self) -> Vec<String> {
+        vec![self.header.as_str().to_owned()]
+    }
+
     fn authenticate(&self, headers: &HeaderMap) -> Result<(), String> {
         let Some(given) = headers.get(&self.header).filter(|value| !value.is_empty()) else {
             return Err(format!("missing or empty authorization header: {}", self.header));

@@ -152,7 +152,7 @@ async fn max_size_is_kept() {
     let page = telemetry.render("");
     let labels = r#"{owner="exporter_otlp__traces",storage="file_storage"}"#;
     assert!(page.contains(&format!("nyquist_storage_records{labels} 6")), "{page}");
-    for name in ["bytes", "corrupt_records", "failed_writes", "failed_syncs"] {
+    for name in ["bytes", "corrupt_records", "torn_bytes", "set_aside_segments", "failed_writes", "failed_syncs"] {
         assert!(page.contains(&format!("nyquist_storage_{name}{labels} ")), "{page}");
     }
 }

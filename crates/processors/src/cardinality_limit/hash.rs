@@ -6,34 +6,12 @@
 //! snapshot carries it), so that no sender can look for collisions; by chance, among n series, one
 //! happens with n^2 / 2^65.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
+pub(super) use nyquist_core::table::Table;
 use nyquist_core::wire::{AnyValue, KeyValue};
-
-/// A table keyed by something that is a good hash already.
-pub(super) type Table<V> = hashbrown::HashMap<u64, V, BuildHasherDefault<Identity>>;
-
-/// Hands a `u64` through.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Identity(u64);
-
-impl Hasher for Identity {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 /// What makes the hash functions of one limiter.
 pub(super) type Seed = [u64; 2];

@@ -12,6 +12,7 @@
 //! [`sampler`] is all of that without tasks, driven by explicit times; [`replay`] runs recorded requests
 //! through it, and [`explain`] tells what became of a trace.
 
+mod beside;
 mod budget;
 mod buffer;
 pub mod config;
@@ -22,6 +23,7 @@ mod metrics;
 mod outgoing;
 pub mod replay;
 mod request;
+mod restore;
 mod rules;
 pub mod sampler;
 mod setup;

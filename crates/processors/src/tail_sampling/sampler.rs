@@ -10,15 +10,15 @@ use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 
+use super::beside::{Beside, watch};
 use super::budget::{Budget, Charge, Reservation};
-use super::buffer::{Arrival, Note, Settings, Shard};
+use super::buffer::{Arrival, Settings, Shard};
 use super::config::{StressConfig, TailSamplingConfig};
 use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
 pub use super::outgoing::Outgoing;
 use super::request::Request;
-use super::rules::RuleSet;
 use super::rules::compile::{Problem, Problems, compile};
 use super::rules::lists::Watcher;
 use super::setup::Setup;
@@ -27,10 +27,10 @@ use super::stress::{Change, Stress};
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Runs per shard that are kept allocated from request to request.
-const KEEP_RUNS: usize = 4096;
+pub(super) const KEEP_RUNS: usize = 4096;
 
 thread_local! {
-    static REQUEST: RefCell<Request> = RefCell::default();
+    pub(super) static REQUEST: RefCell<Request> = RefCell::default();
 }
 
 /// Undecided traces, and what decides them.
@@ -38,7 +38,7 @@ thread_local! {
 pub struct Sampler {
     pub(super) settings: Settings,
     pub(super) shards: Vec<Mutex<Shard>>,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     /// Undecided traces.
     pending: AtomicUsize,
     /// Senders wait while there are so many; `None`: they never do.
@@ -46,11 +46,11 @@ pub struct Sampler {
     stress: Option<Stress>,
     evidence: Evidence,
     /// The log on disk, if there is one.
-    durable: OnceLock<Arc<Durable>>,
+    pub(super) durable: OnceLock<Arc<Durable>>,
     /// Traces may lack spans that are still to be read from the log: none is decided because of its time.
-    restoring: AtomicBool,
+    pub(super) restoring: AtomicBool,
     metrics: Arc<Metrics>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// The most that was done while a shard was locked.
     #[cfg(test)]
     pub(super) most_work: std::sync::atomic::AtomicU64,
@@ -61,7 +61,7 @@ pub struct Sampler {
 /// What is wrong with a configuration, one problem a line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(super) String);
 
 impl Sampler {
     /// A sampler for a valid configuration.
@@ -187,80 +187,8 @@ impl Sampler {
         })
     }
 
-    /// From now on there is a log on disk.
-    pub(super) fn attach(&self, durable: Arc<Durable>, now: Duration) {
-        for shard in 0..self.shards.len() {
-            self.visit(shard, |shard| shard.keep_journal(nanos(now)));
-        }
-        let _ = self.durable.set(durable);
-    }
-
-    /// Between `true` and `false`, what is in the log is being read.
-    pub(super) fn set_restoring(&self, restoring: bool) {
-        self.restoring.store(restoring, Ordering::Release);
-    }
-
-    /// Tells rules whose reasons are not the same apart.
-    pub(super) fn fingerprint(&self) -> u32 {
-        let reasons = self.settings.rules.reasons.iter();
-        let bytes = reasons.flat_map(|reason| reason.attributes.iter().copied().chain([0xff]));
-        // FNV-1a
-        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-    }
-
-    /// Remembers a decision from before a restart; `is_same` tells whether its reason is one of these
-    /// rules'.
-    pub(super) fn remember(&self, note: Note, is_same: bool, now: Duration) {
-        let (shard, _) = self.settings.hash.of(&note.id);
-        self.visit(shard, |shard| shard.restore_outcome(note, is_same, nanos(now)));
-    }
-
-    /// Charges the budget for memory elsewhere.
-    pub(super) fn charge(&self, bytes: usize) -> Charge {
-        Charge::new(&self.budget, bytes)
-    }
-
-    /// Takes in what is needed of a request that came at `at`, before a restart; or, if it is a trace
-    /// `anew`, when that began. Returns how many spans that is.
-    ///
-    /// # Errors
-    /// As [`Sampler::insert`]; if it is permanent, the spans are booked as lost.
-    pub(super) fn restore(
-        &self,
-        message: &[u8],
-        at: Duration,
-        is_needed: impl FnMut(&[u8; 16]) -> bool,
-        anew: Option<([u8; 16], Duration)>,
-    ) -> Result<usize, Refusal> {
-        let at = nanos(at);
-        REQUEST.with_borrow_mut(|request| {
-            request.read(message, &self.settings.rules.plan, &self.settings.hash);
-            request.retain(is_needed);
-            let spans = request.spans;
-            if spans == 0 {
-                return Ok(0);
-            }
-            let admitted = self.admit(message, request, at).map(|reservation| {
-                self.ledger.add(Entry::Created, spans);
-                self.take_in(message, request, at, true);
-                if let Some((id, began)) = anew {
-                    let (shard, _) = self.settings.hash.of(&id);
-                    self.visit(shard, |shard| shard.restore_arrival(&id, nanos(began)));
-                }
-                drop(reservation);
-                spans
-            });
-            request.shrink(KEEP_RUNS);
-            if admitted.as_ref().is_err_and(|refusal| !refusal.is_retryable()) {
-                self.ledger.add(Entry::Created, spans);
-                self.ledger.dropped(DropReason::MemoryPressure, spans);
-            }
-            admitted
-        })
-    }
-
     /// Sets aside what a request may need; if there is too little, decides early.
-    fn admit(&self, message: &[u8], request: &Request, now: u64) -> Result<Reservation<'_>, Refusal> {
+    pub(super) fn admit(&self, message: &[u8], request: &Request, now: u64) -> Result<Reservation<'_>, Refusal> {
         let need = Shard::growth(&self.settings, request, message.len());
         if request.widest_header() > self.settings.batch_size {
             return Err(self.never(format!("a resource or scope of {} KiB", request.widest_header() >> 10)));
@@ -296,7 +224,7 @@ impl Sampler {
         }
     }
 
-    fn take_in(&self, message: &[u8], request: &Request, now: u64, restored: bool) {
+    pub(super) fn take_in(&self, message: &[u8], request: &Request, now: u64, restored: bool) {
         if request.invalid > 0 {
             self.ledger.dropped(DropReason::InvalidId, request.invalid);
         }
@@ -515,60 +443,6 @@ impl Sampler {
         }
         tally.clear();
     }
-}
-
-/// What rules take beside the buffer, of the same budget.
-struct Beside {
-    /// What one list of values may take.
-    most: usize,
-    lists: usize,
-}
-
-impl Beside {
-    /// # Errors
-    /// If they take more than half of it.
-    fn charge(rules: &RuleSet, budget: &Budget) -> Result<Self, ConfigError> {
-        let half = budget.ceiling() / 2;
-        let adaptive = rules.adaptive_bytes();
-        let Some(left) = half.checked_sub(adaptive) else {
-            let message = format!(
-                "rules: the tables of adaptive percentages may take {} KiB, more than half of the buffer's budget: set smaller \
-                 max_keys, or a larger memory_limit_mib",
-                adaptive >> 10
-            );
-            return Err(ConfigError(message));
-        };
-        let most = left / rules.lists.len().max(1);
-        for list in &rules.lists {
-            list.check(most).map_err(|error| ConfigError(format!("values_file: {error}")))?;
-        }
-        let lists = rules.list_bytes();
-        budget.change(0, adaptive + lists);
-        Ok(Self { most, lists })
-    }
-}
-
-fn watch(
-    rules: &Arc<RuleSet>,
-    metrics: &Arc<Metrics>,
-    budget: &Arc<Budget>,
-    beside: Beside,
-) -> Result<Option<Watcher>, ConfigError> {
-    metrics.rules_take(rules.adaptive_bytes() + beside.lists);
-    if rules.lists.is_empty() {
-        return Ok(None);
-    }
-    let (lists, Beside { most, lists: mut charged }) = (rules.lists.clone(), beside);
-    let (rules, metrics, budget) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(budget));
-    let report = move |read| {
-        metrics.list_read(read);
-        let bytes = rules.list_bytes();
-        budget.change(charged, bytes);
-        metrics.rules_take(rules.adaptive_bytes() + bytes);
-        charged = bytes;
-    };
-    let watcher = Watcher::new(lists, most, report);
-    watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -16,6 +16,9 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 const TICKS_PER_FLUSH: u32 = 2;
 /// Traces that are decided under one lock.
 const SLICE: usize = 256;
+/// Decisions that are behind get so much of the runtime before others have their turn. Were it less than what
+/// receivers need for theirs, decisions would fall behind further the more there is to do.
+const TURN: Duration = Duration::from_millis(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The longest that the next stage can ask to be left alone.
@@ -42,16 +45,26 @@ impl Worker {
         let mut sending: Option<Sending> = None;
         let mut until_flush = self.shard as u32 % TICKS_PER_FLUSH;
         let mut flush = false;
+        // When the round of decisions began that is under way.
+        let mut round: Option<Duration> = None;
         while !*stop.borrow_and_update() {
             tokio::select! {
                 biased;
                 _ = stop.changed() => {}
+                // Also while decisions are behind: what is kept must leave, or its memory stays.
                 () = finish(&mut sending), if sending.is_some() => sending = None,
                 _ = ticks.tick() => {
-                    self.decide().await;
+                    round.get_or_insert_with(|| self.clock.now());
                     flush |= until_flush == 0;
                     until_flush = until_flush.checked_sub(1).unwrap_or(TICKS_PER_FLUSH - 1);
                 }
+                () = tokio::task::yield_now(), if round.is_some() => {}
+            }
+            if let Some(begin) = round
+                && !self.decide()
+            {
+                self.sampler.decided_in(self.clock.now().saturating_sub(begin));
+                round = None;
             }
             if sending.is_none() && (flush || self.sampler.has_full_batch(self.shard)) {
                 sending = self.sampler.take(self.shard, self.clock.now()).map(|out| self.send(out));
@@ -60,7 +73,9 @@ impl Worker {
         }
         finish(&mut sending).await;
         if self.undecided_stay {
-            self.decide().await;
+            while self.decide() {
+                tokio::task::yield_now().await;
+            }
         } else {
             while self.sampler.decide_all(self.shard, self.clock.now(), SLICE, self.discard_on_shutdown) {
                 tokio::task::yield_now().await;
@@ -71,12 +86,18 @@ impl Worker {
         }
     }
 
-    async fn decide(&self) {
+    /// Decides what is due, for one turn. True if there is more.
+    fn decide(&self) -> bool {
         let begin = self.clock.now();
-        while self.sampler.decide(self.shard, self.clock.now(), SLICE) {
-            tokio::task::yield_now().await;
+        loop {
+            let now = self.clock.now();
+            if now.saturating_sub(begin) >= TURN {
+                return true;
+            }
+            if !self.sampler.decide(self.shard, now, SLICE) {
+                return false;
+            }
         }
-        self.sampler.decided_in(self.clock.now().saturating_sub(begin));
     }
 
     /// Offers a batch until it is taken, or refused for good.

@@ -80,6 +80,22 @@ async fn peers_get_no_more_than_they_take() {
     assert_eq!(sizes.iter().sum::<usize>(), 1_000_000);
 }
 
+/// Guarantee: without batching, too, no message passes what peers take; the request keeps its place until its last
+/// piece is delivered.
+#[tokio::test(start_paused = true)]
+async fn what_peers_would_not_take_is_split_before_it_is_sent() {
+    let (backend, rig) = started("{num_consumers: 1}").await;
+    let large = batch("a", 1_000_000);
+    let messages = large.size().div_ceil(4 << 20);
+    rig.delivery.consume(large).await.unwrap();
+    assert_eq!(rig.metric("otelcol_exporter_queue_size"), 1.0);
+    rig.settled().await;
+    let sizes = backend.sizes();
+    assert!((messages..=messages + 1).contains(&sizes.len()), "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 1_000_000);
+    assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn partitions_are_not_mixed() {
     let (backend, rig) = started("{batch: {partition: {metadata_keys: [X-Tenant]}}}").await;

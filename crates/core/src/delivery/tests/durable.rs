@@ -8,21 +8,25 @@ use super::*;
 use crate::batch::{DropReason, Metadata};
 use crate::component::{Consumer, Extension};
 use crate::storage::faulty::{Faults, FaultyDisk};
-use crate::storage::{Error, Log, Options, Owner, Recovered, Storage};
+use crate::storage::{Error, Fsync, Log, Options, Owner, Recovered, Storage};
 use crate::telemetry::Entry;
 
 /// A storage extension on a disk in memory.
 #[derive(Clone)]
-struct Place {
-    disk: FaultyDisk,
-    max_bytes: u64,
+pub(super) struct Place {
+    pub(super) disk: FaultyDisk,
+    pub(super) max_bytes: u64,
+    pub(super) fsync: Fsync,
 }
 
 #[async_trait]
 impl Storage for Place {
     async fn open(&self, owner: &Owner) -> Result<(Log, Recovered), Error> {
         assert_eq!(owner.directory_name(), "exporter_otlp__traces");
-        let options = Options { max_bytes: self.max_bytes, ..Options::new("memory".into()) };
+        // Another process of a test may not quite be gone.
+        let lock_timeout = Duration::from_secs(20);
+        let options =
+            Options { max_bytes: self.max_bytes, fsync: self.fsync, lock_timeout, ..Options::new("memory".into()) };
         let disk = self.disk.clone();
         Log::open_with(&options, move || Ok(disk)).await
     }
@@ -37,7 +41,7 @@ impl Extension for Place {
 }
 
 fn place() -> Place {
-    Place { disk: FaultyDisk::new(0), max_bytes: 0 }
+    Place { disk: FaultyDisk::new(0), max_bytes: 0, fsync: Fsync::None }
 }
 
 async fn start(backend: &Arc<Backend>, place: &Place, config: &str) -> Rig {
@@ -45,12 +49,11 @@ async fn start(backend: &Arc<Backend>, place: &Place, config: &str) -> Rig {
 }
 
 /// The same with a bound of its own for what is in memory too.
-async fn start_with(backend: &Arc<Backend>, place: &Place, config: &str, memory: Option<usize>) -> Rig {
+pub(super) async fn start_with(backend: &Arc<Backend>, place: &Place, config: &str, memory: Option<usize>) -> Rig {
     let mut extensions = Extensions::default();
     extensions.insert(&ComponentId::of("place"), Arc::new(place.clone()));
     let config = QueueConfig { storage: Some("place".to_owned()), ..queue(config) };
-    let retry = retry("{initial_interval: 10ms, max_elapsed_time: 0}");
-    Rig::start_with(backend, config, retry, &extensions, memory).await
+    Rig::start_with(backend, config, retry("{initial_interval: 10ms}"), &extensions, memory).await
 }
 
 /// Runs `life` as a process of its own, which is gone, with all its tasks, when it returns.
@@ -58,12 +61,12 @@ fn process<T>(life: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(life)
 }
 
-fn soon() -> Instant {
+pub(super) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
 /// Waits in real time: the log's thread does not know tokio's clock.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let done = async {
         while !condition() {
             sleep(Duration::from_millis(2)).await;
@@ -72,7 +75,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(timeout(Duration::from_secs(20), done).await.is_ok(), "waited too long until {what}");
 }
 
-fn taken(backend: &Backend) -> Vec<String> {
+pub(super) fn taken(backend: &Backend) -> Vec<String> {
     backend.taken.lock().clone()
 }
 
@@ -177,6 +180,97 @@ async fn a_long_queue_stays_on_disk() {
     assert!(place.disk.bytes_of(".seg") < 17 << 20, "disk space came back");
 }
 
+/// Scenario: the backend is down for days, with nothing said about `max_elapsed_time`. Guarantee: what is on disk
+/// is tried until it is delivered; told otherwise, it is given up and counted. In memory the Collector's five
+/// minutes hold (`a_long_outage_drops_after_five_minutes`).
+#[tokio::test(start_paused = true)]
+async fn what_is_on_disk_is_never_given_up() {
+    for (limit, lost) in [("", 0), (", max_elapsed_time: 5m", 3)] {
+        let backend = Backend::answering((0..10_000).map(|_| down()));
+        let mut extensions = Extensions::default();
+        extensions.insert(&ComponentId::of("place"), Arc::new(place()));
+        let config = QueueConfig { storage: Some("place".to_owned()), ..QueueConfig::default() };
+        let retry = retry(&format!("{{max_interval: 30s{limit}}}"));
+        let rig = Rig::start_with(&backend, config, retry, &extensions, None).await;
+        let begin = Instant::now();
+        rig.delivery.consume(batch("a", 3)).await.unwrap();
+        rig.settled().await;
+        assert_eq!(rig.ledger.dropped_count(DropReason::RetriesExhausted), lost);
+        assert_eq!(rig.ledger.count(Entry::Exported), 3 - lost);
+        let days = begin.elapsed().as_secs() / 86_400;
+        assert_eq!(days, if lost == 0 { 3 } else { 0 });
+        rig.delivery.shutdown(soon()).await;
+    }
+}
+
+/// Scenario: the storage is full; `block_on_overflow`. Guarantee: whoever comes, with or without a fan-out before
+/// it, waits until something has left the disk; a shutdown ends the wait.
+#[tokio::test]
+async fn block_on_overflow_waits_for_the_disk() {
+    let small = Place { max_bytes: 2000, ..place() };
+    let backend = Backend::hanging();
+    let rig = start(&backend, &small, "{block_on_overflow: true}").await;
+    let mut taken = 0;
+    while timeout(Duration::from_millis(300), rig.delivery.consume(batch("a", 2))).await.is_ok() {
+        taken += 1;
+    }
+    assert!((5..50).contains(&taken), "{taken}");
+    let waiting = Arc::clone(&rig.delivery);
+    let waiting = tokio::spawn(async move { waiting.consume(batch("b", 2)).await });
+    let asking = Arc::clone(&rig.delivery);
+    let asking = tokio::spawn(async move {
+        let mut permits = crate::batch::Permits::reserving();
+        asking.reserve(&batch("c", 2), &mut permits).await
+    });
+    sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished() && !asking.is_finished());
+    backend.let_through(taken);
+    waiting.await.unwrap().unwrap();
+    asking.await.unwrap().unwrap();
+    assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans"), 0.0);
+    backend.let_through(1);
+    until("all is delivered", || rig.ledger.held_count() == 0).await;
+
+    let rig = {
+        rig.delivery.shutdown(soon()).await;
+        start(&Backend::hanging(), &small, "{block_on_overflow: true}").await
+    };
+    while timeout(Duration::from_millis(300), rig.delivery.consume(batch("a", 2))).await.is_ok() {}
+    let waiting = Arc::clone(&rig.delivery);
+    let waiting = tokio::spawn(async move { waiting.consume(batch("b", 2)).await });
+    sleep(Duration::from_millis(50)).await;
+    rig.delivery.shutdown(Instant::now()).await;
+    assert!(waiting.await.unwrap().unwrap_err().is_retryable());
+}
+
+/// Scenario: more requests than the storage has segments are tried for ever, one in each; many times as many as the
+/// storage has room for come and go meanwhile. Guarantee: these are taken and delivered, the stubborn ones are there
+/// after a restart.
+#[tokio::test]
+async fn stubborn_requests_do_not_fill_the_disk() {
+    const STUBBORN: usize = 18;
+    let small = Place { max_bytes: 64 << 10, ..place() };
+    let backend = Arc::new(Backend { stubborn: Some("stubborn"), ..Backend::default() });
+    let rig = start(&backend, &small, "{num_consumers: 20}").await;
+    let big = "x".repeat(300);
+    for index in 0..STUBBORN {
+        rig.delivery.consume(batch(&format!("stubborn{index}"), 1)).await.unwrap();
+        for filler in 0..40 {
+            let name = format!("{index}.{filler}.{big}");
+            until("there is room", || rig.ledger.held_count() < index as i64 + 10).await;
+            rig.delivery.consume(batch(&name, 1)).await.unwrap();
+        }
+    }
+    until("the others are delivered", || rig.ledger.held_count() == STUBBORN as i64).await;
+    rig.delivery.shutdown(soon()).await;
+    assert_eq!(taken(&backend).len(), STUBBORN * 40);
+
+    let backend = Backend::answering([]);
+    let rig = start(&backend, &small, "{num_consumers: 1}").await;
+    until("the stubborn ones are delivered", || rig.ledger.held_count() == 0).await;
+    assert_eq!(taken(&backend), (0..STUBBORN).map(|index| format!("stubborn{index}-0")).collect::<Vec<_>>());
+}
+
 /// Guarantee: what is on disk from before counts against the queue's bounds.
 #[tokio::test]
 async fn the_bounds_count_what_is_on_disk() {
@@ -220,7 +314,7 @@ async fn a_full_disk_refuses() {
     rig.delivery.consume(batch("a", 2)).await.unwrap();
     rig.delivery.shutdown(Instant::now()).await;
 
-    let small = Place { disk: FaultyDisk::new(1), max_bytes: 1000 };
+    let small = Place { disk: FaultyDisk::new(1), max_bytes: 1000, ..place };
     let rig = start(&backend, &small, "{}").await;
     let mut refusal = None;
     for _ in 0..50 {

@@ -1,6 +1,7 @@
 mod batching;
 mod config;
 mod durable;
+mod faulty;
 mod model;
 mod queue;
 mod retry;
@@ -36,6 +37,8 @@ struct Backend {
     taken: Mutex<Vec<String>>,
     /// Attempts hang until there is a permit for each; `None`: they do not hang.
     gate: Option<Semaphore>,
+    /// Requests with a span whose name begins so are never taken.
+    stubborn: Option<&'static str>,
 }
 
 impl Backend {
@@ -73,6 +76,9 @@ impl Attempt for ToBackend {
         self.0.attempts.lock().push((Instant::now(), spans.clone()));
         if let Some(gate) = &self.0.gate {
             gate.acquire().await.unwrap().forget();
+        }
+        if self.0.stubborn.is_some_and(|stubborn| spans.iter().any(|name| name.starts_with(stubborn))) {
+            return down();
         }
         let answer = self.0.answers.lock().pop_front().unwrap_or(Outcome::Delivered);
         if matches!(answer, Outcome::Delivered | Outcome::Partly { .. }) {

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-/// Bytes in pieces, sent one after the other without being copied together. A clone shares them
-/// and starts over.
+use crate::batch::Metadata;
+use crate::component::ClientAuth;
+
+/// Bytes in pieces, sent one after the other without being copied together; and whose they are, for
+/// authenticators that care. A clone shares them and starts over.
 #[derive(Debug, Clone)]
 pub struct Chunks {
     parts: Arc<[Bytes]>,
     next: usize,
     left: u64,
+    client: Option<Arc<Metadata>>,
 }
 
 /// Pieces that are smaller on average are copied together: each is a frame of its own otherwise.
@@ -34,7 +39,21 @@ impl Chunks {
             let head = (!head.is_empty()).then(|| Bytes::copy_from_slice(head));
             head.into_iter().chain(parts.iter().filter(|part| !part.is_empty()).cloned()).collect()
         };
-        Self { parts, next: 0, left: len as u64 }
+        Self { parts, next: 0, left: len as u64, client: None }
+    }
+
+    /// The same as data of `client`.
+    #[must_use]
+    pub fn of_client(self, client: &Arc<Metadata>) -> Self {
+        Self { client: Some(Arc::clone(client)), ..self }
+    }
+
+    /// Adds to `headers` what `auth` has to say, on this data.
+    pub fn authenticate(&self, auth: &dyn ClientAuth, headers: &mut HeaderMap) {
+        match &self.client {
+            Some(client) => auth.apply_for(headers, client),
+            None => auth.apply(headers),
+        }
     }
 
     /// How many bytes are still to be sent.
@@ -52,7 +71,7 @@ impl Chunks {
 
 impl From<Vec<u8>> for Chunks {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { left: bytes.len() as u64, parts: Arc::new([bytes.into()]), next: 0 }
+        Self { left: bytes.len() as u64, parts: Arc::new([bytes.into()]), next: 0, client: None }
     }
 }
 

@@ -1,6 +1,8 @@
 mod damage;
 mod model;
+mod packing;
 mod threads;
+mod versions;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -114,6 +114,72 @@ async fn a_log_that_failed_says_so() {
     log.close().await;
 }
 
+/// Waits for what the log's thread does by itself.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let done = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), done).await.is_ok(), "waited too long until {what}");
+}
+
+/// Guarantee: appends that wait together share one write and one fsync, and none is answered before it.
+#[tokio::test]
+async fn appends_are_committed_in_groups() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let options = Options { fsync: Fsync::Always, ..Options::new("memory".into()) };
+    let (log, _) = Log::open_with(&options, move || Ok(own)).await.unwrap();
+    let before = disk.syncs();
+    for round in 1..=5 {
+        // On one thread, all are handed over before the first is answered, but for the one that wakes the log.
+        let answers = join_all((0..1000).map(|_| append(&log, "a"))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let syncs = disk.syncs() - before;
+        assert!((round..=50 * round).contains(&syncs), "{syncs} for {round} rounds");
+    }
+    disk.set_faults(faulty::Faults { sync: 100, ..Default::default() });
+    assert!(matches!(append(&log, "b").await, Err(Error::Io { .. })), "not synced is not answered");
+    assert!(log.check_room(1).is_err(), "and whoever asks is told so");
+}
+
+/// Scenario: the disk is full, then it is not; nobody appends. Guarantee: whoever asks for room is refused as long as the
+/// disk is full, and let in when the log has found out by itself that it is not; nothing is left of how it did.
+#[tokio::test]
+async fn a_disk_that_failed_is_tried_until_it_works() {
+    let disk = faulty::FaultyDisk::new(0);
+    let own = disk.clone();
+    let (log, _) = Log::open_with(&Options::new("memory".into()), move || Ok(own)).await.unwrap();
+    disk.set_faults(faulty::Faults { no_space: 100, ..Default::default() });
+    assert!(matches!(append(&log, "a").await, Err(Error::NoSpace { .. })));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(matches!(log.check_room(1), Err(Error::NoSpace { .. })), "still full");
+    let freed = log.freed();
+    disk.set_faults(faulty::Faults::default());
+    until("the disk works", || log.check_room(1).is_ok()).await;
+    freed.await;
+    assert_eq!(disk.names(), Vec::<String>::new());
+    append(&log, "b").await.unwrap();
+}
+
+/// Scenario: the log is full, of records that are released one by one. Guarantee: whoever only asks is let in as soon as
+/// there is room, though the room is in the segment that is still open.
+#[tokio::test]
+async fn asking_makes_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { max_bytes: 64 << 10, ..options(&directory) };
+    let (log, _) = Log::open(&options).await.unwrap();
+    let large = vec![Bytes::from(vec![0; 60_000])];
+    let position = log.append(1, 1, 1, large.clone()).await.unwrap();
+    assert!(matches!(log.check_room(60_000), Err(Error::Full { .. })));
+    let freed = log.freed();
+    log.release(position.sequence);
+    until("there is room", || log.check_room(60_000).is_ok()).await;
+    freed.await;
+    log.append(1, 1, 1, large).await.unwrap();
+}
+
 #[tokio::test]
 async fn large_records_pass_in_pieces() {
     let directory = tempfile::tempdir().unwrap();

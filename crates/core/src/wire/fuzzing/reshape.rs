@@ -9,8 +9,8 @@ use crate::proto::logs::v1::LogsData;
 use crate::proto::metrics::v1::MetricsData;
 use crate::proto::trace::v1::{Span, TracesData};
 use crate::wire::{
-    self, LogsView, MetricsView, SizeLimit, SpanView, TracesBuilder, TracesView, check, merge, retain_items,
-    retain_spans, split_by_size, split_by_trace, without_invalid_ids,
+    self, DataPoint, LogsView, MetricsView, Owners, Placed, SizeLimit, SpanView, TracesBuilder, TracesView, check,
+    merge, retain_items, retain_spans, split_by_owner, split_by_size, split_by_trace, without_invalid_ids,
 };
 
 /// Reshapes a request that is generated from `data`, and `data` itself if it is a request.
@@ -22,6 +22,7 @@ pub fn reshape(data: &[u8]) {
             let choice = |index: usize| choices.get(index).copied().unwrap_or_default();
             split_and_merge(signal, &bytes, checked.items, choice(0), choice(1));
             retain_whole_items(signal, &bytes, choice(2));
+            by_owner(signal, &bytes, checked.items, choice(3));
             if signal == Signal::Traces {
                 retain(&bytes, choice(2), checked);
                 by_trace(&bytes);
@@ -128,6 +129,62 @@ fn by_trace(bytes: &Bytes) {
         let mut split: TracesData = decoded(request);
         retain_model(&mut split, |_| true);
         assert_eq!(split.encode_to_vec(), model.encode_to_vec());
+    }
+}
+
+/// Owners by what items, or points, are written as; every item is asked for once, in order.
+struct ByContent {
+    owners: usize,
+    by_point: bool,
+    asked: Vec<Vec<u8>>,
+}
+
+impl ByContent {
+    fn owner(&self, bytes: &[u8]) -> usize {
+        bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>() % self.owners
+    }
+}
+
+impl<'a> Owners<'a> for ByContent {
+    fn resource(&mut self, _: &'a [u8]) {}
+
+    fn scope(&mut self, _: &'a [u8]) {}
+
+    fn item(&mut self, item: &'a [u8]) -> Placed {
+        self.asked.push(item.to_vec());
+        if self.by_point { Placed::ByPoint } else { Placed::Whole(self.owner(item)) }
+    }
+
+    fn point(&mut self, point: DataPoint<'a>) -> usize {
+        self.owner(point.bytes())
+    }
+}
+
+fn by_owner(signal: Signal, bytes: &Bytes, count: usize, choice: u8) {
+    let by_point = signal == Signal::Metrics && choice.is_multiple_of(2);
+    let mut owners = ByContent { owners: usize::from(choice % 5) + 1, by_point, asked: Vec::new() };
+    let parts = split_by_owner(signal, bytes, &mut owners);
+    let before = items(signal, bytes);
+    assert!(owners.asked.iter().eq(before.iter().map(|(_, _, item)| item)), "each item is asked for once, in order");
+    assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), count, "no item is lost");
+    if let [only] = parts.as_slice() {
+        assert!(std::ptr::eq(only.bytes.as_ptr(), bytes.as_ptr()), "nothing is copied");
+        assert_eq!(only.bytes.len(), bytes.len());
+        return;
+    }
+    let flat = |bytes: &[u8]| if by_point { flat_points(bytes) } else { items(signal, bytes) };
+    let mut expected: Vec<(usize, Vec<Item>)> = Vec::new();
+    for item in flat(bytes) {
+        let owner = owners.owner(&item.2);
+        match expected.iter_mut().find(|(known, _)| *known == owner) {
+            Some((_, items)) => items.push(item),
+            None => expected.push((owner, vec![item])),
+        }
+    }
+    let found: Vec<_> = parts.iter().map(|part| (part.owner, flat(&part.bytes))).collect();
+    assert_eq!(found, expected, "each in the order of the request, with its headers");
+    for part in &parts {
+        assert_eq!(check(signal, &part.bytes).expect("parts are acceptable").items, part.items);
     }
 }
 

@@ -13,6 +13,7 @@ pub use points::{
 use super::common::Attributes;
 use super::cursor::{Field, Fields, Value};
 use super::envelope::envelope_views;
+use super::view::view;
 
 envelope_views! {
     /// An `ExportMetricsServiceRequest` (equally a `MetricsData`).
@@ -97,9 +98,10 @@ impl MetricKind {
     }
 }
 
-/// A `Metric`. Read it once with [`MetricView::fields`].
-#[derive(Debug, Clone, Copy)]
-pub struct MetricView<'a>(&'a [u8]);
+view! {
+    /// A `Metric`. Read it once with [`MetricView::fields`].
+    MetricView
+}
 
 /// The fields of a `Metric`, from one scan.
 #[derive(Debug, Clone)]
@@ -130,18 +132,6 @@ impl<'a> MetricFields<'a> {
 }
 
 impl<'a> MetricView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The whole message.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     /// Name, description, unit, kind and the place of the points, in one scan of the metric.
     ///
     /// `data` is a oneof: the last member wins, and consecutive pieces of one member merge.

@@ -1,5 +1,6 @@
 //! The four kinds of data points, and exemplars.
 
+use super::super::view::view;
 use super::arrays::{BucketsView, Doubles, Fixed64s, zigzag};
 use crate::wire::common::{Attributes, KeyValue, len_fields};
 use crate::wire::cursor::{Field, Fields, Value};
@@ -60,26 +61,15 @@ pub enum Number {
     Double(f64),
 }
 
-/// Defines a view struct with `new`, `bytes`, `attributes` and `exemplars`.
-macro_rules! view {
+/// Defines the view of a data point, with its `attributes` and `exemplars`.
+macro_rules! point_view {
     ($(#[$doc:meta])* $View:ident { attributes: $attributes:literal $(, exemplars: $exemplars:literal)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $View<'a>(&'a [u8]);
+        view! {
+            $(#[$doc])*
+            $View
+        }
 
         impl<'a> $View<'a> {
-            /// A view of the message in `bytes`.
-            #[must_use]
-            pub fn new(bytes: &'a [u8]) -> Self {
-                Self(bytes)
-            }
-
-            /// The whole message.
-            #[must_use]
-            pub fn bytes(self) -> &'a [u8] {
-                self.0
-            }
-
             /// Its attributes.
             #[must_use]
             pub fn attributes(self) -> Attributes<'a> {
@@ -94,7 +84,7 @@ macro_rules! view {
     };
 }
 
-view! {
+point_view! {
     /// A `NumberDataPoint`.
     NumberDataPointView { attributes: 7, exemplars: 5 }
 }
@@ -131,7 +121,7 @@ impl NumberDataPointView<'_> {
     }
 }
 
-view! {
+point_view! {
     /// A `HistogramDataPoint`.
     HistogramDataPointView { attributes: 9, exemplars: 8 }
 }
@@ -188,7 +178,7 @@ impl<'a> HistogramDataPointView<'a> {
     }
 }
 
-view! {
+point_view! {
     /// An `ExponentialHistogramDataPoint`.
     ExponentialHistogramDataPointView { attributes: 1, exemplars: 11 }
 }
@@ -254,7 +244,7 @@ impl<'a> ExponentialHistogramDataPointView<'a> {
     }
 }
 
-view! {
+point_view! {
     /// A `SummaryDataPoint`.
     SummaryDataPointView { attributes: 7 }
 }
@@ -317,9 +307,10 @@ impl<'a> SummaryDataPointView<'a> {
     }
 }
 
-/// An `Exemplar`.
-#[derive(Debug, Clone, Copy)]
-pub struct ExemplarView<'a>(&'a [u8]);
+view! {
+    /// An `Exemplar`.
+    ExemplarView
+}
 
 /// The fields of an `Exemplar`, from one scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -335,12 +326,6 @@ pub struct ExemplarFields<'a> {
 }
 
 impl<'a> ExemplarView<'a> {
-    /// A view of the message in `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
     /// Everything but the attributes, in one scan.
     #[must_use]
     pub fn fields(self) -> ExemplarFields<'a> {

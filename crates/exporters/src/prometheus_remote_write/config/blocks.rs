@@ -42,8 +42,8 @@ pub struct RemoteWriteRetry {
     /// What the base grows to. Default 5s.
     pub max_interval: Duration,
     /// Give up when the next wait would end later than this after the first attempt; 0 for never.
-    /// Default 5m.
-    pub max_elapsed_time: Duration,
+    /// Default: 5m, or never where the queue is on disk.
+    pub max_elapsed_time: Option<Duration>,
 }
 
 /// `drop_out_of_order`.
@@ -91,7 +91,7 @@ impl Default for RemoteWriteRetry {
             randomization_factor: 0.1,
             multiplier: 2.0,
             max_interval: Duration::from_secs(5),
-            max_elapsed_time: Duration::from_secs(300),
+            max_elapsed_time: None,
         }
     }
 }

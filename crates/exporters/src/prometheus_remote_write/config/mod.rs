@@ -224,6 +224,14 @@ impl RemoteWriteConfig {
         Limits { bytes, samples: self.max_samples_per_send }
     }
 
+    /// How long a request is tried; zero for as long as it takes.
+    fn give_up_after(&self) -> Duration {
+        let queue = self.queue();
+        let is_on_disk = queue.enabled && queue.storage.is_some();
+        let default = Duration::from_secs(if is_on_disk { 0 } else { 300 });
+        self.retry_on_failure.max_elapsed_time.unwrap_or(default)
+    }
+
     pub(super) fn retry(&self) -> RetryConfig {
         let retry = self.retry_on_failure.clone();
         RetryConfig {
@@ -232,7 +240,8 @@ impl RemoteWriteConfig {
             randomization_factor: retry.randomization_factor,
             multiplier: retry.multiplier,
             max_interval: retry.max_interval,
-            max_elapsed_time: retry.max_elapsed_time,
+            // The shards that retry know of no disk.
+            max_elapsed_time: Some(self.give_up_after()),
         }
     }
 

@@ -27,7 +27,9 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((config.queue().queue_size, config.shards()), (10_000, 5));
     let retry = config.retry();
     assert_eq!(retry.initial_interval.0.as_millis(), 50);
-    assert_eq!((retry.max_interval.0.as_secs(), retry.max_elapsed_time.0.as_secs()), (5, 300));
+    assert_eq!((retry.max_interval.0.as_secs(), retry.give_up_after(false).as_secs()), (5, 300));
+    let on_disk = good("sending_queue: {storage: file_storage}").retry();
+    assert_eq!(on_disk.give_up_after(false).as_secs(), 0, "what is on disk is kept until it is delivered");
     assert_eq!((config.limits().bytes, config.limits().samples), (3_000_000, 2000));
     let mapping = config.mapping();
     assert_eq!(mapping.strategy, Strategy::UnderscoreEscapingWithSuffixes);

@@ -1,38 +1,20 @@
-//! One shard: deciding, and giving memory back.
+//! One shard: deciding.
 
 use std::time::Instant;
 
-use nyquist_core::wire::{Field, Fields, Value};
-
 use super::cache::Past;
 use super::journal::Outcome;
-use super::log::{self, Addr, Log};
+use super::log::Addr;
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State};
+use super::work;
 use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::verdict::Verdict;
 use crate::tail_sampling::tally::Trigger;
 
-/// Work is counted in units of about 100 ns, measured on traces that are in no cache. A call that has
-/// done so much leaves the rest to the next one: 2.5 ms.
-const ENOUGH: u64 = 25_000;
-/// To decide a trace by eight rules.
+/// To decide a trace by eight rules, in units of [`work`].
 const DECISION: u64 = 10;
-/// To copy a record forward.
-const RECORD: u64 = 1;
-/// To copy so many bytes.
-const BYTES: u64 = 1024;
-/// To give a block back to the allocator.
-pub(super) const BLOCK: u64 = 500;
-/// Headers that a call without memory looks at.
-const MAX_SWEEP: u32 = 4096;
-/// So few blocks are not worth compacting.
-const FEW: usize = 4;
-/// Under pressure the log is compacted if more than this part of it is dead.
-const DEAD_PART: u64 = 4;
-/// Headers that are looked at in each round of tidying.
-const SWEEP: u32 = 4;
 /// For each trace that a call may decide, it looks at so many timers, at most.
 const LOOKS: usize = 8;
 
@@ -88,7 +70,7 @@ impl Shard {
         self.scratch.due = due;
         self.tidy();
         if !more {
-            self.work += self.log.end_round() as u64 * BLOCK;
+            self.work += self.log.end_round() as u64 * work::BLOCK;
         }
         more
     }
@@ -180,106 +162,6 @@ impl Shard {
         more
     }
 
-    /// Decides traces early until those that held `bytes` are decided.
-    pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
-        if self.limit_spares() >= bytes {
-            return;
-        }
-        let dead = (self.log.bytes() as u64).saturating_sub(self.live_bytes);
-        if self.log.blocks() > FEW && dead > self.log.bytes() as u64 / DEAD_PART {
-            // What was decided already is enough, once its memory is free.
-            for _ in 0..2 {
-                if !self.has_done_enough() {
-                    self.compact();
-                }
-            }
-            return;
-        }
-        let before = self.undecided_bytes();
-        while !self.has_done_enough() {
-            let decided = before.saturating_sub(self.undecided_bytes());
-            if decided >= bytes as u64 || !self.decide_early(now) {
-                break;
-            }
-        }
-        self.tidy();
-    }
-
-    /// Decides traces early until `bytes` of memory are free, as far as that helps.
-    pub(crate) fn make_room(&mut self, now: u64, bytes: usize) {
-        let target = self.footprint().saturating_sub(bytes);
-        self.give_back(bytes);
-        self.headers.sweep(self.log.oldest(), MAX_SWEEP);
-        while !self.has_done_enough() {
-            let missing = self.footprint().saturating_sub(target);
-            if missing == 0 || !self.decide_early(now) {
-                break;
-            }
-            self.tidy();
-            self.give_back(missing);
-        }
-    }
-
-    fn give_back(&mut self, bytes: usize) {
-        self.work += self.log.drop_spares(bytes) as u64 * BLOCK;
-    }
-
-    /// Is it time to let others have the shard?
-    fn has_done_enough(&self) -> bool {
-        self.work >= ENOUGH
-    }
-
-    /// What has been done since the shard was locked, in units of about 100 ns.
-    #[cfg(test)]
-    pub(crate) fn work(&self) -> u64 {
-        self.work
-    }
-
-    /// The shard is about to be unlocked.
-    pub(crate) fn end_work(&mut self) {
-        self.work = 0;
-    }
-
-    fn undecided_bytes(&self) -> u64 {
-        self.live_bytes.saturating_sub(self.kept_bytes)
-    }
-
-    /// Decides a giant if there is one, the largest first; else the oldest trace. So one large trace
-    /// goes before a thousand small ones. False if no trace is undecided.
-    fn decide_early(&mut self, now: u64) -> bool {
-        match self.pop_giant() {
-            Some(slot) => {
-                self.decide_now(slot, Trigger::Memory, now);
-                true
-            }
-            None => self.decide_oldest(Trigger::Memory, now),
-        }
-    }
-
-    fn pop_giant(&mut self) -> Option<u32> {
-        for class in (0..self.giants.len()).rev() {
-            while let Some(handle) = self.giants.get_mut(class).and_then(super::fifo::Fifo::pop) {
-                let units = self.traces.get(handle.slot).map_or(0, |trace| trace.units);
-                // One that has grown on stands in a higher class too.
-                if self.is_pending(handle) && self.giant_class(units) == Some(class as u32) {
-                    return Some(handle.slot);
-                }
-            }
-        }
-        None
-    }
-
-    /// Decides the oldest undecided trace; false if there is none.
-    pub(super) fn decide_oldest(&mut self, trigger: Trigger, now: u64) -> bool {
-        while let Some(handle) = self.waiting.pop() {
-            if self.is_pending(handle) {
-                self.decide_now(handle.slot, trigger, now);
-                return true;
-            }
-        }
-        false
-    }
-
     /// Decides an undecided trace before its time.
     pub(super) fn decide_now(&mut self, slot: u32, trigger: Trigger, now: u64) {
         let judged = self.judge(slot, now);
@@ -299,7 +181,7 @@ impl Shard {
         }
     }
 
-    fn is_pending(&self, handle: Handle) -> bool {
+    pub(super) fn is_pending(&self, handle: Handle) -> bool {
         is_pending(&self.traces, handle)
     }
 
@@ -441,89 +323,4 @@ impl Shard {
         self.extras.remove(trace.extra);
         self.traces.give_back(slot);
     }
-
-    /// Frees blocks; if more than half of what is held is dead, makes the oldest block free.
-    pub(crate) fn tidy(&mut self) {
-        self.log.free_unused();
-        self.headers.sweep(self.log.oldest(), SWEEP);
-        // What is copied is at most as much as is freed.
-        let half_dead = self.live_bytes.saturating_mul(2) < self.log.bytes() as u64;
-        if self.log.blocks() > FEW && half_dead && !self.has_done_enough() {
-            self.compact();
-        }
-    }
-
-    /// Copies what lives in the oldest block to the end of the log.
-    fn compact(&mut self) {
-        let data = self.log.take_oldest();
-        self.work += data.len() as u64 / BYTES;
-        let mut offset = 0;
-        while let Some((record, bytes)) = log::read(&data, offset) {
-            offset += Log::footprint(record.len);
-            self.work += RECORD;
-            let Some(id) = first_trace_id(bytes) else {
-                continue;
-            };
-            let (_, tag) = self.settings.hash.of(&id);
-            let traces = &self.traces;
-            if let Some(slot) = self.index.find(tag, |slot| traces.get(slot).is_some_and(|trace| trace.id == id)) {
-                self.move_forward(slot, &data);
-            }
-        }
-        self.log.recycle(data);
-        self.log.free_unused();
-    }
-
-    /// Moves those records of a trace that are in the oldest block, whose bytes are `data`.
-    fn move_forward(&mut self, slot: u32, data: &[u8]) {
-        let Some(trace) = self.traces.get(slot) else {
-            return;
-        };
-        let old_first = trace.first;
-        let mut next = old_first;
-        let (mut first_copy, mut last_copy) = (Addr::NONE, Addr::NONE);
-        while self.log.in_oldest(next) {
-            let Some((record, bytes)) = log::read(data, next.offset()) else {
-                break;
-            };
-            let Some(copy) = self.log.append(bytes, record.scope, record.contents) else {
-                break;
-            };
-            self.headers.touch(record.scope, self.log.current());
-            if first_copy == Addr::NONE {
-                first_copy = copy;
-            } else {
-                self.log.link(last_copy, copy);
-            }
-            last_copy = copy;
-            next = record.next;
-        }
-        if first_copy == Addr::NONE {
-            return;
-        }
-        let Some(trace) = self.traces.get_mut(slot) else {
-            return;
-        };
-        let last = std::mem::replace(&mut trace.last, last_copy);
-        trace.first = if next == Addr::NONE { first_copy } else { next };
-        let first = trace.first;
-        if next != Addr::NONE {
-            self.log.link(last, first_copy);
-        }
-        self.log.remove_first(old_first);
-        self.log.add_first(first);
-    }
-}
-
-/// The trace id of the first span of a run.
-fn first_trace_id(run: &[u8]) -> Option<[u8; 16]> {
-    let span = Fields::new(run).find_map(|field| match field {
-        Field { number: 2, value: Value::Len(span) } => Some(span),
-        _ => None,
-    })?;
-    let id = Fields::new(span).filter_map(|field| match field {
-        Field { number: 1, value: Value::Len(id) } => Some(id),
-        _ => None,
-    });
-    id.last()?.try_into().ok()
 }

@@ -8,6 +8,7 @@
 mod anew;
 mod assemble;
 mod cache;
+mod compact;
 mod decide;
 mod decisions;
 mod extras;
@@ -17,11 +18,14 @@ mod index;
 mod ingest;
 mod journal;
 mod log;
+mod pressure;
 mod rewrite;
+mod settings;
 mod shard;
 mod slab;
 mod timers;
 mod trace;
+mod work;
 
 /// Bytes of memory that so many past decisions take.
 pub(super) const fn cache_bytes(entries: u64) -> u64 {
@@ -32,4 +36,5 @@ pub(super) use decisions::{DecisionLog, Record};
 
 pub(super) use journal::{Note, Outcome};
 pub(super) use log::Contents;
-pub(super) use shard::{Arrival, Settings, Shard};
+pub(super) use settings::Settings;
+pub(super) use shard::{Arrival, Shard};

@@ -1,7 +1,5 @@
 //! One shard: taking spans in.
 
-use std::sync::Arc;
-
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
 use super::decisions::DecisionLog;
@@ -11,53 +9,14 @@ use super::headers::{self, Headers};
 use super::index::Index;
 use super::journal::{Journal, Outcome};
 use super::log::{Addr, Log};
+use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
 use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace};
-use crate::tail_sampling::config::Record;
-use crate::tail_sampling::request::{IdHash, NO_PARENT, Request, Run};
-use crate::tail_sampling::rules::RuleSet;
+use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
-use crate::tail_sampling::rules::random::Randomness;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
 use crate::tail_sampling::tally::{Tally, Trigger};
-
-/// What all shards go by.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) rules: Arc<RuleSet>,
-    pub(crate) hash: IdHash,
-    /// From the first span to the decision, in milliseconds.
-    pub(crate) wait: u32,
-    /// From the root span, in milliseconds; 0: a root span triggers nothing.
-    pub(crate) wait_after_root: u32,
-    /// From the last span, in milliseconds; 0: silence triggers nothing.
-    pub(crate) wait_after_last: u32,
-    /// A trace of more bytes is decided. (`u32::MAX`: none can have more.)
-    pub(crate) max_trace_bytes: u32,
-    /// `u32::MAX`: no limit.
-    pub(crate) max_trace_spans: u32,
-    /// Undecided traces per shard; `usize::MAX` for no limit.
-    pub(crate) max_traces: usize,
-    /// Under pressure a trace of so many bytes is decided before older ones.
-    pub(crate) giant: u32,
-    /// Under stress the traces whose randomness is at least this are kept.
-    pub(crate) stress_threshold: u64,
-    /// In percent.
-    pub(crate) stress_percentage: f64,
-    pub(crate) randomness: Randomness,
-    pub(crate) record: Record,
-    pub(crate) block_size: usize,
-    /// About the bytes of kept spans that leave in one batch.
-    pub(crate) batch_size: usize,
-    /// Ids per shard.
-    pub(crate) sampled_cache: usize,
-    pub(crate) non_sampled_cache: usize,
-    /// Past decisions per shard that can be asked for.
-    pub(crate) decision_log: usize,
-    /// Traces per shard that tables have room for from the start.
-    pub(crate) expected_traces: usize,
-}
 
 /// A request on its way into a shard.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +160,7 @@ impl Shard {
     /// Gives memory back that could be used again; how many bytes.
     pub(crate) fn limit_spares(&mut self) -> usize {
         let freed = self.log.limit_spares();
-        self.work += (freed / self.settings.block_size) as u64 * super::decide::BLOCK;
+        self.work += (freed / self.settings.block_size) as u64 * super::work::BLOCK;
         freed
     }
 

@@ -1,7 +1,7 @@
 //! The processor with its tasks, under tokio's paused time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::support::{KeptSpan, failed, read, request, span};
+use super::support::{KeptSpan, failed, id_of, large_span, read, request, span};
 use crate::tail_sampling::config::TailSamplingConfig;
 
 /// Tokio's clock, which tests can pause.
@@ -31,6 +31,19 @@ impl Clock for TokioClock {
     }
 }
 
+/// A clock on which whoever asks it has spent a millisecond of work.
+struct BusyClock(TokioClock, AtomicU64);
+
+impl Clock for BusyClock {
+    fn now(&self) -> std::time::Duration {
+        self.0.now() + std::time::Duration::from_millis(self.1.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn unix_nanos(&self) -> u64 {
+        0
+    }
+}
+
 /// The next stage: takes what comes, unless told to refuse.
 #[derive(Default)]
 struct Next {
@@ -38,6 +51,9 @@ struct Next {
     permanently: AtomicBool,
     offers: AtomicUsize,
     spans: Mutex<Vec<KeptSpan>>,
+    /// How many spans each batch had, and how many had been sampled out by then.
+    batches: Mutex<Vec<(usize, u64)>>,
+    ledger: Mutex<Option<Ledger>>,
 }
 
 #[async_trait]
@@ -50,6 +66,8 @@ impl Consumer for Next {
         if self.refuse.load(Ordering::Relaxed) {
             return Err(Refusal::retryable(None, "not now"));
         }
+        let sampled_out = self.ledger.lock().as_ref().map_or(0, |ledger| ledger.count(Entry::SampledOut));
+        self.batches.lock().push((batch.items(), sampled_out));
         self.spans.lock().extend(read(&batch.into_wire()));
         Ok(())
     }
@@ -63,11 +81,15 @@ struct Rig {
 
 impl Rig {
     async fn start(yaml: &str) -> Self {
+        Self::start_with(yaml, Arc::new(TokioClock(Instant::now()))).await
+    }
+
+    async fn start_with(yaml: &str, clock: Arc<dyn Clock>) -> Self {
         let config: TailSamplingConfig = serde_yaml::from_str(yaml).unwrap();
         let next = Arc::new(Next::default());
         let ledger = Ledger::detached();
+        *next.ledger.lock() = Some(ledger.clone());
         let telemetry = Telemetry::new();
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
         let context = ProcessorContext {
             id: ComponentId::of("tail_sampling"),
             pipeline: ComponentId::of("traces"),
@@ -127,6 +149,22 @@ async fn a_refused_batch_is_offered_again_until_it_is_taken() {
     rig.next.refuse.store(false, Ordering::Relaxed);
     sleep(Duration::from_secs(10)).await;
     assert_eq!((rig.kept(), rig.ledger.held_count()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_traces_leave_while_decisions_are_behind() {
+    const KEPT: u64 = 300;
+    const OTHERS: u64 = 20_000;
+    let rig = Rig::start_with(ERRORS, Arc::new(BusyClock(TokioClock(Instant::now()), AtomicU64::new(0)))).await;
+    rig.send((0..KEPT).map(|id| failed(large_span(id_of(id), 8000))).collect()).await;
+    rig.send((KEPT..KEPT + OTHERS).map(|id| span(id_of(id))).collect()).await;
+    while rig.ledger.held_count() > 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let batches = rig.next.batches.lock().clone();
+    assert!(batches.len() > 2, "{batches:?}");
+    assert!(batches.iter().any(|&(_, sampled_out)| sampled_out < OTHERS / 2), "{batches:?}");
+    assert_eq!(rig.kept() as u64, KEPT);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,14 @@
-//! Tables keyed by fingerprints: keyed hashes already, with a seed of the process' own.
+//! Tables keyed by fingerprints: keyed hashes already, with a seed of the process' own, so that no sender can
+//! choose where they go.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table keyed by something that is a good hash already.
-pub(super) type Table<V> = hashbrown::HashMap<u64, V, BuildHasherDefault<Identity>>;
+pub type Table<V> = hashbrown::HashMap<u64, V, BuildHasherDefault<Identity>>;
 
 /// Hands a `u64` through.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Identity(u64);
+pub struct Identity(u64);
 
 impl Hasher for Identity {
     fn write(&mut self, bytes: &[u8]) {

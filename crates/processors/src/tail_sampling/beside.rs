@@ -1,0 +1,65 @@
+//! What rules take beside the buffer, of the same budget: tables of adaptive percentages, and lists of values in
+//! files, which grow and shrink as the files do.
+
+use std::sync::Arc;
+
+use super::budget::Budget;
+use super::metrics::Metrics;
+use super::rules::RuleSet;
+use super::rules::lists::Watcher;
+use super::sampler::ConfigError;
+
+/// What rules take beside the buffer, of the same budget.
+pub(super) struct Beside {
+    /// What one list of values may take.
+    most: usize,
+    lists: usize,
+}
+
+impl Beside {
+    /// # Errors
+    /// If they take more than half of it.
+    pub(super) fn charge(rules: &RuleSet, budget: &Budget) -> Result<Self, ConfigError> {
+        let half = budget.ceiling() / 2;
+        let adaptive = rules.adaptive_bytes();
+        let Some(left) = half.checked_sub(adaptive) else {
+            let message = format!(
+                "rules: the tables of adaptive percentages may take {} KiB, more than half of the buffer's budget: set smaller \
+                 max_keys, or a larger memory_limit_mib",
+                adaptive >> 10
+            );
+            return Err(ConfigError(message));
+        };
+        let most = left / rules.lists.len().max(1);
+        for list in &rules.lists {
+            list.check(most).map_err(|error| ConfigError(format!("values_file: {error}")))?;
+        }
+        let lists = rules.list_bytes();
+        budget.change(0, adaptive + lists);
+        Ok(Self { most, lists })
+    }
+}
+
+/// Looks after lists in files; `None` if there are none.
+pub(super) fn watch(
+    rules: &Arc<RuleSet>,
+    metrics: &Arc<Metrics>,
+    budget: &Arc<Budget>,
+    beside: Beside,
+) -> Result<Option<Watcher>, ConfigError> {
+    metrics.rules_take(rules.adaptive_bytes() + beside.lists);
+    if rules.lists.is_empty() {
+        return Ok(None);
+    }
+    let (lists, Beside { most, lists: mut charged }) = (rules.lists.clone(), beside);
+    let (rules, metrics, budget) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(budget));
+    let report = move |read| {
+        metrics.list_read(read);
+        let bytes = rules.list_bytes();
+        budget.change(charged, bytes);
+        metrics.rules_take(rules.adaptive_bytes() + bytes);
+        charged = bytes;
+    };
+    let watcher = Watcher::new(lists, most, report);
+    watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
+}
