@@ -4,6 +4,8 @@
 mod support;
 
 use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use prost::Message;
@@ -138,4 +140,34 @@ fn the_memory_limiter_says_when_to_come_back() {
     let seconds = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| seconds >= 1), "{:?}", answer.headers);
     assert_eq!(gateway.metrics().sum("nyquist_memory_limiter_refusing", &[]), 1.0);
+}
+
+/// Scenario: memory use is above the limit, and a client announces a large body of which it sends nothing.
+/// Guarantee: it is refused all the same, so the body was not waited for; no item was decoded to refuse it;
+/// and the component says what is wrong.
+#[test]
+fn what_is_refused_for_memory_is_not_read() {
+    let backend = Backend::start();
+    let exporter = format!("otlp: {{endpoint: '127.0.0.1:{}', tls: {{insecure: true}}}}", backend.port);
+    let limiter = "memory_limiter: {check_interval: 100ms, limit_mib: 1}";
+    let config = config(BOTH, limiter, "memory_limiter", &exporter)
+        .replace("exporters:\n", "extensions: {health_check: {endpoint: '127.0.0.1:@HEALTH@'}}\nexporters:\n")
+        .replace("service:", "service:\n  extensions: [health_check]");
+    let gateway = Gateway::start(&config);
+    eventually("the limiter refuses", || {
+        let status = http::get(gateway.health_port, "/status?pipeline=traces&verbose")?.json();
+        let error = status["components"]["processor:memory_limiter"]["error"].as_str().unwrap_or_default();
+        if error.contains("high memory usage") { Ok(()) } else { Err(status.to_string()) }
+    });
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.http_port)).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let head =
+        format!("POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 1000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("otelcol_processor_memory_limiter_refused_spans", &[]), 0.0);
+    assert!(metrics.sum("otelcol_receiver_requests", &[("outcome", "refused")]) >= 1.0);
 }

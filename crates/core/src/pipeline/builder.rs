@@ -17,6 +17,7 @@ use crate::component::{
 };
 use crate::config::ComponentId;
 use crate::delivery::BatchConfig;
+use crate::net::admission::Gate;
 use crate::telemetry::{Ledger, Telemetry};
 
 /// What all components of one build share.
@@ -257,6 +258,23 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The gates in the pipelines of `signal` that `receiver` feeds, each once.
+    fn gates(&self, receiver: &ComponentId, signal: Signal) -> Vec<Arc<Gate>> {
+        let fed = self
+            .plan
+            .pipelines
+            .iter()
+            .filter(|pipeline| pipeline.signal == signal && pipeline.receivers.contains(receiver));
+        let mut gates: Vec<Arc<Gate>> = Vec::new();
+        for gate in fed.flat_map(|pipeline| &pipeline.processors).filter_map(|id| self.plan.processors.get(id)?.gate())
+        {
+            if !gates.iter().any(|known| Arc::ptr_eq(known, &gate)) {
+                gates.push(gate);
+            }
+        }
+        gates
+    }
+
     fn receivers(&mut self, mut heads: Heads) -> Vec<Part<dyn Receiver>> {
         let mut built = Vec::new();
         let mut ids: Vec<ComponentId> = heads.keys().map(|(id, _)| id.clone()).collect();
@@ -268,6 +286,7 @@ impl<'a> Builder<'a> {
             for signal in Signal::ALL {
                 if let Some(branches) = heads.remove(&(id.clone(), signal)) {
                     outputs.set(signal, Edge::new(Arc::new(FanOut::new(branches, None))));
+                    self.gates(&id, signal).into_iter().for_each(|gate| outputs.add_gate(signal, gate));
                 }
             }
             let context = ReceiverContext {

@@ -90,10 +90,10 @@ pub fn left(telemetry: &Telemetry) -> Vec<Left> {
             let account = || (label("account"), label("signal"));
             match family.name() {
                 "nyquist_ledger_dropped_items" if label("reason") == DropReason::Shutdown.name() => {
-                    accounts.entry(account()).or_default().0 += series.get_counter().value() as u64;
+                    accounts.entry(account()).or_default().0 += series.get_counter().get_value() as u64;
                 }
                 "nyquist_ledger_held_items" => {
-                    accounts.entry(account()).or_default().1 += series.get_gauge().value().max(0.0) as u64;
+                    accounts.entry(account()).or_default().1 += series.get_gauge().get_value().max(0.0) as u64;
                 }
                 _ => {}
             }

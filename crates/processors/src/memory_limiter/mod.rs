@@ -14,6 +14,8 @@ use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
 };
+use nyquist_core::delivery::Status;
+use nyquist_core::net::admission::Gate;
 use nyquist_core::telemetry::{Counter, Telemetry};
 use tokio::time::Instant;
 
@@ -55,6 +57,10 @@ impl ProcessorConfig for MemoryLimiterConfig {
             refused: counter("refused"),
             next: context.next,
         }))
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.shared.get().map(|limiter| Arc::clone(limiter.gate()))
     }
 }
 
@@ -101,6 +107,10 @@ impl Component for MemoryLimiter {
 
     async fn shutdown(&self, _deadline: Instant) {
         self.limiter.stop();
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(self.limiter.status())
     }
 }
 

@@ -50,6 +50,7 @@ impl GrpcHandler {
             auth.authenticate(&head.headers).map_err(|reason| Rejection::new(Code::Unauthenticated, reason))?;
         }
         let lane = self.lane(head.uri.path())?;
+        lane.pass_gates()?;
         let read = async {
             let encoding = encoding(&head.headers)?;
             let mut room = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;

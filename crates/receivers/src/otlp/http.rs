@@ -155,6 +155,7 @@ impl HttpHandler {
         head: &request::Parts,
         body: &mut Incoming,
     ) -> Result<Accepted, Rejection> {
+        lane.pass_gates()?;
         let read = async {
             let mut room = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
             let body = self.read(body, &mut room).await?;
