@@ -188,8 +188,8 @@ fn what_stays_on_disk_is_told_and_not_counted_as_lost() {
     let backend = Backend::stopped();
     let config = config(backend.port, "  {}", "")
         .replace(
-            "exporters:",
-            "extensions: {file_storage: {directory: '@DIR@/queue', create_directory: true}}\nexporters:",
+            "exporters:\n",
+            "extensions: {file_storage: {directory: '@DIR@/queue', create_directory: true}}\nexporters:\n",
         )
         .replace("    retry_on_failure", "    sending_queue: {storage: file_storage}\n    retry_on_failure")
         .replace("  telemetry:", "  extensions: [file_storage]\n  telemetry:");

@@ -42,7 +42,7 @@ pub(super) struct Limiter {
     above_hard: AtomicBool,
     users: AtomicUsize,
     task: Mutex<Option<JoinHandle<()>>>,
-    gauge: UpDown,
+    gauge: Mutex<UpDown>,
 }
 
 impl std::fmt::Debug for Limiter {
@@ -61,12 +61,19 @@ impl Limiter {
             above_hard: AtomicBool::new(false),
             users: AtomicUsize::new(0),
             task: Mutex::default(),
-            gauge,
+            gauge: Mutex::new(gauge),
         })
     }
 
     pub(super) fn refuses(&self) -> bool {
         !self.gate.is_open()
+    }
+
+    /// Shows whether it refuses in `gauge` from now on. A configuration is built more than once, the first
+    /// time to check it, each time with metrics of its own.
+    pub(super) fn show_in(&self, gauge: UpDown) {
+        gauge.set(i64::from(self.refuses()));
+        *self.gauge.lock() = gauge;
     }
 
     /// What receivers look at before they read a body.
@@ -125,7 +132,7 @@ impl Limiter {
         if refusing != was_refusing {
             self.gate.set_open(!refusing);
             *self.refusing_since.lock() = refusing.then(|| (std::time::Instant::now(), used));
-            self.gauge.set(i64::from(refusing));
+            self.gauge.lock().set(i64::from(refusing));
             if refusing {
                 tracing::warn!(used, soft_limit = soft, "memory use is above the soft limit: refusing telemetry");
             } else {
