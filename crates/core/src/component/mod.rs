@@ -6,6 +6,7 @@
 
 mod factory;
 pub(crate) mod health;
+mod identify;
 mod stateless;
 
 use std::sync::Arc;
@@ -170,6 +171,12 @@ pub trait ServerAuth: Send + Sync {
     /// The same, and who it is that comes in. An authenticator that knows overrides it.
     fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, String> {
         self.authenticate(headers).map(|()| Identity::default())
+    }
+
+    /// Does the answer take so long (milliseconds) that the workers must not wait for it?
+    fn is_slow(&self, headers: &http::HeaderMap) -> bool {
+        let _ = headers;
+        false
     }
 
     /// The headers that carry the secrets, in lower case: they are not kept with the data.

@@ -106,11 +106,23 @@ pub const MAX_READ_BUFFER: usize = 64 << 10;
 /// a smaller one would keep more than twice its size alive, and is copied.
 pub const KEEP_SLICE: usize = MAX_READ_BUFFER / 2;
 
+/// Where the bytes of a request are counted while they are read.
+pub trait Room {
+    /// Makes it stand for `total` bytes; `false` if there is no room for them.
+    fn grow_to(&mut self, total: usize) -> bool;
+}
+
+impl Room for Admitted {
+    fn grow_to(&mut self, total: usize) -> bool {
+        Self::grow_to(self, total)
+    }
+}
+
 /// Reads `body` as a whole, up to `limit` bytes, charging `room` as it comes.
 ///
 /// # Errors
 /// If it is too large, finds no room, stalls or breaks.
-pub async fn read_all<B>(body: &mut B, limit: usize, room: &mut Admitted) -> Result<Bytes, ReadError>
+pub async fn read_all<B>(body: &mut B, limit: usize, room: &mut impl Room) -> Result<Bytes, ReadError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,

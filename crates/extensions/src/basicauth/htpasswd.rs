@@ -54,8 +54,7 @@ impl Htpasswd {
     pub(super) fn admits(&self, user: &str, password: &str) -> bool {
         let Some(stored) = self.users.get(user) else { return false };
         let Stored::Bcrypt(hash) = stored else { return stored.matches(password) };
-        let key = self.hashers.0.hash_one((user, password));
-        let proof = self.hashers.1.hash_one((password, user));
+        let (key, proof) = self.fingerprint(user, password);
         if self.right.lock().get(&key) == Some(&proof) {
             return true;
         }
@@ -68,6 +67,16 @@ impl Htpasswd {
             right.insert(key, proof);
         }
         is_right
+    }
+
+    /// Must bcrypt be asked?
+    pub(super) fn is_slow(&self, user: &str, password: &str) -> bool {
+        let (key, proof) = self.fingerprint(user, password);
+        matches!(self.users.get(user), Some(Stored::Bcrypt(_))) && self.right.lock().get(&key) != Some(&proof)
+    }
+
+    fn fingerprint(&self, user: &str, password: &str) -> (u64, u64) {
+        (self.hashers.0.hash_one((user, password)), self.hashers.1.hash_one((password, user)))
     }
 }
 

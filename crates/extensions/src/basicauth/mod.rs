@@ -105,6 +105,12 @@ impl ServerAuth for Server {
         }
         Err("invalid credentials".to_owned())
     }
+
+    fn is_slow(&self, headers: &HeaderMap) -> bool {
+        let Some((user, password)) = headers.get(AUTHORIZATION).and_then(credentials) else { return false };
+        let users = self.users.lock().clone();
+        users.is_some_and(|users| users.is_slow(&user, &password))
+    }
 }
 
 /// User and password of `Basic dXNlcjpwYXNzd29yZA==`.

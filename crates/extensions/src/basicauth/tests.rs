@@ -57,6 +57,27 @@ async fn foreign_headers_are_refused() {
     }
 }
 
+/// Guarantee: a password that bcrypt must look at is looked at away from the worker, once; others at once.
+#[tokio::test]
+async fn slow_passwords_do_not_keep_the_worker() {
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let server = started(&format!("{{htpasswd: {{inline: \"bee:{hash}\\nplain:right\"}}}}")).await;
+    let server = server.server_auth().unwrap();
+    let headers = |user: &str, password: &str| {
+        let mut headers = HeaderMap::new();
+        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Basic {encoded}")).unwrap());
+        headers
+    };
+    assert!(!server.is_slow(&headers("plain", "wrong")) && !server.is_slow(&headers("nobody", "right")));
+    assert!(server.is_slow(&headers("bee", "right")) && server.is_slow(&headers("bee", "wrong")));
+    assert_eq!(server.admit(&headers("bee", "wrong")).await.unwrap_err(), "invalid credentials");
+    let identity = server.admit(&headers("bee", "right")).await.unwrap();
+    assert_eq!((identity.get("username"), identity.get("subject")), (Some("bee"), Some("bee")));
+    assert!(!server.is_slow(&headers("bee", "right")), "remembered");
+    assert!(server.is_slow(&headers("bee", "wrong")));
+}
+
 #[test]
 fn faults_are_named() {
     let errors = |yaml: &str| format!("{:?}", from_str::<BasicAuthConfig>(yaml).unwrap_err().errors);

@@ -10,6 +10,8 @@ use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
 use serde::Deserialize;
 
+use super::limits::ClientLimit;
+
 /// `receivers.otlp`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -21,6 +23,8 @@ pub struct OtlpConfig {
     pub max_in_flight: Option<ByteSize>,
     /// Connections that each protocol may have open, default 8192. Not a key of the Collector.
     pub max_connections: Option<usize>,
+    /// What each client may send. Not a key of the Collector.
+    pub client_limits: Vec<ClientLimit>,
 }
 
 /// `protocols`: at least one of them.
@@ -55,8 +59,10 @@ pub struct GrpcConfig {
     pub keepalive: Option<Keepalive>,
     /// Who may come in.
     pub auth: Option<AuthConfig>,
-    /// Keep the request's headers with its data.
+    /// Keep the request's headers with its data: all but those with secrets, unless `metadata_keys` says which.
     pub include_metadata: bool,
+    /// Keep these headers, and no others. Default: all but those with secrets. Not a key of the Collector.
+    pub metadata_keys: Vec<String>,
     /// Refused unless empty: there are no middleware extensions.
     pub middlewares: Vec<Middleware>,
 }
@@ -74,6 +80,7 @@ impl Default for GrpcConfig {
             keepalive: None,
             auth: None,
             include_metadata: false,
+            metadata_keys: Vec::new(),
             middlewares: Vec::new(),
         }
     }
@@ -101,8 +108,10 @@ pub struct HttpConfig {
     pub cors: Option<CorsConfig>,
     /// Who may come in.
     pub auth: Option<AuthConfig>,
-    /// Keep the request's headers with its data.
+    /// Keep the request's headers with its data: all but those with secrets, unless `metadata_keys` says which.
     pub include_metadata: bool,
+    /// Keep these headers, and no others. Default: all but those with secrets. Not a key of the Collector.
+    pub metadata_keys: Vec<String>,
     /// Headers of every reply.
     pub response_headers: BTreeMap<String, Secret>,
     /// Which encodings are decoded; all by default. An empty list decodes none.
@@ -135,6 +144,7 @@ impl Default for HttpConfig {
             cors: None,
             auth: None,
             include_metadata: false,
+            metadata_keys: Vec::new(),
             response_headers: BTreeMap::new(),
             compression_algorithms: None,
             read_timeout: Duration::default(),
@@ -244,11 +254,27 @@ impl Validate for OtlpConfig {
         if self.max_connections == Some(0) {
             check.error(&["max_connections"], "nobody could connect: leave it out for 8192");
         }
+        self.validate_limits(check);
         if let Some(grpc) = self.grpc() {
             check.nested(&["protocols", "grpc"], grpc);
         }
         if let Some(http) = self.http() {
             check.nested(&["protocols", "http"], http);
+        }
+    }
+}
+
+impl OtlpConfig {
+    fn validate_limits(&self, check: &mut Check<'_>) {
+        let has_auth = [self.grpc().map(|grpc| grpc.auth.is_some()), self.http().map(|http| http.auth.is_some())];
+        let nobody_asks = has_auth.into_iter().flatten().any(|has_auth| !has_auth);
+        for (index, limit) in self.client_limits.iter().enumerate() {
+            let index = index.to_string();
+            check.nested(&["client_limits", &index], limit);
+            if limit.asks_who() && nobody_asks {
+                let message = "needs auth.authenticator in each protocol: without it clients cannot be told apart";
+                check.error(&["client_limits", &index, "per"], message);
+            }
         }
     }
 }
@@ -276,6 +302,7 @@ impl Validate for GrpcConfig {
         if self.auth.as_ref().is_some_and(|auth| !auth.request_params.is_empty()) {
             check.error(&["auth", "request_params"], "gRPC requests have no query parameters");
         }
+        validate_metadata(self.include_metadata, &self.metadata_keys, check);
         validate_middlewares(&self.middlewares, check);
     }
 }
@@ -316,6 +343,7 @@ impl Validate for HttpConfig {
             }
         }
         validate_auth(self.auth.as_ref(), check);
+        validate_metadata(self.include_metadata, &self.metadata_keys, check);
         validate_middlewares(&self.middlewares, check);
     }
 }
@@ -337,6 +365,15 @@ fn validate_endpoint(endpoint: &str, transport: &str, check: &mut Check<'_>) {
 fn validate_auth(auth: Option<&AuthConfig>, check: &mut Check<'_>) {
     if auth.is_some_and(|auth| auth.authenticator.is_empty()) {
         check.error(&["auth", "authenticator"], "name the extension that authenticates requests");
+    }
+}
+
+fn validate_metadata(include_metadata: bool, keys: &[String], check: &mut Check<'_>) {
+    if !include_metadata && !keys.is_empty() {
+        check.warning(&["metadata_keys"], "has no effect without include_metadata: true");
+    }
+    for key in keys.iter().filter(|key| HeaderName::try_from(*key).is_err()) {
+        check.error(&["metadata_keys"], format!("{key:?} is not the name of a header"));
     }
 }
 

@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use nyquist_core::batch::{Code, Signal};
 use nyquist_core::component::ServerAuth;
-use nyquist_core::net::admission::Admission;
 use nyquist_core::net::body::{ReadError, Reply};
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::grpc::{self, MessageError};
 use nyquist_core::net::server::Handler;
 
-use super::REQUEST_OVERHEAD;
-use super::intake::{Accepted, Lane, Rejection, metadata};
+use super::client::{Client, Keep};
+use super::intake::{Accepted, Lane, Rejection};
+use super::limits::Gate;
 
 /// The methods, in the order of `Signal::ALL`.
 const METHODS: [&str; 3] = [
@@ -25,10 +25,10 @@ const METHODS: [&str; 3] = [
 /// Answers OTLP/gRPC requests.
 pub(super) struct GrpcHandler {
     pub(super) lanes: [Option<Arc<Lane>>; 3],
-    pub(super) admission: Arc<Admission>,
+    pub(super) gate: Arc<Gate>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) max_message: usize,
-    pub(super) include_metadata: bool,
+    pub(super) keep: Option<Keep>,
 }
 
 impl Handler for GrpcHandler {
@@ -46,19 +46,18 @@ impl Handler for GrpcHandler {
 impl GrpcHandler {
     async fn call(&self, request: Request<Incoming>) -> Result<(Signal, Accepted), Rejection> {
         let (head, mut body) = request.into_parts();
-        if let Some(auth) = &self.auth {
-            auth.authenticate(&head.headers).map_err(|reason| Rejection::new(Code::Unauthenticated, reason))?;
-        }
+        let client = Client::identify(self.auth.as_ref(), &head.headers, &head.extensions).await;
+        let client = client.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))?;
         let lane = self.lane(head.uri.path())?;
         lane.pass_gates()?;
         let read = async {
             let encoding = encoding(&head.headers)?;
-            let mut room = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
-            let message = grpc::read_message(&mut body, encoding, self.max_message, &mut room).await?;
-            Ok((message, room))
+            let mut room = self.gate.enter(&client, &head.headers)?;
+            let message = grpc::read_message(&mut body, encoding, self.max_message, &mut room).await;
+            Ok((message.map_err(|error| room.explain(error.into()))?, room))
         };
         let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
-        let metadata = self.include_metadata.then(|| metadata(&head.headers));
+        let metadata = self.keep.as_ref().map(|keep| keep.metadata(&head.headers, &client.identity));
         let accepted = lane.take(message, metadata, room).await?;
         Ok((lane.signal, accepted))
     }

@@ -9,22 +9,22 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use nyquist_core::batch::{Code, Signal};
 use nyquist_core::component::ServerAuth;
-use nyquist_core::net::admission::{Admission, Admitted};
-use nyquist_core::net::body::{Reply, next_data, read_all};
+use nyquist_core::net::body::{Reply, Room, next_data, read_all};
 use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode};
 use nyquist_core::net::grpc;
 use nyquist_core::net::server::Handler;
 
-use super::REQUEST_OVERHEAD;
+use super::client::{Client, Keep};
 use super::cors::Cors;
-use super::intake::{Accepted, Lane, Rejection, metadata};
+use super::intake::{Accepted, Lane, Rejection};
 use super::json;
+use super::limits::{Gate, Pass};
 
 /// Answers OTLP/HTTP requests.
 pub(super) struct HttpHandler {
     pub(super) lanes: [Option<Arc<Lane>>; 3],
     pub(super) paths: [String; 3],
-    pub(super) admission: Arc<Admission>,
+    pub(super) gate: Arc<Gate>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     /// Query parameters that the authenticator sees as headers.
     pub(super) auth_params: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) struct HttpHandler {
     /// Which encodings are decoded; `None` for any.
     pub(super) encodings: Option<Vec<Encoding>>,
     pub(super) read_timeout: Option<Duration>,
-    pub(super) include_metadata: bool,
+    pub(super) keep: Option<Keep>,
     pub(super) cors: Option<Cors>,
     pub(super) response_headers: HeaderMap,
 }
@@ -83,9 +83,9 @@ impl Handler for HttpHandler {
 impl HttpHandler {
     async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
         let (head, mut body) = request.into_parts();
-        let mut response = match self.check_head(&head) {
-            Ok((lane, format, encoding)) => {
-                let result = self.export(&lane, format, encoding, &head, &mut body).await;
+        let mut response = match self.check_head(&head).await {
+            Ok((client, lane, format, encoding)) => {
+                let result = self.export(&client, &lane, (format, encoding), &head.headers, &mut body).await;
                 match result {
                     Ok(accepted) => success(lane.signal, format, accepted),
                     Err(rejection) => failure(Some(format), &rejection),
@@ -103,9 +103,12 @@ impl HttpHandler {
     }
 
     /// All that can be said before the body is read, in the Collector's order.
-    fn check_head(&self, head: &request::Parts) -> Result<(Arc<Lane>, Format, Encoding), Response<Reply>> {
+    async fn check_head(
+        &self,
+        head: &request::Parts,
+    ) -> Result<(Client, Arc<Lane>, Format, Encoding), Response<Reply>> {
         let format = Format::of(&head.headers);
-        self.authenticate(head).map_err(|rejection| failure(format, &rejection))?;
+        let client = self.identify(head).await.map_err(|rejection| failure(format, &rejection))?;
         let encoding = self.encoding(&head.headers).map_err(|rejection| failure(format, &rejection))?;
         let signal = self.paths.iter().position(|path| path == head.uri.path());
         let Some(lane) = signal.and_then(|index| self.lanes[index].as_ref()) else {
@@ -118,16 +121,19 @@ impl HttpHandler {
             let message = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
             return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         };
-        Ok((Arc::clone(lane), format, encoding))
+        Ok((client, Arc::clone(lane), format, encoding))
     }
 
-    fn authenticate(&self, head: &request::Parts) -> Result<(), Rejection> {
-        let Some(auth) = &self.auth else { return Ok(()) };
-        let outcome = match (self.auth_params.is_empty(), head.uri.query()) {
-            (false, Some(query)) => auth.authenticate(&with_params(&head.headers, query, &self.auth_params)),
-            _ => auth.authenticate(&head.headers),
+    async fn identify(&self, head: &request::Parts) -> Result<Client, Rejection> {
+        let auth = self.auth.as_ref();
+        let found = match (self.auth_params.is_empty(), head.uri.query()) {
+            (false, Some(query)) if auth.is_some() => {
+                let headers = with_params(&head.headers, query, &self.auth_params);
+                Client::identify(auth, &headers, &head.extensions).await
+            }
+            _ => Client::identify(auth, &head.headers, &head.extensions).await,
         };
-        outcome.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))
+        found.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))
     }
 
     fn encoding(&self, headers: &HeaderMap) -> Result<Encoding, Rejection> {
@@ -149,29 +155,40 @@ impl HttpHandler {
 
     async fn export(
         &self,
+        client: &Client,
         lane: &Arc<Lane>,
-        format: Format,
-        encoding: Encoding,
-        head: &request::Parts,
+        (format, encoding): (Format, Encoding),
+        headers: &HeaderMap,
         body: &mut Incoming,
     ) -> Result<Accepted, Rejection> {
         lane.pass_gates()?;
         let read = async {
-            let mut room = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
-            let body = self.read(body, &mut room).await?;
-            let body = decoded(encoding, body, self.max_body, &mut room)?;
-            let message = match format {
-                Format::Protobuf => body,
-                Format::Json => transcoded(lane.signal, &body, self.max_body, &mut room)?,
-            };
-            Ok((message, room))
+            let mut room = self.gate.enter(client, headers)?;
+            let message = self.message(lane.signal, (format, encoding), body, &mut room).await;
+            Ok((message.map_err(|rejection| room.explain(rejection))?, room))
         };
         let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
-        let metadata = self.include_metadata.then(|| metadata(&head.headers));
+        let metadata = self.keep.as_ref().map(|keep| keep.metadata(headers, &client.identity));
         lane.take(message, metadata, room).await
     }
 
-    async fn read(&self, body: &mut Incoming, room: &mut Admitted) -> Result<Bytes, Rejection> {
+    /// The request's message, in protobuf.
+    async fn message(
+        &self,
+        signal: Signal,
+        (format, encoding): (Format, Encoding),
+        body: &mut Incoming,
+        room: &mut Pass,
+    ) -> Result<Bytes, Rejection> {
+        let body = self.read(body, room).await?;
+        let body = decoded(encoding, body, self.max_body, room)?;
+        match format {
+            Format::Protobuf => Ok(body),
+            Format::Json => transcoded(signal, &body, self.max_body, room),
+        }
+    }
+
+    async fn read(&self, body: &mut Incoming, room: &mut Pass) -> Result<Bytes, Rejection> {
         let reading = read_all(body, self.max_body, room);
         let result = match self.read_timeout {
             None => reading.await,
@@ -183,7 +200,7 @@ impl HttpHandler {
     }
 }
 
-fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Admitted) -> Result<Bytes, Rejection> {
+fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
     if encoding == Encoding::Identity {
         return Ok(body);
     }
@@ -200,7 +217,7 @@ fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Admitted) -
     Ok(decoded)
 }
 
-fn transcoded(signal: Signal, body: &[u8], limit: usize, room: &mut Admitted) -> Result<Bytes, Rejection> {
+fn transcoded(signal: Signal, body: &[u8], limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
     let message = json::to_wire(signal, body, limit)
         .map_err(|error| Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}")))?;
     if !room.grow_to(body.len().max(message.len())) {

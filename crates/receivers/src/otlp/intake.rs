@@ -8,17 +8,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use nyquist_core::batch::{Batch, Code, DropReason, Metadata, Refusal, Signal};
 use nyquist_core::component::{Consumer, Outputs};
-use nyquist_core::net::admission::{Admitted, Gate};
+use nyquist_core::net::admission::Gate;
 use nyquist_core::net::body::ReadError;
 use nyquist_core::net::grpc;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
 use nyquist_core::wire;
 
+use super::limits::Pass;
+
 /// The least that a refused client is asked to wait.
-const MIN_RETRY: Duration = Duration::from_secs(1);
+pub(super) const MIN_RETRY: Duration = Duration::from_secs(1);
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,9 +155,11 @@ impl Lane {
         self: &Arc<Self>,
         bytes: Bytes,
         metadata: Option<Arc<Metadata>>,
-        room: Admitted,
+        room: impl Into<Pass>,
     ) -> Result<Accepted, Rejection> {
         let (bytes, items, rejected) = self.check(bytes)?;
+        let mut room = room.into();
+        room.charge(bytes.len(), items);
         if rejected > 0 {
             self.ledger.dropped(DropReason::InvalidId, rejected);
         }
@@ -243,13 +246,4 @@ where
         Ok(Poll::Pending) => tokio::spawn(future).await.ok(),
         Err(_) => None,
     }
-}
-
-/// What to keep of `headers` beside the data.
-pub(crate) fn metadata(headers: &HeaderMap) -> Arc<Metadata> {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
-    Arc::new(Metadata { headers })
 }

@@ -3,12 +3,14 @@
 //! A request's bytes are read under a cap, checked in one pass and handed to the pipelines as
 //! they are. The reply waits for the pipelines' answer: what is acknowledged is theirs.
 
+pub(crate) mod client;
 mod config;
 mod cors;
 mod grpc;
 mod http;
 mod intake;
 pub(crate) mod json;
+mod limits;
 pub mod recorded;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use client::Keep;
 pub use config::{
     AuthConfig, CorsConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Keepalive as KeepaliveConfig, Middleware,
     OtlpConfig, Protocols, ServerParameters,
@@ -40,7 +43,9 @@ use cors::Cors;
 use grpc::GrpcHandler;
 use http::HttpHandler;
 pub(crate) use http::drain;
-pub(crate) use intake::{Lane, metadata, to_completion};
+pub(crate) use intake::{Lane, to_completion};
+pub use limits::ClientLimit;
+use limits::Gate;
 
 /// What each request is charged beside its bytes.
 const REQUEST_OVERHEAD: usize = 1 << 10;
@@ -100,8 +105,9 @@ impl OtlpReceiver {
         let admission = Admission::new(in_flight.unwrap_or(IN_FLIGHT_PER_CORE.saturating_mul(cores)));
         let max_connections = config.max_connections;
         let lanes = |transport| Lane::all(&id, transport, &context.outputs, &context.telemetry);
-        let grpc = config.grpc().map(|grpc| grpc_listener(grpc, lanes("grpc"), &admission, context.extensions));
-        let http = config.http().map(|http| http_listener(http, lanes("http"), &admission, context.extensions));
+        let gate = Gate::new(&id, &admission, &config.client_limits, &context.telemetry);
+        let grpc = config.grpc().map(|grpc| grpc_listener(grpc, lanes("grpc"), &gate, context.extensions));
+        let http = config.http().map(|http| http_listener(http, lanes("http"), &gate, context.extensions));
         let (mut grpc, mut http) = (grpc.transpose()?, http.transpose()?);
         if let Some(most) = max_connections {
             grpc.iter_mut().for_each(|listener| listener.settings.max_connections = most);
@@ -193,7 +199,7 @@ fn authenticator(
 fn grpc_listener(
     config: &GrpcConfig,
     lanes: Lanes,
-    admission: &Arc<Admission>,
+    gate: &Arc<Gate>,
     extensions: &Extensions,
 ) -> Result<Listener<GrpcHandler>, BuildError> {
     let mut settings = Settings::new(&config.endpoint);
@@ -211,12 +217,13 @@ fn grpc_listener(
             timeout: nonzero(server.timeout).unwrap_or(defaults.timeout),
         };
     }
+    let auth = authenticator("grpc", config.auth.as_ref(), extensions)?;
     let handler = GrpcHandler {
         lanes,
-        admission: Arc::clone(admission),
-        auth: authenticator("grpc", config.auth.as_ref(), extensions)?,
+        gate: Arc::clone(gate),
+        keep: Keep::new(config.include_metadata, &config.metadata_keys, auth.as_ref()),
+        auth,
         max_message: config.max_message(),
-        include_metadata: config.include_metadata,
     };
     Ok(Listener { settings, tls: config.tls.clone(), alpn: &["h2"], handler: Arc::new(handler) })
 }
@@ -224,7 +231,7 @@ fn grpc_listener(
 fn http_listener(
     config: &HttpConfig,
     lanes: Lanes,
-    admission: &Arc<Admission>,
+    gate: &Arc<Gate>,
     extensions: &Extensions,
 ) -> Result<Listener<HttpHandler>, BuildError> {
     let mut settings = Settings::new(&config.endpoint);
@@ -237,16 +244,17 @@ fn http_listener(
     }
     let encodings = config.compression_algorithms.as_ref();
     let auth_params = config.auth.as_ref().map(|auth| auth.request_params.clone()).unwrap_or_default();
+    let auth = authenticator("http", config.auth.as_ref(), extensions)?;
     let handler = HttpHandler {
         lanes,
         paths: config.paths(),
-        admission: Arc::clone(admission),
-        auth: authenticator("http", config.auth.as_ref(), extensions)?,
+        gate: Arc::clone(gate),
+        keep: Keep::new(config.include_metadata, &config.metadata_keys, auth.as_ref()),
+        auth,
         auth_params,
         max_body: config.max_body(),
         encodings: encodings.map(|names| names.iter().filter_map(|name| Encoding::from_name(name)).collect()),
         read_timeout: nonzero(config.read_timeout),
-        include_metadata: config.include_metadata,
         cors: config.cors.as_ref().and_then(Cors::new),
         response_headers: response_headers(config)?,
     };

@@ -19,7 +19,7 @@ pub struct RemoteWriteConfig {
     pub tls: Option<ServerTlsConfig>,
     /// Who authenticates the senders.
     pub auth: Option<AuthConfig>,
-    /// Keep the headers of requests beside their data. Default false.
+    /// Keep the headers of requests beside their data, all but those with secrets. Default false.
     pub include_metadata: bool,
     /// Largest body, in bytes, as it comes and again when decoded; 0 for 20 MiB.
     pub max_request_body_size: u64,

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 pub use config::RemoteWriteConfig;
 
+use crate::otlp::client::Keep;
 use crate::otlp::{family, nonzero};
 use server::{Lane, WriteHandler};
 
@@ -92,10 +93,10 @@ impl RemoteWriteReceiver {
             Arc::new(WriteHandler {
                 lane: Arc::new(Lane::new(&id, Arc::clone(next), &context.telemetry)),
                 admission: Arc::clone(&admission),
+                keep: Keep::new(config.include_metadata, &[], auth.as_ref()),
                 auth,
                 max_body: config.max_body(),
                 read_timeout: nonzero(config.read_timeout),
-                include_metadata: config.include_metadata,
                 families: metadata::Families::default(),
                 infos: infos::Infos::default(),
             })

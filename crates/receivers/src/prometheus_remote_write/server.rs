@@ -19,7 +19,8 @@ use super::decode::{self, Version};
 use super::infos::Infos;
 use super::metadata::Families;
 use super::translate::{Outcome, translate};
-use crate::otlp::{drain, metadata, to_completion};
+use crate::otlp::client::{Client, Keep};
+use crate::otlp::{drain, to_completion};
 
 /// Where senders send to.
 pub(super) const PATH: &str = "/api/v1/write";
@@ -38,7 +39,7 @@ pub(super) struct WriteHandler {
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) max_body: usize,
     pub(super) read_timeout: Option<Duration>,
-    pub(super) include_metadata: bool,
+    pub(super) keep: Option<Keep>,
     pub(super) families: Families,
     pub(super) infos: Infos,
 }
@@ -115,8 +116,10 @@ impl From<Refusal> for Rejection {
 impl Handler for WriteHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         let (head, mut body) = request.into_parts();
-        let result = match self.check_head(&head) {
-            Ok(version) => self.write(version, &head, &mut body).await.map(|outcome| answer(version, &outcome)),
+        let result = match self.check_head(&head).await {
+            Ok((version, client)) => {
+                self.write(version, &client, &head, &mut body).await.map(|outcome| answer(version, &outcome))
+            }
             Err(rejection) => Err(rejection),
         };
         let response = result.unwrap_or_else(|rejection| refusal(&rejection));
@@ -129,11 +132,9 @@ impl Handler for WriteHandler {
 
 impl WriteHandler {
     /// All that can be said before the body is read.
-    fn check_head(&self, head: &request::Parts) -> Result<Version, Rejection> {
-        if let Some(auth) = &self.auth {
-            let outcome = auth.authenticate(&head.headers);
-            outcome.map_err(|reason| Rejection::new(StatusCode::UNAUTHORIZED, reason))?;
-        }
+    async fn check_head(&self, head: &request::Parts) -> Result<(Version, Client), Rejection> {
+        let client = Client::identify(self.auth.as_ref(), &head.headers, &head.extensions).await;
+        let client = client.map_err(|reason| Rejection::new(StatusCode::UNAUTHORIZED, reason))?;
         if head.uri.path() != PATH {
             let message = format!("404 page not found: remote write goes to {PATH}\n");
             return Err(Rejection::new(StatusCode::NOT_FOUND, message));
@@ -149,10 +150,17 @@ impl WriteHandler {
                 "{encoding} encoding is not supported: remote write is compressed with snappy"
             )));
         }
-        version(text(&head.headers, &header::CONTENT_TYPE)).map_err(unsupported)
+        let version = version(text(&head.headers, &header::CONTENT_TYPE)).map_err(unsupported)?;
+        Ok((version, client))
     }
 
-    async fn write(&self, version: Version, head: &request::Parts, body: &mut Incoming) -> Result<Outcome, Rejection> {
+    async fn write(
+        &self,
+        version: Version,
+        client: &Client,
+        head: &request::Parts,
+        body: &mut Incoming,
+    ) -> Result<Outcome, Rejection> {
         let read = async {
             let mut room = self.admission.admit(OVERHEAD).ok_or_else(Rejection::no_room)?;
             let message = self.read(body, &mut room).await?;
@@ -168,8 +176,8 @@ impl WriteHandler {
         let (outcome, mut batch, room) = read.await.inspect_err(|_: &Rejection| self.lane.requests_failed.inc())?;
         if outcome.points > 0 {
             batch.wire();
-            if self.include_metadata {
-                batch = batch.with_metadata(metadata(&head.headers));
+            if let Some(keep) = &self.keep {
+                batch = batch.with_metadata(keep.metadata(&head.headers, &client.identity));
             }
             self.deliver(batch, outcome.points, room).await?;
         } else {

@@ -3,8 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::net::admission::Admitted;
-use crate::net::body::{KEEP_SLICE, ReadError, next_data};
+use crate::net::body::{KEEP_SLICE, ReadError, Room, next_data};
 use crate::net::compression::decode::{DecodeError, Encoding, decode};
 
 /// Bytes in front of a message.
@@ -84,7 +83,7 @@ pub async fn read_message<B>(
     body: &mut B,
     encoding: Encoding,
     limit: usize,
-    room: &mut Admitted,
+    room: &mut impl Room,
 ) -> Result<Bytes, MessageError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -107,7 +106,7 @@ where
     Ok(decoded)
 }
 
-async fn read_frame<B>(body: &mut B, limit: usize, room: &mut Admitted) -> Result<(bool, Bytes), MessageError>
+async fn read_frame<B>(body: &mut B, limit: usize, room: &mut impl Room) -> Result<(bool, Bytes), MessageError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,

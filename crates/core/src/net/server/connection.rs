@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, sniff};
-use super::{Handler, Keepalive, Phase, Settings, Shared};
+use super::{Handler, Keepalive, Peer, Phase, Settings, Shared};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
 
 /// Large windows and frames: measured to halve the cost of large requests.
@@ -29,18 +29,19 @@ const FRAME: u32 = 64 << 10;
 const MAX_HEADER_BYTES: u32 = 64 << 10;
 
 pub(super) async fn run<H: Handler>(socket: TcpStream, shared: &Arc<Shared<H>>) {
+    let peer = socket.peer_addr().ok().map(|address| Peer(address.ip()));
     let Some(tls) = &shared.settings.tls else {
-        return serve(socket, shared).await;
+        return serve(socket, peer, shared).await;
     };
     let acceptor = TlsAcceptor::from(tls.current());
     match timeout(shared.settings.head_timeout, acceptor.accept(socket)).await {
-        Some(Ok(stream)) => serve(stream, shared).await,
+        Some(Ok(stream)) => serve(stream, peer, shared).await,
         Some(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         None => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-async fn serve<S, H>(stream: S, shared: &Arc<Shared<H>>)
+async fn serve<S, H>(stream: S, peer: Option<Peer>, shared: &Arc<Shared<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
@@ -56,7 +57,7 @@ where
     stream.set_write_timeout(settings.write_timeout);
     let io = TokioIo::new(stream);
     let activity = settings.keepalive.max_idle.map(|_| Activity::new());
-    let service = Call { handler: Arc::clone(&shared.handler), activity: activity.clone() };
+    let service = Call { handler: Arc::clone(&shared.handler), peer, activity: activity.clone() };
     match protocol {
         Protocol::Http1 => drive(http1_builder(settings).serve_connection(io, service), shared, activity).await,
         Protocol::Http2 => drive(http2_builder(settings).serve_connection(io, service), shared, activity).await,
@@ -156,6 +157,7 @@ where
 /// The handler as hyper wants it.
 struct Call<H> {
     handler: Arc<H>,
+    peer: Option<Peer>,
     activity: Option<Arc<Activity>>,
 }
 
@@ -164,7 +166,10 @@ impl<H: Handler> Service<Request<Incoming>> for Call<H> {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         let handler = Arc::clone(&self.handler);
         let busy = self.activity.as_ref().map(Activity::begin);
         Box::pin(async move {

@@ -139,3 +139,48 @@ fn an_authenticator_must_be_there() {
     let error = OtlpReceiver::new(&config, &context).err().expect("refused");
     assert_eq!(error.path, ["protocols", "grpc", "auth", "authenticator"]);
 }
+
+/// Guarantee: limits that limit nothing, or nobody, are refused with what to do.
+#[test]
+fn client_limits_say_what_is_wrong() {
+    let with = |limit: &str| errors(&format!("protocols: {{grpc: }}\nclient_limits: [{{{limit}}}]"));
+    let cases = [
+        ("per: tenant, requests_per_second: 1", "\"tenant\" is not what makes a client"),
+        ("per: client.address", "limits nothing: set requests_per_second"),
+        ("per: client.address, requests_per_second: 0", "must be a number above 0"),
+        ("per: client.address, bytes_per_second: 0", "nothing could come in"),
+        ("per: client.address, max_in_flight: 1MiB, max_clients: 0", "must be at least 1"),
+        ("per: client.address, max_in_flight: 1MiB, burst: 0s", "must be more than 0s"),
+        ("per: auth.subject, items_per_second: 5", "needs auth.authenticator in each protocol"),
+        ("per: metadata., items_per_second: 5", "is not what makes a client"),
+    ];
+    for (limit, expected) in cases {
+        let found = with(limit);
+        assert!(found.contains(expected), "{limit}: {found}");
+    }
+    let good = "{per: metadata.X-Scope-OrgID, items_per_second: 5e4, bytes_per_second: 10MiB}";
+    assert!(parse(&format!("protocols: {{grpc: }}\nclient_limits: [{good}]")).is_ok());
+}
+
+/// Guarantee: what is kept of a client's headers is what was asked for, and secrets only by their name.
+#[test]
+fn secrets_are_not_kept_with_the_data() {
+    use super::client::Keep;
+    use nyquist_core::component::Identity;
+    let headers: HeaderMap = [("authorization", "Bearer x"), ("cookie", "y"), ("x-scope-orgid", "red"), ("a", "b")]
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .into_iter()
+        .collect();
+    let kept = |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let keep = Keep::new(true, &keys, None).expect("it is on");
+        let mut names: Vec<_> =
+            keep.metadata(&headers, &Identity::default()).headers.iter().map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(kept(&[]), ["a", "x-scope-orgid"]);
+    assert_eq!(kept(&["X-Scope-OrgID"]), ["x-scope-orgid"]);
+    assert_eq!(kept(&["Authorization"]), ["authorization"]);
+    assert!(Keep::new(false, &["a".to_owned()], None).is_none());
+}

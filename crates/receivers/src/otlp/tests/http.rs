@@ -264,3 +264,24 @@ async fn each_signal_has_its_path() {
         assert_eq!(running.sink.batches.lock().pop().expect("a batch").into_wire(), body, "{file}");
     }
 }
+
+/// Guarantee: a client over its rate gets 429 with `Retry-After`, and another client is not in its way.
+#[tokio::test]
+async fn a_tenant_over_its_rate_comes_back_later() {
+    let mut config = defaults();
+    config["client_limits"] =
+        json!([{"per": "metadata.x-scope-orgid", "items_per_second": 0.01, "burst": "100s", "max_in_flight": "1MiB"}]);
+    let running = Running::with(config, Sink::default(), &Signal::ALL).await;
+    let send = async |tenant: &str| {
+        let headers = [("content-type", "application/x-protobuf"), ("x-scope-orgid", tenant)];
+        running.send("/v1/traces", &headers, wire(vec![span(1); 3])).await
+    };
+    assert_eq!(send("red").await.status, StatusCode::OK);
+    let refused = send("red").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!((100..=300).contains(&refused.header("retry-after").parse::<u64>().expect("seconds")));
+    assert_eq!(send("blue").await.status, StatusCode::OK);
+    assert_eq!(running.sink.len(), 2);
+    assert_eq!(running.metric("nyquist_receiver_limited_requests", &["limit=\"items_per_second\""]), 1);
+    assert_eq!(running.metric("nyquist_receiver_limited_clients", &[]), 2);
+}

@@ -1,0 +1,76 @@
+//! Who sends a request, and what is kept of its headers beside the data.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, HeaderName, header};
+use nyquist_core::batch::Metadata;
+use nyquist_core::component::{Identity, ServerAuth};
+use nyquist_core::net::server::Peer;
+
+/// The sender of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client {
+    /// Its address; `None` on a Unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// Who it is, if the receiver asks.
+    pub(crate) identity: Identity,
+}
+
+impl Client {
+    /// Who sends a request with these `headers`; `extensions` are those of the request.
+    ///
+    /// # Errors
+    /// What to answer to somebody whom `auth` does not let in.
+    pub(crate) async fn identify(
+        auth: Option<&Arc<dyn ServerAuth>>,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Self, String> {
+        let identity = match auth {
+            Some(auth) => auth.admit(headers).await?,
+            None => Identity::default(),
+        };
+        Ok(Self { address: extensions.get::<Peer>().map(|peer| peer.0), identity })
+    }
+}
+
+/// Headers with secrets, which are kept only if they are asked for by name.
+const SECRETS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
+
+/// `include_metadata`.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    /// These headers and no others, in lower case; all, if it is empty.
+    only: Vec<String>,
+    /// What is left out of "all".
+    secrets: Vec<String>,
+}
+
+impl Keep {
+    /// What to keep according to `include_metadata` and `metadata_keys`; `None` for nothing.
+    pub(crate) fn new(include: bool, keys: &[String], auth: Option<&Arc<dyn ServerAuth>>) -> Option<Self> {
+        let mut secrets: Vec<String> = SECRETS.iter().map(HeaderName::to_string).collect();
+        secrets.extend(auth.into_iter().flat_map(|auth| auth.secret_headers()));
+        let only = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
+        include.then_some(Self { only, secrets })
+    }
+
+    /// What is kept of a request.
+    pub(crate) fn metadata(&self, headers: &HeaderMap, identity: &Identity) -> Arc<Metadata> {
+        let kept = headers.iter().filter(|(name, _)| self.keeps(name.as_str()));
+        let mut headers: Vec<_> = kept
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let known = identity.attributes.iter();
+        headers.extend(known.map(|(name, value)| (format!("{}{name}", Metadata::AUTH), value.clone())));
+        Arc::new(Metadata { headers })
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        if self.only.is_empty() {
+            return !self.secrets.iter().any(|secret| secret == name);
+        }
+        self.only.iter().any(|only| only == name)
+    }
+}

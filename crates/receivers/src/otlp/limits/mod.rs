@@ -1,0 +1,198 @@
+//! What each client, tenant or subject may send: rates and bytes in flight.
+
+mod config;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderValue};
+use nyquist_core::batch::Code;
+use nyquist_core::net::admission::{Admission, Admitted};
+use nyquist_core::net::body::Room;
+use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
+use tokio::time::Instant;
+
+use super::REQUEST_OVERHEAD;
+use super::client::Client;
+use super::intake::{MIN_RETRY, Rejection};
+pub use config::ClientLimit;
+use config::Per;
+use table::{Bounds, Full, Key, Rate, Table};
+
+/// What a request needs to come in: room in the process, and what its client may still send.
+pub(crate) struct Gate {
+    admission: Arc<Admission>,
+    limits: Vec<Arc<Limit>>,
+}
+
+/// One of `client_limits`, with its clients.
+struct Limit {
+    name: String,
+    per: Per,
+    hasher: RandomState,
+    table: Table,
+    /// Requests refused, by what they had too much of: requests, bytes, items, bytes in flight.
+    refused: [Counter; 4],
+    clients: UpDown,
+}
+
+impl Gate {
+    /// `limits` for the receiver `id`, behind `admission`.
+    pub(crate) fn new(
+        id: &str,
+        admission: &Arc<Admission>,
+        limits: &[ClientLimit],
+        telemetry: &Telemetry,
+    ) -> Arc<Self> {
+        let limits = limits.iter().filter_map(|limit| Some(Arc::new(Limit::new(id, limit, telemetry)?))).collect();
+        Arc::new(Self { admission: Arc::clone(admission), limits })
+    }
+
+    /// Lets a request of `client` in, before its body is read.
+    pub(crate) fn enter(&self, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
+        let admitted = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
+        let now = Instant::now();
+        let holds = self.limits.iter().map(|limit| Limit::enter(limit, client, headers, now));
+        Ok(Pass { admitted, holds: holds.collect::<Result<_, _>>()?, refusal: None })
+    }
+}
+
+impl Limit {
+    fn new(id: &str, config: &ClientLimit, telemetry: &Telemetry) -> Option<Self> {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes_per_second = config.bytes_per_second.map(|bytes| bytes.0 as f64);
+        let bounds = Bounds {
+            rates: [config.requests_per_second, bytes_per_second, config.items_per_second],
+            burst: config.burst.0,
+            held: config.max_in_flight.map(|bytes| size(bytes.0)),
+            clients: config.max_clients,
+        };
+        let refused = ["requests_per_second", "bytes_per_second", "items_per_second", "max_in_flight"].map(|limit| {
+            let labels = [("receiver", id), ("per", config.per.as_str()), ("limit", limit)];
+            telemetry.counter("nyquist_receiver_limited_requests", "Requests refused by client_limits.", &labels)
+        });
+        let labels = [("receiver", id), ("per", config.per.as_str())];
+        let help = "Clients that client_limits tell apart now.";
+        let clients = telemetry.gauge("nyquist_receiver_limited_clients", help, &labels);
+        let (name, hasher) = (config.per.clone(), RandomState::new());
+        Some(Self { name, per: config.per()?, hasher, table: Table::new(bounds), refused, clients })
+    }
+
+    fn enter(limit: &Arc<Self>, client: &Client, headers: &HeaderMap, now: Instant) -> Result<Hold, Rejection> {
+        let key = limit.key(client, headers);
+        let entered = limit.table.enter(key, REQUEST_OVERHEAD, now);
+        limit.clients.set(limit.table.len() as i64);
+        let key = entered.map_err(|full| limit.refuse(full))?;
+        Ok(Hold { limit: Arc::clone(limit), key, bytes: REQUEST_OVERHEAD, is_charged: false })
+    }
+
+    fn key(&self, client: &Client, headers: &HeaderMap) -> Key {
+        match &self.per {
+            Per::Address => self.hasher.hash_one(client.address.map(network)),
+            Per::Header(name) => self.hasher.hash_one(headers.get(name).map(HeaderValue::as_bytes)),
+            Per::Auth(attribute) => self.hasher.hash_one(client.identity.get(attribute)),
+        }
+    }
+
+    fn refuse(&self, full: Full) -> Rejection {
+        let (index, limit, wait) = match full {
+            Full::Rate(Rate::Requests, wait) => (0, "requests_per_second", wait),
+            Full::Rate(Rate::Bytes, wait) => (1, "bytes_per_second", wait),
+            Full::Rate(Rate::Items, wait) => (2, "items_per_second", wait),
+            Full::Held => (3, "max_in_flight", MIN_RETRY),
+        };
+        self.refused[index].inc();
+        let message = format!("more than {limit} of client_limits allows per {}: slow down and try again", self.name);
+        Rejection { code: Code::ResourceExhausted, message, retry: Some(wait.clamp(MIN_RETRY, MAX_RETRY)) }
+    }
+}
+
+/// The most that a client is asked to wait, however much it has overdrawn.
+const MAX_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// Who has an IPv6 address has at least 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    const HOST: u128 = (1 << 64) - 1;
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !HOST).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// A request that was let in; what it holds is given back on drop.
+pub(crate) struct Pass {
+    admitted: Admitted,
+    holds: Vec<Hold>,
+    /// Why it may not grow.
+    refusal: Option<Rejection>,
+}
+
+impl Pass {
+    /// What to answer if the request failed with `rejection`: it may be this pass that had no more room.
+    pub(crate) fn explain(&mut self, rejection: Rejection) -> Rejection {
+        self.refusal.take().unwrap_or(rejection)
+    }
+
+    /// The request came to so many bytes and items.
+    pub(crate) fn charge(&mut self, bytes: usize, items: usize) {
+        for hold in &mut self.holds {
+            hold.is_charged = true;
+            hold.limit.table.charge(hold.key, bytes, items);
+        }
+    }
+}
+
+impl From<Admitted> for Pass {
+    /// For what comes from no client.
+    fn from(admitted: Admitted) -> Self {
+        Self { admitted, holds: Vec::new(), refusal: None }
+    }
+}
+
+impl Room for Pass {
+    fn grow_to(&mut self, total: usize) -> bool {
+        for hold in &mut self.holds {
+            if !hold.grow_to(total) {
+                self.refusal = Some(hold.limit.refuse(Full::Held));
+                return false;
+            }
+        }
+        self.admitted.grow_to(total)
+    }
+}
+
+/// What a request holds of one limit.
+struct Hold {
+    limit: Arc<Limit>,
+    key: Key,
+    bytes: usize,
+    /// Have its rates been charged?
+    is_charged: bool,
+}
+
+impl Hold {
+    fn grow_to(&mut self, total: usize) -> bool {
+        let more = total.saturating_sub(self.bytes);
+        let is_room = more == 0 || self.limit.table.grow(self.key, more);
+        if is_room {
+            self.bytes = self.bytes.max(total);
+        }
+        is_room
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.is_charged {
+            // What was read for nothing has been read.
+            self.limit.table.charge(self.key, self.bytes - REQUEST_OVERHEAD, 0);
+        }
+        self.limit.table.leave(self.key, self.bytes);
+    }
+}
