@@ -5,17 +5,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nyquist_core::batch::DropReason;
 use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::Host;
 use nyquist_core::config::TelemetryConfig;
 use nyquist_core::net::page::PageServer;
 use nyquist_core::pipeline::{EXPLAIN_PATH, ExplainPage, Graph, Plan};
 use nyquist_core::runtime::Runtimes;
-use nyquist_core::telemetry::{MetricsPage, Telemetry};
+use nyquist_core::telemetry::{Left, MetricsPage, Telemetry, left};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+/// The exit code of a shutdown that was asked for, but that left data behind which is lost.
+pub const LEFT_BEHIND: u8 = 3;
+
+/// How often a drain says what is still held.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// What a run needs beside the components.
 #[derive(Debug, Clone)]
@@ -69,18 +74,58 @@ async fn run_until_told(
         fault = faults.recv() => fault,
     };
     match &fault {
-        Some(fault) => tracing::error!(%fault, "shutting down after a fault that no retry mends"),
+        Some(fault) => {
+            graph.fail(fault);
+            tracing::error!(%fault, "shutting down after a fault that no retry mends");
+        }
         None => tracing::info!(drain_timeout = ?settings.drain_timeout, "shutting down"),
     }
-    graph.shutdown(Instant::now() + settings.drain_timeout).await;
+    let deadline = Instant::now() + settings.drain_timeout;
+    tokio::select! {
+        () = graph.shutdown(deadline) => {}
+        () = tell_progress(&host.telemetry, deadline) => {}
+    }
+    let lost = summarize(&host.telemetry);
+    Ok(match (fault, lost) {
+        (Some(_), _) => ExitCode::FAILURE,
+        (None, 0) => ExitCode::SUCCESS,
+        (None, _) => ExitCode::from(LEFT_BEHIND),
+    })
+}
 
-    let left = host.telemetry.sum("nyquist_ledger_dropped_items", &[("reason", DropReason::Shutdown.name())]);
-    if left > 0 {
-        tracing::error!(items = left, "shutdown complete, but the drain deadline passed before these were delivered");
+/// Says from time to time what is still held; never ends.
+async fn tell_progress(telemetry: &Telemetry, deadline: Instant) {
+    let mut ticks = tokio::time::interval(PROGRESS);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let items: u64 = left(telemetry).iter().map(|left| left.kept).sum();
+        let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
+        tracing::info!(items, seconds_left = seconds, "still draining");
+    }
+}
+
+/// Says what is left, account by account; gives how many items are lost.
+fn summarize(telemetry: &Telemetry) -> u64 {
+    let accounts = left(telemetry);
+    for Left { account, signal, lost, kept } in &accounts {
+        if *lost > 0 {
+            tracing::error!(account, signal, items = lost, "lost: not delivered by the end of the drain");
+        }
+        if *kept > 0 {
+            tracing::info!(account, signal, items = kept, "kept on disk: the next process goes on with it");
+        }
+    }
+    let sum = |part: fn(&Left) -> u64| accounts.iter().map(part).sum::<u64>();
+    let (lost, kept) = (sum(|left| left.lost), sum(|left| left.kept));
+    if lost > 0 {
+        tracing::error!(items = lost, kept, "shutdown complete, but the drain ended before these were delivered");
+    } else if kept > 0 {
+        tracing::info!(kept, "shutdown complete; nothing is lost, and what is on disk is sent by the next process");
     } else {
         tracing::info!("shutdown complete; nothing was left behind");
     }
-    Ok(if fault.is_some() || left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    lost
 }
 
 async fn serve_metrics(graph: &Arc<Graph>, host: &Host, settings: &Settings) -> Result<Option<PageServer>, String> {

@@ -155,7 +155,49 @@ fn an_unreachable_backend_does_not_keep_the_process() {
     let gateway = Gateway::start(&config(backend.port, "  {}", ""));
     let sent = send(&gateway, 10);
     let ended = gateway.terminate();
-    assert_eq!(ended.code, Some(1), "data was left behind, and the exit code says so:\n{}", ended.output);
+    assert_eq!(ended.code, Some(3), "data was left behind, and the exit code says so:\n{}", ended.output);
     let tells = ended.output.lines().any(|line| line.contains("otlp") && line.contains(&sent.len().to_string()));
     assert!(tells, "the log names the exporter and the {} spans that are lost:\n{}", sent.len(), ended.output);
+    let sums_up =
+        |line: &str| ["exporter/otlp", "lost", &sent.len().to_string()].iter().all(|part| line.contains(part));
+    assert!(ended.output.lines().any(sums_up), "the summary names the account:\n{}", ended.output);
+}
+
+/// A backend that hangs cannot hold the process beyond `--drain-timeout`; what it did not take is
+/// counted, and the exit code tells that from a failure.
+#[test]
+fn the_drain_timeout_ends_the_wait_for_a_hanging_backend() {
+    let backend = Backend::start();
+    backend.behave(Behaviour::Hang);
+    let gateway = Gateway::start_with_args(&config(backend.port, "  {}", ""), &["--drain-timeout", "1s"]);
+    let sent = send(&gateway, 10);
+    let ended = gateway.terminate();
+    assert_eq!(ended.code, Some(3), "{}", ended.output);
+    assert!(ended.output.contains("drain_timeout=1s"), "{}", ended.output);
+    let lost = format!("items={}", sent.len());
+    assert!(
+        ended.output.lines().any(|line| line.contains("exporter/otlp") && line.contains(&lost)),
+        "{}",
+        ended.output
+    );
+}
+
+/// What a queue on disk still holds is not lost: the summary says so, and the exit code is 0.
+#[test]
+fn what_stays_on_disk_is_told_and_not_counted_as_lost() {
+    let backend = Backend::stopped();
+    let config = config(backend.port, "  {}", "")
+        .replace(
+            "exporters:\n",
+            "extensions: {file_storage: {directory: '@DIR@/queue', create_directory: true}}\nexporters:\n",
+        )
+        .replace("    retry_on_failure", "    sending_queue: {storage: file_storage}\n    retry_on_failure")
+        .replace("  telemetry:", "  extensions: [file_storage]\n  telemetry:");
+    let gateway = Gateway::start(&config);
+    let sent = send(&gateway, 10);
+    let ended = gateway.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.output);
+    let kept = format!("items={}", sent.len());
+    let tells = |line: &str| line.contains("kept on disk") && line.contains("exporter/otlp") && line.contains(&kept);
+    assert!(ended.output.lines().any(tells), "{}", ended.output);
 }

@@ -15,7 +15,7 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
 
-    /// How long a shutdown may take to deliver what is held.
+    /// How long a shutdown may take to deliver what is held. If some of it is lost, the exit code is 3.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub(super) drain_timeout: Duration,
 

@@ -2,8 +2,8 @@
 //! `nyquist sample`, `nyquist explain`.
 //!
 //! Exit codes are the Collector's: 0 after a clean shutdown or a successful command, 1 after any
-//! error; and 1 if a fault ended the process or a shutdown left data behind. `sample` and `explain`
-//! answer by theirs, and exit with 2 after an error.
+//! error or if a fault ended the process; and 3 if a shutdown that was asked for left data behind that is
+//! lost. `sample` and `explain` answer by theirs, and exit with 2 after an error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints; everything else logs")]
 

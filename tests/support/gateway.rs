@@ -40,7 +40,21 @@ impl Gateway {
 
     /// `start` with environment variables.
     pub(crate) fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
-        let mut gateway = Self::spawn(config, environment);
+        let mut gateway = Self::spawn(config, environment, &[]);
+        gateway.wait_until_ready(config.contains("@HEALTH@"));
+        gateway
+    }
+
+    /// `start` of a gateway whose health port does not answer at `/`.
+    pub(crate) fn start_without_health(config: &str) -> Self {
+        let mut gateway = Self::spawn(config, &[], &[]);
+        gateway.wait_until_ready(false);
+        gateway
+    }
+
+    /// `start` with arguments of the command line.
+    pub(crate) fn start_with_args(config: &str, args: &[&str]) -> Self {
+        let mut gateway = Self::spawn(config, &[], args);
         gateway.wait_until_ready(config.contains("@HEALTH@"));
         gateway
     }
@@ -48,12 +62,12 @@ impl Gateway {
     /// Starts the gateway with a configuration with which it ends by itself; gives its exit code and
     /// output.
     pub(crate) fn fail_to_start(config: &str) -> (Option<i32>, String) {
-        let mut gateway = Self::spawn(config, &[]);
+        let mut gateway = Self::spawn(config, &[], &[]);
         let status = gateway.process.wait(Duration::from_secs(60));
         (status.code(), gateway.process.output())
     }
 
-    fn spawn(config: &str, environment: &[(&str, &str)]) -> Self {
+    fn spawn(config: &str, environment: &[(&str, &str)], args: &[&str]) -> Self {
         let [grpc_port, http_port, metrics_port, health_port] = [0; 4].map(|_| free_port());
         let directory = tempfile::tempdir().expect("a temporary folder");
         let path = directory.path().join("gateway.yaml");
@@ -65,7 +79,7 @@ impl Gateway {
             .replace("@DIR@", &directory.path().display().to_string());
         std::fs::write(&path, &config).expect("the configuration can be written");
         let mut command = Command::new(binary());
-        command.arg("--config").arg(&path).current_dir(directory.path()).envs(environment.iter().copied());
+        command.arg("--config").arg(&path).args(args).current_dir(directory.path()).envs(environment.iter().copied());
         let process = Process::spawn("nyquist", &mut command);
         Self { process, grpc_port, http_port, metrics_port, health_port, directory }
     }

@@ -9,6 +9,7 @@ use super::{ClientAuth, Connector, Consumer, Exporter, Extension, Processor, Rec
 use crate::batch::Signal;
 use crate::clock::Clock;
 use crate::config::{ComponentId, Diagnostics, Node, Validate};
+use crate::net::admission::Gate;
 use crate::storage::Storage;
 use crate::telemetry::{Ledger, Telemetry};
 
@@ -99,12 +100,25 @@ impl Extensions {
 #[derive(Default, Clone)]
 pub struct Outputs {
     by_signal: [Option<Arc<dyn Consumer>>; 3],
+    gates: [Vec<Arc<Gate>>; 3],
 }
 
 impl Outputs {
     /// Sets the stage that takes `signal`.
     pub fn set(&mut self, signal: Signal, next: Arc<dyn Consumer>) {
         self.by_signal[signal as usize] = Some(next);
+    }
+
+    /// Adds a gate of a pipeline that takes `signal`.
+    pub fn add_gate(&mut self, signal: Signal, gate: Arc<Gate>) {
+        self.gates[signal as usize].push(gate);
+    }
+
+    /// The gates of the pipelines that take `signal`: while one of them is closed, a body need not be
+    /// read, since it would be refused.
+    #[must_use]
+    pub fn gates(&self, signal: Signal) -> &[Arc<Gate>] {
+        &self.gates[signal as usize]
     }
 
     /// The stage that takes `signal`; `None` if no pipeline does.
@@ -217,6 +231,12 @@ pub trait ProcessorConfig: Send + Sync {
 
     /// The batching it asks of the exporters that its pipeline leads to: the `batch` processor.
     fn batching(&self) -> Option<crate::delivery::BatchConfig> {
+        None
+    }
+
+    /// The gate that it puts before the receivers which feed its pipeline: the `memory_limiter`
+    /// processor. Asked after `build`.
+    fn gate(&self) -> Option<Arc<Gate>> {
         None
     }
 }

@@ -5,6 +5,7 @@
 //! [`Component::shutdown`] stops intake, flushes to the next stage and returns.
 
 mod factory;
+pub(crate) mod health;
 mod identify;
 mod stateless;
 
@@ -19,6 +20,7 @@ pub use factory::{
     ProcessorContext, ProcessorFactory, ReceiverConfig, ReceiverContext, ReceiverFactory, Registry, Stability,
     connector, exporter, extension, processor, receiver,
 };
+pub use health::{Board, Condition, Priority, Report, State};
 pub use stateless::{BatchProcessor, Stateless};
 
 use crate::batch::{Batch, Metadata, Permits, Refusal};
@@ -129,6 +131,11 @@ pub trait Extension: Component {
     /// The extension as a place where components keep what must survive the process.
     fn storage(&self) -> Option<Arc<dyn crate::storage::Storage>> {
         None
+    }
+
+    /// Where it may read how all components are doing. Called once, before `start`.
+    fn observe(&self, board: Arc<Board>) {
+        let _ = board;
     }
 
     /// All pipelines have started.

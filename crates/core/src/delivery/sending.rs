@@ -143,7 +143,10 @@ impl<A: Attempt> Inner<A> {
             }
             Outcome::Moved { lost } => Ok(End::Moved { lost }),
             Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
-            Outcome::Refused { code, message } => Ok(refused(code, message)),
+            Outcome::Refused { code, message } => {
+                self.health.refused(code, &message);
+                Ok(refused(code, message))
+            }
             Outcome::TooLarge { message } => Ok(End::TooLarge(message)),
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::batch::Code;
+
 /// How a component is doing: what health checks read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
@@ -13,6 +15,8 @@ pub struct Status {
     pub failing_since: Option<std::time::Instant>,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// It will not mend by itself: credentials, a wrong address.
+    pub is_permanent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -20,6 +24,7 @@ struct Outage {
     since: Option<Instant>,
     failed_attempts: u64,
     last_error: Option<String>,
+    is_permanent: bool,
 }
 
 /// Follows outages: one warning when one begins, one line when it ends.
@@ -43,6 +48,7 @@ impl Health {
     pub fn failed(&self, error: &str, retried: bool) {
         let mut outage = self.outage.lock();
         outage.failed_attempts += 1;
+        outage.is_permanent = false;
         outage.last_error = Some(error.to_owned());
         let first = outage.since.is_none();
         outage.since.get_or_insert_with(Instant::now);
@@ -59,6 +65,20 @@ impl Health {
         } else if first {
             tracing::warn!(exporter = self.exporter, signal = self.signal, error, "cannot reach {}", self.endpoint);
         }
+    }
+
+    /// The backend refused for good. If that was not for what the request holds but for who asks, or
+    /// where, it will refuse everything until somebody mends it.
+    pub fn refused(&self, code: Code, error: &str) {
+        if !matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented | Code::NotFound) {
+            return;
+        }
+        let mut outage = self.outage.lock();
+        outage.failed_attempts += 1;
+        outage.is_permanent = true;
+        outage.last_error = Some(error.to_owned());
+        outage.since.get_or_insert_with(Instant::now);
+        self.failing.store(true, Ordering::Release);
     }
 
     /// An attempt reached the backend and was taken.
@@ -86,7 +106,11 @@ impl Health {
     #[must_use]
     pub fn status(&self) -> Status {
         let outage = self.outage.lock();
-        Status { failing_since: outage.since.map(Instant::into_std), last_error: outage.last_error.clone() }
+        Status {
+            failing_since: outage.since.map(Instant::into_std),
+            last_error: outage.last_error.clone(),
+            is_permanent: outage.since.is_some() && outage.is_permanent,
+        }
     }
 }
 

@@ -5,9 +5,30 @@
 //! bound on what requests in flight can hold, whatever clients do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+/// Whether anything may come in at all: closed while the process uses too much memory.
+///
+/// Receivers look at it before they read a body; looking is one relaxed load.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: AtomicBool,
+}
+
+impl Gate {
+    /// May requests come in?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Closes or opens it; returns whether that changes anything.
+    pub fn set_open(&self, is_open: bool) -> bool {
+        self.closed.swap(!is_open, Ordering::Relaxed) == is_open
+    }
+}
 
 /// A bound on the bytes in flight.
 #[derive(Debug)]
@@ -106,6 +127,14 @@ impl Drop for Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gate_tells_when_it_changes() {
+        let gate = Gate::default();
+        assert!(gate.is_open() && !gate.set_open(true));
+        assert!(gate.set_open(false) && !gate.is_open() && !gate.set_open(false));
+        assert!(gate.set_open(true) && gate.is_open());
+    }
 
     #[test]
     fn the_sum_of_permits_stays_under_the_limit() {

@@ -5,11 +5,13 @@
 //! exporters; a receiver that feeds several pipelines does so through a fan-out too. A connector is an
 //! exporter to the pipelines before it and a receiver to those behind it.
 
+mod builder;
 mod edge;
 mod explain;
 mod fan_out;
 mod graph;
 mod joints;
+mod part;
 
 pub use edge::Edge;
 pub use explain::{EXPLAIN_PATH, ExplainPage, parse_trace_id};

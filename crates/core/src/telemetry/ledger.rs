@@ -15,6 +15,7 @@
 //! On :8888 they are `nyquist_ledger_items{account,signal,entry}` and
 //! `nyquist_ledger_dropped_items{account,signal,reason}`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Counter, Telemetry, UpDown};
@@ -61,6 +62,45 @@ struct Series {
     entries: [Counter; Entry::ALL.len()],
     dropped: [Counter; DropReason::ALL.len()],
     held: UpDown,
+}
+
+/// What an account was left with at the end of a shutdown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// `exporter/otlp`, `pipeline/traces`.
+    pub account: String,
+    /// Of which signal.
+    pub signal: String,
+    /// Items that were not delivered by the deadline, and are lost.
+    pub lost: u64,
+    /// Items that are still held: on disk, for the next process.
+    pub kept: u64,
+}
+
+/// The accounts that something was left of.
+#[must_use]
+pub fn left(telemetry: &Telemetry) -> Vec<Left> {
+    let mut accounts: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    for family in telemetry.registry.gather() {
+        for series in family.get_metric() {
+            let label = |name: &str| {
+                let found = series.get_label().iter().find(|label| label.name() == name);
+                found.map(|label| label.value().to_owned()).unwrap_or_default()
+            };
+            let account = || (label("account"), label("signal"));
+            match family.name() {
+                "nyquist_ledger_dropped_items" if label("reason") == DropReason::Shutdown.name() => {
+                    accounts.entry(account()).or_default().0 += series.get_counter().get_value() as u64;
+                }
+                "nyquist_ledger_held_items" => {
+                    accounts.entry(account()).or_default().1 += series.get_gauge().get_value().max(0.0) as u64;
+                }
+                _ => {}
+            }
+        }
+    }
+    let left = accounts.into_iter().map(|((account, signal), (lost, kept))| Left { account, signal, lost, kept });
+    left.filter(|left| left.lost + left.kept > 0).collect()
 }
 
 /// One account. Cheap to clone; counting is one atomic addition.
@@ -134,5 +174,26 @@ impl Ledger {
     #[must_use]
     pub fn held_count(&self) -> i64 {
         self.0.held.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_account() {
+        let telemetry = Telemetry::new();
+        let [lossy, durable, empty] =
+            ["exporter/a", "exporter/b", "exporter/c"].map(|name| Ledger::new(&telemetry, name, Signal::Traces));
+        lossy.dropped(DropReason::Shutdown, 3);
+        lossy.dropped(DropReason::Rejected, 5);
+        durable.held(7);
+        empty.add(Entry::Accepted, 9);
+        let account = |account: &str, lost, kept| {
+            let signal = Signal::Traces.name().to_owned();
+            Left { account: account.to_owned(), signal, lost, kept }
+        };
+        assert_eq!(left(&telemetry), [account("exporter/a", 3, 0), account("exporter/b", 0, 7)]);
     }
 }

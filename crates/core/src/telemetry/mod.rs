@@ -13,7 +13,7 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-pub use ledger::{Entry, Ledger};
+pub use ledger::{Entry, Ledger, Left, left};
 pub use process::{ProcessMetrics, resident_bytes};
 use prometheus::proto::MetricType;
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};

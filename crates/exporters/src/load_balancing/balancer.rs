@@ -346,7 +346,8 @@ impl Balancer {
         let are_failing = !all.is_empty() && all.iter().all(|status| status.failing_since.is_some());
         let last_error = all.iter().find_map(|status| status.last_error.clone());
         let failing_since = all.iter().filter_map(|status| status.failing_since).max().filter(|_| are_failing);
-        Some(Status { failing_since, last_error })
+        let is_permanent = are_failing && all.iter().all(|status| status.is_permanent);
+        Some(Status { failing_since, last_error, is_permanent })
     }
 
     /// The signal that it balances.

@@ -35,6 +35,8 @@ pub(super) fn outcome(reply: &Reply, now: u64) -> Outcome {
             Outcome::Retry { code: Code::Unavailable, after: None, message }
         }
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::TooLarge { message },
+        // The Collector's answer, and this gateway's, to what is over max_request_body_size.
+        StatusCode::BAD_REQUEST if message.contains("request body too large") => Outcome::TooLarge { message },
         _ => Outcome::Refused { code: code_of(status), message },
     }
 }

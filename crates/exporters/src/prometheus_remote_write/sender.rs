@@ -295,7 +295,12 @@ impl Sender {
                     self.stats.sent();
                     return Reply::Delivered(written);
                 }
-                Answer::Refused { status, written, message } => return Reply::Refused { status, written, message },
+                Answer::Refused { status, written, message } => {
+                    if needs_people(status) {
+                        self.health.refused(Code::PermissionDenied, &message);
+                    }
+                    return Reply::Refused { status, written, message };
+                }
                 Answer::Retry { after, message } => (after, message),
             };
             attempts = attempts.saturating_add(1);
@@ -365,6 +370,11 @@ fn rejected(message: String) -> Loss {
 /// Is this how a backend may answer that does not know the version?
 fn may_be_about_version(status: StatusCode) -> bool {
     is_about_content(status) || matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE)
+}
+
+/// Will everything be refused until credentials or the address are put right?
+fn needs_people(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
 }
 
 /// May a part of the request pass, although all of it was refused?

@@ -1,27 +1,30 @@
-//! `health_check`: tells over HTTP whether the pipelines run.
+//! `health_check`: tells over HTTP and gRPC whether the pipelines run, and how components are doing.
 
 mod config;
+mod grpc;
+mod page;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
-use nyquist_core::clock::Clock;
 use nyquist_core::component::{
-    BuildError, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info, Stability,
-    StartError, extension,
+    Board, BuildError, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info,
+    Stability, StartError, extension,
 };
-use nyquist_core::net::page::{Page, PageServer, text};
+use nyquist_core::net::page::{Page, PageServer};
+use nyquist_core::net::server::{Server, Settings};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use config::{CheckCollectorPipeline, HealthCheckConfig, ResponseBody};
+pub use config::{
+    CheckCollectorPipeline, ComponentHealth, ConfigPath, GrpcConfig, HealthCheckConfig, HttpConfig, PathConfig,
+    ResponseBody,
+};
+use grpc::HealthService;
+use page::Shared;
 
 /// The factory of `health_check`.
 #[must_use]
@@ -36,123 +39,74 @@ pub fn factory() -> ExtensionFactory {
 
 impl ExtensionConfig for HealthCheckConfig {
     fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
-        let page = HealthPage {
-            config: self.clone(),
-            clock: context.clock,
-            ready: AtomicBool::new(false),
-            ready_since: AtomicU64::new(0),
-        };
-        Ok(Arc::new(HealthCheck { page: Arc::new(page), server: Mutex::new(None) }))
+        Ok(Arc::new(HealthCheck::new(self.clone(), context.clock)))
     }
 }
 
 /// The extension.
 struct HealthCheck {
-    page: Arc<HealthPage>,
-    server: Mutex<Option<PageServer>>,
+    shared: Arc<Shared>,
+    page: Mutex<Option<PageServer>>,
+    grpc: Mutex<Option<Server>>,
+}
+
+impl HealthCheck {
+    fn new(config: HealthCheckConfig, clock: Arc<dyn nyquist_core::clock::Clock>) -> Self {
+        Self { shared: Shared::new(config, clock), page: Mutex::default(), grpc: Mutex::default() }
+    }
+
+    /// Where to answer over HTTP, if anywhere.
+    fn http_endpoint(&self) -> Option<&str> {
+        let config = &self.shared.config;
+        if config.use_v2 { Some(&config.http.as_ref()?.endpoint) } else { Some(&config.endpoint) }
+    }
+
+    /// Where to answer over gRPC, if anywhere.
+    fn grpc_endpoint(&self) -> Option<&str> {
+        let config = &self.shared.config;
+        Some(&config.grpc.as_ref().filter(|_| config.use_v2)?.endpoint)
+    }
 }
 
 #[async_trait]
 impl Component for HealthCheck {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let page = Arc::clone(&self.page) as Arc<dyn Page>;
-        let server = PageServer::start(&host.runtimes, &self.page.config.endpoint, page).await.map_err(StartError)?;
-        tracing::info!(component = "health_check", endpoint = %server.address(), "listening");
-        *self.server.lock() = Some(server);
+        if let Some(endpoint) = self.http_endpoint() {
+            let page = Arc::clone(&self.shared) as Arc<dyn Page>;
+            let server = PageServer::start(&host.runtimes, endpoint, page).await.map_err(StartError)?;
+            tracing::info!(component = "health_check", endpoint = %server.address(), "listening");
+            *self.page.lock() = Some(server);
+        }
+        if let Some(endpoint) = self.grpc_endpoint() {
+            let service = HealthService::new(Arc::clone(&self.shared));
+            let mut settings = Settings::new(endpoint);
+            settings.max_connections = 64;
+            let server = Server::start(settings, service, &host.runtimes).await;
+            let server = server.map_err(|error| StartError(format!("grpc: {error}")))?;
+            tracing::info!(component = "health_check", protocol = "grpc", endpoint = %server.address(), "listening");
+            *self.grpc.lock() = Some(server);
+        }
         Ok(())
     }
 
     async fn shutdown(&self, _: Instant) {
-        self.server.lock().take();
+        self.page.lock().take();
+        self.grpc.lock().take();
     }
 }
 
 impl Extension for HealthCheck {
+    fn observe(&self, board: Arc<Board>) {
+        // Built once, observed once.
+        let _ = self.shared.board.set(board);
+    }
+
     fn ready(&self) {
-        self.page.ready_since.store(self.page.clock.unix_nanos(), Ordering::Release);
-        self.page.ready.store(true, Ordering::Release);
+        self.shared.ready_since.store(self.shared.clock.unix_nanos(), Ordering::Release);
+        self.shared.ready.store(true, Ordering::Release);
     }
 
     fn not_ready(&self) {
-        self.page.ready.store(false, Ordering::Release);
+        self.shared.ready.store(false, Ordering::Release);
     }
-}
-
-struct HealthPage {
-    config: HealthCheckConfig,
-    clock: Arc<dyn Clock>,
-    ready: AtomicBool,
-    /// Nanoseconds since the Unix epoch.
-    ready_since: AtomicU64,
-}
-
-impl HealthPage {
-    fn body(&self, ready: bool) -> (Bytes, &'static str) {
-        if let Some(custom) = &self.config.response_body {
-            let body = if ready { &custom.healthy } else { &custom.unhealthy };
-            return (body.clone().into(), "text/plain; charset=utf-8");
-        }
-        let document = if ready {
-            let since = self.ready_since.load(Ordering::Acquire);
-            let uptime = self.clock.unix_nanos().saturating_sub(since);
-            serde_json::json!({
-                "status": "Server available",
-                "upSince": rfc3339(since),
-                "uptime": format!("{}s", uptime as f64 / 1e9),
-            })
-        } else {
-            serde_json::json!({"status": "Server not available", "upSince": "0001-01-01T00:00:00Z", "uptime": ""})
-        };
-        (document.to_string().into(), "application/json")
-    }
-}
-
-/// Answers 200 for as long as the process answers at all.
-const LIVE: &str = "/live";
-/// Answers as `path` does, in a word.
-const READY: &str = "/ready";
-
-impl HealthPage {
-    /// Where in its life the gateway is.
-    fn phase(&self) -> &'static str {
-        if self.ready.load(Ordering::Acquire) {
-            "ready"
-        } else if self.ready_since.load(Ordering::Acquire) == 0 {
-            "starting"
-        } else {
-            "draining"
-        }
-    }
-
-    /// Liveness or readiness, for probes that must tell them apart.
-    fn probe(&self, is_healthy: bool) -> Response<Bytes> {
-        let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let mut response = text(status, serde_json::json!({ "status": self.phase() }).to_string());
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    }
-}
-
-impl Page for HealthPage {
-    fn respond(&self, request: &Request<Incoming>) -> Response<Bytes> {
-        match request.uri().path() {
-            path if path == self.config.path => {}
-            LIVE => return self.probe(true),
-            READY => return self.probe(self.ready.load(Ordering::Acquire)),
-            _ => {
-                let hint = format!("health is at {}, {LIVE} and {READY}\n", self.config.path);
-                return text(StatusCode::NOT_FOUND, hint);
-            }
-        }
-        let ready = self.ready.load(Ordering::Acquire);
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let (body, kind) = self.body(ready);
-        let mut response = text(status, body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        response
-    }
-}
-
-fn rfc3339(unix_nanos: u64) -> String {
-    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(unix_nanos)).to_string()
 }

@@ -1,7 +1,7 @@
 //! The health page over a real socket.
 
 use nyquist_core::clock::ManualClock;
-use nyquist_core::component::ExtensionContext;
+use nyquist_core::component::{Condition, ExtensionContext, State};
 use nyquist_core::config::ComponentId;
 use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::Telemetry;
@@ -24,12 +24,11 @@ async fn follows_the_life_of_the_pipelines() {
     let clock = ManualClock::new(1_700_000_000_000_000_000);
     let telemetry = Telemetry::new();
     let config = HealthCheckConfig { endpoint: "127.0.0.1:0".into(), ..HealthCheckConfig::default() };
-    let page = HealthPage { config, clock, ready: AtomicBool::default(), ready_since: AtomicU64::default() };
-    let extension = HealthCheck { page: Arc::new(page), server: Mutex::default() };
+    let extension = HealthCheck::new(config, clock);
     let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
-    let clock = Arc::clone(&extension.page.clock);
+    let clock = Arc::clone(&extension.shared.clock);
     extension.start(&Host { runtimes: Runtimes::current(), clock, telemetry, fatal }).await.unwrap();
-    let address = extension.server.lock().as_ref().unwrap().address();
+    let address = extension.page.lock().as_ref().unwrap().address();
 
     let before = get(address, "/").await;
     assert!(before.starts_with("HTTP/1.1 503"), "{before}");
@@ -52,13 +51,12 @@ async fn follows_the_life_of_the_pipelines() {
 async fn liveness_and_readiness_are_apart() {
     let clock = ManualClock::new(1_700_000_000_000_000_000);
     let config = HealthCheckConfig { endpoint: "127.0.0.1:0".into(), ..HealthCheckConfig::default() };
-    let page = HealthPage { config, clock, ready: AtomicBool::default(), ready_since: AtomicU64::default() };
-    let extension = HealthCheck { page: Arc::new(page), server: Mutex::default() };
+    let extension = HealthCheck::new(config, clock);
     let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
-    let clock = Arc::clone(&extension.page.clock);
+    let clock = Arc::clone(&extension.shared.clock);
     let host = Host { runtimes: Runtimes::current(), clock, telemetry: Telemetry::new(), fatal };
     extension.start(&host).await.unwrap();
-    let address = extension.server.lock().as_ref().unwrap().address();
+    let address = extension.page.lock().as_ref().unwrap().address();
 
     type Change = fn(&HealthCheck);
     let changes: [(Change, &str, &str); 3] = [
@@ -74,6 +72,50 @@ async fn liveness_and_readiness_are_apart() {
         let ready = get(address, "/ready").await;
         assert!(ready.starts_with(&format!("HTTP/1.1 {readiness}")) && ready.ends_with(&body), "{ready}");
     }
+}
+
+/// Errors of components do not make the gateway unhealthy unless asked to, and a recoverable one only
+/// once it has lasted.
+#[test]
+fn component_health_decides_which_errors_count() {
+    let state = |condition| State { condition, error: None, since: 10_000_000_000 };
+    let quiet = ComponentHealth::default();
+    let strict = ComponentHealth {
+        include_permanent_errors: true,
+        include_recoverable_errors: true,
+        recovery_duration: nyquist_core::config::Duration::from_secs(5),
+    };
+    use Condition::{FatalError, Ok, PermanentError, RecoverableError};
+    for (condition, seconds, by_default, if_strict) in [
+        (Ok, 100, true, true),
+        (RecoverableError, 14, true, true),
+        (RecoverableError, 15, true, false),
+        (PermanentError, 10, true, false),
+        (FatalError, 10, false, false),
+    ] {
+        let healthy = |health: &ComponentHealth| health.is_healthy(&state(condition), seconds * 1_000_000_000);
+        assert_eq!((healthy(&quiet), healthy(&strict)), (by_default, if_strict), "{condition:?} at {seconds}");
+    }
+}
+
+#[test]
+fn what_the_keys_get_wrong() {
+    let problems = |yaml: &str| match nyquist_core::config::from_str::<HealthCheckConfig>(yaml) {
+        Ok(_) => Vec::new(),
+        Err(diagnostics) => diagnostics
+            .errors
+            .iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect::<Vec<_>>(),
+    };
+    assert_eq!(problems("{use_v2: true, http: , grpc: , component_health: {recovery_duration: 5m}}"), [""; 0]);
+    assert_eq!(problems("{use_v2: true}"), ["use_v2: must specify at least one protocol: add http or grpc"],);
+    assert_eq!(problems("{http: {endpoint: 'localhost:1'}}"), ["http: http is of version 2 of the extension"]);
+    assert_eq!(problems("{use_v2: true, http: {status: {path: status}}}"), ["http.status.path: must start with /"],);
+    assert_eq!(
+        problems("{use_v2: true, grpc: {transport: unix}}"),
+        ["grpc.transport: unknown transport \"unix\"; write tcp"],
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nyquist_core::component::Host;
+use nyquist_core::delivery::Status;
+use nyquist_core::net::admission::Gate;
 use nyquist_core::telemetry::UpDown;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -34,11 +36,13 @@ impl Limits {
 pub(super) struct Limiter {
     limits: Limits,
     source: Box<dyn MemorySource>,
-    refusing: AtomicBool,
+    gate: Arc<Gate>,
+    /// Since when it refuses, and at which use.
+    refusing_since: Mutex<Option<(std::time::Instant, u64)>>,
     above_hard: AtomicBool,
     users: AtomicUsize,
     task: Mutex<Option<JoinHandle<()>>>,
-    gauge: UpDown,
+    gauge: Mutex<UpDown>,
 }
 
 impl std::fmt::Debug for Limiter {
@@ -52,16 +56,39 @@ impl Limiter {
         Arc::new(Self {
             limits,
             source,
-            refusing: AtomicBool::new(false),
+            gate: Arc::default(),
+            refusing_since: Mutex::default(),
             above_hard: AtomicBool::new(false),
             users: AtomicUsize::new(0),
             task: Mutex::default(),
-            gauge,
+            gauge: Mutex::new(gauge),
         })
     }
 
     pub(super) fn refuses(&self) -> bool {
-        self.refusing.load(Ordering::Relaxed)
+        !self.gate.is_open()
+    }
+
+    /// Shows whether it refuses in `gauge` from now on. A configuration is built more than once, the first
+    /// time to check it, each time with metrics of its own.
+    pub(super) fn show_in(&self, gauge: UpDown) {
+        gauge.set(i64::from(self.refuses()));
+        *self.gauge.lock() = gauge;
+    }
+
+    /// What receivers look at before they read a body.
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// How it is doing: refusing is an error that passes.
+    pub(super) fn status(&self) -> Status {
+        let refusing = self.refusing_since.lock().map(|(since, used)| {
+            let soft = self.limits.soft;
+            (since, format!("data refused due to high memory usage: {used} bytes of {soft} (soft limit)"))
+        });
+        let (failing_since, last_error) = refusing.unzip();
+        Status { failing_since, last_error, is_permanent: false }
     }
 
     /// Measures now and every `interval`. The first of several users starts the task.
@@ -103,8 +130,9 @@ impl Limiter {
         let was_refusing = self.refuses();
         let refusing = if was_refusing { used >= resume } else { used >= soft };
         if refusing != was_refusing {
-            self.refusing.store(refusing, Ordering::Relaxed);
-            self.gauge.set(i64::from(refusing));
+            self.gate.set_open(!refusing);
+            *self.refusing_since.lock() = refusing.then(|| (std::time::Instant::now(), used));
+            self.gauge.lock().set(i64::from(refusing));
             if refusing {
                 tracing::warn!(used, soft_limit = soft, "memory use is above the soft limit: refusing telemetry");
             } else {

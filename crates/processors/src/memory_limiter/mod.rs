@@ -14,7 +14,9 @@ use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
 };
-use nyquist_core::telemetry::{Counter, Telemetry};
+use nyquist_core::delivery::Status;
+use nyquist_core::net::admission::Gate;
+use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
 use tokio::time::Instant;
 
 pub use config::MemoryLimiterConfig;
@@ -42,6 +44,7 @@ impl ProcessorConfig for MemoryLimiterConfig {
                 Arc::clone(self.shared.get_or_init(|| limiter))
             }
         };
+        limiter.show_in(gauge(&context.telemetry, &id));
         let counter = |outcome: &str| {
             let items = context.signal.items_name();
             let name = format!("otelcol_processor_memory_limiter_{outcome}_{items}");
@@ -55,6 +58,10 @@ impl ProcessorConfig for MemoryLimiterConfig {
             refused: counter("refused"),
             next: context.next,
         }))
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.shared.get().map(|limiter| Arc::clone(limiter.gate()))
     }
 }
 
@@ -71,10 +78,13 @@ impl MemoryLimiterConfig {
             BuildError::new(&["limit_percentage"], message)
         })?;
         tracing::info!(hard_limit = limits.hard, soft_limit = limits.soft, "memory limiter configured");
-        let help = "1 while the memory limiter refuses telemetry.";
-        let gauge = telemetry.gauge("nyquist_memory_limiter_refusing", help, &[("processor", id)]);
-        Ok(Limiter::new(limits, source, gauge))
+        Ok(Limiter::new(limits, source, gauge(telemetry, id)))
     }
+}
+
+fn gauge(telemetry: &Telemetry, id: &str) -> UpDown {
+    let help = "1 while the memory limiter refuses telemetry.";
+    telemetry.gauge("nyquist_memory_limiter_refusing", help, &[("processor", id)])
 }
 
 struct MemoryLimiter {
@@ -101,6 +111,10 @@ impl Component for MemoryLimiter {
 
     async fn shutdown(&self, _deadline: Instant) {
         self.limiter.stop();
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(self.limiter.status())
     }
 }
 

@@ -49,6 +49,7 @@ impl GrpcHandler {
         let client = Client::identify(self.auth.as_ref(), &head.headers, &head.extensions).await;
         let client = client.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))?;
         let lane = self.lane(head.uri.path())?;
+        lane.pass_gates()?;
         let read = async {
             let encoding = encoding(&head.headers)?;
             let mut room = self.gate.enter(&client, &head.headers)?;

@@ -161,6 +161,7 @@ impl HttpHandler {
         headers: &HeaderMap,
         body: &mut Incoming,
     ) -> Result<Accepted, Rejection> {
+        lane.pass_gates()?;
         let read = async {
             let mut room = self.gate.enter(client, headers)?;
             let message = self.message(lane.signal, (format, encoding), body, &mut room).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nyquist_core::batch::{Batch, Code, DropReason, Metadata, Refusal, Signal};
 use nyquist_core::component::{Consumer, Outputs};
+use nyquist_core::net::admission::Gate;
 use nyquist_core::net::body::ReadError;
 use nyquist_core::net::grpc;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
@@ -98,6 +99,7 @@ impl Accepted {
 pub(crate) struct Lane {
     pub(crate) signal: Signal,
     next: Arc<dyn Consumer>,
+    gates: Vec<Arc<Gate>>,
     ledger: Ledger,
     accepted: Counter,
     refused: Counter,
@@ -119,6 +121,7 @@ impl Lane {
         Self {
             signal,
             next,
+            gates: Vec::new(),
             ledger: Ledger::new(telemetry, &format!("receiver/{id}"), signal),
             accepted: items("accepted", "Items that were taken into a pipeline."),
             refused: items("refused", "Items that a pipeline refused."),
@@ -132,8 +135,19 @@ impl Lane {
     pub(crate) fn all(id: &str, transport: &str, outputs: &Outputs, telemetry: &Telemetry) -> [Option<Arc<Self>>; 3] {
         Signal::ALL.map(|signal| {
             let next = Arc::clone(outputs.get(signal)?);
-            Some(Arc::new(Self::new(id, signal, transport, next, telemetry)))
+            let gates = outputs.gates(signal).to_vec();
+            Some(Arc::new(Self { gates, ..Self::new(id, signal, transport, next, telemetry) }))
         })
+    }
+
+    /// What would be refused for want of memory is refused before its body is read.
+    pub(crate) fn pass_gates(&self) -> Result<(), Rejection> {
+        if self.gates.iter().all(|gate| gate.is_open()) {
+            return Ok(());
+        }
+        self.turned_away.inc();
+        let message = "data refused due to high memory usage".to_owned();
+        Err(Rejection { code: Code::Unavailable, message, retry: Some(MIN_RETRY) })
     }
 
     /// Takes a message that has been read. `room` stays charged until the pipeline has it.

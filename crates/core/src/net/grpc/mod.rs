@@ -44,6 +44,12 @@ pub fn reply(message: &[u8]) -> Response<Reply> {
     response
 }
 
+/// A status without details, to [`refuse`] with.
+#[must_use]
+pub fn refusal(code: Code, message: &str) -> Status {
+    Status::new(code, message)
+}
+
 /// The reply to a call that failed: headers only.
 #[must_use]
 pub fn refuse(status: &Status) -> Response<Reply> {

@@ -163,7 +163,7 @@ impl Durable {
     pub(super) fn status(&self) -> Option<Status> {
         let memory_only = self.memory_only.lock();
         let (since, error) = memory_only.as_ref()?;
-        Some(Status { failing_since: Some(*since), last_error: Some(error.clone()) })
+        Some(Status { failing_since: Some(*since), last_error: Some(error.clone()), ..Status::default() })
     }
 
     /// Every record up to this number is in the buffer, or not needed.

@@ -1,0 +1,159 @@
+//! Health: what a component says of itself shows at its pipeline and at the gateway; liveness, readiness
+//! and errors are apart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
+
+mod support;
+
+use serde_json::Value;
+use support::otlp::{trace, traces_request};
+use support::otlp_client::OK;
+use support::{Backend, Gateway, OtlpClient, eventually, http};
+
+fn config(health: &str, exporters: &str, pipelines: &str) -> String {
+    format!(
+        "
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:@GRPC@}}}}}}}}
+exporters:
+{exporters}
+  nop:
+extensions:
+{health}
+service:
+  extensions: [health_check]
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+{pipelines}
+"
+    )
+}
+
+fn otlp_exporter(port: u16) -> String {
+    format!(
+        "  otlp: {{endpoint: '127.0.0.1:{port}', tls: {{insecure: true}}, \
+         retry_on_failure: {{initial_interval: 50ms, max_interval: 200ms, max_elapsed_time: 0}}}}"
+    )
+}
+
+const TWO_PIPELINES: &str = "
+    traces: {receivers: [otlp], exporters: [otlp]}
+    metrics/other: {receivers: [otlp], exporters: [nop]}
+";
+
+const V1: &str = "  health_check: {endpoint: '127.0.0.1:@HEALTH@'}";
+
+fn send(gateway: &Gateway) {
+    let outcome = gateway.client().traces(&traces_request("health", trace(1, 3)));
+    assert_eq!(outcome.status, OK, "{outcome:?}");
+}
+
+/// The code and the document at `path` of the health port.
+fn get(gateway: &Gateway, path: &str) -> (u16, Value) {
+    let answer = http::get(gateway.health_port, path).expect("the health port answers");
+    (answer.status, answer.json())
+}
+
+/// Waits until the `status` of the document at `path` is `wanted`; gives its code and the document.
+fn wait_for(gateway: &Gateway, path: &str, wanted: &str) -> (u16, Value) {
+    eventually(&format!("{path} says {wanted}"), || {
+        let (code, document) = get(gateway, path);
+        if document["status"] == wanted { Ok((code, document)) } else { Err(document) }
+    })
+}
+
+/// Scenario: the backend of one exporter is away, and comes. Guarantee: the exporter, its pipeline and the
+/// gateway say so in the form of healthcheckv2, the other pipeline does not, neither liveness nor
+/// readiness changes; and it is over when the backend takes data.
+#[test]
+fn a_backend_that_is_away_shows_where_it_matters() {
+    let mut backend = Backend::stopped();
+    let gateway = Gateway::start(&config(V1, &otlp_exporter(backend.port), TWO_PIPELINES));
+    let (code, document) = wait_for(&gateway, "/status?verbose", "StatusOK");
+    assert_eq!((code, &document["healthy"]), (200, &Value::Bool(true)), "{document}");
+    assert_eq!(document["components"]["extensions"]["components"]["extension:health_check"]["status"], "StatusOK");
+
+    send(&gateway);
+    let (code, document) = wait_for(&gateway, "/status?verbose", "StatusRecoverableError");
+    assert_eq!((code, &document["healthy"]), (200, &Value::Bool(true)), "errors do not count unless asked to");
+    let traces = &document["components"]["pipeline:traces"];
+    assert_eq!(traces["status"], "StatusRecoverableError", "{document}");
+    assert_eq!(traces["components"]["receiver:otlp"]["status"], "StatusOK", "{document}");
+    let exporter = &traces["components"]["exporter:otlp"];
+    assert_eq!(exporter["status"], "StatusRecoverableError", "{document}");
+    assert!(exporter["error"].as_str().is_some_and(|error| !error.is_empty()), "{document}");
+    assert!(document["start_time"].is_string() && exporter["status_time"].is_string(), "{document}");
+    assert_eq!(document["components"]["pipeline:metrics/other"]["status"], "StatusOK", "{document}");
+
+    let (code, document) = get(&gateway, "/status?pipeline=metrics%2Fother");
+    assert_eq!((code, &document["status"]), (200, &Value::from("StatusOK")));
+    assert!(document.get("components").is_none(), "not verbose: {document}");
+    assert_eq!(http::get(gateway.health_port, "/status?pipeline=logs").unwrap().status, 404);
+    for probe in ["/live", "/ready", "/"] {
+        assert_eq!(http::get(gateway.health_port, probe).unwrap().status, 200, "{probe}");
+    }
+
+    backend.restart();
+    wait_for(&gateway, "/status", "StatusOK");
+    assert_eq!(gateway.terminate().code, Some(0));
+}
+
+/// Scenario: a gateway that takes only metrics is sent traces by another one, whose health counts permanent
+/// errors. Guarantee: the sender's exporter is in a permanent error, the HTTP code is 500, and gRPC says
+/// NOT_SERVING for the gateway and the pipeline, SERVING for another one, NOT_FOUND for none.
+#[test]
+fn what_takes_people_is_permanent_and_counts_if_asked_to() {
+    let metrics_only = "
+    metrics: {receivers: [otlp], exporters: [nop]}
+";
+    let nothing = "  debug:";
+    let backend = Gateway::start(&config(V1, nothing, metrics_only));
+    let grpc_port = support::ports::free_port();
+    let health = format!(
+        "  health_check:
+    use_v2: true
+    component_health: {{include_permanent_errors: true}}
+    http: {{endpoint: '127.0.0.1:@HEALTH@', status: {{path: /health/status}}}}
+    grpc: {{endpoint: '127.0.0.1:{grpc_port}'}}"
+    );
+    let config = config(&health, &otlp_exporter(backend.grpc_port), TWO_PIPELINES);
+    // `@HEALTH@` would have `/` asked, which version 2 does not have.
+    let gateway = Gateway::start_without_health(&config);
+    let mut client = OtlpClient::connect(grpc_port);
+    let mut check = |service: &str| {
+        let mut message = vec![10, u8::try_from(service.len()).unwrap()];
+        message.extend_from_slice(service.as_bytes());
+        let outcome = client.call("/grpc.health.v1.Health/Check", &message).expect("an answer");
+        (outcome.status, outcome.body.get(5..).unwrap_or_default().to_vec())
+    };
+    const SERVING: &[u8] = &[8, 1];
+    const NOT_SERVING: &[u8] = &[8, 2];
+    const NOT_FOUND: i32 = 5;
+    wait_for(&gateway, "/health/status", "StatusOK");
+    assert_eq!(check(""), (OK, SERVING.to_vec()));
+    assert_eq!(check("logs").0, NOT_FOUND);
+
+    send(&gateway);
+    let (code, document) = wait_for(&gateway, "/health/status?pipeline=traces&verbose", "StatusPermanentError");
+    assert_eq!((code, &document["healthy"]), (500, &Value::Bool(false)), "{document}");
+    assert_eq!(document["components"]["exporter:otlp"]["healthy"], Value::Bool(false), "{document}");
+    assert_eq!(get(&gateway, "/health/status?pipeline=metrics/other").0, 200);
+    assert_eq!(check(""), (OK, NOT_SERVING.to_vec()));
+    assert_eq!(check("traces"), (OK, NOT_SERVING.to_vec()));
+    assert_eq!(check("metrics/other"), (OK, SERVING.to_vec()));
+    assert_eq!(http::get(gateway.health_port, "/live").unwrap().status, 200);
+}
+
+/// Scenario: SIGTERM while the backend hangs. Guarantee: not ready and stopping from then on, still alive.
+#[test]
+fn a_gateway_that_drains_is_alive_and_not_ready() {
+    let backend = Backend::start();
+    backend.behave(support::Behaviour::Hang);
+    let config = config(V1, &otlp_exporter(backend.port), TWO_PIPELINES);
+    let gateway = Gateway::start_with_args(&config, &["--drain-timeout", "20s"]);
+    send(&gateway);
+    gateway.process.signal("TERM");
+    let (code, _) = wait_for(&gateway, "/status", "StatusStopping");
+    assert_eq!(code, 503);
+    assert_eq!(get(&gateway, "/ready"), (503, serde_json::json!({"status": "draining"})));
+    assert_eq!(get(&gateway, "/live"), (200, serde_json::json!({"status": "draining"})));
+    gateway.kill();
+}
