@@ -6,6 +6,8 @@
 pub(crate) mod client;
 mod config;
 mod cors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod intake;
