@@ -10,6 +10,8 @@ use crate::ast::{Call, CompareOp, Key, Kind, Node, Path};
 use crate::compare::compare;
 use crate::context::{PathEntry, Schema};
 use crate::eval::{Code, EvalError, Test};
+use crate::functions::ctime::Format;
+use crate::functions::prepared::Prepared;
 use crate::functions::{Builtin, CONVERTERS, MAX_ARGUMENTS, NOT_YET, Signature, call, is_pure};
 use crate::math::{calculate, negate};
 use crate::problem::{Problem, did_you_mean};
@@ -265,9 +267,13 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
         bound: [Option<&Node>; MAX_ARGUMENTS],
         at: &Range<usize>,
     ) -> Result<Code<F>, Problem> {
-        if let (Builtin::IsMatch, [Some(target), Some(pattern), ..]) = (signature.builtin, bound) {
-            let (target, pattern) = (self.code(target)?, self.pattern(pattern)?);
-            return Ok(Code::Match { target: Box::new(target), pattern: Box::new(pattern) });
+        if let [Some(target), Some(with), ..] = bound
+            && let Some(with) = self.prepared(signature.builtin, with, bound)?
+        {
+            return match self.code(target)? {
+                Code::Const(target) if with.is_pure() => Ok(Code::Const(self.constant(with.apply(target), at)?)),
+                target => Ok(Code::Prepared { target: Box::new(target), with: Box::new(with) }),
+            };
         }
         let mut arguments = Vec::new();
         for slot in bound.iter().take(signature.parameters.len()) {
@@ -292,6 +298,55 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
             return Ok(Code::OneOf { list, item });
         }
         Ok(Code::Call { builtin: signature.builtin, arguments: arguments.into() })
+    }
+
+    /// What is compiled of a converter's second argument; `None` for converters that have none of that kind.
+    fn prepared(
+        &self,
+        builtin: Builtin,
+        with: &Node,
+        bound: [Option<&Node>; MAX_ARGUMENTS],
+    ) -> Result<Option<Prepared>, Problem> {
+        Ok(Some(match builtin {
+            Builtin::IsMatch => Prepared::Match(self.pattern(with)?),
+            Builtin::ExtractPatterns => {
+                let pattern = self.pattern(with)?;
+                if pattern.capture_names().flatten().next().is_none() {
+                    let message = "the pattern has no named group, such as (?P<name>..), so it would extract nothing";
+                    return Err(self.problem(&with.at, message));
+                }
+                Prepared::Extract(pattern)
+            }
+            Builtin::FormatTime => Prepared::WriteTime(self.time_format(with)?),
+            Builtin::Time => {
+                let [.., location, locale] = bound;
+                self.only(location, &["", "UTC"], "times without a zone are UTC; say the offset in the text (%z)")?;
+                self.only(locale, &["", "en", "en-US", "en-GB"], "names of months and days are read in English")?;
+                Prepared::ReadTime(self.time_format(with)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn time_format(&self, node: &Node) -> Result<Format, Problem> {
+        let Kind::Text(format) = &node.kind else {
+            let message = "the format has to be a text in double quotes, such as \"%Y-%m-%d\"";
+            return Err(self.problem(&node.at, message));
+        };
+        Format::compile(&String::from_utf8_lossy(format)).map_err(|message| self.problem(&node.at, message))
+    }
+
+    /// An argument of which only some values are available; what else there is says `instead`.
+    fn only(&self, node: Option<&Node>, known: &[&str], instead: &str) -> Result<(), Problem> {
+        let Some(node) = node else { return Ok(()) };
+        let Kind::Text(text) = &node.kind else {
+            return Err(self.problem(&node.at, "this has to be a text in double quotes"));
+        };
+        if known.iter().any(|known| known.as_bytes() == text.as_slice()) {
+            return Ok(());
+        }
+        let message = format!("`{}` is not available yet: {instead}", String::from_utf8_lossy(text));
+        Err(self.problem(&node.at, message))
     }
 
     fn pattern(&self, node: &Node) -> Result<Regex, Problem> {

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use regex::bytes::Regex;
-
 use crate::ast::{CompareOp, MathOp};
 use crate::compare::compare;
 use crate::context::Context;
-use crate::convert::to_text;
+use crate::functions::prepared::Prepared;
 use crate::functions::{Builtin, MAX_ARGUMENTS, call};
 use crate::math::{calculate, negate};
 use crate::value::{List, Map, Value};
@@ -25,7 +23,7 @@ impl EvalError {
         Self { message, found: Some(found.type_name()) }
     }
 
-    pub(crate) fn plain(message: &'static str) -> Self {
+    pub(crate) const fn plain(message: &'static str) -> Self {
         Self { message, found: None }
     }
 }
@@ -64,10 +62,10 @@ pub(crate) enum Code<F> {
         base: Box<Code<F>>,
         keys: Box<[Code<F>]>,
     },
-    /// `IsMatch` with its pattern compiled.
-    Match {
+    /// A converter whose pattern or format is compiled.
+    Prepared {
         target: Box<Code<F>>,
-        pattern: Box<Regex>,
+        with: Box<Prepared>,
     },
     /// `ContainsValue` of a list that is known.
     OneOf {
@@ -151,11 +149,10 @@ impl<F: Copy> Code<F> {
                 }
                 Ok(value)
             }
-            Self::Match { target, pattern } => {
+            Self::Prepared { target, with } => {
                 let target = target.eval(context)?;
                 spend(context, target.size())?;
-                let target = to_text(target)?;
-                Ok(Value::Bool(target.is_some_and(|text| pattern.is_match(&text))))
+                with.apply(target)
             }
             Self::OneOf { list, item } => {
                 let item = item.eval(context)?;

@@ -72,6 +72,12 @@ pub const CONDITIONS: &[&str] = &[
     r#"IsInCIDR(span.name, ["10.0.0.0/8"]) or Bool(span.name) or ParseInt(span.name, 16) == 1"#,
     r#"SHA256(span.name) == Base64Encode(span.name) or Hex(span.span_id) == Hex(span.flags)"#,
     r#"name == "a" or attributes["a"]["b"] != nil or spanevent.event_index == 1 or time_unix_nano == 3"#,
+    r#"Time(span.name, "%FT%T.%L%z") == span.start_time or FormatTime(span.end_time, "%c %s %j") == span.name"#,
+    r#"Time(span.name, "%b %e %H:%M:%S") == nil or FormatTime(spanevent.time, "%A %y %I%p") == "x""#,
+    r#"ExtractPatterns(span.name, "(?P<a>\\w+)(?P<b>b)?") == URL(span.name) or Sort(Values(span.attributes)) == []"#,
+    r#"ParseKeyValue(span.name, "a") == nil or ToKeyValueString(span.attributes, "a", "b", true) == span.name"#,
+    r#"Decode(span.name, "base64") == Substring(span.name, 1, 3, true) or IsEmpty(span.attributes)"#,
+    r#"IsValidLuhn(span.name) or ParseInt(span.name, 0) == 1 or Log(span.flags) == 1"#,
     "dropped_attributes_count == span.dropped_events_count + span.dropped_links_count",
     "resource.dropped_attributes_count == scope.dropped_attributes_count and resource.schema_url == scope.schema_url",
 ];

@@ -86,6 +86,8 @@ pub(super) struct Engine {
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
     pub(super) spares: Spares,
+    /// Somebody found no room and may wait for it.
+    pub(super) is_wanted: bool,
     pub(super) stats: Arc<Stats>,
     salt: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -110,6 +112,7 @@ impl Engine {
             unsettled: BTreeSet::new(),
             files: Files::default(),
             spares: Spares::default(),
+            is_wanted: false,
             stats,
             salt,
         }
@@ -174,6 +177,7 @@ impl Engine {
         if self.claimed() + self.growth(record) > limit {
             self.make_way();
             if self.claimed() + self.growth(record) > limit {
+                self.is_wanted = true;
                 return Err(Error::Full { used: self.claimed(), limit });
             }
         }
@@ -397,8 +401,10 @@ impl Engine {
         }
     }
 
-    /// Nothing more comes: spare space goes back.
+    /// Nothing more comes: what could not be written down or deleted before is tried once more, and spare space goes
+    /// back.
     pub(super) fn close(&mut self) {
+        self.settle();
         self.seal();
         self.spares.clear(&*self.disk);
         self.publish();
@@ -431,10 +437,11 @@ impl Engine {
         self.files.get(&self.disk, kind, base)
     }
 
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         self.stats.bytes.store(self.bytes, Ordering::Relaxed);
         // Spare files give way.
-        self.stats.claim(self.claimed() - self.spares.bytes());
+        let is_less = self.stats.claim(self.claimed() - self.spares.bytes());
+        self.is_wanted &= !is_less;
         self.stats.records.store(self.live, Ordering::Relaxed);
         self.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
         self.stats.publish();

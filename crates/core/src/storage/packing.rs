@@ -26,12 +26,13 @@ impl Engine {
         }
     }
 
-    /// Makes what room can be made.
+    /// Makes what room can be made, for somebody who found none.
     pub(super) fn make_way(&mut self) {
-        // Perhaps only what could not be deleted before, the open segment with nothing left in it, spare
-        // files, or what few records keep are in the way.
+        self.is_wanted = true;
+        // Perhaps only what could not be deleted before, spare files, or what few records keep, in the open
+        // segment too, are in the way.
         self.sweep();
-        if self.active_segment().is_some_and(|segment| segment.live == 0) {
+        if self.active_segment().is_some_and(|segment| segment.live == 0 || segment.may_be_packed()) {
             self.seal();
         }
         self.spares.clear(&*self.disk);

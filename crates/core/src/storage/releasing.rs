@@ -58,6 +58,10 @@ impl Engine {
                 Err(_) => _ = self.stats.failed_writes.fetch_add(1, Ordering::Relaxed),
             }
         }
+        if self.is_wanted {
+            // What was released may be in a file that others keep, or in the one that is open.
+            self.make_way();
+        }
         self.publish();
     }
 

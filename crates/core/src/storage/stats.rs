@@ -124,11 +124,13 @@ impl Stats {
         self.failing.lock().clone()
     }
 
-    /// So much is used or spoken for.
-    pub(super) fn claim(&self, bytes: u64) {
-        if self.claimed.swap(bytes, Ordering::Relaxed) > bytes {
+    /// So much is used or spoken for. If it is less than before, whoever waits for room is told; is it?
+    pub(super) fn claim(&self, bytes: u64) -> bool {
+        let is_less = self.claimed.swap(bytes, Ordering::Relaxed) > bytes;
+        if is_less {
             self.freed.notify_waiters();
         }
+        is_less
     }
 
     pub(super) fn claimed(&self) -> u64 {

@@ -1,12 +1,18 @@
 //! The converters: a table of what there is, and what each does.
 
+mod calendar;
 mod case;
 mod collections;
+pub(crate) mod ctime;
 mod json;
 mod net;
+mod pairs;
+pub(crate) mod prepared;
 mod text;
 mod time;
+mod url;
 
+use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -15,7 +21,7 @@ use crate::eval::EvalError;
 use crate::value::{List, Map, Value};
 
 /// The most arguments that a converter takes.
-pub(crate) const MAX_ARGUMENTS: usize = 3;
+pub(crate) const MAX_ARGUMENTS: usize = 4;
 
 /// What a converter looks like.
 #[derive(Debug)]
@@ -47,16 +53,19 @@ macro_rules! converters {
 
 converters! {
     Base64Decode("value"),
-    Base64Encode("value"),
+    Base64Encode("value"; "variant"),
     Bool("value"),
     Coalesce("values"),
     Concat("values", "delimiter"),
     ContainsValue("target", "item"),
     ConvertCase("target", "toCase"),
     Day("time"),
+    Decode("value", "encoding"),
     Double("value"),
     Duration("duration"),
+    ExtractPatterns("target", "pattern"),
     FNV("value"),
+    FormatTime("time", "format"),
     HasPrefix("value", "prefix"),
     HasSuffix("value", "suffix"),
     Hex("value"),
@@ -66,14 +75,18 @@ converters! {
     Int("value"),
     IsBool("value"),
     IsDouble("value"),
+    IsEmpty("value"),
     IsInCIDR("target", "networks"),
     IsInt("value"),
     IsList("value"),
     IsMap("value"),
     IsMatch("target", "pattern"),
     IsString("value"),
+    IsValidLuhn("value"),
     Keys("target"),
     Len("target"),
+    Log("value"),
+    MD5("value"),
     Microseconds("duration"),
     Milliseconds("duration"),
     Minute("time"),
@@ -84,16 +97,20 @@ converters! {
     Now(),
     ParseInt("target", "base"),
     ParseJSON("target"),
+    ParseKeyValue("target"; "delimiter", "pair_delimiter"),
     SHA1("value"),
     SHA256("value"),
     SHA512("value"),
     Second("time"),
     Seconds("duration"),
+    Sort("target"; "order"),
     SpanID("bytes"),
     Split("target", "delimiter"),
     String("value"),
-    Substring("target", "start", "length"),
+    Substring("target", "start", "length"; "utf8_safe"),
+    Time("target", "format"; "location", "locale"),
     ToCamelCase("target"),
+    ToKeyValueString("target"; "delimiter", "pair_delimiter", "sort_output"),
     ToLowerCase("target"),
     ToSnakeCase("target"),
     ToUpperCase("target"),
@@ -102,6 +119,7 @@ converters! {
     TrimPrefix("target", "prefix"),
     TrimSuffix("target", "suffix"),
     TruncateTime("time", "duration"),
+    URL("uri"),
     Unix("seconds"; "nanoseconds"),
     UnixMicro("time"),
     UnixMilli("time"),
@@ -114,38 +132,35 @@ converters! {
 
 /// The Collector's other converters: known, and refused by name.
 pub(crate) const NOT_YET: &[&str] = &[
+    "All",
+    "Any",
     "Append",
     "CommunityID",
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
-    "Decode",
     "DeleteIndex",
     "ExtractGrokPatterns",
-    "ExtractPatterns",
+    "Filter",
+    "Find",
     "Format",
-    "FormatTime",
     "GetXML",
     "InsertXML",
-    "IsValidLuhn",
-    "Log",
-    "MD5",
+    "MapEach",
+    "MapKeys",
     "Murmur3Hash",
     "Murmur3Hash128",
     "ParseCSV",
-    "ParseKeyValue",
     "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
     "ProfileID",
+    "Reduce",
     "RemoveXML",
     "SliceToMap",
-    "Sort",
-    "Time",
-    "ToKeyValueString",
-    "URL",
     "UUID",
     "UUIDv7",
     "UserAgent",
+    "When",
     "XXH128",
     "XXH3",
 ];
@@ -153,7 +168,7 @@ pub(crate) const NOT_YET: &[&str] = &[
 /// Runs a converter; arguments that were not given are nil.
 pub(crate) fn call<'v>(
     builtin: Builtin,
-    [first, second, third]: [Value<'v>; MAX_ARGUMENTS],
+    [first, second, third, fourth]: [Value<'v>; MAX_ARGUMENTS],
 ) -> Result<Value<'v>, EvalError> {
     match builtin {
         Builtin::IsString => Ok(Value::Bool(first.as_text().is_some())),
@@ -162,6 +177,9 @@ pub(crate) fn call<'v>(
         Builtin::IsBool => Ok(Value::Bool(matches!(first, Value::Bool(_)))),
         Builtin::IsMap => Ok(Value::Bool(matches!(first, Value::Map(_)))),
         Builtin::IsList => Ok(Value::Bool(matches!(first, Value::List(_)))),
+        Builtin::IsEmpty => Ok(Value::Bool(is_empty(&first))),
+        Builtin::IsValidLuhn => text::is_valid_luhn(&first),
+        Builtin::Log => logarithm(&first),
         Builtin::Int => to_int(&first),
         Builtin::Double => to_double(&first),
         Builtin::Bool => to_bool(&first),
@@ -176,22 +194,28 @@ pub(crate) fn call<'v>(
         Builtin::ConvertCase => case::convert(first, &second),
         Builtin::Concat => text::concat(&first, &second),
         Builtin::Split => text::split(first, &second),
-        Builtin::Substring => text::substring(first, &second, &third),
+        Builtin::Substring => text::substring(first, &second, &third, &fourth),
         Builtin::Trim => text::trim(first, &second),
         Builtin::TrimPrefix => text::trim_prefix(first, &second),
         Builtin::TrimSuffix => text::trim_suffix(first, &second),
         Builtin::Hex => text::hex(&first),
-        Builtin::Base64Encode => text::base64(&first),
+        Builtin::Base64Encode => text::base64(&first, &second),
         Builtin::Base64Decode => text::base64_decode(&first),
+        Builtin::Decode => text::decode(&first, &second),
         Builtin::ParseJSON => json::parse(&first),
+        Builtin::ParseKeyValue => pairs::parse(&first, &second, &third),
+        Builtin::ToKeyValueString => pairs::write(&first, &second, &third, &fourth),
+        Builtin::URL => url::parse(&first),
         Builtin::ParseInt => text::parse_int(&first, &second),
         Builtin::FNV => Ok(Value::Int(text::fnv(text::of(&first)?))),
+        Builtin::MD5 => Ok(Value::owned_text(hex::encode(Md5::digest(text::of(&first)?)))),
         Builtin::SHA1 => Ok(Value::owned_text(hex::encode(Sha1::digest(text::of(&first)?)))),
         Builtin::SHA256 => Ok(Value::owned_text(hex::encode(Sha256::digest(text::of(&first)?)))),
         Builtin::SHA512 => Ok(Value::owned_text(hex::encode(Sha512::digest(text::of(&first)?)))),
         Builtin::SpanID => text::id(&first).map(Value::SpanId),
         Builtin::TraceID => text::id(&first).map(Value::TraceId),
         Builtin::ContainsValue => collections::contains_value(&first, &second),
+        Builtin::Sort => collections::sort(first, &second),
         Builtin::Coalesce => collections::coalesce(first),
         Builtin::Index => collections::index(&first, &second),
         Builtin::Keys => collections::keys(&first),
@@ -222,8 +246,10 @@ pub(crate) fn call<'v>(
         | Builtin::Seconds
         | Builtin::Minutes
         | Builtin::Hours => time::of_duration(builtin, &first),
-        // It is compiled together with its pattern and never called.
-        Builtin::IsMatch => Err(EvalError::plain("the pattern has to be a text in double quotes")),
+        // They are compiled together with their pattern or format, and never called.
+        Builtin::IsMatch | Builtin::ExtractPatterns | Builtin::Time | Builtin::FormatTime => {
+            Err(EvalError::plain("the pattern or format has to be a text in double quotes"))
+        }
     }
 }
 
@@ -244,4 +270,30 @@ fn len(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
         other => return Err(EvalError::new("only texts, lists and maps have a length", other)),
     };
     Ok(Value::Int(i64::try_from(len).unwrap_or(i64::MAX)))
+}
+
+/// Is it nothing, or the zero of its type?
+fn is_empty(value: &Value<'_>) -> bool {
+    match value {
+        Value::Nil => true,
+        Value::Bool(flag) => !flag,
+        Value::Int(number) | Value::Duration(number) => *number == 0,
+        Value::Double(number) => *number == 0.0,
+        Value::Text(bytes) | Value::Bytes(bytes) => bytes.is_empty(),
+        Value::TraceState(bytes) => bytes.is_empty(),
+        Value::TraceId(id) => *id == [0; 16],
+        Value::SpanId(id) => *id == [0; 8],
+        Value::Time(_) => false,
+        Value::List(list) => list.iter().next().is_none(),
+        Value::Map(map) => map.iter().next().is_none(),
+        Value::Messages { message, number } => crate::value::len_fields(message, *number).next().is_none(),
+    }
+}
+
+fn logarithm(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    match to_double(value)? {
+        Value::Double(number) if number > 0.0 => Ok(Value::Double(number.ln())),
+        Value::Double(_) => Err(EvalError::plain("only numbers above 0 have a logarithm")),
+        _ => Err(EvalError::new("a number is expected", value)),
+    }
 }

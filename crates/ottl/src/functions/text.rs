@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use base64::Engine;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
 use crate::convert::to_text;
 use crate::eval::EvalError;
 use crate::value::{List, Value};
@@ -20,7 +23,7 @@ pub(super) fn of<'x>(value: &'x Value<'_>) -> Result<&'x [u8], EvalError> {
     value.as_text().ok_or_else(|| EvalError::new("a text is expected", value))
 }
 
-fn owned<'v>(value: Value<'v>) -> Result<Cow<'v, [u8]>, EvalError> {
+pub(super) fn owned<'v>(value: Value<'v>) -> Result<Cow<'v, [u8]>, EvalError> {
     match value {
         Value::Text(text) => Ok(text),
         Value::TraceState(text) => Ok(Cow::Borrowed(text)),
@@ -64,11 +67,14 @@ pub(super) fn concat<'v>(values: &Value<'v>, delimiter: &Value<'_>) -> Result<Va
         }
         // As in Go.
         out.extend_from_slice(to_text(value)?.as_deref().unwrap_or(b"<nil>"));
-        if out.len() > MAX_MADE {
-            return Err(EvalError::plain("the text would be longer than 1 MiB"));
-        }
+        check_made(out.len())?;
     }
     Ok(Value::owned_text(out))
+}
+
+/// An error if a text of this length is not made.
+pub(super) fn check_made(length: usize) -> Result<(), EvalError> {
+    if length > MAX_MADE { Err(EvalError::plain("the text would be longer than 1 MiB")) } else { Ok(()) }
 }
 
 pub(super) fn split<'v>(value: Value<'v>, delimiter: &Value<'_>) -> Result<Value<'v>, EvalError> {
@@ -99,14 +105,19 @@ fn end_of_part(text: &[u8], start: usize, delimiter: &[u8]) -> Option<usize> {
     memchr::memmem::find(rest, delimiter).map(|found| start + found)
 }
 
-fn piece<'v>(text: &Cow<'v, [u8]>, range: Range<usize>) -> Value<'v> {
+pub(super) fn piece<'v>(text: &Cow<'v, [u8]>, range: Range<usize>) -> Value<'v> {
     match text {
         Cow::Borrowed(text) => Value::text(text.get(range).unwrap_or_default()),
         Cow::Owned(text) => Value::owned_text(text.get(range).unwrap_or_default()),
     }
 }
 
-pub(super) fn substring<'v>(value: Value<'v>, start: &Value<'_>, length: &Value<'_>) -> Result<Value<'v>, EvalError> {
+pub(super) fn substring<'v>(
+    value: Value<'v>,
+    start: &Value<'_>,
+    length: &Value<'_>,
+    utf8_safe: &Value<'_>,
+) -> Result<Value<'v>, EvalError> {
     let text = owned(value)?;
     let int = |value: &Value<'_>| match value {
         Value::Int(number) => Ok(usize::try_from(*number).ok()),
@@ -116,9 +127,18 @@ pub(super) fn substring<'v>(value: Value<'v>, start: &Value<'_>, length: &Value<
         (Some(start), Some(length)) if length > 0 => start.checked_add(length).map(|end| start..end),
         _ => None,
     };
-    match range {
-        Some(range) if range.end <= text.len() => Ok(part(text, range)),
-        _ => Err(EvalError::plain("start and length lie outside of the text")),
+    let Some(range) = range.filter(|range| range.end <= text.len()) else {
+        return Err(EvalError::plain("start and length lie outside of the text"));
+    };
+    match utf8_safe {
+        Value::Nil | Value::Bool(false) => Ok(part(text, range)),
+        Value::Bool(true) => {
+            let is_inside = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+            let start = (range.start..range.end).find(|at| !is_inside(at)).unwrap_or(range.end);
+            let end = (start..=range.end).rev().find(|at| !is_inside(at)).unwrap_or(start);
+            Ok(part(text, start..end))
+        }
+        other => Err(EvalError::new("utf8_safe is a boolean", other)),
     }
 }
 
@@ -174,39 +194,92 @@ pub(super) fn hex(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
     }
 }
 
-pub(super) fn base64(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes = bytes_of(value)?;
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut word = [0; 4];
-        for (to, from) in word.iter_mut().skip(1).zip(chunk) {
-            *to = *from;
-        }
-        let word = u32::from_be_bytes(word);
-        for place in 0..4 {
-            let digit = (word >> (18 - 6 * place) & 63) as usize;
-            let digit = ALPHABET.get(digit).copied().unwrap_or(b'=');
-            out.push(if place <= chunk.len() { digit } else { b'=' });
-        }
+/// The variants of Base64 that the Collector knows.
+fn base64_variant(name: &[u8]) -> Option<&'static GeneralPurpose> {
+    match name {
+        b"base64" => Some(&STANDARD),
+        b"base64-raw" => Some(&STANDARD_NO_PAD),
+        b"base64-url" => Some(&URL_SAFE),
+        b"base64-raw-url" => Some(&URL_SAFE_NO_PAD),
+        _ => None,
     }
-    Ok(Value::owned_text(out))
+}
+
+pub(super) fn base64(value: &Value<'_>, variant: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let variant = match variant {
+        Value::Nil => &STANDARD,
+        named => base64_variant(of(named)?).ok_or(EvalError::plain(
+            "the variant is one of \"base64\", \"base64-raw\", \"base64-url\", \"base64-raw-url\"",
+        ))?,
+    };
+    Ok(Value::owned_text(variant.encode(bytes_of(value)?)))
 }
 
 pub(super) fn base64_decode(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
-    use base64::Engine;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(of(value)?);
+    let decoded = STANDARD.decode(of(value)?);
     decoded.map(Value::owned_text).map_err(|_| EvalError::plain("the text is not Base64"))
 }
 
-pub(super) fn parse_int(value: &Value<'_>, base: &Value<'_>) -> Result<Value<'static>, EvalError> {
-    let text = of(value)?;
-    let base = match base {
-        Value::Int(base @ 2..=36) => *base as u32,
-        _ => return Err(EvalError::plain("the base is an integer from 2 to 36")),
+/// `Decode`: Base64, and the encodings that UTF-8 includes.
+pub(super) fn decode(value: &Value<'_>, encoding: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let bytes: &[u8] = match value {
+        Value::Bytes(bytes) => bytes,
+        other => of(other)?,
     };
-    let number = std::str::from_utf8(text).ok().and_then(|text| i64::from_str_radix(text, base).ok());
-    number.map(Value::Int).ok_or(EvalError::plain("the text is not a number in this base"))
+    let encoding = of(encoding)?.to_ascii_lowercase();
+    if let Some(variant) = base64_variant(&encoding) {
+        let decoded = variant.decode(bytes).map_err(|_| EvalError::plain("the text is not Base64"))?;
+        return Ok(Value::owned_text(decoded));
+    }
+    match encoding.as_slice() {
+        b"utf-8" | b"utf8" if std::str::from_utf8(bytes).is_ok() => Ok(Value::owned_text(bytes)),
+        b"us-ascii" | b"ascii" if bytes.is_ascii() => Ok(Value::owned_text(bytes)),
+        b"utf-8" | b"utf8" | b"us-ascii" | b"ascii" => Err(EvalError::plain("the text is not in this encoding")),
+        _ => Err(EvalError::plain("the encoding is one of \"base64\" and its variants, \"utf-8\", \"us-ascii\"")),
+    }
+}
+
+/// Do the digits meet the checksum of credit cards?
+pub(super) fn is_valid_luhn(value: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    let digits = match value {
+        Value::Int(number) => Cow::Owned(number.to_string().into_bytes()),
+        other => Cow::Borrowed(of(other)?),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(EvalError::plain("the number has other characters than digits"));
+    }
+    let sum = digits.iter().rev().enumerate().fold(0, |sum, (place, digit)| {
+        let digit = u32::from(digit - b'0') * if place % 2 == 1 { 2 } else { 1 };
+        (sum + if digit > 9 { digit - 9 } else { digit }) % 10
+    });
+    Ok(Value::Bool(sum == 0))
+}
+
+pub(super) fn parse_int(value: &Value<'_>, base: &Value<'_>) -> Result<Value<'static>, EvalError> {
+    const OTHER: EvalError = EvalError::plain("the text is not a number in this base");
+    let text = std::str::from_utf8(of(value)?).map_err(|_| OTHER)?;
+    let number = match base {
+        Value::Int(base @ 2..=36) => i64::from_str_radix(text, *base as u32).ok(),
+        Value::Int(0) => of_its_own_base(text),
+        _ => return Err(EvalError::plain("the base is an integer from 2 to 36, or 0")),
+    };
+    number.map(Value::Int).ok_or(OTHER)
+}
+
+/// A number whose base stands before it, as Go writes integers: `0b`, `0o` or `0`, `0x`. A `_` may stand between
+/// digits, and after what stands before them.
+fn of_its_own_base(text: &str) -> Option<i64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    let lower = unsigned.to_ascii_lowercase();
+    let bases = [("0b", 2), ("0o", 8), ("0x", 16)];
+    let (digits, base) = match bases.into_iter().find_map(|(prefix, base)| Some((lower.strip_prefix(prefix)?, base))) {
+        Some((digits, base)) => (digits.strip_prefix('_').unwrap_or(digits), base),
+        None if lower.len() > 1 && lower.starts_with('0') => (lower.get(1..)?.trim_start_matches('_'), 8),
+        None => (lower.as_str(), 10),
+    };
+    let is_sound = !digits.starts_with(['_', '+', '-']) && !digits.ends_with('_') && !digits.contains("__");
+    i64::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), base).ok().filter(|_| is_sound)
 }
 
 /// FNV-1a with 64 bits, as a signed number.

@@ -3,6 +3,7 @@
 use nyquist_core::clock::{Clock, SystemClock};
 
 use super::Builtin;
+use super::calendar::{civil, weekday};
 use crate::eval::EvalError;
 use crate::value::Value;
 
@@ -11,6 +12,11 @@ const DAY: i64 = 86_400 * SECOND;
 
 pub(super) fn now() -> i64 {
     i64::try_from(SystemClock::default().unix_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The error where `found` is not a time.
+pub(super) fn expected(found: &Value<'_>) -> EvalError {
+    EvalError::new("a time is expected, such as span.start_time or Now()", found)
 }
 
 pub(super) fn unix(seconds: &Value<'_>, nanos: &Value<'_>) -> Result<Value<'static>, EvalError> {
@@ -25,7 +31,7 @@ pub(super) fn unix(seconds: &Value<'_>, nanos: &Value<'_>) -> Result<Value<'stat
 
 pub(super) fn of_time(builtin: Builtin, value: &Value<'_>) -> Result<Value<'static>, EvalError> {
     let &Value::Time(nanos) = value else {
-        return Err(EvalError::new("a time is expected, such as span.start_time or Now()", value));
+        return Err(expected(value));
     };
     let (days, of_day) = (nanos.div_euclid(DAY), nanos.rem_euclid(DAY));
     let (year, month, day) = civil(days);
@@ -36,8 +42,7 @@ pub(super) fn of_time(builtin: Builtin, value: &Value<'_>) -> Result<Value<'stat
         Builtin::Year => year,
         Builtin::Month => month,
         Builtin::Day => day,
-        // 0 is Sunday; the epoch was a Thursday.
-        Builtin::Weekday => (days + 4).rem_euclid(7),
+        Builtin::Weekday => weekday(days),
         Builtin::Hour => of_day / (3_600 * SECOND),
         Builtin::Minute => of_day / (60 * SECOND) % 60,
         Builtin::Second => of_day / SECOND % 60,
@@ -72,19 +77,6 @@ pub(super) fn truncate(time: &Value<'_>, duration: &Value<'_>) -> Result<Value<'
             Ok(Value::Time(i64::try_from(i128::from(nanos) - over).unwrap_or(i64::MIN)))
         }
         (Value::Time(_), other) => Err(EvalError::new("a duration is expected, such as Duration(\"1m\")", other)),
-        (other, _) => Err(EvalError::new("a time is expected, such as span.start_time or Now()", other)),
+        (other, _) => Err(expected(other)),
     }
-}
-
-/// Year, month and day of a day since the epoch: Howard Hinnant's `civil_from_days`.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }

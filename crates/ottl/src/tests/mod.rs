@@ -1,9 +1,11 @@
 //! Expressions and what they have to come to.
 
 mod hostile;
+mod made;
 mod problems;
 mod readme;
 mod semantics;
+mod times;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValueKind;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};

@@ -170,3 +170,24 @@ fn damage_in_a_packed_segment_is_counted() {
     assert_eq!(lost_with(whole[..whole.len() - 1].to_vec()), (1, 1), "cut off");
     assert_eq!(FileKind::Segment.base(&name).map(|base| base > 0), Some(true));
 }
+
+/// Scenario: one record stays in the segment that is open, which takes all the room there is. Guarantee: it does not
+/// keep that room.
+#[test]
+fn the_open_segment_is_packed_too() {
+    let disk = FaultyDisk::new(0);
+    let limits = Limits { segment_bytes: 1 << 20, ..limits(Fsync::None, LIMIT) };
+    let (mut engine, _) = open(&disk, limits);
+    let first = engine.append(&[record(b"stays")]).remove(0).unwrap();
+    let mut gone = 0..0;
+    for _ in 0..20 {
+        gone.start = gone.end;
+        while let Ok(position) = engine.append(&[record(&[7; 100])]).remove(0) {
+            gone.end = position.sequence + 1;
+        }
+        assert!(gone.end > gone.start, "no room was made");
+        engine.release(first.sequence + 1..gone.end);
+        engine.settle();
+    }
+    assert_eq!(sequences(&read_all(&mut engine, 1000)), [first.sequence]);
+}
