@@ -1,7 +1,9 @@
 //! Transports, encodings, the age of connections.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::net::UnixStream;
@@ -148,4 +150,71 @@ fn a_client_over_its_limit_is_told_when_to_come_back() {
     let labels = [("per", "client.address"), ("limit", "requests_per_second")];
     assert_eq!(gateway.metrics().sum("nyquist_receiver_limited_requests", &labels), 2.0);
     arrived(&backend, 4);
+}
+
+/// A proxy that opens tunnels to `backend`, whatever name is asked for; gives its port and what it was asked.
+fn proxy(backend: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+    let asked_here = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            asked_here.lock().unwrap().push(String::from_utf8(head).unwrap());
+            let mut server = TcpStream::connect(("127.0.0.1", backend)).unwrap();
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+        }
+    });
+    (port, asked)
+}
+
+/// Guarantee: both exporters go through the environment's proxy, by name and with its login, which is not logged;
+/// what `NO_PROXY` names does not.
+#[test]
+fn exporters_go_through_the_proxy_of_the_environment() {
+    let (backend, direct) = (Backend::start(), Backend::start());
+    let (port, asked) = proxy(backend.port);
+    let config = "
+receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
+exporters:
+  otlp: {endpoint: grpc.invalid:4317, tls: {insecure: true}}
+  otlp_http: {endpoint: 'http://http.invalid:4318'}
+  otlp/direct: {endpoint: 127.0.0.1:@DIRECT@, tls: {insecure: true}}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines: {traces: {receivers: [otlp], exporters: [otlp, otlp_http, otlp/direct]}}
+";
+    let url = format!("http://agent:open-sesame@127.0.0.1:{port}");
+    let environment = [("HTTPS_PROXY", url.as_str()), ("HTTP_PROXY", url.as_str()), ("NO_PROXY", "elsewhere")];
+    let gateway = Gateway::start_with(&config.replace("@DIRECT@", &direct.port.to_string()), &environment);
+    assert_eq!(gateway.client().call(TRACES, &message(1)).unwrap().status, OK);
+    eventually("the spans arrive over all ways", || match (backend.span_count(), direct.span_count()) {
+        (4, 2) => Ok(()),
+        other => Err(other),
+    });
+    let asked = asked.lock().unwrap().concat();
+    for target in ["CONNECT grpc.invalid:4317 HTTP/1.1", "CONNECT http.invalid:4318 HTTP/1.1"] {
+        assert!(asked.contains(target), "{asked}");
+    }
+    assert!(asked.contains("Proxy-Authorization: Basic YWdlbnQ6b3Blbi1zZXNhbWU="), "{asked}");
+    assert!(!gateway.process.output().contains("open-sesame"));
+
+    let refused = [("HTTP_PROXY", url.as_str()), ("NO_PROXY", ".invalid"), ("HTTPS_PROXY", "socks5://127.0.0.1:1")];
+    let only_http = "
+receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
+exporters: {otlp: {endpoint: 'grpc.example:4317'}}
+service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}
+";
+    let (code, output) = Gateway::fail_to_start_with(only_http, &refused);
+    assert_ne!(code, Some(0));
+    assert!(output.contains("HTTPS_PROXY names a proxy of the kind socks5"), "{output}");
 }

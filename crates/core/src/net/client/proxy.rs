@@ -75,11 +75,16 @@ impl Proxy {
             return Err(format!("names a proxy of the kind {scheme}; only http:// proxies are supported"));
         }
         let authority = uri.authority().ok_or("names no host; write http://host:port")?;
-        let login = authority.as_str().rsplit_once('@').map(|(login, _)| decoded(login));
+        let (login, place) = authority.as_str().rsplit_once('@').unzip();
+        let place = place.unwrap_or(authority.as_str());
+        let has_port = !place.ends_with(']') && place.contains(':');
+        if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
+            return Err("names no host, or a port that is none; write http://host:port".to_owned());
+        }
         Ok(Self {
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: authority.port_u16().unwrap_or(80),
-            authorization: login.map(|login| format!("Basic {}", BASE64_STANDARD.encode(login))),
+            authorization: login.map(|login| format!("Basic {}", BASE64_STANDARD.encode(decoded(login)))),
         })
     }
 
