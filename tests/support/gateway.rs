@@ -62,7 +62,12 @@ impl Gateway {
     /// Starts the gateway with a configuration with which it ends by itself; gives its exit code and
     /// output.
     pub(crate) fn fail_to_start(config: &str) -> (Option<i32>, String) {
-        let mut gateway = Self::spawn(config, &[], &[]);
+        Self::fail_to_start_with(config, &[])
+    }
+
+    /// `fail_to_start` with environment variables.
+    pub(crate) fn fail_to_start_with(config: &str, environment: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut gateway = Self::spawn(config, environment, &[]);
         let status = gateway.process.wait(Duration::from_secs(60));
         (status.code(), gateway.process.output())
     }

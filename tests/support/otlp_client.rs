@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 
 /// The gRPC path of each signal.
@@ -29,6 +30,7 @@ pub(crate) struct OtlpClient {
     runtime: Runtime,
     port: u16,
     sender: SendRequest<Full<Bytes>>,
+    reconnected: usize,
 }
 
 /// What a call came to.
@@ -46,7 +48,12 @@ impl OtlpClient {
     pub(crate) fn connect(port: u16) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let sender = runtime.block_on(connect(port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
-        Self { runtime, port, sender }
+        Self { runtime, port, sender, reconnected: 0 }
+    }
+
+    /// How often the server had closed the connection before a call.
+    pub(crate) fn reconnected(&self) -> usize {
+        self.reconnected
     }
 
     /// Sends traces once.
@@ -88,6 +95,7 @@ impl OtlpClient {
     pub(crate) fn call_raw(&mut self, path: &str, encoding: &str, body: Bytes) -> Result<Outcome, String> {
         if self.sender.is_closed() {
             self.sender = self.runtime.block_on(connect(self.port))?;
+            self.reconnected += 1;
         }
         let uri = format!("http://127.0.0.1:{}{path}", self.port);
         let mut request = Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
@@ -119,6 +127,31 @@ impl Outcome {
         let response = ExportTraceServiceResponse::decode(message).expect("an export response");
         response.partial_success.map_or((0, String::new()), |partial| (partial.rejected_spans, partial.error_message))
     }
+}
+
+/// One unary call over a connection of its own, with headers of the caller's.
+pub(crate) async fn call_over<S>(
+    stream: S,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Outcome, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| format!("{error:?}"))?;
+    tokio::spawn(connection);
+    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body)).expect("a valid request");
+    let response = sender.send_request(request).await.map_err(|error| format!("{error:?}"))?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
+    let trailers = body.trailers().cloned().unwrap_or(head.headers);
+    outcome(&trailers, body.to_bytes())
 }
 
 /// The length-prefixed message of gRPC.

@@ -4,6 +4,8 @@ pub mod admission;
 pub mod body;
 pub mod client;
 pub mod compression;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod grpc;
 pub mod page;
 pub mod server;

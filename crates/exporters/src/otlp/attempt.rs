@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request as HttpRequest, Uri};
 use nyquist_core::batch::{Code, Signal};
 use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, StartError};
 use nyquist_core::delivery::{Attempt, Outcome, Request};
-use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, GrpcEndpoint, user_agent};
+use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, GrpcEndpoint, Proxy, user_agent};
 use nyquist_core::net::compression::encode::Compression;
 use nyquist_core::net::grpc::{CONTENT_TYPE_GRPC, HEADER_LEN, header};
 use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
@@ -110,7 +110,10 @@ impl Attempt for GrpcAttempt {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = self.tls.as_ref().map(|tls| ClientTls::new(tls, &["h2"]));
         let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
+        // As with the Collector, plaintext gRPC looks at HTTPS_PROXY too.
+        let proxy = Proxy::from_env(true, &self.endpoint.host, self.endpoint.port).map_err(StartError)?;
         let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls).rotating(self.rotates);
+        let connector = connector.through(proxy);
         let client = Client::new(host.runtimes.workers(), &connector, &self.options);
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }

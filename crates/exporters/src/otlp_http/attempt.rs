@@ -10,7 +10,7 @@ use nyquist_core::batch::Code;
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, StartError};
 use nyquist_core::delivery::{Attempt, Outcome, Request};
-use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint, user_agent};
+use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint, Proxy, user_agent};
 use nyquist_core::net::compression::encode::Compression;
 use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
 
@@ -112,7 +112,9 @@ impl Attempt for HttpAttempt {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = self.endpoint.is_https.then(|| ClientTls::new(&self.tls, self.alpn));
         let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
-        let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls);
+        let endpoint = &self.endpoint;
+        let proxy = Proxy::from_env(endpoint.is_https, &endpoint.host, endpoint.port).map_err(StartError)?;
+        let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy);
         let client = Client::new(host.runtimes.workers(), &connector, &self.options);
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }

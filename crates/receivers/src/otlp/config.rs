@@ -43,7 +43,7 @@ pub struct Protocols {
 pub struct GrpcConfig {
     /// `host:port`.
     pub endpoint: String,
-    /// `tcp`, `tcp4` or `tcp6`.
+    /// `tcp`, `tcp4`, `tcp6`, or `unix`: the endpoint is the path of a socket.
     pub transport: String,
     /// TLS; plaintext without it.
     pub tls: Option<ServerTlsConfig>,
@@ -92,7 +92,7 @@ impl Default for GrpcConfig {
 pub struct HttpConfig {
     /// `host:port`.
     pub endpoint: String,
-    /// `tcp`, `tcp4` or `tcp6`.
+    /// `tcp`, `tcp4`, `tcp6`, or `unix`: the endpoint is the path of a socket.
     pub transport: String,
     /// TLS; plaintext without it.
     pub tls: Option<ServerTlsConfig>,
@@ -350,13 +350,18 @@ impl Validate for HttpConfig {
 
 fn validate_endpoint(endpoint: &str, transport: &str, check: &mut Check<'_>) {
     let is_complete = endpoint.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if !is_complete {
+    if transport == "unix" {
+        if !endpoint.contains('/') {
+            let message = format!("{endpoint:?} is not the path of a socket; write it like /run/nyquist/otlp.sock");
+            check.error(&["endpoint"], message);
+        }
+    } else if !is_complete {
         check.error(&["endpoint"], format!("{endpoint:?} is not host:port; write it like 0.0.0.0:4317"));
     }
     if family(transport).is_none() {
         let message = match transport {
-            "unix" | "npipe" => format!("transport {transport:?} is not supported yet; use tcp"),
-            _ => format!("unknown transport {transport:?}: there are tcp, tcp4 and tcp6"),
+            "npipe" => "transport \"npipe\" is not there; use tcp or unix".to_owned(),
+            _ => format!("unknown transport {transport:?}: there are tcp, tcp4, tcp6 and unix"),
         };
         check.error(&["transport"], message);
     }
@@ -402,12 +407,13 @@ fn validate_cors(cors: &CorsConfig, check: &mut Check<'_>) {
     }
 }
 
-/// Which addresses `transport` stands for; `None` if it is none of TCP's.
+/// What kind of address `transport` stands for; `None` if there is none of that name.
 pub(crate) fn family(transport: &str) -> Option<Family> {
     match transport {
         "" | "tcp" => Some(Family::Any),
         "tcp4" => Some(Family::V4),
         "tcp6" => Some(Family::V6),
+        "unix" => Some(Family::Unix),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ use nyquist_core::component::{
 };
 use nyquist_core::net::admission::Admission;
 use nyquist_core::net::compression::decode::Encoding;
-use nyquist_core::net::server::{Keepalive, Server, Settings, in_container};
+use nyquist_core::net::server::{Family, Keepalive, Server, Settings, in_container};
 use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -139,6 +139,11 @@ impl OtlpReceiver {
             .await
             .map_err(|error| StartError(error.to_string()))?;
         let address = server.address();
+        if listener.settings.family == Family::Unix {
+            tracing::info!(receiver = self.id, protocol, endpoint = listener.settings.endpoint, "listening");
+            self.servers.lock().push(Arc::new(server));
+            return Ok(address);
+        }
         tracing::info!(receiver = self.id, protocol, endpoint = %address, "listening");
         if address.ip().is_loopback() && in_container() {
             let configured = listener.settings.endpoint.as_str();

@@ -1,6 +1,7 @@
 //! The keys of the `prometheus_remote_write` receiver.
 
 use nyquist_core::config::{ByteSize, Check, Duration, Validate};
+use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -85,7 +86,7 @@ impl Validate for RemoteWriteConfig {
             let message = format!("{:?} is not host:port; write it like 0.0.0.0:9090", self.endpoint);
             check.error(&["endpoint"], message);
         }
-        if family(&self.transport).is_none() {
+        if family(&self.transport).is_none_or(|family| family == Family::Unix) {
             let message = format!("unknown transport {:?}: there are tcp, tcp4 and tcp6", self.transport);
             check.error(&["transport"], message);
         }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::proxy::Proxy;
 use crate::net::tls::ClientTls;
 
 /// How long one address may take to answer.
@@ -38,6 +39,7 @@ struct Backend {
     port: u16,
     tls: Option<Arc<ClientTls>>,
     rotates: bool,
+    proxy: Option<Proxy>,
     next: AtomicUsize,
 }
 
@@ -46,15 +48,26 @@ impl Connector {
     #[must_use]
     pub fn new(host: &str, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self(Arc::new(Backend { host, port, tls, rotates: true, next: AtomicUsize::new(0) }))
+        Self(Arc::new(Backend { host, port, tls, rotates: true, proxy: None, next: AtomicUsize::new(0) }))
     }
 
     /// Whether each connection begins with the next address (the default), or all with the first.
     #[must_use]
     pub fn rotating(self, rotates: bool) -> Self {
-        let Backend { host, port, tls, .. } = &*self.0;
-        let (host, port, tls) = (host.clone(), *port, tls.clone());
-        Self(Arc::new(Backend { host, port, tls, rotates, next: AtomicUsize::new(0) }))
+        let Backend { host, port, tls, proxy, .. } = &*self.0;
+        let (host, port, tls, proxy) = (host.clone(), *port, tls.clone(), proxy.clone());
+        Self(Arc::new(Backend { host, port, tls, rotates, proxy, next: AtomicUsize::new(0) }))
+    }
+
+    /// Goes through `proxy`, if there is one.
+    #[must_use]
+    pub fn through(self, proxy: Option<Proxy>) -> Self {
+        let Backend { host, port, tls, rotates, .. } = &*self.0;
+        if let Some(proxy) = &proxy {
+            tracing::info!(%proxy, backend = format!("{host}:{port}"), "connecting through the environment's proxy");
+        }
+        let (host, port, tls, rotates) = (host.clone(), *port, tls.clone(), *rotates);
+        Self(Arc::new(Backend { host, port, tls, rotates, proxy, next: AtomicUsize::new(0) }))
     }
 
     /// Resolves, connects, shakes hands.
@@ -75,17 +88,33 @@ impl Connector {
 
     async fn connect_tcp(&self) -> io::Result<TcpStream> {
         let backend = &self.0;
-        let found = lookup_host((backend.host.as_str(), backend.port))
-            .await
-            .map_err(|error| self.failed("cannot resolve", &error))?;
-        let addresses: Vec<SocketAddr> = found.collect();
+        let (host, port) = match &backend.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (backend.host.as_str(), backend.port),
+        };
+        let resolved = lookup_host((host, port)).await;
+        let found = resolved.map_err(|error| match &backend.proxy {
+            Some(proxy) => io::Error::other(format!("cannot resolve the proxy {proxy}: {error}")),
+            None => self.failed("cannot resolve", &error),
+        })?;
+        self.connect_any(&found.collect::<Vec<_>>()).await
+    }
+
+    /// Connects to one of `addresses`: to the next one each time, and if it does not answer to those behind it.
+    pub(super) async fn connect_any(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+        let backend = &self.0;
         let first = if backend.rotates { backend.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut last_error = self.failed("cannot resolve", &"the name has no address");
         for index in 0..addresses.len() {
             let address = addresses[(first + index) % addresses.len()];
             match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(mut stream)) => {
                     configure(&stream)?;
+                    if let Some(proxy) = &backend.proxy {
+                        let tunnel = proxy.tunnel(&mut stream, &backend.host, backend.port);
+                        let no_answer = |_| self.failed("no tunnel to", &format_args!("no answer from {proxy}"));
+                        timeout(CONNECT_TIMEOUT, tunnel).await.map_err(no_answer)??;
+                    }
                     return Ok(stream);
                 }
                 Ok(Err(error)) => last_error = self.failed("cannot connect to", &error),

@@ -11,6 +11,7 @@ mod connect;
 mod endpoint;
 mod headers;
 mod http_client;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -20,3 +21,4 @@ pub use connect::Connector;
 pub use endpoint::{GrpcEndpoint, HttpEndpoint};
 pub use headers::{HeadersConfig, user_agent};
 pub use http_client::{Client, ClientOptions, Reply, SendError};
+pub use proxy::Proxy;

@@ -68,6 +68,31 @@ fn headers_are_a_map_or_a_list_and_stay_secret() {
     assert!(wrong.to_map().unwrap_err().contains("cannot be sent"));
 }
 
+/// Guarantee: connections spread over all addresses of a name; one that does not answer is passed over.
+#[tokio::test]
+async fn connections_go_round_the_addresses() {
+    use tokio::net::TcpListener;
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [first.local_addr().unwrap(), second.local_addr().unwrap()];
+    let reached = async |connector: &Connector, count: usize| {
+        let mut found = Vec::new();
+        for _ in 0..count {
+            let peer = connector.connect_any(&addresses).await.unwrap().peer_addr().unwrap();
+            found.push(addresses.iter().position(|address| *address == peer).unwrap());
+        }
+        found
+    };
+    let connector = Connector::new("backend", 1, None);
+    assert_eq!(reached(&connector, 4).await, [0, 1, 0, 1]);
+    assert_eq!(reached(&connector.clone().rotating(false), 3).await, [0, 0, 0]);
+    drop(first);
+    assert_eq!(reached(&connector, 3).await, [1, 1, 1]);
+    drop(second);
+    let error = connector.connect_any(&addresses).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot connect to backend:1: "), "{error}");
+}
+
 async fn pieces(mut body: Chunks) -> Vec<Bytes> {
     use http_body_util::BodyExt;
     let mut pieces = Vec::new();

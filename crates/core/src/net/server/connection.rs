@@ -14,11 +14,11 @@ use hyper::service::{HttpService, Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, sniff};
+use super::socket::Stream;
 use super::{Handler, Keepalive, Peer, Phase, Settings, Shared};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
 
@@ -28,8 +28,21 @@ const FRAME: u32 = 64 << 10;
 /// Headers of one request.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
 
-pub(super) async fn run<H: Handler>(socket: TcpStream, shared: &Arc<Shared<H>>) {
-    let peer = socket.peer_addr().ok().map(|address| Peer(address.ip()));
+pub(super) async fn run<H: Handler>(socket: Stream, shared: &Arc<Shared<H>>) {
+    match socket {
+        Stream::Tcp(socket) => {
+            let peer = socket.peer_addr().ok().map(|address| Peer(address.ip()));
+            secure(socket, peer, shared).await;
+        }
+        Stream::Unix(socket) => secure(socket, None, shared).await,
+    }
+}
+
+async fn secure<S, H>(socket: S, peer: Option<Peer>, shared: &Arc<Shared<H>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
     let Some(tls) = &shared.settings.tls else {
         return serve(socket, peer, shared).await;
     };

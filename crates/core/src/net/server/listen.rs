@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-/// Which addresses of a host to use: `transport` `tcp`, `tcp4`, `tcp6`.
+use super::socket::Bound;
+
+/// What kind of address an endpoint is: `transport` `tcp`, `tcp4`, `tcp6`, `unix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Family {
     /// Whatever there is.
@@ -16,6 +19,8 @@ pub enum Family {
     V4,
     /// IPv6 only.
     V6,
+    /// The path of a Unix socket.
+    Unix,
 }
 
 impl Family {
@@ -24,6 +29,7 @@ impl Family {
             Self::Any => true,
             Self::V4 => address.is_ipv4(),
             Self::V6 => address.is_ipv6(),
+            Self::Unix => false,
         }
     }
 }
@@ -52,13 +58,16 @@ impl BindError {
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens on the first address of `endpoint` (`host:port`; an empty host means all interfaces).
-pub(super) async fn bind(endpoint: &str, family: Family) -> Result<TcpListener, BindError> {
+/// Listens on the first address of `endpoint` (`host:port`; an empty host means all interfaces), or at that path.
+pub(super) async fn bind(endpoint: &str, family: Family) -> Result<Bound, BindError> {
     let failed = |error: io::Error| BindError::new(endpoint, &error);
+    if family == Family::Unix {
+        return Bound::unix(Path::new(endpoint)).map_err(failed);
+    }
     let mut last = io::Error::other("the name has no address of that kind");
     for address in resolve(endpoint, family).await.map_err(failed)? {
         match listen(address) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => return Ok(Bound::Tcp(listener)),
             Err(error) => last = error,
         }
     }

@@ -12,6 +12,7 @@ mod connection;
 mod container;
 mod listen;
 mod sniff;
+mod socket;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ pub use listen::{BindError, Family};
 use super::body::Reply;
 use super::tls::ServerTls;
 use crate::runtime::Runtimes;
+use socket::{Bound, Socket};
 
 /// What answers requests. Its future may be dropped when the client goes away.
 pub trait Handler: Send + Sync + 'static {
@@ -76,9 +77,9 @@ impl Default for Keepalive {
 /// What a server is made of.
 #[derive(Clone)]
 pub struct Settings {
-    /// `host:port`; an empty host means all interfaces, port 0 a free one.
+    /// `host:port`; an empty host means all interfaces, port 0 a free one. Of a Unix socket, its path.
     pub endpoint: String,
-    /// Which addresses of the host to use.
+    /// What kind of address the endpoint is.
     pub family: Family,
     /// TLS, if it is on.
     pub tls: Option<Arc<ServerTls>>,
@@ -143,7 +144,7 @@ impl Server {
         runtimes: &Arc<Runtimes>,
     ) -> Result<Self, BindError> {
         let listener = listen::bind(&settings.endpoint, settings.family).await?;
-        let address = listener.local_addr().map_err(|error| BindError::new(&settings.endpoint, &error))?;
+        let address = listener.address().map_err(|error| BindError::new(&settings.endpoint, &error))?;
         let (phase, watched) = watch::channel(Phase::Running);
         let (task, alive) = mpsc::channel(1);
         let shared = Arc::new(Shared {
@@ -161,7 +162,8 @@ impl Server {
         Ok(Self { address, phase, alive: Mutex::new(Some(alive)) })
     }
 
-    /// Where it listens: with the port that the system chose, if the endpoint said 0.
+    /// Where it listens: with the port that the system chose, if the endpoint said 0. `0.0.0.0:0` on a Unix
+    /// socket.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -210,9 +212,9 @@ impl<H> Drop for Slot<H> {
 }
 
 impl<H: Handler> Shared<H> {
-    async fn accept(self: Arc<Self>, listener: std::net::TcpListener, alive: Alive) {
+    async fn accept(self: Arc<Self>, listener: Bound, alive: Alive) {
         let endpoint = self.settings.endpoint.clone();
-        let listener = match TcpListener::from_std(listener) {
+        let listener = match listener.into_listener() {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(endpoint, %error, "cannot listen"),
         };
@@ -224,7 +226,7 @@ impl<H: Handler> Shared<H> {
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
             };
             let problem = match accepted {
-                Ok((socket, _)) => match self.slot() {
+                Ok(socket) => match self.slot() {
                     Some(slot) => {
                         self.hand_over(socket, slot, alive.clone());
                         continue;
@@ -255,16 +257,12 @@ impl<H: Handler> Shared<H> {
         Some(Slot { shared: Arc::clone(self), worker })
     }
 
-    fn hand_over(&self, socket: TcpStream, slot: Slot<H>, alive: Alive) {
-        // A socket is tied to the poller of one runtime; the worker ties it to its own.
-        let socket = match socket.into_std() {
-            Ok(socket) => socket,
-            Err(error) => return tracing::debug!(%error, "cannot hand a connection to its worker"),
-        };
+    fn hand_over(&self, socket: Socket, slot: Slot<H>, alive: Alive) {
         let worker = slot.worker;
         self.runtimes.spawn_on(worker, async move {
             let _alive = alive;
-            match TcpStream::from_std(socket) {
+            // A socket is tied to the poller of one runtime: to the worker's, from here on.
+            match socket.into_stream() {
                 Ok(socket) => connection::run(socket, &slot.shared).await,
                 Err(error) => tracing::debug!(%error, "cannot register a connection"),
             }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
 use super::*;
@@ -206,4 +207,28 @@ async fn an_empty_host_means_all_interfaces() {
     let port = server.address().port();
     let (mut sender, _) = http2(SocketAddr::from(([127, 0, 0, 1], port))).await;
     sender.send_request(get("/")).await.expect("an answer");
+}
+
+/// Guarantee: a socket whose process is gone is replaced, one that is in use is not, and its file goes with the
+/// server.
+#[tokio::test]
+async fn unix_sockets_are_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("otlp.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("binds"));
+    assert!(path.exists(), "left behind");
+    let mut settings = Settings::new(path.display().to_string());
+    settings.family = Family::Unix;
+    let (server, _) = start(settings.clone(), &Runtimes::current()).await;
+    let error = Server::start(settings, Arc::new(Echo::default()), &Runtimes::current()).await.err();
+    assert!(error.expect("refused").to_string().ends_with("another process listens there"));
+    let io = TokioIo::new(UnixStream::connect(&path).await.expect("connects"));
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("shakes hands");
+    tokio::spawn(connection);
+    let response = sender.send_request(get("/")).await.expect("an answer");
+    assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "hello");
+    drop(sender);
+    server.shutdown(soon()).await;
+    assert!(!path.exists(), "its file is gone");
 }

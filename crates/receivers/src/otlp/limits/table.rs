@@ -1,8 +1,8 @@
 //! What each client may still send: token buckets and bytes in flight, for a bounded number of clients.
 //!
-//! A request is let in while its client has not overdrawn any rate, and is charged for what it turns out to
-//! be: its size is not known before it is read, and one that is larger than a burst must pass at some time.
-//! So the average holds, and one request is the most that a rate is overdrawn by.
+//! A request is let in while its client may send one more and has not overdrawn its bytes and items. For these
+//! it is charged once it is read: its size is not known before, and one that is larger than a burst must pass
+//! at some time. So the average holds, and what was let in before it was charged is all that is overdrawn.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -155,8 +155,12 @@ impl Client {
     /// The rate that is overdrawn the longest.
     fn overdrawn(&self, bounds: &Bounds) -> Option<Full> {
         let waits = RATES.into_iter().zip(self.left).zip(bounds.rates).filter_map(|((rate, left), per_second)| {
-            let seconds = -left / per_second?;
-            (left <= 0.0).then(|| (rate, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
+            let (needed, is_short) = match rate {
+                Rate::Requests => (1.0, left < 1.0),
+                Rate::Bytes | Rate::Items => (0.0, left <= 0.0),
+            };
+            let seconds = (needed - left) / per_second?;
+            is_short.then(|| (rate, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
         });
         waits.max_by_key(|(_, wait)| *wait).map(|(rate, wait)| Full::Rate(rate, wait))
     }
