@@ -189,8 +189,9 @@ fn no_acknowledged_trace_that_must_be_kept_is_lost() {
             sent.owed.lock().unwrap().len(),
             doubled - before
         );
-        // At each of two crashes: a batch of each shard, and a request of each of the queue's consumers.
-        assert!(doubled - before <= 600, "{} spans came twice", doubled - before);
+        // At each of two crashes: a batch of each shard, which is what is kept in a tenth of a second, or longer on a
+        // machine that is behind, and a request of each of the queue's consumers.
+        assert!(doubled - before <= 2400, "{} spans came twice", doubled - before);
         before = doubled;
         let ended = gateway.terminate();
         assert_eq!(ended.code, Some(0), "{}", ended.output);

@@ -82,8 +82,10 @@ fn a_full_disk_refuses_and_loses_nothing() {
         let refusal = send_until_refused(&gateway, &sent);
         assert_eq!(refusal.status, UNAVAILABLE, "{refusal:?}");
         assert!(refusal.message.replace("%20", " ").contains("no space left on the disk"), "{refusal:?}");
-        let output = gateway.process.output();
-        assert!(output.contains("cannot queue on disk, refusing data"), "{output}");
+        eventually("the log says so", || {
+            let output = gateway.process.output();
+            if output.contains("cannot queue on disk, refusing data") { Ok(()) } else { Err(output) }
+        });
         gateway.kill();
         gateway = Gateway::start(&config);
     }
