@@ -198,7 +198,7 @@ impl Validate for CardinalityLimitConfig {
             check.error(&["max_series"], "must be greater than zero");
         }
         if self.memory_limit_mib == 0 {
-            check.error(&["memory_limit_mib"], "must be greater than zero: a million series take about 60");
+            check.error(&["memory_limit_mib"], "must be greater than zero: a million series take 40 to 70");
         }
         if self.default.max_series_per_metric == 0 {
             check.error(&["default", "max_series_per_metric"], "must be greater than zero");
