@@ -39,4 +39,4 @@ pub use reshape::{
     join_split_values, merge, retain_items, retain_spans, split_by_owner, split_by_size, split_by_trace,
     without_invalid_ids,
 };
-pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView};
+pub use traces::{ResourceSpansView, ScopeSpansView, SpanFields, SpanView, TracesView, span_kind_text};

@@ -144,3 +144,17 @@ impl<'a> SpanView<'a> {
             .unwrap_or_default()
     }
 }
+
+/// The name of a span's `kind` (6) as the Collector writes it, which is Go's `SpanKind.String()`; empty if it has none.
+#[must_use]
+pub fn span_kind_text(kind: i32) -> &'static str {
+    match kind {
+        0 => "Unspecified",
+        1 => "Internal",
+        2 => "Server",
+        3 => "Client",
+        4 => "Producer",
+        5 => "Consumer",
+        _ => "",
+    }
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use nyquist_core::batch::Signal;
 use nyquist_core::wire::{
     AnyValue, DataPoint, KeyValue, LogRecordView, MetricView, Owned, Owners, Placed, ResourceLogsView, ScopeLogsView,
-    SpanView, split_by_owner,
+    SpanView, span_kind_text, split_by_owner,
 };
 
 use super::values::put_value;
@@ -279,7 +279,7 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
                 let span = SpanView::new(item);
                 let pseudo = |name: &str| match name {
                     "span.name" => Some(AnyValue::String(span.name())),
-                    "span.kind" => Some(AnyValue::String(kind_name(span.fields().kind).as_bytes())),
+                    "span.kind" => Some(AnyValue::String(span_kind_text(span.fields().kind).as_bytes())),
                     _ => None,
                 };
                 self.of_item(names, pseudo, span.attributes())
@@ -318,17 +318,4 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
 /// The same for all signals.
 fn resource_attributes(resource: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
     ResourceLogsView::new(resource).resource_attributes()
-}
-
-/// As the Collector writes it.
-fn kind_name(kind: i32) -> &'static str {
-    match kind {
-        0 => "Unspecified",
-        1 => "Internal",
-        2 => "Server",
-        3 => "Client",
-        4 => "Producer",
-        5 => "Consumer",
-        _ => "",
-    }
 }

@@ -143,19 +143,6 @@ pub const SPAN_EVENT: Schema<TraceField> = Schema {
     converters: &[],
 };
 
-/// As Go's `SpanKind.String()`.
-pub(super) fn kind_text(kind: i32) -> &'static str {
-    match kind {
-        0 => "Unspecified",
-        1 => "Internal",
-        2 => "Server",
-        3 => "Client",
-        4 => "Producer",
-        5 => "Consumer",
-        _ => "",
-    }
-}
-
 /// The name of the enum.
 pub(super) fn kind_symbol(kind: i32) -> &'static str {
     let kinds = ENUMS.iter().filter(|(name, _)| name.starts_with("SPAN_KIND_"));

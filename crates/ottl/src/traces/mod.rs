@@ -5,7 +5,7 @@ mod fields;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 
-use nyquist_core::wire::{Field as WireField, Fields, SpanFields, SpanView, Value as Wire};
+use nyquist_core::wire::{Field as WireField, Fields, SpanFields, SpanView, Value as Wire, span_kind_text};
 
 pub use fields::{SPAN, SPAN_EVENT, TraceField};
 
@@ -120,7 +120,7 @@ impl Context for SpanContext<'_> {
             TraceField::Attributes => Value::Map(Map::Wire { message: self.span, number: 9 }),
             TraceField::Name => Value::text(self.fields().name),
             TraceField::Kind => Value::Int(i64::from(self.fields().kind)),
-            TraceField::KindText => Value::text(fields::kind_text(self.fields().kind)),
+            TraceField::KindText => Value::text(span_kind_text(self.fields().kind)),
             TraceField::KindDeprecatedText => Value::text(fields::kind_symbol(self.fields().kind)),
             TraceField::StatusCode => Value::Int(i64::from(self.fields().status_code)),
             TraceField::StatusMessage => Value::text(self.fields().status_message),

@@ -9,7 +9,7 @@ use super::matching::Selection;
 use crate::accumulate::distribution::Growth;
 use crate::accumulate::total::growth;
 use crate::accumulate::write::put_times;
-use crate::streams::{Bounded, Converter, Full, HeapSize, Measured, Point, put_point_without_values};
+use crate::streams::{Aging, Bounded, Converter, Full, HeapSize, Measured, Point, put_point_without_values};
 
 /// What all batches have in common.
 pub(super) struct Settings {
@@ -23,15 +23,25 @@ pub(super) struct Settings {
 #[derive(Debug, Clone)]
 pub(super) struct Stream {
     start: u64,
-    pub(super) time: u64,
+    time: u64,
     /// When it came, by the processor's clock.
-    pub(super) last_seen: Duration,
+    last_seen: Duration,
     value: Measured,
 }
 
 impl HeapSize for Stream {
     fn heap(&self) -> usize {
         self.value.heap()
+    }
+}
+
+impl Aging for Stream {
+    fn last_seen(&self) -> Duration {
+        self.last_seen
+    }
+
+    fn horizon(&self) -> u64 {
+        self.time
     }
 }
 

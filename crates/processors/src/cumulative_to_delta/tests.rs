@@ -186,10 +186,13 @@ async fn stale_streams_are_not_counted_twice() {
         Arc::clone(&sink) as Arc<dyn Consumer>,
         &extensions,
         &telemetry,
-        Arc::clone(&clock) as Arc<dyn Clock>,
+        Arc::clone(&clock) as Arc<dyn nyquist_core::clock::Clock>,
     );
     let processor = CumulativeToDelta::new(&test_util::config("max_staleness: 5m"), context).unwrap();
-    processor.start(&test_util::host(&telemetry, Some(Arc::clone(&clock) as Arc<dyn Clock>))).await.unwrap();
+    processor
+        .start(&test_util::host(&telemetry, Some(Arc::clone(&clock) as Arc<dyn nyquist_core::clock::Clock>)))
+        .await
+        .unwrap();
     let send = async |start, time, value| {
         let data = request(vec![sum("c", CUMULATIVE, vec![int(start, time, value)])]);
         processor.consume(Batch::from_metrics(data)).await.unwrap();
@@ -203,7 +206,7 @@ async fn stale_streams_are_not_counted_twice() {
     assert_eq!(send(1, 10, 5).await, Some((1, 10, 5.0)));
     clock.advance(Duration::from_secs(400));
     tokio::time::sleep(Duration::from_secs(400)).await;
-    assert_eq!(processor.shared.streams.len(), 0);
+    assert_eq!(processor.tracked.streams().len(), 0);
     assert_eq!(send(1, 410, 7).await, None, "the 5 have been counted");
     assert_eq!(send(1, 420, 8).await, Some((410, 420, 1.0)));
     clock.advance(Duration::from_secs(400));

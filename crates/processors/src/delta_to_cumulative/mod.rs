@@ -15,24 +15,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
-use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
 };
-use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry};
 use nyquist_core::wire::Temporality;
-use parking_lot::Mutex;
-use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 pub use config::DeltaToCumulativeConfig;
 use totals::{Adding, Lost, Stream};
 
-use crate::streams::{Bounded, Identities, convert};
-
-/// How often stale streams are looked for, at the least.
-const SWEEP: Duration = Duration::from_secs(60);
+use crate::streams::{Bounded, Identities, Tracked, convert};
 
 /// The component type `delta_to_cumulative`.
 #[must_use]
@@ -51,38 +45,14 @@ impl ProcessorConfig for DeltaToCumulativeConfig {
     }
 }
 
-/// What is shared with the task that sweeps.
-struct Shared {
-    streams: Bounded<Stream>,
-    max_stale: Duration,
-    clock: Arc<dyn Clock>,
-    tracked: UpDown,
-    bytes: UpDown,
-}
-
-impl Shared {
-    /// Gives up the streams that nothing came for.
-    fn sweep(&self) {
-        let now = self.clock.now();
-        self.streams.sweep(|stream| (now.saturating_sub(stream.last_seen) > self.max_stale).then_some(0));
-        self.publish();
-    }
-
-    fn publish(&self) {
-        self.tracked.set(self.streams.len() as i64);
-        self.bytes.set(self.streams.bytes() as i64);
-    }
-}
-
 /// The processor.
 struct DeltaToCumulative {
-    shared: Arc<Shared>,
+    tracked: Tracked<Stream>,
     identities: Identities,
     next: Arc<dyn Consumer>,
     ledger: Ledger,
     converted: Counter,
     lost: [Counter; Lost::ALL.len()],
-    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl DeltaToCumulative {
@@ -96,21 +66,15 @@ impl DeltaToCumulative {
             .set(i64::try_from(max_streams).unwrap_or(i64::MAX));
         gauge("streams_max_stale", "Seconds without a point after which a stream is given up.")
             .set(config.max_stale.0.as_secs() as i64);
-        let shared = Shared {
-            streams: Bounded::new(max_streams, config.memory_limit_mib << 20),
-            max_stale: config.max_stale.0,
-            clock: context.clock,
-            tracked: gauge("streams_tracked", "Streams that are tracked now."),
-            bytes: gauge("state_bytes", "Bytes that they take."),
-        };
+        let streams = Bounded::new(max_streams, config.memory_limit_mib << 20);
+        let tracked = Tracked::new(streams, config.max_stale.0, context.clock, gauge);
         Self {
-            shared: Arc::new(shared),
+            tracked,
             identities: Identities::default(),
             next: context.next,
             ledger: context.ledger,
             converted: points(telemetry, &id, ""),
             lost: Lost::ALL.map(|lost| points(telemetry, &id, lost.name())),
-            task: Mutex::default(),
         }
     }
 }
@@ -123,23 +87,12 @@ fn points(telemetry: &Telemetry, id: &str, error: &str) -> Counter {
 #[async_trait]
 impl Component for DeltaToCumulative {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let shared = Arc::clone(&self.shared);
-        let task = async move {
-            let mut ticks = tokio::time::interval(SWEEP.min(shared.max_stale));
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                shared.sweep();
-            }
-        };
-        *self.task.lock() = Some(host.runtimes.spawn(host.runtimes.vital("the sweep of delta_to_cumulative", task)));
+        self.tracked.start(host, "delta_to_cumulative");
         Ok(())
     }
 
     async fn shutdown(&self, _: Instant) {
-        if let Some(task) = self.task.lock().take() {
-            task.abort();
-        }
+        self.tracked.stop();
     }
 }
 
@@ -147,7 +100,7 @@ impl Component for DeltaToCumulative {
 impl Consumer for DeltaToCumulative {
     async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         let before = batch.items();
-        let mut adding = Adding::new(&self.shared.streams, self.shared.clock.now());
+        let mut adding = Adding::new(self.tracked.streams(), self.tracked.now());
         let Some(converted) = convert(batch.wire(), &self.identities, Temporality::Cumulative, &mut adding) else {
             return self.next.consume(batch).await;
         };
@@ -156,7 +109,7 @@ impl Consumer for DeltaToCumulative {
         if after > 0 {
             batch.set_wire(converted.bytes.into(), after);
             if let Err(refusal) = self.next.consume(batch).await {
-                done.refused(&self.shared.streams);
+                done.refused(self.tracked.streams());
                 return Err(refusal);
             }
         }
@@ -167,7 +120,7 @@ impl Consumer for DeltaToCumulative {
             let reason = if *lost == Lost::Limit { DropReason::OverLimit } else { DropReason::ProcessorError };
             self.ledger.dropped(reason, points);
         }
-        self.shared.publish();
+        self.tracked.publish();
         Ok(())
     }
 

@@ -181,10 +181,13 @@ async fn stale_streams() {
         Arc::clone(&sink) as Arc<dyn Consumer>,
         &extensions,
         &telemetry,
-        Arc::clone(&clock) as Arc<dyn Clock>,
+        Arc::clone(&clock) as Arc<dyn nyquist_core::clock::Clock>,
     );
     let processor = DeltaToCumulative::new(&test_util::config("max_stale: 5m"), context);
-    processor.start(&test_util::host(&telemetry, Some(Arc::clone(&clock) as Arc<dyn Clock>))).await.unwrap();
+    processor
+        .start(&test_util::host(&telemetry, Some(Arc::clone(&clock) as Arc<dyn nyquist_core::clock::Clock>)))
+        .await
+        .unwrap();
     let send = async |name: &str, start, end| {
         let data = request(vec![sum(name, DELTA, vec![int(start, end, 1)])]);
         processor.consume(Batch::from_metrics(data)).await.unwrap();
@@ -195,7 +198,7 @@ async fn stale_streams() {
         clock.advance(Duration::from_secs(60));
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
-    assert_eq!(processor.shared.streams.len(), 1);
+    assert_eq!(processor.tracked.streams().len(), 1);
     send("old", 400, 401).await;
     send("busy", 400, 401).await;
     let mut last: Vec<_> = sink.take().split_off(7);

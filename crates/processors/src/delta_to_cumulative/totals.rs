@@ -7,7 +7,9 @@ use nyquist_core::wire::{DataPoint, MetricFields};
 use crate::accumulate::distribution::Distribution;
 use crate::accumulate::total::Total;
 use crate::accumulate::write::{is_delta, put_fixed, put_number, put_times};
-use crate::streams::{Bounded, Converter, Full, HeapSize, Measured, Point, put_distribution, put_point_without_values};
+use crate::streams::{
+    Aging, Bounded, Converter, Full, HeapSize, Measured, Point, put_distribution, put_point_without_values,
+};
 
 /// A stream's total.
 #[derive(Debug)]
@@ -17,10 +19,16 @@ pub(super) struct Stream {
     /// The end of the last.
     time: u64,
     /// When the last point came, by the processor's clock.
-    pub(super) last_seen: Duration,
+    last_seen: Duration,
     /// The last points were added, but the batch they came in was refused: they will come again.
     is_refused: bool,
     total: Sum,
+}
+
+impl Aging for Stream {
+    fn last_seen(&self) -> Duration {
+        self.last_seen
+    }
 }
 
 #[derive(Debug)]

@@ -6,11 +6,13 @@
 mod bounded;
 mod identity;
 mod point;
+mod tracked;
 mod walk;
 
 pub(crate) use bounded::{Bounded, Full, HeapSize};
 pub(crate) use identity::Identities;
 pub(crate) use point::{Measured, Point, put_distribution};
+pub(crate) use tracked::{Aging, Tracked};
 pub(crate) use walk::{Converter, convert, put_point_without_values};
 
 #[cfg(test)]

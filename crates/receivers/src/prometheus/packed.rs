@@ -1,6 +1,6 @@
 //! Small parts of protobuf messages.
 
-use nyquist_core::wire::Malformed;
+use nyquist_core::wire::{Fields, Malformed, Value};
 
 /// The numbers of a packed list.
 pub(crate) fn varints(mut packed: &[u8]) -> impl Iterator<Item = Result<u64, String>> {
@@ -26,4 +26,23 @@ pub(crate) fn varints(mut packed: &[u8]) -> impl Iterator<Item = Result<u64, Str
 /// What is wrong with a message, in words.
 pub(crate) fn malformed(error: Malformed) -> String {
     format!("cannot decode it: {error}")
+}
+
+/// The bytes of a `string`.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())
+}
+
+/// A label's name (1) and value (2): a `LabelPair` of an exposition, or a `Label` of remote write 1.0.
+pub(crate) fn pair(message: &[u8]) -> Result<(&str, &str), String> {
+    let mut pair = ("", "");
+    let mut fields = Fields::new(message);
+    while let Some(field) = fields.next_field().map_err(malformed)? {
+        match (field.number, field.value) {
+            (1, Value::Len(name)) => pair.0 = text(name)?,
+            (2, Value::Len(value)) => pair.1 = text(value)?,
+            _ => {}
+        }
+    }
+    Ok(pair)
 }

@@ -10,7 +10,7 @@ use nyquist_core::wire::{Field, Fields, Value};
 use crate::prometheus::exposition::MetricType;
 use crate::prometheus::labels::Labels;
 use crate::prometheus::native::{Dialect, Histogram};
-use crate::prometheus::packed::{malformed, varints};
+use crate::prometheus::packed::{malformed, pair, text, varints};
 
 /// Which protocol a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,24 +266,6 @@ fn messages(bytes: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
         Value::Len(message) if field.number == wanted => Some(message),
         _ => None,
     })
-}
-
-/// A label of 1.0.
-fn pair(label: &[u8]) -> Result<(&str, &str), String> {
-    let mut pair = ("", "");
-    let mut fields = Fields::new(label);
-    while let Some(field) = fields.next_field().map_err(malformed)? {
-        match (field.number, field.value) {
-            (1, Value::Len(name)) => pair.0 = text(name)?,
-            (2, Value::Len(value)) => pair.1 = text(value)?,
-            _ => {}
-        }
-    }
-    Ok(pair)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())
 }
 
 /// `MetricType` of both protocols, which agree; `None` for 0, unknown.

@@ -11,7 +11,7 @@ use nyquist_core::wire::{Fields, Value};
 use super::{Entry, Exemplar, MetricType, Native, Sample};
 use crate::prometheus::labels::{Labels, NAME};
 use crate::prometheus::native::{Dialect, Histogram};
-use crate::prometheus::packed::malformed;
+use crate::prometheus::packed::{malformed, pair, text};
 
 /// More exemplars of one native histogram than this are left out.
 const MAX_EXEMPLARS: usize = 1024;
@@ -376,24 +376,6 @@ fn nanos(message: &[u8]) -> Result<Option<u64>, String> {
     }
     let seconds = u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
     Ok(seconds.and_then(|seconds| seconds.checked_add(nanos)).filter(|time| *time > 0))
-}
-
-/// A `LabelPair`.
-fn pair(message: &[u8]) -> Result<(&str, &str), String> {
-    let mut pair = ("", "");
-    let mut fields = Fields::new(message);
-    while let Some(field) = fields.next_field().map_err(malformed)? {
-        match (field.number, field.value) {
-            (1, Value::Len(name)) => pair.0 = text(name)?,
-            (2, Value::Len(value)) => pair.1 = text(value)?,
-            _ => {}
-        }
-    }
-    Ok(pair)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())
 }
 
 /// A bound, as OpenMetrics writes it.

@@ -27,10 +27,7 @@ pub(crate) fn page(page: &str) {
             round = round.failed();
         }
         let _ = round.finish();
-        series.delivered();
-        let _ = Round::new(&settings, &mut series, 1_700_000_060_000).finish();
-        series.delivered();
-        assert_eq!(series.len(), 0, "series are remembered that are gone");
+        end(&settings, &mut series);
     }
 }
 
@@ -58,9 +55,14 @@ pub(crate) fn families(page: &[u8]) {
             round = round.failed();
         }
         let _ = round.finish();
-        series.delivered();
-        let _ = Round::new(&settings, &mut series, 1_700_000_060_000).finish();
-        series.delivered();
-        assert_eq!(series.len(), 0, "series are remembered that are gone");
+        end(&settings, &mut series);
     }
+}
+
+/// Delivers the last round and scrapes an empty page: every series ends, and nothing is remembered.
+fn end(settings: &Settings, series: &mut Series) {
+    series.delivered();
+    let _ = Round::new(settings, series, 1_700_000_060_000).finish();
+    series.delivered();
+    assert_eq!(series.len(), 0, "series are remembered that are gone");
 }
