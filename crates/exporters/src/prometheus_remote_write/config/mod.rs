@@ -1,6 +1,7 @@
 //! The keys of the `prometheus_remote_write` exporter.
 
 mod blocks;
+mod bounds;
 mod http;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use bounds::LeFormat;
 pub use http::HttpBlock;
 
 use super::outgoing::Limits;
@@ -84,6 +86,9 @@ pub struct RemoteWriteConfig {
     pub translation_strategy: String,
     /// Turn `a..b` into the label `a_b` rather than `a__b`. Default false.
     pub collapse_underscores: bool,
+    /// How bounds and quantiles are written: `plain` (`1`), or `openmetrics` (`1.0`) as Prometheus 3 does
+    /// when it scrapes. Default `plain`.
+    pub le_format: LeFormat,
     /// Leave out the `otel_scope_*` labels. Default false.
     pub disable_scope_info: bool,
     /// All resource attributes become labels.
@@ -153,6 +158,7 @@ impl Default for RemoteWriteConfig {
             add_metric_suffixes: true,
             translation_strategy: String::new(),
             collapse_underscores: false,
+            le_format: LeFormat::Plain,
             disable_scope_info: false,
             resource_to_telemetry_conversion: ResourceConversion::default(),
             resource_constant_labels: ConstantLabels::default(),
