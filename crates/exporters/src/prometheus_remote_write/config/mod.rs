@@ -102,6 +102,9 @@ pub struct RemoteWriteConfig {
     /// `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0), or
     /// `auto`: 2.0 where the backend takes it, else 1.0. Default `auto`.
     pub protobuf_message: String,
+    /// Send exponential histograms as native ones; otherwise their count and sum, as classic ones without
+    /// buckets. Default true.
+    pub native_histograms: bool,
     /// Send histograms with explicit bounds as native ones with custom buckets; remote write 2.0
     /// only. Default false.
     pub convert_explicit_histograms_to_nhcb: bool,
@@ -165,6 +168,7 @@ impl Default for RemoteWriteConfig {
             target_info: TargetInfoConfig::default(),
             send_metadata: false,
             protobuf_message: AUTO.to_owned(),
+            native_histograms: true,
             convert_explicit_histograms_to_nhcb: false,
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
@@ -257,6 +261,7 @@ impl RemoteWriteConfig {
         let external = self.external_labels.iter();
         Settings {
             strategy: self.strategy(),
+            native_histograms: self.native_histograms,
             namespace: namespace(&self.namespace, self.strategy()),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
@@ -332,6 +337,10 @@ impl RemoteWriteConfig {
                 "histograms with custom buckets must not be sent with remote write 1.0: set protobuf_message: {MESSAGE_V2}, \
                  if the backend takes it, or remove this key"
             );
+            check.error(&["convert_explicit_histograms_to_nhcb"], text);
+        }
+        if self.convert_explicit_histograms_to_nhcb && !self.native_histograms {
+            let text = "makes native histograms, and native_histograms: false says to send none: remove one of the two";
             check.error(&["convert_explicit_histograms_to_nhcb"], text);
         }
         if self.keep_classic_histograms && !self.convert_explicit_histograms_to_nhcb {

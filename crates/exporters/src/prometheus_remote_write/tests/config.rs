@@ -119,6 +119,11 @@ fn mistakes_are_explained() {
         bad(&with(&format!("include_metadata_keys: [{header}]")), "belongs to the remote write protocol");
     }
     bad(&with("protobuf_message: v3"), "unknown message \"v3\": use auto, io.prometheus.write.v2.Request or");
+    let v2 = "protobuf_message: io.prometheus.write.v2.Request";
+    bad(
+        &with(&format!("{v2}\nnative_histograms: false\nconvert_explicit_histograms_to_nhcb: true")),
+        "remove one of the two",
+    );
     // E31 and E40.
     for message in ["auto", "prometheus.WriteRequest"] {
         let with = |text: &str| with(&format!("protobuf_message: {message}\n{text}"));

@@ -304,6 +304,22 @@ fn exponential_histograms() {
     check("E29", &one(point), &["e{%B} schema=0 zt=1e-128 zero=0 count=0 sum=stale {}@%T"]);
 }
 
+/// For backends without native histograms: what else there is to say, also of points that could be none.
+#[test]
+fn exponential_histograms_without_native_ones() {
+    let off = "native_histograms: false";
+    let one = |point| push(vec![exponentials(point)]);
+    let classic = [r#"e_bucket{%B,le="+Inf"} 3@%T"#, "e_count{%B} 3@%T", "e_sum{%B} 9@%T"];
+    check_with(off, "off", &one(exponential(3, 0, &[1, 2])), &classic);
+    let mut coarse = exponential(-9, 0, &[1, 2]);
+    coarse.sum = None;
+    assert_eq!(check_with(off, "off", &one(coarse), &classic[..2]).counted("dropped_points"), 0);
+    let mut ended = exponential(3, 0, &[1, 2]);
+    (ended.flags, ended.attributes) = (1, attributes(&[("le", "x")]));
+    let stale = [r#"e_bucket{%B,le="+Inf"} stale@%T"#, "e_count{%B} stale@%T", "e_sum{%B} stale@%T"];
+    check_with(off, "off", &one(ended), &stale);
+}
+
 /// E30, and what only 2.0 has a place for.
 #[test]
 fn remote_write_2() {
