@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 
 /// What an HTTP/2 connection begins with.
@@ -79,7 +80,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
             self.given += len;
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.remaining();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        spend((before - buffer.remaining()) / TURN_UNIT);
+        polled
+    }
+}
+
+/// Bytes read for each of the 128 units that tokio gives a task for one turn: 128 KiB in all.
+const TURN_UNIT: usize = 1 << 10;
+
+/// Takes `units` from what the task may do in this turn. A socket that always has more would otherwise
+/// keep the worker to itself for 128 full buffers.
+fn spend(units: usize) {
+    for _ in 0..units {
+        if !coop::has_budget_remaining() {
+            return;
+        }
+        if let Poll::Ready(unit) = coop::poll_proceed(&mut Context::from_waker(Waker::noop())) {
+            unit.made_progress();
+        }
     }
 }
 
