@@ -223,3 +223,111 @@ where
     }
     Ok(whole.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::Future;
+
+    use tokio::time::Sleep;
+
+    use super::*;
+    use crate::net::admission::Admission;
+
+    /// A body whose pieces come after pauses.
+    struct Paced {
+        announced: Option<u64>,
+        pieces: VecDeque<(Duration, usize)>,
+        pause: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl Paced {
+        fn new(announced: Option<u64>, pieces: impl IntoIterator<Item = (u64, usize)>) -> Self {
+            let pieces = pieces.into_iter().map(|(millis, bytes)| (Duration::from_millis(millis), bytes)).collect();
+            Self { announced, pieces, pause: None }
+        }
+    }
+
+    impl http_body::Body for Paced {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(&(after, bytes)) = self.pieces.front() else { return Poll::Ready(None) };
+            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+            if !after.is_zero() && pause.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+            self.pieces.pop_front();
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![7; bytes])))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    struct WithRate(Admitted, MinRate);
+
+    impl Room for WithRate {
+        fn grow_to(&mut self, total: usize) -> bool {
+            self.0.grow_to(total)
+        }
+
+        fn min_rate(&self) -> Option<MinRate> {
+            Some(self.1)
+        }
+    }
+
+    /// Reads at no less than 1000 bytes a second over 2 s.
+    async fn read(pieces: impl IntoIterator<Item = (u64, usize)>) -> Result<usize, ReadError> {
+        let rate = MinRate { bytes_per_second: 1000, grace_period: Duration::from_secs(2) };
+        let mut room = WithRate(Admission::new(1 << 20).admit(1).expect("room"), rate);
+        let read = read_all(&mut Paced::new(None, pieces), 1 << 20, &mut room).await;
+        read.map(|body| body.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_keep_the_pace_or_end() {
+        assert!(matches!(read([(0, 100_000), (1900, 10)]).await, Ok(100_010)), "short breaks are forgiven");
+        assert!(matches!(read([(1500, 2000); 50]).await, Ok(100_000)), "a slow body that keeps the pace, 75 s long");
+        let dribble = [(0, 100_000)].into_iter().chain([(100, 1); 100]);
+        let begun = Instant::now();
+        assert!(matches!(read(dribble).await, Err(ReadError::TooSlow(_))), "what came before does not count");
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
+        assert!(matches!(read([(2100, 5)]).await, Err(ReadError::TooSlow(_))), "nothing at all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_pace_only_silence_ends_a_body() {
+        let admission = Admission::new(1 << 20);
+        let mut room = admission.admit(1).expect("room");
+        let read = read_all(&mut Paced::new(None, [(29_000, 1); 10]), 100, &mut room).await;
+        assert!(matches!(read.map(|body| body.len()), Ok(10)));
+        let read = read_all(&mut Paced::new(None, [(31_000, 1)]), 100, &mut room).await;
+        assert!(matches!(read, Err(ReadError::Stalled(STALL))));
+    }
+
+    /// What is announced takes no room; what has come takes at most four times its size, or a read buffer.
+    #[tokio::test]
+    async fn room_is_taken_as_bytes_come() {
+        let admission = Admission::new(64 << 20);
+        let size = 16 << 20;
+        let mut seen = Vec::new();
+        for come in [0, 1, 50_000, 300_000, 3 << 20, size] {
+            let pieces = [(0, come.min(size))].into_iter().chain((come < size).then_some((60_000, 1)));
+            let mut body = Paced::new(Some(size as u64), pieces);
+            let mut room = admission.admit(1).expect("room");
+            let _ = tokio::time::timeout(Duration::from_millis(1), read_all(&mut body, size, &mut room)).await;
+            let held = room.bytes();
+            assert!(held >= come && held <= (come * 4).max(MAX_READ_BUFFER), "{come} came, {held} held");
+            seen.push(held);
+        }
+        assert_eq!(seen.first(), Some(&1));
+        assert_eq!(seen.last(), Some(&size), "no more than was announced");
+    }
+}

@@ -6,15 +6,17 @@
 
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Semaphore;
+use tokio::task::coop;
 
 /// Bytes that a task may work through before the others get their turn: some 100 µs.
 pub const SLICE: usize = 128 << 10;
 
 thread_local! {
     /// Who of this worker's long tasks may run: one, the others in the order in which they came.
-    static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(1));
 }
 
 /// As many threads as there are cores, for work aside.
@@ -23,13 +25,29 @@ static ASIDE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     Arc::new(Semaphore::new(cores))
 });
 
+/// The units of a turn: tokio lets a task do so many things with sockets, channels and timers.
+pub const TURN: usize = 128;
+
+/// Takes `units` from what the task that runs may do in this turn. When nothing is left its sockets are
+/// pending, until the others have had their turn.
+pub fn spend(units: usize) {
+    for _ in 0..units.min(TURN) {
+        if !coop::has_budget_remaining() {
+            return;
+        }
+        if let Poll::Ready(unit) = coop::poll_proceed(&mut Context::from_waker(Waker::noop())) {
+            unit.made_progress();
+        }
+    }
+}
+
 /// Does `work`, a slice of something larger, when it is this task's turn among the long tasks of
 /// its worker; then lets everybody else go first.
 ///
 /// The turn is kept until the sockets have been looked at: handed on at once, it would go round
 /// among the long tasks while nobody reads.
 pub async fn slice<T>(work: impl FnOnce() -> T) -> T {
-    let turns = TURN.with(Arc::clone);
+    let turns = TURNS.with(Arc::clone);
     let turn = turns.acquire().await;
     let done = work();
     tokio::task::yield_now().await;
@@ -77,6 +95,20 @@ mod tests {
             task.await.expect("no panic");
         }
         assert_eq!(order.lock().iter().collect::<String>(), "a!bcabcabc");
+    }
+
+    #[tokio::test]
+    async fn who_has_spent_its_turn_waits_for_the_next() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+        (0..4).for_each(|number| sender.try_send(number).expect("there is room"));
+        spend(TURN - 2);
+        let mut next = || {
+            let mut context = Context::from_waker(Waker::noop());
+            receiver.poll_recv(&mut context).is_ready()
+        };
+        assert_eq!([next(), next(), next()], [true, true, false]);
+        tokio::task::yield_now().await;
+        assert!(next());
     }
 
     #[tokio::test]

@@ -77,7 +77,8 @@ impl<'a> Decoding<'a> {
         let next = if self.is_full() { PIECE } else { 0 };
         let pieces: usize = self.pieces.iter().map(Vec::len).sum();
         let window = match self.source {
-            Source::Zstd(_) => (self.total + SLICE).min(1 << ZSTD_MAX_WINDOW_LOG),
+            // What is done in one step is done without.
+            Source::Zstd(_) if self.total > 0 => (self.total + SLICE).min(1 << ZSTD_MAX_WINDOW_LOG),
             _ => 0,
         };
         pieces + next + window

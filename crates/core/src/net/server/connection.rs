@@ -22,12 +22,16 @@ use super::socket::Stream;
 use super::{Handler, Keepalive, Peer, Phase, Settings, Shared};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
 use crate::net::tls::ServerTls;
+use crate::net::turns::{TURN, spend};
 
 /// Large windows and frames: measured to halve the cost of large requests.
 const WINDOW: u32 = 1 << 20;
 const FRAME: u32 = 64 << 10;
 /// Headers of one request.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
+
+/// What a request takes of its connection's turn: some 16 begin in one.
+const REQUEST_UNITS: usize = TURN / 16;
 
 /// Serves `socket` to its end.
 ///
@@ -200,6 +204,7 @@ impl<H: Handler> Service<Request<Incoming>> for Call<H> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        spend(REQUEST_UNITS);
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }

@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
+
+use crate::net::turns::{SLICE, TURN, spend};
 
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -82,26 +83,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
         }
         let before = buffer.remaining();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        spend((before - buffer.remaining()) / TURN_UNIT);
+        // A socket that always has more would otherwise keep the worker for 128 full buffers.
+        spend((before - buffer.remaining()) / BYTES_PER_UNIT);
         polled
     }
 }
 
-/// Bytes read for each of the 128 units that tokio gives a task for one turn: 128 KiB in all.
-const TURN_UNIT: usize = 1 << 10;
-
-/// Takes `units` from what the task may do in this turn. A socket that always has more would otherwise
-/// keep the worker to itself for 128 full buffers.
-fn spend(units: usize) {
-    for _ in 0..units {
-        if !coop::has_budget_remaining() {
-            return;
-        }
-        if let Poll::Ready(unit) = coop::poll_proceed(&mut Context::from_waker(Waker::noop())) {
-            unit.made_progress();
-        }
-    }
-}
+/// Bytes for which a reader gives a unit of its turn: 128 KiB for all of it.
+const BYTES_PER_UNIT: usize = SLICE / TURN;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
