@@ -47,6 +47,12 @@ pub trait Consumer: Send + Sync {
         let _ = (batch, permits);
         Ok(())
     }
+
+    /// The metadata, in lower case, that this stage or one behind it looks at. A stage that passes batches on
+    /// asks the next one; a stage that lets batches wait keeps these, and mixes no batches that differ in them.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a running component may use.
