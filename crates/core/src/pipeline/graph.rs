@@ -158,7 +158,7 @@ impl Graph {
     }
 
     /// Something has happened after which the process must end; the graph still has to be shut down.
-    pub fn fail(&self, fault: &str) {
+    pub fn fail(&self, fault: &Fault) {
         self.board.fail(fault);
     }
 

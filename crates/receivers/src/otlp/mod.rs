@@ -174,6 +174,10 @@ impl Component for OtlpReceiver {
         Ok(())
     }
 
+    fn status(&self) -> Option<Status> {
+        self.servers.lock().iter().map(|server| server.status()).reduce(Status::and)
+    }
+
     async fn shutdown(&self, deadline: Instant) {
         let servers = std::mem::take(&mut *self.servers.lock());
         let stopping: Vec<_> =
