@@ -181,8 +181,20 @@ mod tests {
         let (fine, bad): (_, Result<(), _>) = waiting.block_on(async { tokio::join!(fine, bad) });
         assert_eq!(fine.ok(), Some(7));
         assert!(bad.is_err_and(|error| error.is_panic()));
-        assert_eq!(faults.try_recv().ok().as_deref(), Some("the bad one panicked; this is a bug, please report it"));
+        let message = "the bad one panicked; this is a bug, please report it".to_owned();
+        assert_eq!(faults.try_recv().ok(), Some(Fault { component: None, message }));
         assert!(faults.try_recv().is_err());
+        runtimes.stop();
+    }
+
+    #[test]
+    fn a_fault_is_told_under_the_name_of_its_component() {
+        let (fatal, mut faults) = mpsc::unbounded_channel();
+        let runtimes = Runtimes::start(1, fatal).expect("threads");
+        runtimes.of("exporter:otlp").fail("no more");
+        let fault = faults.try_recv().expect("a fault");
+        assert_eq!(fault.component.as_deref(), Some("exporter:otlp"));
+        assert_eq!(fault.to_string(), "exporter:otlp: no more");
         runtimes.stop();
     }
 }

@@ -18,6 +18,7 @@ use crate::component::{
     ProcessorConfig, Receiver, ReceiverConfig, StartError,
 };
 use crate::config::ComponentId;
+use crate::runtime::Fault;
 use crate::telemetry::Telemetry;
 
 /// A pipeline as configured.

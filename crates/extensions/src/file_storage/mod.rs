@@ -13,10 +13,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nyquist_core::component::{
     BuildError, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info, Stability,
-    StartError, extension,
+    StartError, Trouble, extension,
 };
-use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
+use nyquist_core::delivery::Status;
+use nyquist_core::storage::{Error, Log, Monitor, Options, Owner, Recovered, Storage};
 use nyquist_core::telemetry::Telemetry;
+use parking_lot::Mutex;
 
 pub use config::{Compaction, FileStorageConfig, FsyncLevel, Permissions};
 

@@ -22,7 +22,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
@@ -31,7 +31,8 @@ use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory, Stability,
     StartError, receiver,
 };
-use nyquist_core::net::admission::Admission;
+use nyquist_core::delivery::Status;
+use nyquist_core::net::admission::{Admission, Gate};
 use nyquist_core::telemetry::Telemetry;
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -243,7 +243,7 @@ impl<H: Handler> Shared<H> {
                 return tracing::error!(endpoint, %error, "cannot listen");
             }
         };
-        // Since when no connection was turned away.
+        // When a connection was turned away last, for as long as that counts.
         let mut turned_away: Option<Instant> = None;
         let mut phase = self.phase.clone();
         let mut last_warning: Option<Instant> = None;

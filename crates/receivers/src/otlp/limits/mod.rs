@@ -25,8 +25,8 @@ pub use config::ClientLimit;
 use config::Per;
 use table::{Bounds, Full, Key, Rate, Table};
 
-/// What a request needs to come in: room in the process, and what its client may still send.
-pub(crate) struct Gate {
+/// The limits that a request passes to come in: room in the process, and what its client may still send.
+pub(crate) struct Limits {
     admission: Arc<Admission>,
     limits: Vec<Arc<Limit>>,
 }
@@ -42,7 +42,7 @@ struct Limit {
     clients: UpDown,
 }
 
-impl Gate {
+impl Limits {
     /// `limits` for the receiver `id`, behind `admission`.
     pub(crate) fn new(
         id: &str,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use nyquist_core::batch::{Batch, DropReason};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::Consumer;
-use nyquist_core::net::admission::Admission;
+use nyquist_core::net::admission::{Admission, Gate};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
