@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 
 use super::Component;
 use crate::clock::Clock;
+use crate::delivery::Status;
+use crate::runtime::Fault;
 
 /// How a component, a pipeline or the gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +71,7 @@ pub struct State {
 pub struct Report {
     /// What the parts come to.
     pub state: State,
-    /// `pipeline:traces` or `exporter:otlp`, in the order of the configuration.
+    /// `pipeline:traces` or `exporter:otlp`, in the order of the configuration; of a component, what it calls them.
     pub parts: Vec<(String, Report)>,
 }
 
@@ -95,8 +97,11 @@ impl Life {
         Arc::new(Self { clock: Arc::clone(clock), state: Mutex::new(state) })
     }
 
+    /// Goes on to `condition`; what was fatal stays so to the end.
     pub(crate) fn enter(&self, condition: Condition) {
-        self.set(condition, None);
+        if self.state.lock().condition != Condition::FatalError {
+            self.set(condition, None);
+        }
     }
 
     pub(crate) fn fail(&self, condition: Condition, error: String) {
@@ -124,18 +129,22 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn state(&self, now: u64) -> State {
+    fn report(&self, now: u64) -> Report {
         let life = self.life.state();
-        if life.condition != Condition::Ok {
-            return life;
-        }
-        let status = self.component.upgrade().and_then(|component| component.status());
-        let Some((status, since)) = status.and_then(|status| status.failing_since.map(|since| (status, since))) else {
-            return life;
+        let Some(component) = self.component.upgrade().filter(|_| life.condition == Condition::Ok) else {
+            return Report { state: life, parts: Vec::new() };
         };
-        let condition = if status.is_permanent { Condition::PermanentError } else { Condition::RecoverableError };
-        State { condition, error: status.last_error, since: now.saturating_sub(nanos(since.elapsed())) }
+        let report = |status| Report { state: told(status, &life, now), parts: Vec::new() };
+        let parts = component.parts().into_iter().map(|(name, status)| (name, report(status)));
+        Report { parts: parts.collect(), ..report(component.status().unwrap_or_default()) }
     }
+}
+
+/// What `status` comes to; if nothing is wrong, the state of its life.
+fn told(status: Status, life: &State, now: u64) -> State {
+    let Some(since) = status.failing_since else { return life.clone() };
+    let condition = if status.is_permanent { Condition::PermanentError } else { Condition::RecoverableError };
+    State { condition, error: status.last_error, since: now.saturating_sub(nanos(since.elapsed())) }
 }
 
 /// All components of a graph.
@@ -161,9 +170,16 @@ impl Board {
     }
 
     /// Something happened after which the gateway ends.
-    pub(crate) fn fail(&self, error: &str) {
-        let state =
-            State { condition: Condition::FatalError, error: Some(error.to_owned()), since: self.clock.unix_nanos() };
+    pub(crate) fn fail(&self, fault: &Fault) {
+        let of_component = |member: &&Member| fault.component.as_deref() == Some(member.name.as_str());
+        for member in self.members.iter().filter(of_component) {
+            member.life.fail(Condition::FatalError, fault.message.clone());
+        }
+        let state = State {
+            condition: Condition::FatalError,
+            error: Some(fault.to_string()),
+            since: self.clock.unix_nanos(),
+        };
         *self.fatal.lock() = Some(state);
     }
 
@@ -191,8 +207,7 @@ impl Board {
     fn group(&self, group: &String, priority: Priority) -> Report {
         let now = self.clock.unix_nanos();
         let members = self.members.iter().filter(|member| member.groups.contains(group));
-        let parts = members.map(|member| (member.name.clone(), Report { state: member.state(now), parts: Vec::new() }));
-        self.sum(parts.collect(), priority)
+        self.sum(members.map(|member| (member.name.clone(), member.report(now))).collect(), priority)
     }
 
     /// The Collector's rules: what happens in a life comes before errors, and an error is told with the

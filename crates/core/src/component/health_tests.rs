@@ -6,13 +6,17 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::delivery::Status;
 
-/// A component that says of itself what it is told to.
+/// A component that says of itself, and of its parts, what it is told to.
 #[derive(Default)]
-struct Told(Mutex<Option<Status>>);
+struct Told(Mutex<Option<Status>>, Mutex<Vec<(String, Status)>>);
 
 impl Component for Told {
     fn status(&self) -> Option<Status> {
         self.0.lock().clone()
+    }
+
+    fn parts(&self) -> Vec<(String, Status)> {
+        self.1.lock().clone()
     }
 }
 
@@ -85,6 +89,24 @@ fn an_error_shows_where_it_is_and_above() {
     assert_eq!(bench.overall(), Condition::Ok);
 }
 
+/// Scenario: one of the parts of an exporter fails. Guarantee: it shows beneath the exporter, and nowhere else unless the
+/// exporter says so; nothing is told of parts of what does not run.
+#[test]
+fn parts_show_beneath_their_component() {
+    let bench = Bench::new(TWO).run();
+    let parts = [("backend:a", Status::default()), ("backend:b", failing("connection refused", false).unwrap())];
+    *bench.components[2].1.lock() = parts.map(|(name, status)| (name.to_owned(), status)).into();
+    let traces = || bench.board.pipeline("traces", Priority::Permanent).unwrap();
+    assert_eq!(traces().state.condition, Condition::Ok);
+    let (_, exporter) = &traces().parts[1];
+    assert_eq!(exporter.state.condition, Condition::Ok);
+    let shown: Vec<_> = exporter.parts.iter().map(|(name, part)| (name.as_str(), part.state.condition)).collect();
+    assert_eq!(shown, [("backend:a", Condition::Ok), ("backend:b", Condition::RecoverableError)]);
+    assert_eq!(exporter.parts[1].1.state.error.as_deref(), Some("connection refused"));
+    bench.lives[2].enter(Condition::Stopping);
+    assert!(traces().parts[1].1.parts.is_empty());
+}
+
 /// Scenario: a permanent and a recoverable error at once. Guarantee: the one that matters more to the
 /// configuration is told.
 #[test]
@@ -118,14 +140,34 @@ fn the_whole_runs_only_when_all_parts_do() {
     assert_eq!(bench.overall(), Condition::Stopped);
 }
 
-/// Scenario: a vital task has panicked. Guarantee: the gateway is in a fatal state, whatever its parts
-/// say.
+/// Scenario: a vital task of an exporter has panicked. Guarantee: the exporter, its pipeline and the gateway are in a
+/// fatal state, also while everything shuts down; the other pipeline is not.
 #[test]
-fn a_fatal_fault_is_the_state_of_the_gateway() {
+fn a_fatal_fault_is_the_state_of_its_component_and_of_the_gateway() {
     let bench = Bench::new(TWO).run();
-    bench.board.fail("the sampler panicked");
+    let fault = Fault { component: Some("exporter:otlp".into()), message: "it panicked".to_owned() };
+    bench.board.fail(&fault);
+    bench.lives.iter().for_each(|life| life.enter(Condition::Stopping));
     let state = bench.board.report(Priority::Permanent).state;
-    assert_eq!((state.condition, state.error.as_deref()), (Condition::FatalError, Some("the sampler panicked")));
+    assert_eq!(
+        (state.condition, state.error.as_deref()),
+        (Condition::FatalError, Some("exporter:otlp: it panicked"))
+    );
+    let of = |id| bench.board.pipeline(id, Priority::Permanent).unwrap();
+    let (traces, metrics) = (of("traces"), of("metrics"));
+    assert_eq!(traces.state.condition, Condition::FatalError);
+    assert_eq!(traces.parts[1].1.state.error.as_deref(), Some("it panicked"));
+    assert_eq!(metrics.state.condition, Condition::Stopping);
+}
+
+/// Scenario: a fault of which nobody knows where it happened. Guarantee: it is the state of the gateway, whatever
+/// its parts say.
+#[test]
+fn a_fault_of_nobody_is_the_state_of_the_gateway() {
+    let bench = Bench::new(TWO).run();
+    bench.board.fail(&Fault { component: None, message: "out of threads".to_owned() });
+    let state = bench.board.report(Priority::Permanent).state;
+    assert_eq!((state.condition, state.error.as_deref()), (Condition::FatalError, Some("out of threads")));
 }
 
 /// Scenario: time passes between changes. Guarantee: an error is told with the time at which it began,

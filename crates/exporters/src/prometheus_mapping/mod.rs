@@ -44,6 +44,7 @@ pub use streams::{Accumulator, StaleTracker, Streams, StreamsSink};
 pub use target_info::{OwnedTarget, TargetInfo};
 pub use translate::{HashSeed, Translator};
 pub use values::put_decimal;
+pub(crate) use values::put_value;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
-use nyquist_core::batch::{Batch, DropReason, Refusal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, Refusal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{Consumer, Extensions, Host, Processor, ProcessorConfig, ProcessorContext};
 use nyquist_core::config::ComponentId;
@@ -13,7 +13,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::support::{KeptSpan, failed, id_of, large_span, read, request, span};
 use crate::tail_sampling::config::TailSamplingConfig;
@@ -51,6 +51,8 @@ struct Next {
     permanently: AtomicBool,
     offers: AtomicUsize,
     spans: Mutex<Vec<KeptSpan>>,
+    /// Of each batch the tenant, and the traces.
+    tenants: Mutex<Vec<(Option<String>, Vec<[u8; 16]>)>>,
     /// How many spans each batch had, and how many had been sampled out by then.
     batches: Mutex<Vec<(usize, u64)>>,
     ledger: Mutex<Option<Ledger>>,
@@ -68,8 +70,17 @@ impl Consumer for Next {
         }
         let sampled_out = self.ledger.lock().as_ref().map_or(0, |ledger| ledger.count(Entry::SampledOut));
         self.batches.lock().push((batch.items(), sampled_out));
-        self.spans.lock().extend(read(&batch.into_wire()));
+        let tenant = batch.metadata().header("x-scope-orgid").map(str::to_owned);
+        let others = batch.metadata().headers.iter().filter(|(name, _)| name != "x-scope-orgid").count();
+        assert_eq!(others, 0, "metadata that nobody looks at is not kept");
+        let spans = read(&batch.into_wire());
+        self.tenants.lock().push((tenant, spans.iter().map(KeptSpan::id).collect()));
+        self.spans.lock().extend(spans);
         Ok(())
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        vec!["x-scope-orgid".to_owned()]
     }
 }
 
@@ -107,8 +118,16 @@ impl Rig {
     }
 
     async fn send(&self, spans: Vec<nyquist_core::proto::trace::v1::Span>) {
+        self.send_as("", spans).await;
+    }
+
+    /// Of a tenant, unless it is empty.
+    async fn send_as(&self, tenant: &str, spans: Vec<nyquist_core::proto::trace::v1::Span>) {
         let items = spans.len();
-        let batch = Batch::from_wire(Signal::Traces, request(spans).encode_to_vec().into(), items);
+        let mut headers = vec![("user-agent".to_owned(), format!("sdk of {tenant}"))];
+        headers.extend((!tenant.is_empty()).then(|| ("x-scope-orgid".to_owned(), tenant.to_owned())));
+        let batch = Batch::from_wire(Signal::Traces, request(spans).encode_to_vec().into(), items)
+            .with_metadata(Arc::new(Metadata { headers }));
         self.processor.consume(batch).await.unwrap();
     }
 
@@ -123,6 +142,44 @@ memory_limit_mib: 64
 num_shards: 2
 rules: [{name: errors, sampling_percentage: 100, when: {error: true}}]
 ";
+
+/// Scenario: traces of two tenants and of nobody, mixed, one trace with spans of both tenants; the next stage
+/// refuses for a while. Guarantee: every span leaves under its tenant and no other, in few batches, and the
+/// account balances.
+#[tokio::test(start_paused = true)]
+async fn tenants_leave_apart() {
+    let rig = Rig::start(ERRORS).await;
+    let tenants = ["red", "blue", ""];
+    let tenant_of = |number: u64| tenants[number as usize % 3];
+    for number in 0..30 {
+        rig.send_as(tenant_of(number), vec![failed(span(id_of(number)))]).await;
+    }
+    for tenant in &tenants[..2] {
+        rig.send_as(tenant, vec![failed(span(id_of(100)))]).await;
+    }
+    rig.next.refuse.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(2)).await;
+    rig.next.refuse.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    let batches = std::mem::take(&mut *rig.next.tenants.lock());
+    // Two shards, and three kinds of clients.
+    assert!(batches.len() <= 2 * 3, "{batches:?}");
+    let mut both = Vec::new();
+    let mut spans = 0;
+    for (tenant, traces) in &batches {
+        let tenant = tenant.as_deref().unwrap_or_default();
+        for trace in traces {
+            spans += 1;
+            match (0..30).find(|number| id_of(*number) == *trace) {
+                Some(number) => assert_eq!(tenant_of(number), tenant),
+                None => both.push(tenant),
+            }
+        }
+    }
+    both.sort_unstable();
+    assert_eq!((spans, both), (32, vec!["blue", "red"]));
+    assert_eq!(rig.ledger.held_count(), 0);
+}
 
 #[tokio::test(start_paused = true)]
 async fn kept_traces_reach_the_next_stage_shortly_after_their_wait() {
@@ -217,4 +274,64 @@ async fn blocked_senders_go_on_when_there_is_room() {
     let begin = Instant::now();
     rig.send(vec![span([3; 16])]).await;
     assert!((Duration::from_millis(900)..Duration::from_millis(1200)).contains(&begin.elapsed()));
+}
+
+/// Scenario: six hundred traces whose roots come, or that fall silent, or that do neither, through the processor with
+/// its tasks, under a clock that is looked at every millisecond. Guarantee: at any moment, what is decided is what is
+/// due by then, but for what became due within the last 100 ms.
+#[tokio::test(start_paused = true)]
+async fn decisions_come_within_100_ms_of_their_time() {
+    use nyquist_core::proto::trace::v1::Span;
+    use rand::{RngExt, SeedableRng};
+    const TRACES: u64 = 600;
+    const LATEST: usize = 100;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let rig = Rig::start(
+        "
+decision_wait: 3s
+decision_wait_after_root_received: 500ms
+decision_wait_after_last_span: 1200ms
+memory_limit_mib: 64
+num_shards: 4
+rules: [{name: none, sampling_percentage: 0}]
+",
+    )
+    .await;
+    // By millisecond: spans that come, and how many are due (in the end: by then).
+    let mut arrivals: Vec<Vec<Span>> = vec![Vec::new(); 8000];
+    let mut due = vec![0u64; 12_000];
+    for number in 0..TRACES {
+        let begin = rng.random_range(0..4000);
+        let (mut at, mut last, mut until, mut spans) = (begin, begin, begin + 3000, 0);
+        while at < until.min(last + 1200) {
+            let is_root = rng.random_bool(0.2);
+            let parent_span_id = if is_root { vec![] } else { vec![1; 8] };
+            arrivals[at].push(Span { parent_span_id, ..span(id_of(number)) });
+            (last, spans) = (at, spans + 1);
+            until = if is_root { until.min(at + 500) } else { until };
+            at += rng.random_range(1..1500);
+        }
+        due[until.min(last + 1200)] += spans;
+    }
+    for at in 1..due.len() {
+        due[at] += due[at - 1];
+    }
+    let decided = || rig.ledger.count(Entry::SampledOut);
+    let (begin, mut worst) = (Instant::now(), 0);
+    for (now, &due_by_now) in due.iter().enumerate() {
+        let counted = decided();
+        assert!(counted <= due_by_now, "seed {seed}: {counted} spans are decided at {now} ms, {due_by_now} are due");
+        let late = (0..now.min(LATEST + 1)).rev().find(|late| counted < due[now - late]);
+        worst = worst.max(late.map_or(0, |late| late + 1));
+        assert!(worst <= LATEST, "seed {seed}: at {now} ms something is late by {worst} ms");
+        if let Some(spans) = arrivals.get_mut(now).filter(|spans| !spans.is_empty()) {
+            rig.send(std::mem::take(spans)).await;
+        }
+        sleep_until(begin + Duration::from_millis(now as u64 + 1)).await;
+    }
+    println!("at most {worst} ms late");
+    assert_eq!((Some(&decided()), rig.ledger.held_count()), (due.last(), 0));
+    assert!((10..=75).contains(&worst), "{worst} ms: ticks are 50 ms apart, and silence is looked for every 20 ms");
 }
