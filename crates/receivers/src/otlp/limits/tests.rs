@@ -135,7 +135,7 @@ fn gate(per: &str) -> (Arc<Gate>, Arc<Telemetry>) {
         burst: nyquist_core::config::Duration::from_secs(1),
         ..ClientLimit::default()
     };
-    (Gate::new("otlp", &Admission::new(1 << 20), &[limit], &telemetry), telemetry)
+    (Gate::new("otlp", &Admission::new(1 << 20), None, &[limit], &telemetry), telemetry)
 }
 
 fn client(address: &str, subject: &str) -> Client {
