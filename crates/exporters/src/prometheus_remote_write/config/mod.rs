@@ -5,7 +5,7 @@ mod http;
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{ByteSize, Check, Duration, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use nyquist_core::net::client::{AuthConfig, HeadersConfig};
 use nyquist_core::net::tls::ClientTlsConfig;
@@ -42,6 +42,8 @@ pub struct RemoteWriteConfig {
     pub headers: HeadersConfig,
     /// TLS, for `https` endpoints.
     pub tls: ClientTlsConfig,
+    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
+    pub proxy_url: Secret,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
     /// Only `snappy`, which the protocol prescribes. Default `snappy`.
@@ -132,6 +134,7 @@ impl Default for RemoteWriteConfig {
             timeout: Duration::from_secs(5),
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
+            proxy_url: Secret::default(),
             auth: None,
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
@@ -183,6 +186,7 @@ impl RemoteWriteConfig {
             timeout: self.timeout,
             headers: self.headers.clone(),
             tls: self.tls.clone(),
+            proxy_url: self.proxy_url.clone(),
             auth: self.auth.clone(),
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
