@@ -10,7 +10,7 @@ use nyquist_core::component::Host;
 use nyquist_core::config::TelemetryConfig;
 use nyquist_core::net::page::PageServer;
 use nyquist_core::pipeline::{EXPLAIN_PATH, ExplainPage, Graph, Plan};
-use nyquist_core::runtime::{Fault, Runtimes};
+use nyquist_core::runtime::{Fault, Runtimes, use_small_pages};
 use nyquist_core::telemetry::{Left, MetricsPage, Telemetry, left};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -45,6 +45,7 @@ pub fn run(plan: &Plan, settings: &Settings) -> Result<ExitCode, String> {
     })?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (fatal, faults) = mpsc::unbounded_channel();
+    use_small_pages();
     let runtimes = Runtimes::start(workers, fatal.clone());
     let runtimes = runtimes.map_err(|error| format!("cannot start worker threads: {error}"))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();

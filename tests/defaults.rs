@@ -40,6 +40,9 @@ fn the_default_pipeline_runs_with_nothing_else_up() {
     let health = http::get(HEALTH, "/").unwrap().json();
     assert_eq!(health["status"], "Server available", "{health}");
 
+    let status = nyquist.status();
+    assert!(!status.contains("THP_enabled:\t1"), "the gateway asks for small pages:\n{status}");
+
     // An error trace is kept; it is on its way to a backend that is not there.
     let mut client = OtlpClient::connect(GRPC);
     let mut spans = trace(1, 5);

@@ -201,6 +201,15 @@ fn different(times: Times) -> (Vec<ResourceMetrics>, Vec<Known>) {
     (resources, list)
 }
 
+/// A histogram in its classic and its native form, as while a source moves from one to the other.
+fn in_both_forms(times: Times) -> ExportMetricsServiceRequest {
+    let classic = histogram("both.forms", CUMULATIVE, vec![histogram_point(times, &[0.5, 1.0], &[1, 2, 3])]);
+    let mut native =
+        exponential("both.forms", CUMULATIVE, vec![exponential_point(times, 2, (3, &[1, 2]), (0, &[]), 1)]);
+    native.unit.clone_from(&classic.unit);
+    request(vec![of(CART, vec![classic, native])])
+}
+
 fn check(strategy: &str, nhcb: bool) {
     let pair = Pair::start(strategy, nhcb);
     let times = times();
@@ -221,6 +230,7 @@ fn check(strategy: &str, nhcb: bool) {
         let infinite = histogram_point(times, &[0.5, f64::INFINITY], &[1, 2, 0]);
         let infinite = histogram("infinite.bound", CUMULATIVE, vec![infinite]);
         assert_eq!(pair.send(&request(vec![of(CART, vec![infinite])])), 200);
+        assert_eq!(pair.send(&in_both_forms(times)), 200);
     }
     assert_eq!(pair.send(&request(resources)), 200);
     let is_utf8 = ["NoUTF8EscapingWithSuffixes", "NoTranslation"].contains(&strategy);
@@ -353,7 +363,8 @@ fn scrape(protocol: &str, strategy: &str, more: &[Known]) {
     let page = free_port().to_string();
     let gateway = Gateway::start(&PAGE.replace("@PAGE@", &page).replace("@STRATEGY@", strategy));
     let times = times();
-    let pushed = common(times, times.now | 1);
+    let mut pushed = common(times, times.now | 1);
+    pushed.resource_metrics.extend(in_both_forms(times).resource_metrics);
     assert_eq!(gateway.client().metrics(&pushed).status, 0);
     let scraper = SCRAPER.replace("@PAGE@", &page).replace("@PROTOCOL@", protocol);
     let ours = Prometheus::start_with(&scraper, &["--enable-feature=exemplar-storage"]);
@@ -410,7 +421,8 @@ fn with_plain_bounds(content: Content) -> Content {
 
 /// Exponential histograms in `common`, and why a text page does not have them.
 fn without_native_histograms() -> Vec<Known> {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
+        "both.forms",
         "bytes.sent",
         "down.scaled",
         "high.scale",

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use support::{Gateway, Prometheus, eventually, http, unix_nanos};
 
@@ -19,6 +19,7 @@ exporters:
     endpoint: '@PROMETHEUS@'
     translation_strategy: UnderscoreEscapingWithoutSuffixes
     disable_scope_info: true
+    le_format: openmetrics
 service:
   extensions: [health_check]
   telemetry:
@@ -115,11 +116,23 @@ fn remote_write_2_arrives() {
     every_series_arrives("io.prometheus.write.v2.Request");
 }
 
-/// What the gateway scrapes is what the page says; when the target goes, `up` is 0 and its series end.
+/// What the gateway scrapes is what the page says, and what a Prometheus makes of it that scrapes it itself: labels, bounds
+/// and histograms in both forms. When the target goes, `up` is 0 and its series end.
 #[test]
 fn a_scraped_prometheus_arrives() {
     let target = Prometheus::start();
-    let backend = Prometheus::start();
+    let direct = format!(
+        "
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: direct
+    scrape_native_histograms: true
+    always_scrape_classic_histograms: true
+    static_configs: [{{targets: ['127.0.0.1:{}']}}]
+",
+        target.port
+    );
+    let backend = Prometheus::start_with(&direct, &[]);
     let receiver = format!(
         "
     config:
@@ -127,6 +140,7 @@ fn a_scraped_prometheus_arrives() {
       scrape_configs:
         - job_name: scraped
           scrape_native_histograms: true
+          always_scrape_classic_histograms: true
           static_configs: [{{targets: ['127.0.0.1:{}'], labels: {{zone: eu}}}}]
           metric_relabel_configs:
             - {{source_labels: [handler], regex: '/-/(.*)', target_label: short, replacement: 'is $$1'}}
@@ -150,21 +164,32 @@ fn a_scraped_prometheus_arrives() {
     let bucket = line(&format!("prometheus_http_response_size_bytes_bucket{{{ready},le=\"1000\"}}"));
     let count = line(&format!("prometheus_http_response_size_bytes_count{{{ready}}}"));
     backend.wait_for(&format!("prometheus_http_response_size_bytes_count{{{ready},{own}}}"), count);
-    backend.wait_for(&format!("prometheus_http_response_size_bytes_bucket{{{ready},le=\"1000\",{own}}}"), bucket);
+    backend.wait_for(&format!("prometheus_http_response_size_bytes_bucket{{{ready},le=\"1000.0\",{own}}}"), bucket);
     backend.wait_for(&format!("prometheus_http_response_size_bytes_bucket{{{ready},le=\"+Inf\",{own}}}"), count);
     let size = line(&format!("prometheus_http_response_size_bytes_sum{{{ready}}}"));
     backend.wait_for(&format!("prometheus_http_response_size_bytes_sum{{{ready},{own}}}"), size);
-    // A native histogram.
+    // A histogram in both forms.
+    let bucket = line(&format!("prometheus_http_request_duration_seconds_bucket{{{ready},le=\"1\"}}"));
+    backend.wait_for(&format!("prometheus_http_request_duration_seconds_bucket{{{ready},le=\"1.0\",{own}}}"), bucket);
     let seconds = format!("prometheus_http_request_duration_seconds{{{ready},{own}}}");
     backend.wait_for(&format!("histogram_count({seconds})"), count);
     let sum = line(&format!("prometheus_http_request_duration_seconds_sum{{{ready}}}"));
     backend.wait_for(&format!("histogram_sum({seconds})"), sum);
+    let bounds = |job: &str| {
+        let buckets =
+            format!("count by (__name__, handler, le) ({{__name__=~\"prometheus_http_.*_bucket\", job=\"{job}\"}})");
+        backend.query(&buckets).into_iter().map(|(labels, _)| labels.to_string()).collect::<BTreeSet<_>>()
+    };
+    eventually("bounds are those of a Prometheus that scrapes", || {
+        let (direct, scraped) = (bounds("direct"), bounds("scraped"));
+        if direct.len() > 20 && direct == scraped { Ok(()) } else { Err((direct, scraped)) }
+    });
     // A summary.
     eventually("a quantile arrives", || {
         let found = backend.query(&format!("go_gc_duration_seconds{{quantile=\"0.5\",{own}}}"));
         if found.len() == 1 { Ok(()) } else { Err(found) }
     });
-    assert_eq!(backend.query("{__name__=~\"go_memstats_.*\"}").len(), 0, "dropped by a rule");
+    assert_eq!(backend.query(&format!("{{__name__=~\"go_memstats_.*\",{own}}}")).len(), 0, "dropped by a rule");
     let scraped = backend.value(&format!("scrape_samples_scraped{{{own}}}")).unwrap();
     let kept = backend.value(&format!("scrape_samples_post_metric_relabeling{{{own}}}")).unwrap();
     assert!(kept > 300.0 && scraped > kept, "{scraped} scraped, {kept} kept");

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -21,6 +21,10 @@ connectors:
     dimensions: [{name: http.route}, {name: zone, default: none}]
     histogram: {explicit: {buckets: [10ms, 100ms, 1s]}}
     metrics_flush_interval: 500ms
+  spanmetrics/kept:
+    namespace: kept
+    exemplars: {enabled: true}
+    metrics_flush_interval: 500ms
   forward:
 processors:
   tail_sampling:
@@ -29,6 +33,7 @@ processors:
 exporters:
   otlp/traces: {endpoint: 127.0.0.1:@TRACES@, tls: {insecure: true}}
   otlp/metrics: {endpoint: 127.0.0.1:@RED@, tls: {insecure: true}}
+  otlp/kept: {endpoint: 127.0.0.1:@KEPT@, tls: {insecure: true}}
   prometheus_remote_write: {endpoint: '@PROMETHEUS@'}
 service:
   telemetry:
@@ -36,7 +41,8 @@ service:
       readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: @METRICS@}}}}]
   pipelines:
     traces/in: {receivers: [otlp], exporters: [spanmetrics, forward]}
-    traces/sampled: {receivers: [forward], processors: [tail_sampling], exporters: [otlp/traces]}
+    traces/sampled: {receivers: [forward], processors: [tail_sampling], exporters: [otlp/traces, spanmetrics/kept]}
+    metrics/kept: {receivers: [spanmetrics/kept], exporters: [otlp/kept]}
     metrics: {receivers: [spanmetrics], exporters: [otlp/metrics, prometheus_remote_write]}
 ";
 
@@ -124,15 +130,28 @@ fn newest(requests: &[ExportMetricsServiceRequest]) -> BTreeMap<Key, Red> {
     found
 }
 
+/// The traces of all exemplars of durations.
+fn exemplified(requests: &[ExportMetricsServiceRequest]) -> BTreeSet<Vec<u8>> {
+    let resources = requests.iter().flat_map(|request| &request.resource_metrics);
+    let metrics = resources.flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics);
+    let points = metrics.flat_map(|metric| match metric.data.as_ref().unwrap() {
+        Data::Histogram(histogram) => histogram.data_points.as_slice(),
+        _ => &[],
+    });
+    points.flat_map(|point| &point.exemplars).map(|exemplar| exemplar.trace_id.clone()).collect()
+}
+
 /// Two services send 24,000 spans over several connections. Requests, errors and durations arrive exactly
 /// as they were sent, over OTLP and in a real Prometheus, while the sampler keeps 1 % of the traces; and
-/// every account balances.
+/// every account balances. Exemplars of a connector behind the sampler are of traces that were kept.
 #[test]
 fn red_metrics_are_exact_although_the_sampler_keeps_one_percent() {
     let (traces, red, prometheus) = (Backend::start(), Backend::start(), Prometheus::start());
+    let behind = Backend::start();
     let config = CONFIG
         .replace("@TRACES@", &traces.port.to_string())
         .replace("@RED@", &red.port.to_string())
+        .replace("@KEPT@", &behind.port.to_string())
         .replace("@PROMETHEUS@", &prometheus.write_url());
     let gateway = Gateway::start(&config);
     let mut expected = BTreeMap::new();
@@ -184,6 +203,12 @@ fn red_metrics_are_exact_although_the_sampler_keeps_one_percent() {
         if traces.span_count() == kept { Ok(kept) } else { Err((kept, traces.span_count())) }
     });
     // 60 traces of 6000 on average; five standard deviations are 39.
+    let ids: BTreeSet<Vec<u8>> = traces.spans().into_keys().map(|(trace, _)| trace).collect();
+    let exemplified = eventually("there are exemplars of what was kept", || {
+        let found = exemplified(&behind.metrics());
+        if found.is_empty() { Err("none") } else { Ok(found) }
+    });
+    assert!(exemplified.is_subset(&ids), "exemplars of traces that nobody finds");
     let kept = kept / SPANS as usize;
     assert!((21..=99).contains(&kept), "{kept} traces were kept");
 }

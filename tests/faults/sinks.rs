@@ -177,7 +177,8 @@ fn one_of_two_sinks_is_dead() {
     assert_eq!(sent.wait_until_all_arrived(&dead), 0, "nothing was on its way to the dead sink");
     let doubled = sent.wait_until_all_arrived(&living);
     println!("{} spans acknowledged, {doubled} came twice to the living sink", sent.count());
-    assert!(doubled <= 2 * CONSUMERS * SPANS, "{doubled}");
+    // Those on their way, and four times as many whose outcome was known and not on disk yet.
+    assert!(doubled <= 5 * CONSUMERS * SPANS, "{doubled}");
     for exporter in ["otlp", "otlp_http"] {
         assert_eq!(settled(&gateway, exporter), 0.0);
     }

@@ -53,10 +53,14 @@ impl Process {
         }
     }
 
+    /// What the kernel says of it: `/proc/PID/status`.
+    pub(crate) fn status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives")
+    }
+
     /// Resident memory now and its high-water mark, in bytes.
     pub(crate) fn resident(&self) -> (u64, u64) {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("the process lives");
+        let status = self.status();
         let kilobytes = |key: &str| -> u64 {
             let line = status.lines().find(|line| line.starts_with(key)).expect("the kernel reports it");
             line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")

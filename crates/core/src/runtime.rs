@@ -20,6 +20,16 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Asks the kernel for small pages only, for the whole process. Memory that grows by the gigabyte is touched for the first time by
+/// the workers; with transparent huge pages that stops a worker for 2 MiB at a time, which was measured to take up to
+/// 88 ms on a virtual machine, and bought no processor time (docs/decisions/2026-11-23-allocator.md).
+pub fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "transparent huge pages stay on");
+    }
+}
+
 /// Something after which the process must end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -2,6 +2,7 @@
 
 pub mod debug;
 pub mod file;
+mod http_connections;
 pub mod load_balancing;
 pub mod nop;
 pub mod otlp;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{Requests, SPANS_PER_REQUEST, SPANS_PER_TRACE};
 use nyquist_core::config::ComponentId;
+use nyquist_core::runtime::use_small_pages;
 use nyquist_core::telemetry::{Ledger, Telemetry};
 use nyquist_processors::tail_sampling::config::TailSamplingConfig;
 use nyquist_processors::tail_sampling::sampler::Sampler;
@@ -43,6 +44,7 @@ fn on_cpu() -> u64 {
 }
 
 fn main() {
+    use_small_pages(); // as the gateway does
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let spans: usize = numbers.next().unwrap_or(10_000_000);
     let per_trace: usize = numbers.next().unwrap_or(SPANS_PER_TRACE);

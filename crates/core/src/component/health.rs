@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::Component;
 use crate::clock::Clock;
+use crate::delivery::Status;
 use crate::runtime::Fault;
 
 /// How a component, a pipeline or the gateway is.
@@ -70,7 +71,7 @@ pub struct State {
 pub struct Report {
     /// What the parts come to.
     pub state: State,
-    /// `pipeline:traces` or `exporter:otlp`, in the order of the configuration.
+    /// `pipeline:traces` or `exporter:otlp`, in the order of the configuration; of a component, what it calls them.
     pub parts: Vec<(String, Report)>,
 }
 
@@ -128,18 +129,22 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn state(&self, now: u64) -> State {
+    fn report(&self, now: u64) -> Report {
         let life = self.life.state();
-        if life.condition != Condition::Ok {
-            return life;
-        }
-        let status = self.component.upgrade().and_then(|component| component.status());
-        let Some((status, since)) = status.and_then(|status| status.failing_since.map(|since| (status, since))) else {
-            return life;
+        let Some(component) = self.component.upgrade().filter(|_| life.condition == Condition::Ok) else {
+            return Report { state: life, parts: Vec::new() };
         };
-        let condition = if status.is_permanent { Condition::PermanentError } else { Condition::RecoverableError };
-        State { condition, error: status.last_error, since: now.saturating_sub(nanos(since.elapsed())) }
+        let report = |status| Report { state: told(status, &life, now), parts: Vec::new() };
+        let parts = component.parts().into_iter().map(|(name, status)| (name, report(status)));
+        Report { parts: parts.collect(), ..report(component.status().unwrap_or_default()) }
     }
+}
+
+/// What `status` comes to; if nothing is wrong, the state of its life.
+fn told(status: Status, life: &State, now: u64) -> State {
+    let Some(since) = status.failing_since else { return life.clone() };
+    let condition = if status.is_permanent { Condition::PermanentError } else { Condition::RecoverableError };
+    State { condition, error: status.last_error, since: now.saturating_sub(nanos(since.elapsed())) }
 }
 
 /// All components of a graph.
@@ -199,8 +204,7 @@ impl Board {
     fn group(&self, group: &String, priority: Priority) -> Report {
         let now = self.clock.unix_nanos();
         let members = self.members.iter().filter(|member| member.groups.contains(group));
-        let parts = members.map(|member| (member.name.clone(), Report { state: member.state(now), parts: Vec::new() }));
-        self.sum(parts.collect(), priority)
+        self.sum(members.map(|member| (member.name.clone(), member.report(now))).collect(), priority)
     }
 
     /// The Collector's rules: what happens in a life comes before errors, and an error is told with the

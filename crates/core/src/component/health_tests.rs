@@ -6,13 +6,17 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::delivery::Status;
 
-/// A component that says of itself what it is told to.
+/// A component that says of itself, and of its parts, what it is told to.
 #[derive(Default)]
-struct Told(Mutex<Option<Status>>);
+struct Told(Mutex<Option<Status>>, Mutex<Vec<(String, Status)>>);
 
 impl Component for Told {
     fn status(&self) -> Option<Status> {
         self.0.lock().clone()
+    }
+
+    fn parts(&self) -> Vec<(String, Status)> {
+        self.1.lock().clone()
     }
 }
 
@@ -83,6 +87,24 @@ fn an_error_shows_where_it_is_and_above() {
     assert_eq!(groups, expected);
     *bench.components[2].0.lock() = Some(Status::default());
     assert_eq!(bench.overall(), Condition::Ok);
+}
+
+/// Scenario: one of the parts of an exporter fails. Guarantee: it shows beneath the exporter, and nowhere else unless the
+/// exporter says so; nothing is told of parts of what does not run.
+#[test]
+fn parts_show_beneath_their_component() {
+    let bench = Bench::new(TWO).run();
+    let parts = [("backend:a", Status::default()), ("backend:b", failing("connection refused", false).unwrap())];
+    *bench.components[2].1.lock() = parts.map(|(name, status)| (name.to_owned(), status)).into();
+    let traces = || bench.board.pipeline("traces", Priority::Permanent).unwrap();
+    assert_eq!(traces().state.condition, Condition::Ok);
+    let (_, exporter) = &traces().parts[1];
+    assert_eq!(exporter.state.condition, Condition::Ok);
+    let shown: Vec<_> = exporter.parts.iter().map(|(name, part)| (name.as_str(), part.state.condition)).collect();
+    assert_eq!(shown, [("backend:a", Condition::Ok), ("backend:b", Condition::RecoverableError)]);
+    assert_eq!(exporter.parts[1].1.state.error.as_deref(), Some("connection refused"));
+    bench.lives[2].enter(Condition::Stopping);
+    assert!(traces().parts[1].1.parts.is_empty());
 }
 
 /// Scenario: a permanent and a recoverable error at once. Guarantee: the one that matters more to the

@@ -102,6 +102,12 @@ pub trait Component: Send + Sync {
     fn status(&self) -> Option<crate::delivery::Status> {
         None
     }
+
+    /// How each of its parts is doing, by name, where it has parts that fail on their own. For those who look closely:
+    /// what they come to is up to [`Component::status`].
+    fn parts(&self) -> Vec<(String, crate::delivery::Status)> {
+        Vec::new()
+    }
 }
 
 /// Brings telemetry in.

@@ -25,6 +25,9 @@ use crate::telemetry::Entry;
 
 /// Bytes of requests that are in memory too, what is on its way included. A single larger one passes.
 pub(super) const IN_MEMORY: usize = 32 << 20;
+/// So many times `num_consumers` requests may be done with and not written down as such: a crash sends them again. More
+/// than once, so that consumers do not wait for each fsync of what comes in meanwhile.
+pub(super) const UNWRITTEN: usize = 4;
 /// Bytes that are read back at once.
 const CHUNK: usize = 1 << 20;
 
@@ -163,6 +166,29 @@ impl<A: Attempt> Inner<A> {
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// A request is done with. Waits while the log is behind with writing that down.
+    pub(super) async fn write_down(&self) {
+        if self.keeper != Keeper::Disk {
+            return;
+        }
+        let most = self.settings.queue.num_consumers.saturating_mul(UNWRITTEN);
+        let wait = {
+            let mut state = self.state.lock();
+            let State { store: Some(store), unwritten, .. } = &mut *state else { return };
+            unwritten.push_back(store.log.releases());
+            let settled = store.log.settled_releases();
+            while unwritten.front().is_some_and(|releases| *releases <= settled) {
+                unwritten.pop_front();
+            }
+            // Others wait for those before.
+            let first = unwritten.len().checked_sub(most + 1).and_then(|index| unwritten.get(index));
+            first.map(|releases| store.log.wait_until_settled(*releases))
+        };
+        if let Some(wait) = wait {
+            wait.await;
         }
     }
 

@@ -121,6 +121,7 @@ impl<A: Attempt> Slot<A> {
         while let Some(work) = next {
             let result = self.inner.process(&work.request).await;
             work.settle(result);
+            self.inner.write_down().await;
             next = self.next();
         }
     }

@@ -74,6 +74,9 @@ pub(super) struct State {
     max_request_bytes: usize,
     /// The queue on disk, once it is open.
     pub(super) store: Option<Store>,
+    /// How many releases the log had been told of when each of the last requests was done with, the oldest first, as
+    /// far as it has not written them down yet.
+    pub(super) unwritten: VecDeque<u64>,
 }
 
 impl State {
@@ -188,6 +191,7 @@ impl<A: Attempt> Delivery<A> {
                 left: 0,
                 max_request_bytes: settings.max_request_bytes,
                 store: None,
+                unwritten: VecDeque::new(),
             }),
             runtimes: OnceLock::new(),
             phase: watch::Sender::new(Phase::Running),

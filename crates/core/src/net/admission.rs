@@ -3,10 +3,18 @@
 //! A receiver asks before it reads a body, so that overload is refused at the price of a header,
 //! and holds the answer until the pipeline has taken the batch. The sum of all permits is the
 //! bound on what requests in flight can hold, whatever clients do.
+//!
+//! Nobody can take it all: what one client holds may grow to [`SHARE`] times what is free then, and
+//! no further (the dynamic thresholds of Choudhury and Hahne, "Dynamic queue length thresholds for
+//! shared-memory packet switches", 1998). A client that is alone gets two thirds, each of seven a
+//! bit more than an eighth, and a fifteenth is left for the next one.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Whether anything may come in at all: closed while the process uses too much memory.
@@ -30,11 +38,19 @@ impl Gate {
     }
 }
 
+/// How much a client may hold of what is free.
+pub const SHARE: usize = 2;
+
+/// The name of a client here: a hash that outsiders cannot foresee.
+pub type ClientKey = u64;
+
 /// A bound on the bytes in flight.
 #[derive(Debug)]
 pub struct Admission {
     limit: usize,
     used: AtomicUsize,
+    /// What each client holds, if it is anything.
+    held: Mutex<HashMap<ClientKey, usize>>,
     idle: Notify,
 }
 
@@ -42,7 +58,7 @@ impl Admission {
     /// Admits up to `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), idle: Notify::new() })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), held: Mutex::default(), idle: Notify::new() })
     }
 
     /// How many bytes are admitted at the most.
@@ -61,7 +77,50 @@ impl Admission {
     /// request is admitted whatever its size, so that a small limit cannot shut it out for ever.
     #[must_use]
     pub fn admit(self: &Arc<Self>, bytes: usize) -> Option<Admitted> {
-        self.add(bytes).then(|| Admitted { admission: Arc::clone(self), bytes })
+        self.add(bytes).then(|| Admitted { admission: Arc::clone(self), bytes, client: None })
+    }
+
+    /// Admits `bytes` of `client`, or `None` if there is no room for them, or `client` holds its
+    /// share already.
+    #[must_use]
+    pub fn admit_for(self: &Arc<Self>, client: ClientKey, bytes: usize) -> Option<Admitted> {
+        self.lend(client, bytes, 0).then(|| Admitted { admission: Arc::clone(self), bytes, client: Some(client) })
+    }
+
+    /// Adds `more` bytes to what `client` holds, to a request of `bytes`.
+    fn lend(&self, client: ClientKey, more: usize, bytes: usize) -> bool {
+        let mut held = self.held.lock();
+        let used = self.used();
+        let is_alone = used == bytes;
+        let mut entry = held.entry(client);
+        let total = match &entry {
+            Entry::Occupied(entry) => entry.get().saturating_add(more),
+            Entry::Vacant(_) => more,
+        };
+        let free = self.limit.saturating_sub(used.saturating_add(more));
+        let is_lent = if is_alone {
+            self.used.fetch_add(more, Ordering::AcqRel);
+            true
+        } else {
+            total <= free.saturating_mul(SHARE) && self.add(more)
+        };
+        if is_lent {
+            match &mut entry {
+                Entry::Occupied(entry) => *entry.get_mut() = total,
+                Entry::Vacant(_) => drop(entry.insert_entry(total)),
+            }
+        }
+        is_lent
+    }
+
+    /// Takes back `bytes` of what `client` holds.
+    fn take_back(&self, client: ClientKey, bytes: usize) {
+        if let Entry::Occupied(mut entry) = self.held.lock().entry(client) {
+            *entry.get_mut() = entry.get().saturating_sub(bytes);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
     }
 
     fn add(&self, bytes: usize) -> bool {
@@ -91,6 +150,7 @@ impl Admission {
 pub struct Admitted {
     admission: Arc<Admission>,
     bytes: usize,
+    client: Option<ClientKey>,
 }
 
 impl Admitted {
@@ -104,19 +164,27 @@ impl Admitted {
     #[must_use]
     pub fn grow_to(&mut self, total: usize) -> bool {
         let more = total.saturating_sub(self.bytes);
-        let alone = self.admission.used() == self.bytes;
-        if alone {
-            self.admission.used.fetch_add(more, Ordering::AcqRel);
-        } else if !self.admission.add(more) {
-            return false;
+        let is_lent = match self.client {
+            _ if more == 0 => true,
+            Some(client) => self.admission.lend(client, more, self.bytes),
+            None if self.admission.used() == self.bytes => {
+                self.admission.used.fetch_add(more, Ordering::AcqRel);
+                true
+            }
+            None => self.admission.add(more),
+        };
+        if is_lent {
+            self.bytes += more;
         }
-        self.bytes += more;
-        true
+        is_lent
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.admission.take_back(client, self.bytes);
+        }
         let before = self.admission.used.fetch_sub(self.bytes, Ordering::AcqRel);
         if before == self.bytes {
             self.admission.idle.notify_waiters();
@@ -156,6 +224,42 @@ mod tests {
         assert!(large.grow_to(80));
         assert!(admission.admit(1).is_none());
         drop(large);
+        assert_eq!(admission.used(), 0);
+    }
+
+    /// Seven clients take whatever they get, a kilobyte at a time; an eighth one that comes then still gets in.
+    #[test]
+    fn nobody_can_take_it_all() {
+        let admission = Admission::new(150_000);
+        let first = admission.admit_for(1, 1000).expect("nothing else is in flight");
+        let mut more: Vec<_> = std::iter::from_fn(|| admission.admit_for(1, 1000)).collect();
+        let alone = first.bytes() + 1000 * more.len();
+        assert_eq!(alone, 100_000, "alone it gets two thirds");
+        assert!(admission.admit_for(2, 30_000).is_some(), "the second finds room at once");
+        more.truncate(1);
+        loop {
+            let round: Vec<_> = (1..=7).filter_map(|client| admission.admit_for(client, 1000)).collect();
+            if round.is_empty() {
+                break;
+            }
+            more.extend(round);
+        }
+        let free = admission.limit() - admission.used();
+        assert!((9_000..=11_000).contains(&free), "a fifteenth is left: {free}");
+        assert!(admission.admit_for(8, free / 2).is_some());
+        drop((first, more));
+        assert_eq!((admission.used(), admission.held.lock().len()), (0, 0), "clients that hold nothing are forgotten");
+    }
+
+    #[test]
+    fn a_share_holds_for_what_grows_too() {
+        let admission = Admission::new(90);
+        let other = admission.admit_for(2, 1).expect("there is room");
+        let mut greedy = admission.admit_for(1, 10).expect("there is room");
+        assert!(!greedy.grow_to(80) && greedy.grow_to(59) && !greedy.grow_to(61));
+        drop(other);
+        assert!(greedy.grow_to(500), "alone it passes whatever its size");
+        drop(greedy);
         assert_eq!(admission.used(), 0);
     }
 

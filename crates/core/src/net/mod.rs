@@ -10,3 +10,4 @@ pub mod grpc;
 pub mod page;
 pub mod server;
 pub mod tls;
+pub mod turns;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -144,6 +144,22 @@ impl FaultyDisk {
             syncs: 0,
         };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Everything blocks until what this returns is dropped.
+    #[must_use]
+    pub fn stall(&self) -> Stall {
+        let (state, (end, ended), (tell, told)) = (Arc::clone(&self.0), mpsc::channel(), mpsc::channel());
+        let holder = std::thread::spawn(move || {
+            let mut state = state.lock();
+            // Whoever waits for either is there until it comes.
+            let _ = tell.send(());
+            if let Ok(faults) = ended.recv() {
+                state.faults = faults;
+            }
+        });
+        let _ = told.recv();
+        Stall { end: Some(end), holder: Some(holder) }
     }
 
     /// What fails from now on.
@@ -322,6 +338,26 @@ fn settle_renames(
             synced_files.remove(&old);
             synced_files.insert(new, content);
         }
+    }
+}
+
+/// A disk that stands still.
+pub struct Stall {
+    end: Option<mpsc::Sender<Faults>>,
+    holder: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Stall {
+    /// It moves on, with these faults from the first operation on.
+    pub fn end_with(self, faults: Faults) {
+        let _ = self.end.as_ref().map(|end| end.send(faults));
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let _ = self.holder.take().map(std::thread::JoinHandle::join);
     }
 }
 

@@ -287,7 +287,7 @@ impl Log {
         let body = {
             let (inbox, stats, options) = (Arc::clone(&inbox), Arc::clone(&stats), options.clone());
             move || {
-                let opened = make().and_then(|disk| open_engine(disk, &options, stats));
+                let opened = make().and_then(|disk| open_engine(disk, &options, Arc::clone(&stats)));
                 match opened {
                     Ok((lock, engine, recovered)) => {
                         let _ = answer.send(Ok(recovered));
@@ -296,6 +296,8 @@ impl Log {
                             tracing::error!(directory = %options.directory.display(), "the storage log failed; it is closed");
                         }
                         inbox.abandon();
+                        // Nobody waits for what does not come.
+                        stats.settled(u64::MAX);
                         drop(lock);
                     }
                     Err(error) => _ = answer.send(Err(error)),
@@ -328,6 +330,24 @@ impl Log {
         let (answer, position) = oneshot::channel();
         self.shared.inbox.append(Append { record, answer, _permit: permit });
         position.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// How many calls of `release` and the like there were, of all clones.
+    #[must_use]
+    pub fn releases(&self) -> u64 {
+        self.shared.inbox.ordered()
+    }
+
+    /// How many of them are written down, or could not be: what comes later may be forgotten in a crash.
+    #[must_use]
+    pub fn settled_releases(&self) -> u64 {
+        self.shared.stats.how_many_settled()
+    }
+
+    /// Ready when the first `releases` of them are.
+    pub fn wait_until_settled(&self, releases: u64) -> impl Future<Output = ()> + use<> {
+        let stats = Arc::clone(&self.shared.stats);
+        async move { stats.wait_until_settled(releases).await }
     }
 
     /// The record `sequence` is not needed any more. Written down soon, not waited for.

@@ -24,6 +24,9 @@ pub(super) struct Stats {
     /// What is used or spoken for.
     claimed: AtomicU64,
     freed: Arc<Notify>,
+    /// How many releases were written down, or could not be, since it was opened.
+    settled: AtomicU64,
+    has_settled: Arc<Notify>,
     /// The last write or fsync that failed, unless one has succeeded since.
     failing: Mutex<Option<Error>>,
     metrics: Mutex<Option<Metrics>>,
@@ -140,6 +143,26 @@ impl Stats {
     /// Ready when there is more room.
     pub(super) fn freed(&self) -> OwnedNotified {
         Arc::clone(&self.freed).notified_owned()
+    }
+
+    /// The first `releases` are written down as far as that is possible.
+    pub(super) fn settled(&self, releases: u64) {
+        self.settled.store(releases, Ordering::Release);
+        self.has_settled.notify_waiters();
+    }
+
+    /// Ready when the first `releases` are settled.
+    pub(super) async fn wait_until_settled(&self, releases: u64) {
+        while self.settled.load(Ordering::Acquire) < releases {
+            let next = Arc::clone(&self.has_settled).notified_owned();
+            if self.settled.load(Ordering::Acquire) < releases {
+                next.await;
+            }
+        }
+    }
+
+    pub(super) fn how_many_settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -37,11 +37,13 @@ struct Orders {
     reads: Vec<(Cursor, usize, Answer<Chunk>)>,
     syncs: Vec<Answer<()>>,
     closed: bool,
+    /// How many releases were ordered, since the log was opened.
+    ordered: u64,
 }
 
 impl Orders {
     fn is_empty(&self) -> bool {
-        let Self { appends, releases, segments, way, reads, syncs, closed } = self;
+        let Self { appends, releases, segments, way, reads, syncs, closed, ordered: _ } = self;
         let no_answers = appends.is_empty() && reads.is_empty() && syncs.is_empty();
         no_answers && releases.is_empty() && segments.is_empty() && !way && !closed
     }
@@ -60,10 +62,18 @@ impl Inbox {
     }
 
     pub(super) fn release(&self, range: Range<u64>) {
-        self.order(|orders| match orders.releases.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => orders.releases.push(range),
+        self.order(|orders| {
+            orders.ordered += 1;
+            match orders.releases.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => orders.releases.push(range),
+            }
         });
+    }
+
+    /// How many releases were ordered so far.
+    pub(super) fn ordered(&self) -> u64 {
+        self.orders.lock().ordered
     }
 
     pub(super) fn release_segment(&self, base: u64) {
@@ -116,9 +126,9 @@ impl Inbox {
                 None => self.news.wait(&mut orders),
             }
         }
-        let closed = orders.closed;
         // Stays closed for those who come late.
-        mem::replace(&mut *orders, Orders { closed, ..Orders::default() })
+        let (closed, ordered) = (orders.closed, orders.ordered);
+        mem::replace(&mut *orders, Orders { closed, ordered, ..Orders::default() })
     }
 }
 
@@ -152,6 +162,7 @@ pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
         orders.segments.into_iter().for_each(|base| engine.release_segment(base));
         if has_releases {
             engine.settle();
+            engine.stats.settled(orders.ordered);
         }
         if orders.way {
             engine.make_way();

@@ -331,23 +331,22 @@ impl Balancer {
         join_all(backends.iter().map(|backend| backend.delivery.shutdown(deadline))).await;
     }
 
-    /// Failing while no backend takes anything, since the first of them began to.
-    pub(super) fn status(&self) -> Option<Status> {
+    /// Failing while no backend takes anything, since the last of them began to fail.
+    pub(super) fn status(&self) -> Status {
+        let all = self.parts();
+        let are_failing = !all.is_empty() && all.iter().all(|(_, status)| status.failing_since.is_some());
+        let error = |(name, status): &(String, Status)| Some(format!("{name}: {}", status.last_error.as_ref()?));
+        let last_error = all.iter().find_map(error);
+        let failing_since = all.iter().filter_map(|(_, status)| status.failing_since).max().filter(|_| are_failing);
+        let is_permanent = are_failing && all.iter().all(|(_, status)| status.is_permanent);
+        Status { failing_since, last_error, is_permanent }
+    }
+
+    /// How each backend is doing, by its endpoint.
+    pub(super) fn parts(&self) -> Vec<(String, Status)> {
         let members = self.members();
-        let all: Vec<Status> = members
-            .backends
-            .iter()
-            .filter_map(|backend| Some((&backend.endpoint, backend.delivery.status()?)))
-            .map(|(endpoint, status)| Status {
-                last_error: status.last_error.map(|error| format!("{endpoint}: {error}")),
-                ..status
-            })
-            .collect();
-        let are_failing = !all.is_empty() && all.iter().all(|status| status.failing_since.is_some());
-        let last_error = all.iter().find_map(|status| status.last_error.clone());
-        let failing_since = all.iter().filter_map(|status| status.failing_since).max().filter(|_| are_failing);
-        let is_permanent = are_failing && all.iter().all(|status| status.is_permanent);
-        Some(Status { failing_since, last_error, is_permanent })
+        let status = |backend: &Arc<Backend>| (backend.endpoint.clone(), backend.delivery.status().unwrap_or_default());
+        members.backends.iter().map(status).collect()
     }
 
     /// The signal that it balances.

@@ -7,6 +7,7 @@ use nyquist_core::wire::{
     SpanView, span_kind_text, split_by_owner,
 };
 
+use super::identity::{Digester, Identity};
 use super::values::put_value;
 
 /// By what items are spread over the backends.
@@ -27,6 +28,7 @@ pub(super) enum Routing {
 }
 
 const SERVICE: &str = "service.name";
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl Routing {
     /// The names that are known, with the signals that they are for.
@@ -84,15 +86,17 @@ impl Routing {
             signal,
             owner_of,
             resource: &[],
-            scope: &[],
             found: Vec::new(),
             of_resource: Vec::new(),
             of_item: Vec::new(),
-            pairs: Vec::new(),
+            order: Vec::new(),
+            digester: Digester::default(),
+            resource_identity: Identity::default(),
+            identity: Identity::default(),
+            metric: Identity::default(),
             settled: None,
             last_trace: None,
             key: Vec::new(),
-            of_metric: 0,
         };
         split_by_owner(signal, bytes, &mut reader)
     }
@@ -104,21 +108,23 @@ struct Reader<'r, 'a, F> {
     signal: Signal,
     owner_of: F,
     resource: &'a [u8],
-    scope: &'a [u8],
     /// The values of the routing attributes that resource or scope have.
     found: Vec<Option<AnyValue<'a>>>,
     /// Those of the resource alone.
     of_resource: Vec<Option<AnyValue<'a>>>,
     /// Those of an item, while its key is put together.
     of_item: Vec<Option<AnyValue<'a>>>,
-    /// Attributes, while they are sorted.
-    pairs: Vec<KeyValue<'a>>,
+    /// In which order the routing attributes are in the key.
+    order: Vec<usize>,
+    digester: Digester<'a>,
+    resource_identity: Identity,
+    /// Of the scope.
+    identity: Identity,
+    metric: Identity,
     /// The owner of everything in this resource or scope, once it is known.
     settled: Option<usize>,
     last_trace: Option<([u8; 16], usize)>,
     key: Vec<u8>,
-    /// How much of the key is the same for all points of the metric.
-    of_metric: usize,
 }
 
 impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
@@ -150,7 +156,8 @@ impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
     /// `name=value|` for each routing attribute: the Collector's key.
     fn by_attributes(&mut self, names: &[String], found: &[Option<AnyValue<'a>>]) -> usize {
         self.key.clear();
-        for (name, value) in names.iter().zip(found) {
+        for &index in &self.order {
+            let (Some(name), Some(value)) = (names.get(index), found.get(index)) else { continue };
             self.key.extend_from_slice(name.as_bytes());
             self.key.push(b'=');
             if let Some(value) = value {
@@ -190,38 +197,22 @@ impl<'a, F: FnMut(&[u8]) -> usize> Reader<'_, 'a, F> {
         owner
     }
 
-    /// Adds `name=value|` of all attributes to the key, by name.
-    fn put_sorted(&mut self, attributes: impl Iterator<Item = KeyValue<'a>>) {
-        self.pairs.clear();
-        self.pairs.extend(attributes);
-        self.pairs.sort_by_key(|pair| pair.key);
-        for pair in &self.pairs {
-            self.key.extend_from_slice(pair.key);
-            self.key.push(b'=');
-            put_value(&mut self.key, pair.value);
-            self.key.push(b'|');
-        }
-    }
-
-    /// Begins the key of the points of a metric.
-    fn begin_stream(&mut self, metric: &'a [u8]) {
-        self.key.clear();
-        self.put_sorted(resource_attributes(self.resource));
-        let scope = ScopeLogsView::new(self.scope);
-        let metric = MetricView::new(metric).fields();
-        for text in [scope.scope_name(), scope.scope_version(), metric.name, metric.unit] {
-            self.key.push(0);
-            self.key.extend_from_slice(text);
-        }
-        self.key.push(0);
-        self.put_sorted(scope.scope_attributes());
-        self.key.push(metric.kind.map_or(0, |kind| kind.field_number() as u8));
-        self.of_metric = self.key.len();
+    /// As configured; of metrics and logs, the Collector puts first what the resource has, then what the scope has.
+    fn put_in_order(&mut self) {
+        let level = |index: usize| match self.signal {
+            Signal::Traces => 0,
+            _ if self.of_resource.get(index).is_some_and(Option::is_some) => 0,
+            _ if self.found.get(index).is_some_and(Option::is_some) => 1,
+            _ => 2,
+        };
+        self.order.clear();
+        self.order.extend(0..self.found.len());
+        self.order.sort_by_key(|index| level(*index));
     }
 
     fn stream(&mut self, point: DataPoint<'a>) -> usize {
-        self.key.truncate(self.of_metric);
-        self.put_sorted(point.attributes());
+        let stream = self.metric.stream(self.digester.digest(point.attributes()));
+        stream.name("stream", &mut self.key);
         self.owner()
     }
 }
@@ -231,26 +222,37 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
         self.resource = resource;
         match self.routing {
             Routing::Service => self.settled = Some(self.service()),
-            Routing::Resource => {
-                self.key.clear();
-                self.put_sorted(resource_attributes(resource));
-                self.settled = Some(self.owner());
+            Routing::Resource | Routing::Stream => {
+                let attributes = self.digester.digest(resource_attributes(resource));
+                self.resource_identity = Identity::of_resource(attributes);
+                if *self.routing == Routing::Resource {
+                    self.resource_identity.name("resource", &mut self.key);
+                    self.settled = Some(self.owner());
+                }
             }
             Routing::Attributes(names) => {
                 self.of_resource.clear();
                 self.of_resource.resize(names.len(), None);
                 Self::look(names, &mut self.of_resource, resource_attributes(resource));
             }
-            Routing::TraceId | Routing::Metric | Routing::Stream => {}
+            Routing::TraceId | Routing::Metric => {}
         }
     }
 
     fn scope(&mut self, scope: &'a [u8]) {
-        self.scope = scope;
-        if let Routing::Attributes(names) = self.routing {
-            self.found.clone_from(&self.of_resource);
-            Self::look(names, &mut self.found, ScopeLogsView::new(scope).scope_attributes());
-            self.settle(names);
+        let scope = ScopeLogsView::new(scope);
+        match self.routing {
+            Routing::Attributes(names) => {
+                self.found.clone_from(&self.of_resource);
+                Self::look(names, &mut self.found, scope.scope_attributes());
+                self.put_in_order();
+                self.settle(names);
+            }
+            Routing::Stream => {
+                let attributes = self.digester.digest(scope.scope_attributes());
+                self.identity = self.resource_identity.scope(scope.scope_name(), scope.scope_version(), attributes);
+            }
+            _ => {}
         }
     }
 
@@ -272,8 +274,16 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
                 }
             }
             (Routing::TraceId, _) => match LogRecordView::new(item).fields().trace_id {
-                [] => self.service(),
-                id => (self.owner_of)(id),
+                id if id.iter().all(|byte| *byte == 0) => self.service(),
+                // Other than in traces, the Collector's key of a log record is the id in hex.
+                id => {
+                    self.key.clear();
+                    for byte in id {
+                        self.key.extend(HEX.get(usize::from(byte >> 4)));
+                        self.key.extend(HEX.get(usize::from(byte & 15)));
+                    }
+                    self.owner()
+                }
             },
             (Routing::Attributes(names), Signal::Traces) => {
                 let span = SpanView::new(item);
@@ -299,7 +309,7 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
             }
             _ => {
                 if *self.routing == Routing::Stream {
-                    self.begin_stream(item);
+                    self.metric = self.identity.metric(&MetricView::new(item).fields());
                 }
                 return Placed::ByPoint;
             }

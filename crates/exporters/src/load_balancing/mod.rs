@@ -17,6 +17,7 @@ mod backend;
 mod balancer;
 mod config;
 mod front;
+mod identity;
 mod keys;
 mod metrics;
 mod pins;
@@ -228,7 +229,12 @@ impl Component for LoadBalancing {
     }
 
     fn status(&self) -> Option<Status> {
-        self.balancer.status()
+        Some(self.balancer.status())
+    }
+
+    fn parts(&self) -> Vec<(String, Status)> {
+        let named = |(endpoint, status)| (format!("backend:{endpoint}"), status);
+        self.balancer.parts().into_iter().map(named).collect()
     }
 }
 

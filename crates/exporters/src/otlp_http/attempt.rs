@@ -1,7 +1,6 @@
 //! One POST.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -54,24 +53,14 @@ impl HttpAttempt {
             }
         };
         common_headers(&mut headers, config, compression);
-        let ping_timeout = config.http2_ping_timeout.0;
-        let options = ClientOptions {
-            http2_only: false,
-            ping_every: Some(config.http2_read_idle_timeout.0).filter(|idle| !idle.is_zero()),
-            ping_timeout: if ping_timeout.is_zero() { Duration::from_secs(15) } else { ping_timeout },
-            ping_idle: true,
-            idle_timeout: Some(config.idle_conn_timeout.0).filter(|idle| !idle.is_zero()),
-            max_idle: config.max_idle(),
-        };
-        let alpn: &'static [&'static str] =
-            if config.force_attempt_http2 && !config.disable_keep_alives { &["h2", "http/1.1"] } else { &["http/1.1"] };
+        let connections = config.connections();
         Ok(Self {
             endpoint,
             uri,
             tls: config.tls.clone(),
             proxy_url: config.proxy_url.clone(),
-            alpn,
-            options,
+            alpn: connections.alpn(),
+            options: connections.options(),
             headers,
             auth,
             encoding: config.encoding,

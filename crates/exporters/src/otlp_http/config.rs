@@ -8,6 +8,8 @@ use nyquist_core::net::compression::encode::Compression;
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
+use crate::http_connections::HttpConnections;
+
 /// How requests are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,11 +142,15 @@ impl OtlpHttpConfig {
         Some(HttpEndpoint::parse(base).and_then(|_| HttpEndpoint::parse(&joined)))
     }
 
-    pub(super) fn max_idle(&self) -> usize {
-        match (self.disable_keep_alives, self.max_idle_conns_per_host) {
-            (true, _) => 0,
-            (false, 0) => self.max_idle_conns,
-            (false, per_host) => per_host,
+    pub(super) fn connections(&self) -> HttpConnections {
+        HttpConnections {
+            max_idle_conns: self.max_idle_conns,
+            max_idle_conns_per_host: self.max_idle_conns_per_host,
+            idle_conn_timeout: self.idle_conn_timeout.0,
+            disable_keep_alives: self.disable_keep_alives,
+            http2_read_idle_timeout: self.http2_read_idle_timeout.0,
+            http2_ping_timeout: self.http2_ping_timeout.0,
+            force_attempt_http2: self.force_attempt_http2,
         }
     }
 }

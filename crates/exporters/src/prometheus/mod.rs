@@ -34,7 +34,8 @@ use tokio::time::Instant;
 pub use config::PrometheusConfig;
 
 use crate::prometheus_mapping::{
-    Family, HashSeed, Losses, LostLabels, Point, Settings, Sink, Target, TargetSeries, Translator, Untranslatable,
+    Family, HashSeed, Losses, LostLabels, OwnedTarget, Point, Settings, Sink, Target, TargetInfo, Translator,
+    Untranslatable,
 };
 use page::{SCRAPES_AT_ONCE, ScrapePage};
 use store::Store;
@@ -71,7 +72,8 @@ impl PrometheusConfig {
         Ok(Arc::new(PrometheusExporter {
             stats: Stats::new(&context.telemetry, &id),
             store: Arc::new(Store::new(self.bounds())),
-            target_series: TargetSeries::new(&settings.namespace, &seed),
+            // The page has the latest value: there is nothing to spare.
+            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed).every(Duration::ZERO)),
             translators: Mutex::default(),
             settings,
             seed,
@@ -93,7 +95,7 @@ struct PrometheusExporter {
     seed: HashSeed,
     /// Translators that nobody uses now.
     translators: Mutex<Vec<Translator>>,
-    target_series: TargetSeries,
+    target_info: Mutex<TargetInfo>,
     store: Arc<Store>,
     stats: Stats,
     ledger: Ledger,
@@ -108,15 +110,11 @@ impl Consumer for PrometheusExporter {
         let items = batch.items();
         let idle = self.translators.lock().pop();
         let mut translator = idle.unwrap_or_else(|| Translator::new(Arc::clone(&self.settings), self.seed.clone()));
-        let mut sink = StoreSink {
-            store: &self.store,
-            stats: &self.stats,
-            targets: &self.target_series,
-            now: self.clock.now(),
-            conflicting: false,
-            lost: 0,
-        };
+        let now = self.clock.now();
+        let mut sink =
+            StoreSink { store: &self.store, stats: &self.stats, targets: Vec::new(), now, conflicting: false, lost: 0 };
         translator.translate(batch.wire(), &mut sink);
+        self.put_targets(&mut sink);
         let lost = sink.lost.min(items);
         self.translators.lock().push(translator);
         self.ledger.add(Entry::Accepted, items);
@@ -127,6 +125,20 @@ impl Consumer for PrometheusExporter {
         self.stats.series.set(i64::try_from(self.store.len()).unwrap_or(i64::MAX));
         self.stats.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
         Ok(())
+    }
+}
+
+impl PrometheusExporter {
+    /// A target whose labels have changed must not be there twice.
+    fn put_targets(&self, sink: &mut StoreSink<'_>) {
+        let targets = std::mem::take(&mut sink.targets);
+        if targets.is_empty() {
+            return;
+        }
+        let unix_millis = i64::try_from(self.clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let mut target_info = self.target_info.lock();
+        targets.iter().for_each(|target| target_info.note(&target.view(), sink.now));
+        target_info.emit(sink.now, unix_millis, sink);
     }
 }
 
@@ -174,7 +186,8 @@ fn server_tls(config: &ServerTlsConfig) -> Result<Arc<ServerTls>, StartError> {
 struct StoreSink<'a> {
     store: &'a Store,
     stats: &'a Stats,
-    targets: &'a TargetSeries,
+    /// What there is to say in `target_info`.
+    targets: Vec<OwnedTarget>,
     now: Duration,
     /// The current metric has the name of one with another type.
     conflicting: bool,
@@ -195,8 +208,7 @@ impl Sink for StoreSink<'_> {
     }
 
     fn target(&mut self, target: &Target<'_>) {
-        self.metric(self.targets.family(), b"Target metadata");
-        self.point(&self.targets.point(target));
+        self.targets.push(target.into());
     }
 
     fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize) {

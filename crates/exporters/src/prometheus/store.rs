@@ -13,7 +13,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::{Added, Family, MetricType, OwnedValue, Point, Untranslatable, decoded_labels};
+use crate::prometheus_mapping::{
+    Added, Family, MetricType, OwnedValue, Point, PointValue, Untranslatable, decoded_labels,
+};
 
 const PARTS: usize = 64;
 
@@ -57,6 +59,8 @@ pub(super) struct Series {
     pub(super) family: Arc<Family>,
     /// Encoded, without the name.
     pub(super) labels: Arc<[u8]>,
+    /// Is it a native histogram? There may be a classic one of its name and labels.
+    pub(super) is_native: bool,
     /// Of the newest point, in milliseconds since the epoch.
     pub(super) time: i64,
     /// When counting began, in milliseconds since the epoch; 0 if unknown.
@@ -75,6 +79,11 @@ impl Series {
             exemplar.value <= bound && (exemplar.value > below || below == f64::NEG_INFINITY)
         };
         self.exemplars.iter().rev().find(is_inside)
+    }
+
+    /// Has it the name and the labels of `other`?
+    pub(super) fn is_sibling(&self, other: &Self) -> bool {
+        self.family.name == other.family.name && self.labels == other.labels
     }
 
     fn measure(&self) -> usize {
@@ -157,18 +166,21 @@ impl Store {
 
     /// Stores a point.
     pub(super) fn put(&self, point: &Point<'_>, now: Duration) -> Result<(), Untranslatable> {
-        let index = (point.hash >> 32) as usize % PARTS;
+        let is_native = matches!(point.value, PointValue::Native(_));
+        let hash = point.series();
+        let index = (hash >> 32) as usize % PARTS;
         let Some(part) = self.parts.get(index) else { return Ok(()) };
         let mut part = part.lock();
         if now.saturating_sub(part.swept) >= SWEEP_INTERVAL.min(self.bounds.expiration) {
             self.sweep(&mut part, now);
         }
         let is_this = |series: &Series| {
-            series.hash == point.hash
+            series.hash == hash
+                && series.is_native == is_native
                 && *series.labels == *point.labels.encoded()
                 && series.family.name == point.family.name
         };
-        match part.series.entry(point.hash, is_this, |series| series.hash) {
+        match part.series.entry(hash, is_this, |series| series.hash) {
             Entry::Occupied(entry) if point.is_stale => {
                 let (gone, _) = entry.remove();
                 self.count.fetch_sub(1, Ordering::Relaxed);
@@ -180,9 +192,10 @@ impl Store {
             Entry::Vacant(entry) => {
                 self.reserve()?;
                 let mut series = Series {
-                    hash: point.hash,
+                    hash,
                     family: Arc::clone(point.family),
                     labels: point.labels.encoded().into(),
+                    is_native,
                     time: point.time,
                     start: point.start,
                     value: OwnedValue::of(&point.value),
@@ -249,7 +262,8 @@ impl Store {
         part.swept = now;
     }
 
-    /// All series that have not expired, ordered by name and labels, with what stands above them.
+    /// All series that have not expired, ordered by name and labels, classic histograms before native
+    /// ones; with what stands above them.
     pub(super) fn snapshot(&self, now: Duration) -> (Vec<Series>, HashMap<String, FamilyInfo>) {
         let mut all = Vec::with_capacity(self.len());
         for part in &self.parts {
@@ -258,7 +272,9 @@ impl Store {
             all.extend(part.series.iter().cloned());
         }
         all.sort_unstable_by(|left, right| {
-            left.family.name.cmp(&right.family.name).then_with(|| compare_labels(&left.labels, &right.labels))
+            let by_name = left.family.name.cmp(&right.family.name);
+            let by_labels = by_name.then_with(|| compare_labels(&left.labels, &right.labels));
+            by_labels.then_with(|| left.is_native.cmp(&right.is_native))
         });
         (all, self.families.lock().clone())
     }

@@ -54,6 +54,19 @@ impl Running {
         String::from_utf8(text::render(format, &series, &families)).unwrap()
     }
 
+    /// The page as messages.
+    fn protobuf(&self) -> Vec<protobuf::MetricFamily> {
+        use prost::Message;
+        let (series, families) = self.exporter.store.snapshot(self.clock.now());
+        let format = negotiate::Format { encoding: negotiate::Encoding::Protobuf, utf8_names: false, timestamps: true };
+        let mut page: bytes::Bytes = protobuf::render(format, &series, &families).into();
+        let mut decoded = Vec::new();
+        while !page.is_empty() {
+            decoded.push(protobuf::MetricFamily::decode_length_delimited(&mut page).unwrap());
+        }
+        decoded
+    }
+
     /// Starts it, and says where it listens.
     async fn listen(&self) -> std::net::SocketAddr {
         let host = Host {
@@ -148,6 +161,28 @@ async fn resources_have_a_target_info() {
         "# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{host_name=\"h1\",{SHOP_LABELS}}} 1\n"
     );
     assert!(page.starts_with(&expected), "{page}");
+}
+
+/// A target has one `target_info`, whatever becomes of its attributes, unless several resources share it.
+#[tokio::test]
+async fn changed_targets_replace_what_was_there() {
+    let running = exporter_with("");
+    let from = |host: &str, at: i64| push_from(&[SHOP, &[("host.name", host)]].concat(), vec![x(1.0, at)]);
+    let hosts = || {
+        let page = running.page("");
+        let lines = page.lines().filter(|line| line.starts_with("target_info{"));
+        lines.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    running.push(from("h1", T)).await;
+    running.push(from("h1", T + 1)).await;
+    assert_eq!(hosts(), ["h1"]);
+    running.push(from("h2", T + 2)).await;
+    assert_eq!(hosts(), ["h2"]);
+    let mut both = from("h3", T + 3);
+    both.resource_metrics.extend(from("h4", T + 3).resource_metrics);
+    running.push(both).await;
+    assert_eq!(hosts(), ["h3", "h4"]);
+    assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 0);
 }
 
 #[tokio::test]
@@ -291,7 +326,6 @@ fn the_format_with_the_highest_weight_wins() {
 
 #[tokio::test]
 async fn native_histograms_are_in_protobuf() {
-    use prost::Message;
     let running = exporter_with("send_timestamps: true");
     let delta = |at: i64, scale: i32| {
         let mut point = exponential(scale, 0, &[1, 2]);
@@ -305,13 +339,7 @@ async fn native_histograms_are_in_protobuf() {
     };
     running.push(delta(T, 1)).await;
     running.push(delta(T + 10, 0)).await;
-    let (series, families) = running.exporter.store.snapshot(running.clock.now());
-    let format = negotiate::Format { encoding: negotiate::Encoding::Protobuf, utf8_names: false, timestamps: true };
-    let mut page = protobuf::render(format, &series, &families).into();
-    let mut decoded = Vec::<protobuf::MetricFamily>::new();
-    while bytes::Buf::has_remaining(&page) {
-        decoded.push(Message::decode_length_delimited(&mut page as &mut bytes::Bytes).unwrap());
-    }
+    let decoded = running.protobuf();
     let [counter, native, classic, summary] = decoded.as_slice() else { panic!("{decoded:#?}") };
     assert_eq!((counter.name.as_str(), counter.kind, native.kind, summary.kind), ("c_total", 0, 4, 2));
     assert_eq!(counter.metric[0].counter.as_ref().unwrap().value, 7.0);
@@ -324,6 +352,41 @@ async fn native_histograms_are_in_protobuf() {
     assert_eq!((histogram.positive_span[0].offset, &*histogram.positive_delta), (1, &[4, -2][..]));
     assert_eq!(histogram.exemplars.len(), 1);
     assert_eq!(histogram.created_timestamp.as_ref().unwrap().seconds, (T - 1) / 1000);
+}
+
+/// A histogram in both its forms under one name, as while a source moves from one to the other.
+#[tokio::test]
+async fn classic_and_native_under_one_name() {
+    let running = exporter_with("");
+    for at in [T, T + 1] {
+        let mut native_point = exponential(0, 0, &[4]);
+        let mut point = histogram_point();
+        (native_point.time_unix_nano, point.time_unix_nano) = (nanos(at), nanos(at));
+        let mut native = exponentials(native_point);
+        (native.name, native.unit) = ("h".to_owned(), "s".to_owned());
+        running.push(push(vec![native, histogram(point)])).await;
+    }
+    assert_eq!(running.exporter.store.len(), 2);
+    assert_eq!(running.ledger.count(Entry::Exported), 4);
+
+    let [family] = running.protobuf().try_into().unwrap();
+    let forms: Vec<(usize, Option<i32>)> = family
+        .metric
+        .iter()
+        .map(|metric| metric.histogram.as_ref().unwrap())
+        .map(|histogram| (histogram.bucket.len(), histogram.schema))
+        .collect();
+    assert_eq!(forms, [(3, None), (0, Some(0))]);
+
+    let page = running.page("");
+    assert_eq!(page.matches("# TYPE h_seconds histogram\n").count(), 1);
+    assert_eq!((page.matches("h_seconds_count{").count(), page.matches(r#"le="+Inf"} 6"#).count()), (1, 1), "{page}");
+
+    let mut end = histogram_point();
+    (end.time_unix_nano, end.flags) = (nanos(T + 2), 1);
+    running.push(push(vec![histogram(end)])).await;
+    let page = running.page("");
+    assert!(page.contains(r#"le="+Inf"} 4"#), "the other form stays: {page}");
 }
 
 #[tokio::test]

@@ -16,7 +16,13 @@ use crate::prometheus_mapping::{Kind, MetricType, OwnedValue, decoded_labels, pu
 pub(super) fn render(format: Format, series: &[Series], families: &HashMap<String, FamilyInfo>) -> Vec<u8> {
     let mut page = Page { out: Vec::with_capacity(series.len() * 128), format };
     let mut current = "";
+    let mut before: Option<&Series> = None;
     for one in series {
+        // Text has one form of a histogram: the one with buckets, which comes first.
+        if one.is_native && before.is_some_and(|before| before.is_sibling(one)) {
+            continue;
+        }
+        before = Some(one);
         if one.family.name != current {
             current = &one.family.name;
             page.head(one, families.get(current));

@@ -69,15 +69,17 @@ impl Losses {
         if let Some(counter) = self.points.get(reason as usize) {
             counter.inc_by(points as u64);
         }
-        if let Some(points) = self.line_is_due(reason.name(), metric, points) {
-            tracing::warn!(
-                exporter = self.exporter,
-                metric = %String::from_utf8_lossy(metric),
-                reason = reason.name(),
-                points,
-                "dropping points of this metric: {}",
-                reason.advice()
-            );
+        self.say(reason.name(), metric, points, reason.advice());
+    }
+
+    /// A line about lost `points` of `metric` that are counted elsewhere.
+    pub(crate) fn say(&self, reason: &'static str, metric: &[u8], points: usize, advice: &str) {
+        if points == 0 {
+            return;
+        }
+        if let Some(points) = self.line_is_due(reason, metric, points) {
+            let metric = String::from_utf8_lossy(metric);
+            tracing::warn!(exporter = self.exporter, %metric, reason, points, "dropping points of this metric: {advice}");
         }
     }
 

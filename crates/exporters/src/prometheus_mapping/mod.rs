@@ -41,9 +41,10 @@ pub use owned::{Added, OwnedValue};
 pub use points::{Histogram, Summary};
 pub use settings::{CustomBuckets, ResourceLabels, Settings, glob};
 pub use streams::{Accumulator, StaleTracker, Streams, StreamsSink};
-pub use target_info::{TargetInfo, TargetSeries};
+pub use target_info::{OwnedTarget, TargetInfo};
 pub use translate::{HashSeed, Translator};
 pub use values::put_decimal;
+pub(crate) use values::put_value;
 
 use std::sync::Arc;
 
@@ -158,7 +159,8 @@ pub struct Point<'a> {
     pub family: &'a Arc<Family>,
     /// Its labels.
     pub labels: &'a PointLabels,
-    /// A hash of name and labels, seeded for this process: one for all series of a point.
+    /// A hash of name and labels, seeded for this process: one for all series of a point, and for
+    /// points of other kinds; see [`Point::series`].
     pub hash: u64,
     /// Its time, in milliseconds since the epoch.
     pub time: i64,
@@ -175,6 +177,25 @@ pub struct Point<'a> {
     pub value: PointValue<'a>,
     /// Its exemplars; none for gauges.
     pub exemplars: &'a Exemplars,
+}
+
+/// Tells the hash of series whose names have suffixes from that of the series without one.
+const SUFFIXED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Point<'_> {
+    /// A hash of the series that the point is a sample of: of points with equal ones and one time
+    /// Prometheus takes a single one.
+    ///
+    /// Numbers and native histograms are samples of `x`, classic histograms and summaries of
+    /// `x_sum` and `x_count`. So a histogram may come in its classic and its native form under one
+    /// name, as it does while a source moves from one to the other, and both are kept.
+    #[must_use]
+    pub fn series(&self) -> u64 {
+        match self.value {
+            PointValue::Number(_) | PointValue::Native(_) => self.hash,
+            PointValue::Histogram(_) | PointValue::Summary(_) => self.hash ^ SUFFIXED,
+        }
+    }
 }
 
 /// A resource that is worth a `target_info`.

@@ -65,6 +65,8 @@ pub fn glob(pattern: &str) -> Result<Regex, String> {
 pub struct Settings {
     /// How names are made.
     pub strategy: Strategy,
+    /// Exponential histograms become native ones, rather than classic ones without buckets.
+    pub native_histograms: bool,
     /// In front of every name; empty for none.
     pub namespace: String,
     /// Labels of every series that does not have them already; names are valid.
@@ -106,6 +108,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             strategy: Strategy::default(),
+            native_histograms: true,
             namespace: String::new(),
             external_labels: Vec::new(),
             external_override: false,

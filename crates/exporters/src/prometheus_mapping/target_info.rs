@@ -89,30 +89,27 @@ pub struct TargetInfo {
     no_exemplars: Exemplars,
 }
 
-/// The `target_info` series, for those who keep the latest value of each.
-pub struct TargetSeries {
-    family: Arc<Family>,
-    no_exemplars: Exemplars,
+/// A [`Target`] that outlives the walk.
+#[derive(Debug)]
+pub struct OwnedTarget {
+    id: u64,
+    labels: PointLabels,
+    hash: u64,
+    newest: i64,
 }
 
-impl TargetSeries {
-    /// `target_info` under `namespace` (empty for none).
-    #[must_use]
-    pub fn new(namespace: &str, seed: &HashSeed) -> Self {
-        Self { family: family(namespace, seed), no_exemplars: Exemplars::default() }
+impl From<&Target<'_>> for OwnedTarget {
+    fn from(&Target { id, labels, hash, newest }: &Target<'_>) -> Self {
+        Self { id, labels: labels.clone(), hash, newest }
     }
+}
 
-    /// What the series belong to.
+impl OwnedTarget {
+    /// The target again.
     #[must_use]
-    pub fn family(&self) -> &Arc<Family> {
-        &self.family
-    }
-
-    /// A sample at the time of the target's newest point.
-    #[must_use]
-    pub fn point<'a>(&'a self, target: &Target<'a>) -> Point<'a> {
-        let due = Due { hash: target.hash, labels: target.labels, time: target.newest, is_stale: false };
-        due.point(&self.family, &self.no_exemplars)
+    pub fn view(&self) -> Target<'_> {
+        let Self { id, ref labels, hash, newest } = *self;
+        Target { id, labels, hash, newest }
     }
 }
 

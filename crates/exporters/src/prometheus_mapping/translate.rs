@@ -12,7 +12,7 @@ use super::kinds::Kind;
 use super::labels::{BaseLabels, LabelRules, Labels, PointLabels};
 use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
-use super::points::{self, Arrays, Head, Histogram, Number};
+use super::points::{self, Arrays, Exponential, Head, Histogram, Number};
 use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
 use super::settings::{CustomBuckets, Settings};
 use super::{LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
@@ -309,14 +309,16 @@ impl Translator {
 
     fn exponentials<S: Sink>(&mut self, metric: &Metric<'_>, sink: &mut S) {
         let rules = self.rules;
+        let is_native = self.settings.native_histograms;
+        let extra: &[u8] = if is_native { b"" } else { b"le" };
         for bytes in metric.data.points() {
             let Scratch { layouts, own, base, labels, .. } = &mut self.scratch;
-            let mut attributes = layouts.begin_point(own, b"", rules);
+            let mut attributes = layouts.begin_point(own, extra, rules);
             let (head, histogram) = points::exponential(bytes, |attribute| attributes.push(&attribute));
             let collected = attributes.finish(base, labels);
-            if head.is_no_recorded_value() {
+            if is_native && head.is_no_recorded_value() {
                 self.scratch.native.fill_stale(f64::from_bits(STALE_NAN_BITS));
-            } else if let Err(problem) = self.scratch.native.fill(&histogram) {
+            } else if is_native && let Err(problem) = self.scratch.native.fill(&histogram) {
                 sink.dropped(problem, metric.name, 1);
                 continue;
             }
@@ -326,7 +328,12 @@ impl Translator {
             let hash = self.hash(metric, &collected, sink);
             self.scratch.read_exemplars(bytes, points::EXPONENTIAL_EXEMPLARS, head.has_exemplars, rules);
             self.scratch.note_time(&head);
-            let value = PointValue::Native(&self.scratch.native);
+            let value = if is_native {
+                PointValue::Native(&self.scratch.native)
+            } else {
+                let Exponential { count, sum, .. } = histogram;
+                PointValue::Histogram(Histogram { count, sum, bounds: &[], counts: &[] })
+            };
             sink.point(&point(metric, &self.scratch.labels, &self.scratch.exemplars, hash, &head, value));
         }
     }

@@ -11,7 +11,7 @@ const MAX_DEPTH: u32 = 32;
 
 /// Appends an attribute's value the way the Collector writes it into a label: text as it is,
 /// bytes in base64, arrays and maps as compact JSON.
-pub(super) fn put_value(out: &mut Vec<u8>, value: &AnyValue<'_>) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &AnyValue<'_>) {
     match value {
         AnyValue::Empty => {}
         AnyValue::String(text) => out.extend_from_slice(text),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use nyquist_core::wire::{put_varint, varint_len};
 
+use super::config::LeFormat;
 use super::metadata::MetadataLog;
 use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
 use super::v1;
 use crate::prometheus_mapping::{
-    Exemplar, Exemplars, Family, Histogram, LostLabels, NativeHistogram, Point, PointValue, STALE_NAN_BITS, Sink,
-    Spans, Suffix, Summary, Target, TargetInfo, Untranslatable, put_decimal, put_label,
+    Exemplar, Exemplars, Family, Histogram, LostLabels, NativeHistogram, OwnedTarget, Point, PointValue,
+    STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
 };
 
 /// A point that takes more as remote write 1.0, in bytes, is dropped: labels are repeated in every
@@ -20,9 +21,6 @@ const MAX_POINT: usize = 16 << 20;
 
 /// The tag of a histogram's `custom_values`.
 const CUSTOM_VALUES: [u8; 2] = [0x82, 0x01];
-
-/// What tells the hash of a native histogram from that of a classic one with its labels.
-const NATIVE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Writes down what a translator finds.
 pub(super) struct SeriesSink<'a> {
@@ -39,30 +37,23 @@ pub(super) struct SeriesSink<'a> {
     pub(super) series: u64,
 }
 
-/// A [`Target`] that outlives the walk.
-pub(super) struct OwnedTarget {
-    id: u64,
-    hash: u64,
-    newest: i64,
-    labels: crate::prometheus_mapping::PointLabels,
-}
-
-impl OwnedTarget {
-    pub(super) fn note(&self, targets: &mut TargetInfo, now: Duration) {
-        let Self { id, hash, newest, ref labels } = *self;
-        targets.note(&Target { id, labels, hash, newest }, now);
-    }
-}
-
 /// Buffers that are used again and again.
 #[derive(Default)]
 pub(super) struct EncodeScratch {
+    le_format: LeFormat,
     bounds: BoundLabels,
     exemplars: Vec<u8>,
     by_value: Vec<Exemplar>,
     message: Vec<u8>,
     label: Vec<u8>,
     number: Vec<u8>,
+}
+
+impl EncodeScratch {
+    /// Buffers for bounds and quantiles in this format.
+    pub(super) fn new(le_format: LeFormat) -> Self {
+        Self { le_format, ..Self::default() }
+    }
 }
 
 impl Sink for SeriesSink<'_> {
@@ -112,8 +103,6 @@ impl Sink for SeriesSink<'_> {
             PointValue::Summary(summary) => out.put_summary(summary, self.scratch),
         }
         let (samples, v1_len) = (out.samples, out.v1_len);
-        // A native histogram may have classic series beside it, which are not a repetition of it.
-        let form = if matches!(point.value, PointValue::Native(_)) { NATIVE } else { 0 };
         if v1_len > MAX_POINT {
             segment.bytes.truncate(begin);
             self.untranslatable += point.items;
@@ -122,7 +111,7 @@ impl Sink for SeriesSink<'_> {
         }
         self.series += u64::from(samples);
         segment.chunks.push(Chunk {
-            hash: point.hash ^ form,
+            hash: point.series(),
             time: point.time,
             // Not one in the future.
             start: if (1..=point.time).contains(&point.start) { point.start } else { 0 },
@@ -135,8 +124,7 @@ impl Sink for SeriesSink<'_> {
     }
 
     fn target(&mut self, target: &Target<'_>) {
-        let &Target { id, hash, newest, labels } = target;
-        self.targets.push(OwnedTarget { id, hash, newest, labels: labels.clone() });
+        self.targets.push(target.into());
     }
 
     fn dropped(&mut self, reason: Untranslatable, metric: &[u8], points: usize) {
@@ -180,8 +168,8 @@ impl SeriesWriter<'_> {
         }
         let count = self.or_stale(histogram.count as f64);
         self.put(Suffix::Count, &[], count, &[]);
-        let EncodeScratch { bounds, exemplars: encoded, by_value, .. } = scratch;
-        let labels = bounds.labels(histogram.bounds);
+        let EncodeScratch { bounds, exemplars: encoded, by_value, le_format, .. } = scratch;
+        let labels = bounds.labels(histogram.bounds, *le_format);
         let exemplars = self.point.exemplars;
         by_value.clear();
         by_value.extend_from_slice(exemplars.items());
@@ -212,7 +200,7 @@ impl SeriesWriter<'_> {
         for &(quantile, value) in summary.quantiles {
             scratch.number.clear();
             scratch.label.clear();
-            put_decimal(&mut scratch.number, quantile);
+            scratch.le_format.put(&mut scratch.number, quantile);
             put_label(&mut scratch.label, b"quantile", &scratch.number);
             self.put(Suffix::None, &scratch.label, self.or_stale(value), &[]);
         }
@@ -325,9 +313,9 @@ struct Encoded {
 }
 
 impl BoundLabels {
-    fn labels(&mut self, bounds: &[f64]) -> &Encoded {
+    fn labels(&mut self, bounds: &[f64], format: LeFormat) -> &Encoded {
         if bounds.len() > MAX_REMEMBERED {
-            self.large = Encoded::new(bounds);
+            self.large = Encoded::new(bounds, format);
             return &self.large;
         }
         let is_same = |known: &Encoded| {
@@ -337,12 +325,12 @@ impl BoundLabels {
         let index = match self.known.iter().position(is_same) {
             Some(index) => index,
             None if self.known.len() < REMEMBERED_BOUNDS => {
-                self.known.push(Encoded::new(bounds));
+                self.known.push(Encoded::new(bounds, format));
                 self.known.len() - 1
             }
             None => {
                 self.next = (self.next + 1) % REMEMBERED_BOUNDS;
-                self.known[self.next] = Encoded::new(bounds);
+                self.known[self.next] = Encoded::new(bounds, format);
                 self.next
             }
         };
@@ -351,12 +339,12 @@ impl BoundLabels {
 }
 
 impl Encoded {
-    fn new(bounds: &[f64]) -> Self {
+    fn new(bounds: &[f64], format: LeFormat) -> Self {
         let mut encoded = Self { bounds: bounds.to_vec(), ..Self::default() };
         let mut number = Vec::new();
         for &bound in bounds.iter().chain(&[f64::INFINITY]) {
             number.clear();
-            put_decimal(&mut number, bound);
+            format.put(&mut number, bound);
             put_label(&mut encoded.bytes, b"le", &number);
             encoded.ends.push(encoded.bytes.len());
         }

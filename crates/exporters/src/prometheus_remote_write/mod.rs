@@ -46,10 +46,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use config::{
-    DropOutOfOrder, HttpBlock, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig,
+    DropOutOfOrder, HttpBlock, LeFormat, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig,
+    WalConfig,
 };
 
-use crate::prometheus_mapping::{HashSeed, Settings, TargetInfo, Translator};
+use crate::prometheus_mapping::{HashSeed, OwnedTarget, Settings, TargetInfo, Translator};
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
@@ -139,6 +140,7 @@ impl ExporterConfig for RemoteWriteConfig {
             http: http.clone(),
             settings,
             seed,
+            le_format: self.le_format,
             stats,
         };
         let settings = delivery::Settings {
@@ -215,6 +217,7 @@ impl Component for RemoteWrite {
 struct Pipeline {
     settings: Arc<Settings>,
     seed: HashSeed,
+    le_format: LeFormat,
     shards: Arc<Shards>,
     target_info: Mutex<TargetInfo>,
     /// Totals of deltas and series to end, if any of it is asked for.
@@ -245,7 +248,7 @@ struct Queued {
 /// A request, translated.
 struct Translated {
     segments: Vec<Segment>,
-    targets: Vec<encode::OwnedTarget>,
+    targets: Vec<OwnedTarget>,
     untranslatable: usize,
 }
 
@@ -255,13 +258,15 @@ impl Attempt for Pipeline {
 
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = match self.endpoint.is_https {
-            true => Some(ClientTls::new(&self.http.tls, self.http.alpn()).map_err(|error| StartError(error.0))?),
+            true => Some(
+                ClientTls::new(&self.http.tls, self.http.connections().alpn()).map_err(|error| StartError(error.0))?,
+            ),
             false => None,
         };
         let endpoint = &self.endpoint;
         let proxy = Proxy::configured(&self.http.proxy_url, endpoint.is_https, &endpoint.host, endpoint.port);
         let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy.map_err(StartError)?);
-        let client = Client::new(host.runtimes.workers(), &connector, &self.http.options());
+        let client = Client::new(host.runtimes.workers(), &connector, &self.http.connections().options());
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
             host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));
@@ -308,7 +313,7 @@ impl Pipeline {
     fn translate(&self, request: &Request) -> Translated {
         let idle = self.idle.lock().pop();
         let (mut translator, mut scratch) = idle.unwrap_or_else(|| {
-            (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::default())
+            (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::new(self.le_format))
         });
         let mut sink = self.sink(&mut scratch);
         match &self.streams {
@@ -338,12 +343,12 @@ impl Pipeline {
     fn feed(&self, translated: Translated, request: &Request) -> (Arc<Pending>, usize) {
         let Translated { mut segments, targets, untranslatable } = translated;
         if self.settings.target_info {
-            let mut scratch = EncodeScratch::default();
+            let mut scratch = EncodeScratch::new(self.le_format);
             let mut sink = SeriesSink { segments, ..self.sink(&mut scratch) };
             let now = self.clock.now();
             let unix_millis = i64::try_from(self.clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
             let mut target_info = self.target_info.lock();
-            targets.iter().for_each(|target| target.note(&mut target_info, now));
+            targets.iter().for_each(|target| target_info.note(&target.view(), now));
             target_info.emit(now, unix_millis, &mut sink);
             self.stats.translated(sink.series);
             segments = sink.segments;

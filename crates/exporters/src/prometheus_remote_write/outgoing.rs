@@ -129,18 +129,17 @@ impl Outgoing {
     }
 
     /// Puts the chunks in the order of time, unless each series rises in time already. Of points of
-    /// one series and time the last one stays. Returns how many data points were replaced by
-    /// others that differ; they are booked.
-    pub(super) fn put_in_order(&mut self) -> usize {
+    /// one series and time the last one stays. Points that others replace which differ are booked, and
+    /// `replaced` is told their metric, that of the other one, and their number.
+    pub(super) fn put_in_order(&mut self, mut replaced: impl FnMut(&Described, &Described, usize)) {
         if self.is_in_order() {
-            return 0;
+            return;
         }
         // Stable: equals stay in the order of their arrival.
         self.places.sort_by_key(|place| (place.chunk.time, place.chunk.hash));
         let places = std::mem::take(&mut self.places);
         let is_same =
             |left: &Place, right: &Place| (left.chunk.time, left.chunk.hash) == (right.chunk.time, right.chunk.hash);
-        let mut replaced = 0;
         for (index, place) in places.iter().enumerate() {
             let Some(next) = places.get(index + 1).filter(|next| is_same(place, next)) else {
                 self.places.push(*place);
@@ -151,11 +150,12 @@ impl Outgoing {
             let Some(source) = self.sources.get(place.source as usize) else { continue };
             if self.row(place) != self.row(next) {
                 source.pending.lose(DropReason::Untranslatable, items);
-                replaced += items;
+                if let (Some(metric), Some(other)) = (self.metric(place), self.metric(next)) {
+                    replaced(metric, other, items);
+                }
             }
             source.pending.settle(1, 0, None);
         }
-        replaced
     }
 
     /// Leaves out samples that are not later than what their series were delivered with; they are
@@ -183,6 +183,11 @@ impl Outgoing {
     pub(super) fn note(&self, times: &mut LastTimes) {
         let samples = self.places.iter().filter(|place| place.chunk.samples > 0);
         samples.for_each(|place| times.note(place.chunk.hash, place.chunk.time));
+    }
+
+    fn metric(&self, place: &Place) -> Option<&Described> {
+        let source = self.sources.get(place.source as usize)?;
+        source.metrics.get(place.chunk.metric as usize).map(|metric| &**metric)
     }
 
     fn row(&self, place: &Place) -> &[u8] {

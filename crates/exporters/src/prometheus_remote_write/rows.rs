@@ -30,7 +30,7 @@ pub(super) struct Described {
 /// The series of one data point, or one entry of metadata.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Chunk {
-    /// Of the point: equal for all points of its series.
+    /// Of the point's series: equal for all points of which one may be sent for one time.
     pub(super) hash: u64,
     /// In milliseconds since the epoch.
     pub(super) time: i64,

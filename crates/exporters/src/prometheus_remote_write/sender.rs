@@ -119,7 +119,7 @@ enum Reply {
 impl Sender {
     /// Sends `outgoing`, and tells its pushes what has become of it.
     pub(super) async fn send(&self, mut outgoing: Outgoing, desk: &mut Desk) {
-        self.stats.duplicates(outgoing.put_in_order());
+        outgoing.put_in_order(|metric, other, points| self.stats.replaced(metric, other, points));
         if let Some(times) = &desk.times {
             outgoing.drop_older(times, |metric, points| self.stats.out_of_order(metric.family.name.as_bytes(), points));
             if outgoing.is_empty() {

@@ -5,6 +5,7 @@ use nyquist_core::delivery::LogGate;
 use nyquist_core::telemetry::{Counter, Telemetry};
 
 use super::answer::Written;
+use super::rows::Described;
 use super::v2::Totals;
 use crate::prometheus_mapping::{Losses, LostLabels, Untranslatable};
 
@@ -86,8 +87,14 @@ impl Stats {
         self.batches.inc();
     }
 
-    pub(super) fn duplicates(&self, points: usize) {
+    /// `points` of `metric` gave way to one of `other` with the same series and time.
+    pub(super) fn replaced(&self, metric: &Described, other: &Described, points: usize) {
+        let name = metric.family.name.as_bytes();
+        if metric.family.metric_type != other.family.metric_type {
+            return self.losses.add(Untranslatable::TypeConflict, name, points);
+        }
         self.duplicates.inc_by(points as u64);
+        self.losses.say("duplicate", name, points, "another point has its labels and its time, and came later");
     }
 
     /// `points` of `metric` are not later than what was delivered.

@@ -9,7 +9,7 @@ use nyquist_core::delivery::Request;
 use nyquist_core::telemetry::{Telemetry, UpDown};
 use parking_lot::Mutex;
 
-use super::config::{ACCUMULATE, RemoteWriteConfig};
+use super::config::{ACCUMULATE, LeFormat, RemoteWriteConfig};
 use super::encode::{EncodeScratch, SeriesSink};
 use super::pending::Pending;
 use super::rows::Segment;
@@ -24,6 +24,7 @@ const LATEST: Duration = Duration::from_secs(15);
 pub(super) struct StreamState {
     streams: Mutex<Streams>,
     interval: Duration,
+    le_format: LeFormat,
     totals: UpDown,
     tracked: UpDown,
     bytes: UpDown,
@@ -50,6 +51,7 @@ impl StreamState {
         Some(Arc::new(Self {
             streams: Mutex::new(streams),
             interval,
+            le_format: config.le_format,
             totals: gauge("delta_streams", "Streams of delta temporality that have a total."),
             tracked: gauge("tracked_series", "Series that end when they fall silent; a histogram counts once."),
             bytes: gauge("stream_state_bytes", "What both take in memory, roughly."),
@@ -104,7 +106,7 @@ impl StreamState {
 
     fn sweep(&self, shards: &Shards, stats: &Stats, clock: &dyn Clock) {
         let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
-        let mut scratch = EncodeScratch::default();
+        let mut scratch = EncodeScratch::new(self.le_format);
         let mut sink = SeriesSink {
             segments: (0..shards.count()).map(|_| Segment::default()).collect(),
             scratch: &mut scratch,

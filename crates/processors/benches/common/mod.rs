@@ -70,6 +70,12 @@ impl Requests {
         Self::of(true, SPANS_PER_REQUEST)
     }
 
+    /// The same with other trace ids: for thread `number` of several.
+    pub(crate) fn of_thread(mut self, number: usize) -> Self {
+        self.random ^= (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self
+    }
+
     fn of(interleaved: bool, traces: usize) -> Self {
         let mut random = 88_172_645_463_325_252;
         let mut messages = Vec::new();

@@ -125,7 +125,7 @@ impl Validate for CumulativeToDeltaConfig {
             check.error(&[key, "metrics"], error);
         }
         if self.memory_limit_mib == 0 {
-            check.error(&["memory_limit_mib"], "must be greater than zero: a million counters take about 130");
+            check.error(&["memory_limit_mib"], "must be greater than zero: a million counters take about 100");
         }
     }
 }

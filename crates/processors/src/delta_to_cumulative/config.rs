@@ -34,7 +34,7 @@ impl Validate for DeltaToCumulativeConfig {
             check.error(&["max_stale"], "max_stale must be a positive duration: 5m is usual");
         }
         if self.memory_limit_mib == 0 {
-            check.error(&["memory_limit_mib"], "must be greater than zero: a million counters take about 130");
+            check.error(&["memory_limit_mib"], "must be greater than zero: a million counters take about 120");
         }
     }
 }

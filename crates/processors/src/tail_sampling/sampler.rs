@@ -8,7 +8,7 @@ use std::time::Duration;
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::beside::{Beside, watch};
 use super::budget::{Budget, Charge, Reservation};
@@ -239,12 +239,25 @@ impl Sampler {
         }
         self.metrics.bad_trace_states(request.bad_trace_states);
         let arrival = Arrival { message, request, now, stress: !restored && self.is_under_stress(now), restored };
-        for &index in &request.touched {
-            if let (Some(shard), Some(runs)) = (self.shards.get(index), request.shards.get(index)) {
-                let mut shard = shard.lock();
+        let insert = |mut shard: MutexGuard<'_, Shard>, index: usize| {
+            if let Some(runs) = request.shards.get(index) {
                 shard.insert(arrival, runs);
                 self.relieve(&mut shard, message.len() / request.touched.len(), now);
                 self.settle(&mut shard);
+            }
+        };
+        // A shard in which decisions are made is visited when the others have been.
+        let mut busy = Vec::new();
+        for &index in &request.touched {
+            match self.shards.get(index).map(Mutex::try_lock) {
+                Some(Some(shard)) => insert(shard, index),
+                Some(None) => busy.push(index),
+                None => {}
+            }
+        }
+        for index in busy {
+            if let Some(shard) = self.shards.get(index) {
+                insert(shard.lock(), index);
             }
         }
     }
@@ -410,6 +423,8 @@ impl Sampler {
         let mut shard = self.shards.get(shard)?.lock();
         let result = act(&mut shard);
         self.settle(&mut shard);
+        // To a receiver that waits: the next slice of decisions would have the lock again before it wakes up.
+        MutexGuard::unlock_fair(shard);
         Some(result)
     }
 

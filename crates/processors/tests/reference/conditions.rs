@@ -34,7 +34,7 @@ pub(crate) enum Condition {
         place: Place,
         test: Test,
     },
-    Name(NameTest),
+    Name(Named, NameTest),
     Status(i32),
     Exception,
     Error,
@@ -58,6 +58,15 @@ pub(crate) enum Place {
     Any,
 }
 
+/// What has a name, or a version.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Named {
+    Span,
+    Event,
+    Scope,
+    ScopeVersion,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Of {
     Trace,
@@ -68,6 +77,10 @@ pub(crate) enum Of {
 #[derive(Debug, Clone)]
 pub(crate) enum Test {
     Values(Vec<Scalar>),
+    NotValues(Vec<Scalar>),
+    Prefix(String),
+    Suffix(String),
+    Contains(String),
     Regex(String),
     Range { min: Option<f64>, max: Option<f64> },
     Truthy,
@@ -86,6 +99,8 @@ pub(crate) enum Scalar {
 pub(crate) enum NameTest {
     Values(Vec<String>),
     Prefix(String),
+    Suffix(String),
+    Contains(String),
     Regex(String),
 }
 
@@ -125,7 +140,7 @@ impl Condition {
                 min.is_none_or(|min| count >= min) && max.is_none_or(|max| count <= max)
             }
             Self::Attribute { .. }
-            | Self::Name(_)
+            | Self::Name(..)
             | Self::Status(_)
             | Self::Exception
             | Self::Error
@@ -143,7 +158,12 @@ impl Condition {
                 .into_iter()
                 .flatten()
                 .any(|attribute| attribute.key == *key && test.holds(value_of(attribute))),
-            Self::Name(test) => test.holds(&span.span.name),
+            Self::Name(Named::Span, test) => test.holds(&span.span.name),
+            Self::Name(Named::Event, test) => span.span.events.iter().any(|event| test.holds(&event.name)),
+            Self::Name(Named::Scope, test) => span.scope.as_ref().is_some_and(|scope| test.holds(&scope.name)),
+            Self::Name(Named::ScopeVersion, test) => {
+                span.scope.as_ref().is_some_and(|scope| test.holds(&scope.version))
+            }
             Self::Status(code) => span.status() == *code,
             Self::Exception => span.has_exception(),
             Self::Error => {
@@ -206,9 +226,15 @@ impl Condition {
                 }
                 put("attribute", attribute);
             }
-            Self::Name(NameTest::Values(values)) => put("span_name", json!({ "values": values })),
-            Self::Name(NameTest::Prefix(prefix)) => put("span_name", json!({ "prefix": prefix })),
-            Self::Name(NameTest::Regex(regex)) => put("span_name", json!({ "regex": regex })),
+            Self::Name(of, test) => {
+                let key = match of {
+                    Named::Span => "span_name",
+                    Named::Event => "event_name",
+                    Named::Scope => "scope_name",
+                    Named::ScopeVersion => "scope_version",
+                };
+                put(key, test.json());
+            }
             Self::Status(code) => put("status", status_name(*code)),
             Self::Exception => put("exception", json!(true)),
             Self::Error => put("error", json!(true)),
@@ -281,6 +307,13 @@ impl Test {
             (Self::Exists, _) => true,
             (_, None) => false,
             (Self::Values(scalars), Some(value)) => scalars.iter().any(|scalar| scalar.equals(value)),
+            (Self::NotValues(scalars), Some(value)) => {
+                let is_scalar = is_number(value) || matches!(value, Value::StringValue(_) | Value::BoolValue(_));
+                is_scalar && !scalars.iter().any(|scalar| scalar.equals(value))
+            }
+            (Self::Prefix(part), Some(Value::StringValue(text))) => text.starts_with(part),
+            (Self::Suffix(part), Some(Value::StringValue(text))) => text.ends_with(part),
+            (Self::Contains(part), Some(Value::StringValue(text))) => text.contains(part),
             (Self::Regex(regex), Some(Value::StringValue(text))) => finds(regex, text),
             (Self::Range { min, max }, Some(value)) => {
                 let against = |bound: f64| compare(value, &Value::DoubleValue(bound));
@@ -289,13 +322,17 @@ impl Test {
                     && max.is_none_or(|max| against(max).is_some_and(Ordering::is_le))
             }
             (Self::Truthy, Some(value)) => is_truthy(value),
-            (Self::Regex(_), Some(_)) => false,
+            (Self::Prefix(_) | Self::Suffix(_) | Self::Contains(_) | Self::Regex(_), Some(_)) => false,
         }
     }
 
     fn json(&self) -> Json {
         match self {
             Self::Values(scalars) => json!({ "values": scalars.iter().map(Scalar::json).collect::<Json>() }),
+            Self::NotValues(scalars) => json!({ "not_values": scalars.iter().map(Scalar::json).collect::<Json>() }),
+            Self::Prefix(part) => json!({ "prefix": part }),
+            Self::Suffix(part) => json!({ "suffix": part }),
+            Self::Contains(part) => json!({ "contains": part }),
             Self::Regex(regex) => json!({ "regex": regex }),
             Self::Range { min, max } => {
                 let mut range = json!({});
@@ -313,8 +350,20 @@ impl NameTest {
     fn holds(&self, name: &str) -> bool {
         match self {
             Self::Values(values) => values.iter().any(|value| value == name),
-            Self::Prefix(prefix) => name.starts_with(prefix),
+            Self::Prefix(part) => name.starts_with(part),
+            Self::Suffix(part) => name.ends_with(part),
+            Self::Contains(part) => name.contains(part),
             Self::Regex(regex) => finds(regex, name),
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Self::Values(values) => json!({ "values": values }),
+            Self::Prefix(part) => json!({ "prefix": part }),
+            Self::Suffix(part) => json!({ "suffix": part }),
+            Self::Contains(part) => json!({ "contains": part }),
+            Self::Regex(regex) => json!({ "regex": regex }),
         }
     }
 }

@@ -48,6 +48,7 @@ fn whole_traces(
     // Nothing is due before the end.
     config["decision_wait"] = json!("1h");
     config["decision_wait_after_root_received"] = json!("1h");
+    config["decision_wait_after_last_span"] = json!("1h");
     config["drop_pending_traces_on_shutdown"] = json!(false);
     config["num_shards"] = json!(random.between(1, 4));
     let context = format!("NYQUIST_SEED={seed}\n{config:#}");

@@ -7,7 +7,7 @@ use nyquist_core::proto::resource::v1::Resource;
 use nyquist_core::proto::trace::v1::span::Event;
 use nyquist_core::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
 
-use crate::conditions::{Condition, NameTest, Of, Place, Rule, Scalar, Test};
+use crate::conditions::{self, Condition, NameTest, Of, Place, Rule, Scalar, Test};
 use crate::policies::{Named, Policy};
 use crate::random::Random;
 use crate::sampler::{Settings, What};
@@ -32,6 +32,7 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
         what,
         decision_wait: random.between(1, 6) as u64,
         after_root: random.one_in(3).then(|| random.between(1, 4) as u64),
+        after_last: random.one_in(3).then(|| random.between(1, 4) as u64),
         remember_sampled: !random.one_in(6),
         remember_others: !random.one_in(6),
         first_match,
@@ -121,7 +122,7 @@ fn negatable(random: &mut Random) -> Condition {
 
 fn span_leaf(random: &mut Random, kind: impl Fn(&mut Random) -> usize) -> Condition {
     match kind(random) {
-        0 => Condition::Name(name_test(random)),
+        0 => name(random),
         1 => Condition::Status(random.pick(&[UNSET, OK, ERROR])),
         2 => latency(random, Of::Span),
         3 => Condition::Exception,
@@ -142,8 +143,29 @@ fn place(random: &mut Random) -> Place {
     random.pick(&[Place::Any, Place::Any, Place::Span, Place::Resource, Place::Event, Place::Scope])
 }
 
+fn name(random: &mut Random) -> Condition {
+    use conditions::Named::{Event, Scope, ScopeVersion, Span};
+    let (of, names): (_, &[&str]) = match random.below(6) {
+        0 => (Event, &["exception", "log", "exception.other"]),
+        1 => (Scope, &["http", "db"]),
+        2 => (ScopeVersion, &["1.0", "2.0-rc"]),
+        _ => return Condition::Name(Span, name_test(random)),
+    };
+    let one = random.pick(names).to_owned();
+    let test = match random.below(5) {
+        0 => NameTest::Values(random.some(names).into_iter().map(str::to_owned).collect()),
+        1 => NameTest::Prefix(one[..1].to_owned()),
+        2 => NameTest::Suffix(one[one.len() - 2..].to_owned()),
+        3 => NameTest::Contains(one[1..one.len() - 1].to_owned()),
+        _ => NameTest::Regex(format!("^.?{}", &one[1..])),
+    };
+    Condition::Name(of, test)
+}
+
 fn name_test(random: &mut Random) -> NameTest {
-    match random.below(3) {
+    match random.below(5) {
+        3 => NameTest::Suffix(random.pick(&["1", "/pay", " /", "x"]).to_owned()),
+        4 => NameTest::Contains(random.pick(&["ELECT", "/p", "GET /", "x"]).to_owned()),
         0 => NameTest::Values(random.some(&NAMES).into_iter().map(str::to_owned).collect()),
         1 => NameTest::Prefix(random.pick(&["SELECT", "GET", "POST /pay", "x"]).to_owned()),
         _ => NameTest::Regex(random.pick(&["^SELECT [0-9]$", "/", "pay$"]).to_owned()),
@@ -151,7 +173,11 @@ fn name_test(random: &mut Random) -> NameTest {
 }
 
 fn attribute_test(random: &mut Random) -> Test {
-    match random.below(4) {
+    match random.below(8) {
+        3 => Test::NotValues((0..random.between(1, 4)).map(|_| scalar(random)).collect()),
+        4 => Test::Prefix(random.pick(&["u", "acme/", "é", "4", "x"]).to_owned()),
+        5 => Test::Suffix(random.pick(&["2", "/v1", "\u{1f980}", "e", "x"]).to_owned()),
+        6 => Test::Contains(random.pick(&["/api/", "0", "als", "1", "x"]).to_owned()),
         0 => Test::Values((0..random.between(1, 4)).map(|_| scalar(random)).collect()),
         1 => Test::Regex(random.pick(&REGEXES).to_owned()),
         2 => {
@@ -282,7 +308,9 @@ fn resource(random: &mut Random) -> Option<Resource> {
 
 fn scope(random: &mut Random) -> Option<InstrumentationScope> {
     let name = random.pick(&["", "http", "db"]).to_owned();
-    let scope = InstrumentationScope { name, attributes: attributes(random), ..InstrumentationScope::default() };
+    let version = random.pick(&["", "1.0", "2.0-rc"]).to_owned();
+    let scope =
+        InstrumentationScope { name, version, attributes: attributes(random), ..InstrumentationScope::default() };
     (!random.one_in(4)).then_some(scope)
 }
 

@@ -9,7 +9,7 @@ use nyquist_core::proto::trace::v1::span::Event;
 use nyquist_core::proto::trace::v1::{Span, Status};
 use prost::Message;
 
-use crate::conditions::{Condition, NameTest, Of, Place, Rule, Scalar, Test, keeps};
+use crate::conditions::{self, Condition, NameTest, Of, Place, Rule, Scalar, Test, keeps};
 use crate::policies::{Named, Policy};
 use crate::random::Random;
 use crate::rig::Rig;
@@ -245,7 +245,7 @@ fn rules() -> Vec<Rule> {
             Class::Important,
             Some(Condition::Any(vec![
                 Condition::Attribute { key: "user.id".to_owned(), place: Place::Any, test: Test::Values(users) },
-                Condition::Name(NameTest::Values(vec!["POST /pay".to_owned()])),
+                Condition::Name(conditions::Named::Span, NameTest::Values(vec!["POST /pay".to_owned()])),
             ])),
         ),
         rule("failed", Class::Failed, Some(Condition::Error)),

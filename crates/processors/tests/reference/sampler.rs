@@ -15,6 +15,7 @@ pub(crate) struct Settings {
     pub(crate) what: What,
     pub(crate) decision_wait: u64,
     pub(crate) after_root: Option<u64>,
+    pub(crate) after_last: Option<u64>,
     pub(crate) remember_sampled: bool,
     pub(crate) remember_others: bool,
     pub(crate) first_match: bool,
@@ -35,6 +36,7 @@ impl Settings {
             what,
             decision_wait: 10,
             after_root: None,
+            after_last: None,
             remember_sampled: true,
             remember_others: true,
             first_match: false,
@@ -66,6 +68,9 @@ impl Settings {
         }
         if let Some(after_root) = self.after_root {
             json["decision_wait_after_root_received"] = json!(format!("{after_root}s"));
+        }
+        if let Some(after_last) = self.after_last {
+            json["decision_wait_after_last_span"] = json!(format!("{after_last}s"));
         }
         if !self.remember_sampled {
             json["decision_cache"]["sampled_cache_size"] = json!(0);
@@ -115,6 +120,7 @@ pub(crate) struct Kept {
 struct Pending {
     first: u64,
     root: Option<u64>,
+    last: u64,
     spans: Vec<Placed>,
 }
 
@@ -161,6 +167,7 @@ impl Reference {
                     if span.is_root() {
                         trace.root.get_or_insert(now);
                     }
+                    trace.last = now;
                     trace.spans.push(span);
                 }
             }
@@ -172,8 +179,9 @@ impl Reference {
     pub(crate) fn decide(&mut self, now: u64) {
         let due = |trace: &Pending| {
             let by_root = trace.root.zip(self.settings.after_root).map(|(root, wait)| root + wait);
+            let by_silence = self.settings.after_last.map(|wait| trace.last + wait);
             let by_wait = trace.first + self.settings.decision_wait;
-            now >= by_root.map_or(by_wait, |by_root| by_root.min(by_wait))
+            [by_root, by_silence, Some(by_wait)].into_iter().flatten().any(|due| now >= due)
         };
         let ids: Vec<Id> = self.pending.iter().filter(|(_, trace)| due(trace)).map(|(&id, _)| id).collect();
         ids.into_iter().for_each(|id| self.decide_one(id));

@@ -5,6 +5,7 @@ use std::time;
 
 use http::{HeaderName, HeaderValue};
 use nyquist_core::config::{ByteSize, Check, Duration, Enabled, Secret, Validate};
+use nyquist_core::net::body::MinRate;
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
@@ -25,6 +26,31 @@ pub struct OtlpConfig {
     pub max_connections: Option<usize>,
     /// What each client may send. Not a key of the Collector.
     pub client_limits: Vec<ClientLimit>,
+    /// How fast bodies have to come. Not a key of the Collector.
+    pub min_body_rate: MinBodyRate,
+}
+
+/// `min_body_rate`: Kestrel's `MinRequestBodyDataRate`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct MinBodyRate {
+    /// Bytes a second, 240 by default; 0 for any.
+    pub bytes_per_second: u64,
+    /// For how long a body may be slower, 10s by default.
+    pub grace_period: Duration,
+}
+
+impl Default for MinBodyRate {
+    fn default() -> Self {
+        Self { bytes_per_second: 240, grace_period: Duration::from_secs(10) }
+    }
+}
+
+impl MinBodyRate {
+    pub(super) fn rate(&self) -> Option<MinRate> {
+        let Self { bytes_per_second, grace_period: Duration(grace_period) } = *self;
+        (bytes_per_second > 0).then_some(MinRate { bytes_per_second, grace_period })
+    }
 }
 
 /// `protocols`: at least one of them.
@@ -253,6 +279,9 @@ impl Validate for OtlpConfig {
         }
         if self.max_connections == Some(0) {
             check.error(&["max_connections"], "nobody could connect: leave it out for 8192");
+        }
+        if self.min_body_rate.bytes_per_second > 0 && self.min_body_rate.grace_period.0.is_zero() {
+            check.error(&["min_body_rate", "grace_period"], "no body could come in: leave it out for 10s");
         }
         self.validate_limits(check);
         if let Some(grpc) = self.grpc() {

@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use nyquist_core::batch::{Code, Signal};
 use nyquist_core::component::ServerAuth;
-use nyquist_core::net::body::{Reply, Room, next_data, read_all};
-use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode};
+use nyquist_core::net::body::{Pace, Reply, Room, next_data, read_all};
+use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode_in_turns};
 use nyquist_core::net::grpc;
 use nyquist_core::net::server::Handler;
+use nyquist_core::net::turns::{SLICE, aside};
 
 use super::client::{Client, Keep};
 use super::cors::Cors;
@@ -96,7 +97,8 @@ impl HttpHandler {
         if let Some(cors) = &self.cors {
             cors.decorate(head.headers.get(header::ORIGIN), response.headers_mut());
         }
-        if head.version < Version::HTTP_2 && !response.status().is_success() {
+        let is_unread = head.version < Version::HTTP_2 && !response.status().is_success();
+        if is_unread && response.status() != StatusCode::REQUEST_TIMEOUT {
             drain(&mut body).await;
         }
         response
@@ -181,10 +183,10 @@ impl HttpHandler {
         room: &mut Pass,
     ) -> Result<Bytes, Rejection> {
         let body = self.read(body, room).await?;
-        let body = decoded(encoding, body, self.max_body, room)?;
+        let body = decoded(encoding, body, self.max_body, room).await?;
         match format {
             Format::Protobuf => Ok(body),
-            Format::Json => transcoded(signal, &body, self.max_body, room),
+            Format::Json => transcoded(signal, body, self.max_body, room).await,
         }
     }
 
@@ -192,35 +194,33 @@ impl HttpHandler {
         let reading = read_all(body, self.max_body, room);
         let result = match self.read_timeout {
             None => reading.await,
-            Some(limit) => tokio::time::timeout(limit, reading).await.map_err(|_| {
-                Rejection::new(Code::DeadlineExceeded, format!("the request took longer than read_timeout ({limit:?})"))
-            })?,
+            Some(limit) => tokio::time::timeout(limit, reading)
+                .await
+                .map_err(|_| Rejection::too_slow(format!("the request took longer than read_timeout ({limit:?})")))?,
         };
         result.map_err(|error| Rejection::from_read(&error))
     }
 }
 
-fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
-    if encoding == Encoding::Identity {
-        return Ok(body);
-    }
-    let decoded = decode(encoding, &body, limit).map_err(|error| {
-        let message = match error {
-            DecodeError::TooLarge { .. } => "http: request body too large".to_owned(),
-            other => other.to_string(),
-        };
-        Rejection::new(Code::InvalidArgument, message)
-    })?;
-    if !room.grow_to(decoded.len()) {
-        return Err(Rejection::no_room());
-    }
-    Ok(decoded)
+async fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
+    decode_in_turns(encoding, body, limit, room).await.map_err(|error| match error {
+        DecodeError::TooLarge { .. } => Rejection::new(Code::InvalidArgument, "http: request body too large"),
+        DecodeError::NoRoom => Rejection::no_room(),
+        other => Rejection::new(Code::InvalidArgument, other.to_string()),
+    })
 }
 
-fn transcoded(signal: Signal, body: &[u8], limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
-    let message = json::to_wire(signal, body, limit)
+async fn transcoded(signal: Signal, body: Bytes, limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
+    let size = body.len();
+    let message = if size <= SLICE {
+        json::to_wire(signal, &body, limit)
+    } else {
+        let read = aside(move || json::to_wire(signal, &body, limit)).await;
+        read.ok_or_else(|| Rejection::new(Code::Internal, "internal error while the request was read"))?
+    };
+    let message = message
         .map_err(|error| Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}")))?;
-    if !room.grow_to(body.len().max(message.len())) {
+    if !room.grow_to(size.max(message.len())) {
         return Err(Rejection::no_room());
     }
     Ok(message.into())
@@ -238,7 +238,7 @@ fn success(signal: Signal, format: Format, accepted: Accepted) -> Response<Reply
 
 /// A refusal as a `google.rpc.Status` in the request's format; as text where that is unknown.
 fn failure(format: Option<Format>, rejection: &Rejection) -> Response<Reply> {
-    let status = grpc::http_status(rejection.code);
+    let status = if rejection.is_slow { StatusCode::REQUEST_TIMEOUT } else { grpc::http_status(rejection.code) };
     let mut response = match format {
         None => text(status, &rejection.message),
         Some(format) => {
@@ -274,8 +274,8 @@ pub(crate) async fn drain(body: &mut Incoming) {
     const MOST: usize = 32 << 20;
     const LONGEST: Duration = Duration::from_secs(2);
     let reading = async {
-        let mut read = 0;
-        while let Ok(Some(data)) = next_data(body).await {
+        let (mut read, mut pace) = (0, Pace::new(None));
+        while let Ok(Some(data)) = next_data(body, &mut pace).await {
             read += data.len();
             if read > MOST {
                 return;

@@ -13,6 +13,7 @@ use nyquist_core::component::{Consumer, Outputs};
 use nyquist_core::net::admission::Gate;
 use nyquist_core::net::body::ReadError;
 use nyquist_core::net::grpc;
+use nyquist_core::net::turns::aside;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
 use nyquist_core::wire;
 
@@ -28,27 +29,39 @@ pub(crate) struct Rejection {
     pub(crate) message: String,
     /// The client should come back after this time.
     pub(crate) retry: Option<Duration>,
+    /// The request did not come in time: 408 in HTTP.
+    pub(super) is_slow: bool,
 }
 
 impl Rejection {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry: None }
+        Self { code, message: message.into(), retry: None, is_slow: false }
+    }
+
+    /// The client may come back after `delay`.
+    pub(super) fn retry_after(code: Code, message: impl Into<String>, delay: Duration) -> Self {
+        Self { retry: Some(delay), ..Self::new(code, message) }
     }
 
     /// There is no room for the request now.
     pub(super) fn no_room() -> Self {
         let message = "too many bytes of requests are in flight (max_in_flight): try again";
-        Self { code: Code::Unavailable, message: message.to_owned(), retry: Some(MIN_RETRY) }
+        Self::retry_after(Code::Unavailable, message, MIN_RETRY)
+    }
+
+    /// The request's body did not come in time.
+    pub(super) fn too_slow(message: impl Into<String>) -> Self {
+        Self { is_slow: true, ..Self::new(Code::DeadlineExceeded, message) }
     }
 
     pub(super) fn from_read(error: &ReadError) -> Self {
-        let code = match error {
-            ReadError::TooLarge => return Self::new(Code::InvalidArgument, "http: request body too large"),
-            ReadError::NoRoom => return Self::no_room(),
-            ReadError::Stalled(_) => Code::DeadlineExceeded,
-            ReadError::Broken(_) => Code::Cancelled,
-        };
-        Self::new(code, format!("cannot read the request: {error}"))
+        match error {
+            ReadError::TooLarge => Self::new(Code::InvalidArgument, "http: request body too large"),
+            ReadError::NoRoom => Self::no_room(),
+            ReadError::Stalled(_) => Self::too_slow(format!("cannot read the request: {error}")),
+            ReadError::TooSlow(_) => Self::too_slow(format!("cannot read the request: {error} (min_body_rate)")),
+            ReadError::Broken(_) => Self::new(Code::Cancelled, format!("cannot read the request: {error}")),
+        }
     }
 
     /// As a gRPC status, with `RetryInfo` where the client may try again.
@@ -63,7 +76,7 @@ impl Rejection {
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         let retry = refusal.is_retryable().then(|| refusal.retry_delay().unwrap_or_default().max(MIN_RETRY));
-        Self { code: refusal.code(), message: refusal.message().to_owned(), retry }
+        Self { retry, ..Self::new(refusal.code(), refusal.message()) }
     }
 }
 
@@ -146,8 +159,8 @@ impl Lane {
             return Ok(());
         }
         self.turned_away.inc();
-        let message = "data refused due to high memory usage".to_owned();
-        Err(Rejection { code: Code::Unavailable, message, retry: Some(MIN_RETRY) })
+        let message = "data refused due to high memory usage";
+        Err(Rejection::retry_after(Code::Unavailable, message, MIN_RETRY))
     }
 
     /// Takes a message that has been read. `room` stays charged until the pipeline has it.
@@ -157,7 +170,7 @@ impl Lane {
         metadata: Option<Arc<Metadata>>,
         room: impl Into<Pass>,
     ) -> Result<Accepted, Rejection> {
-        let (bytes, items, rejected) = self.check(bytes)?;
+        let (bytes, items, rejected) = self.check(bytes).await?;
         let mut room = room.into();
         room.charge(bytes.len(), items);
         if rejected > 0 {
@@ -204,13 +217,23 @@ impl Lane {
     }
 
     /// The message, how many items it holds, and how many were taken out of it.
-    fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
-        checked(self.signal, bytes).map_err(|error| {
+    async fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
+        let signal = self.signal;
+        let result = if bytes.len() <= CHECK_APART {
+            checked(signal, bytes)
+        } else {
+            let result = aside(move || checked(signal, bytes)).await;
+            result.ok_or_else(|| Rejection::new(Code::Internal, "internal error while the request was checked"))?
+        };
+        result.map_err(|error| {
             self.failed.inc();
             Rejection::new(Code::InvalidArgument, format!("cannot decode the request: {error}"))
         })
     }
 }
+
+/// Larger messages are checked on a thread of their own: it takes a millisecond and more.
+const CHECK_APART: usize = 1 << 20;
 
 /// The ingress check: the message as pipelines take it, how many items it holds, and how many were
 /// taken out of it.

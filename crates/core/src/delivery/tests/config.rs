@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Validate, from_str};
+use crate::delivery::{BatchConfig, Partition, Sizer};
 
 /// All errors of `yaml` as a `C`, in one text.
 fn errors<C: Validate + serde::de::DeserializeOwned>(yaml: &str) -> String {
@@ -21,6 +22,45 @@ fn defaults_are_the_collectors() {
     assert_eq!(queue_errors("{}"), "[]");
     assert_eq!(queue_errors("{batch: {}}"), "[]");
     assert_eq!(errors::<RetryConfig>("{}"), "[]");
+}
+
+/// Every key that the Collector's exporterhelper and configretry (v0.161) have, and what it becomes.
+#[test]
+fn all_keys_of_the_collector_are_read() {
+    let yaml = "{enabled: true, num_consumers: 3, queue_size: 77, sizer: bytes, block_on_overflow: true, \
+                wait_for_result: true, storage: file_storage/q, batch: {flush_timeout: 7s, min_size: 5, max_size: 9, \
+                sizer: items, partition: {metadata_keys: [X-Tenant]}}}";
+    let batch = BatchConfig {
+        flush_timeout: crate::config::Duration::from_secs(7),
+        min_size: 5,
+        max_size: 9,
+        sizer: Some(Sizer::Items),
+        partition: Partition { metadata_keys: vec!["X-Tenant".to_owned()] },
+    };
+    let expected = QueueConfig {
+        enabled: true,
+        num_consumers: 3,
+        queue_size: 77,
+        sizer: Some(Sizer::Bytes),
+        block_on_overflow: true,
+        wait_for_result: true,
+        storage: Some("file_storage/q".to_owned()),
+        batch: Some(batch),
+        ..QueueConfig::default()
+    };
+    assert_eq!(queue(yaml), expected);
+    let yaml = "{enabled: false, initial_interval: 2s, randomization_factor: 0.25, multiplier: 3, max_interval: 40s, \
+                max_elapsed_time: 50s}";
+    let seconds = crate::config::Duration::from_secs;
+    let expected = RetryConfig {
+        enabled: false,
+        initial_interval: seconds(2),
+        randomization_factor: 0.25,
+        multiplier: 3.0,
+        max_interval: seconds(40),
+        max_elapsed_time: Some(seconds(50)),
+    };
+    assert_eq!(retry(yaml), expected);
 }
 
 #[test]

@@ -40,11 +40,11 @@ impl Extension for Place {
     }
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place { disk: FaultyDisk::new(0), max_bytes: 0, fsync: Fsync::None }
 }
 
-async fn start(backend: &Arc<Backend>, place: &Place, config: &str) -> Rig {
+pub(super) async fn start(backend: &Arc<Backend>, place: &Place, config: &str) -> Rig {
     start_with(backend, place, config, None).await
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn start_with(backend: &Arc<Backend>, place: &Place, config: &s
 }
 
 /// Runs `life` as a process of its own, which is gone, with all its tasks, when it returns.
-fn process<T>(life: impl Future<Output = T>) -> T {
+pub(super) fn process<T>(life: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(life)
 }
 
@@ -65,14 +65,16 @@ pub(super) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-/// Waits in real time: the log's thread does not know tokio's clock.
+/// Waits in real time: the log's thread does not know tokio's clock. Counts how often it looks, not for how long: the
+/// process may be stopped for a while.
 pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let done = async {
-        while !condition() {
-            sleep(Duration::from_millis(2)).await;
+    for _ in 0..10_000 {
+        if condition() {
+            return;
         }
-    };
-    assert!(timeout(Duration::from_secs(20), done).await.is_ok(), "waited too long until {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+    panic!("waited too long until {what}");
 }
 
 pub(super) fn taken(backend: &Backend) -> Vec<String> {

@@ -6,6 +6,7 @@ mod model;
 mod queue;
 mod retry;
 mod shutdown;
+mod unwritten;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

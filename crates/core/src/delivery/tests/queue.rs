@@ -110,6 +110,20 @@ async fn the_sizer_counts_items() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_sizer_counts_bytes() {
+    let backend = Backend::hanging();
+    let size = batch("a", 1).size();
+    let config = queue(&format!("{{sizer: bytes, queue_size: {}, max_bytes: 1B}}", 3 * size));
+    let rig = Rig::start(&backend, config, RetryConfig::default()).await;
+    for _ in 0..3 {
+        rig.delivery.consume(batch("a", 1)).await.unwrap();
+    }
+    assert!(rig.delivery.consume(batch("a", 1)).await.unwrap_err().is_retryable());
+    assert_eq!(rig.metric("otelcol_exporter_queue_size"), 3.0 * size as f64);
+    assert!(!rig.delivery.consume(batch("a", 100)).await.unwrap_err().is_retryable(), "it will never fit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn num_consumers_requests_are_on_their_way() {
     let backend = Backend::hanging();
     let rig = Rig::start(&backend, queue("{num_consumers: 3}"), RetryConfig::default()).await;

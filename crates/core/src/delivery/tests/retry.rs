@@ -25,6 +25,18 @@ fn waits_follow_the_formula() {
 }
 
 #[test]
+fn multiplier_cap_and_jitter_are_the_configured_ones() {
+    let exact = "initial_interval: 1s, multiplier: 2, max_interval: 5s";
+    let mut backoff = Backoff::new(&retry(&format!("{{{exact}, randomization_factor: 0}}")));
+    assert_eq!([(); 5].map(|()| backoff.next_wait(None).as_secs()), [1, 2, 4, 5, 5]);
+    for _ in 0..200 {
+        let mut backoff = Backoff::new(&retry(&format!("{{{exact}, randomization_factor: 0.1}}")));
+        let wait = backoff.next_wait(None).as_secs_f64();
+        assert!((0.9..=1.1).contains(&wait), "{wait}");
+    }
+}
+
+#[test]
 fn the_backend_may_ask_for_more_but_not_for_less() {
     let mut backoff = Backoff::new(&retry("{initial_interval: 5s, randomization_factor: 0}"));
     assert_eq!(backoff.next_wait(Some(Duration::from_secs(60))), Duration::from_secs(60));

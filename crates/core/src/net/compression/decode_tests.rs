@@ -7,7 +7,8 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use proptest::prelude::*;
 
-use super::decode::{DecodeError, Encoding, decode};
+use super::decode::{DecodeError, Encoding, decode, decode_in_turns};
+use crate::net::admission::Admission;
 
 const ALL: [Encoding; 6] =
     [Encoding::Gzip, Encoding::Zlib, Encoding::Zstd, Encoding::Snappy, Encoding::SnappyFramed, Encoding::Lz4];
@@ -56,6 +57,69 @@ fn each_format_gives_back_what_was_encoded_up_to_the_limit_exactly() {
             let error = decode(encoding, &encoded, len - 1).expect_err("one byte over the limit");
             assert_eq!(error, DecodeError::TooLarge { limit: len - 1 }, "{encoding:?} {len}");
         }
+    }
+}
+
+#[tokio::test]
+async fn turns_come_to_the_same_and_what_is_held_is_charged() {
+    let admission = Admission::new(64 << 20);
+    for encoding in ALL {
+        for len in [0, 1, 100, 16 << 10, 70_000, 128 << 10, 300_000, (1 << 20) - 1, 1 << 20, 5 << 20] {
+            let data = sample(len);
+            let encoded = bytes::Bytes::from(encode(encoding, &data));
+            let mut room = admission.admit(1).expect("room");
+            let decoded = decode_in_turns(encoding, encoded.clone(), len, &mut room).await;
+            assert!(decoded.is_ok_and(|decoded| decoded == data), "{encoding:?} {len}");
+            assert!(room.bytes() >= len, "{encoding:?} {len}: {} charged", room.bytes());
+            if len > 0 {
+                let error = decode_in_turns(encoding, encoded, len - 1, &mut room).await.expect_err("one over");
+                assert_eq!(error, DecodeError::TooLarge { limit: len - 1 }, "{encoding:?} {len}");
+            }
+        }
+    }
+    assert_eq!(admission.used(), 0);
+}
+
+#[tokio::test]
+async fn a_bomb_stops_where_there_is_no_room() {
+    let zeros = vec![0; 16 << 20];
+    for encoding in ALL {
+        let encoded = bytes::Bytes::from(encode(encoding, &zeros));
+        let admission = Admission::new(4 << 20);
+        let _other = admission.admit(1 << 20).expect("room");
+        let mut room = admission.admit(1).expect("room");
+        let outcome = decode_in_turns(encoding, encoded, 32 << 20, &mut room).await;
+        assert_eq!(outcome, Err(DecodeError::NoRoom), "{encoding:?}");
+    }
+}
+
+/// Input that stands for nothing, a lot of it, takes turns too.
+#[tokio::test]
+async fn others_run_while_much_is_decoded() {
+    let empty = |encoding: Encoding| encode(encoding, b"").repeat(50_000);
+    let zeros = vec![0; 16 << 20];
+    let cases = [
+        (Encoding::Gzip, encode(Encoding::Gzip, &zeros)),
+        (Encoding::Zlib, encode(Encoding::Zlib, &zeros)),
+        (Encoding::Zstd, encode(Encoding::Zstd, &zeros)),
+        (Encoding::SnappyFramed, encode(Encoding::SnappyFramed, &zeros)),
+        (Encoding::Gzip, empty(Encoding::Gzip)),
+        (Encoding::Zstd, empty(Encoding::Zstd)),
+    ];
+    for (encoding, encoded) in cases {
+        let size = encoded.len();
+        let mut room = Admission::new(64 << 20).admit(1).expect("room");
+        let decoding = decode_in_turns(encoding, encoded.into(), 16 << 20, &mut room);
+        let mut decoding = std::pin::pin!(decoding);
+        let mut turns = 0;
+        loop {
+            tokio::select! {
+                biased;
+                decoded = &mut decoding => break assert!(decoded.is_ok(), "{encoding:?}: {decoded:?}"),
+                () = tokio::task::yield_now() => turns += 1,
+            }
+        }
+        assert!(turns >= 3, "{encoding:?}, {size} bytes: {turns} turns");
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod decode;
 pub mod encode;
+mod steps;
 
 #[cfg(test)]
 mod decode_tests;

@@ -3,8 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::net::body::{KEEP_SLICE, ReadError, Room, next_data};
-use crate::net::compression::decode::{DecodeError, Encoding, decode};
+use crate::net::body::{KEEP_SLICE, Pace, ReadError, Room, capacity_for, next_data};
+use crate::net::compression::decode::{DecodeError, Encoding, decode_in_turns};
 
 /// Bytes in front of a message.
 pub const HEADER_LEN: usize = 5;
@@ -96,14 +96,11 @@ where
     if encoding == Encoding::Identity {
         return Err(MessageError::NoEncoding);
     }
-    let decoded = decode(encoding, &message, limit).map_err(|error| match error {
+    decode_in_turns(encoding, message, limit, room).await.map_err(|error| match error {
         DecodeError::TooLarge { limit } => MessageError::TooLargeDecoded { limit },
+        DecodeError::NoRoom => MessageError::Body(ReadError::NoRoom),
         other => MessageError::Decode(other),
-    })?;
-    if !room.grow_to(decoded.len()) {
-        return Err(MessageError::Body(ReadError::NoRoom));
-    }
-    Ok(decoded)
+    })
 }
 
 async fn read_frame<B>(body: &mut B, limit: usize, room: &mut impl Room) -> Result<(bool, Bytes), MessageError>
@@ -111,9 +108,10 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut data = next(body).await?.unwrap_or_default();
+    let mut pace = Pace::new(room.min_rate());
+    let mut data = next(body, &mut pace).await?.unwrap_or_default();
     if data.len() < HEADER_LEN {
-        data = whole_header(body, data).await?;
+        data = whole_header(body, data, &mut pace).await?;
     }
     let Some((&[flag, a, b, c, d], rest)) = data.split_first_chunk::<HEADER_LEN>() else {
         return Err(MessageError::Truncated { received: data.len(), expected: HEADER_LEN });
@@ -128,35 +126,49 @@ where
     if rest.len() > size {
         return Err(MessageError::Trailing);
     }
-    if !room.grow_to(size) {
+    if !room.grow_to(capacity_for(rest.len(), size)) {
         return Err(MessageError::Body(ReadError::NoRoom));
     }
     let message = if rest.len() == size && size >= KEEP_SLICE {
         data.split_off(HEADER_LEN)
     } else {
-        gather(body, rest, size).await?
+        gather(body, rest, size, room, &mut pace).await?
     };
     // The end of the stream comes with the last frame or right behind it.
-    if !body.is_end_stream() && next(body).await?.is_some() {
+    if !body.is_end_stream() && next(body, &mut pace).await?.is_some() {
         return Err(MessageError::Trailing);
     }
     Ok((flag == 1, message))
 }
 
-/// Copies a message of `size` bytes together; `start` has been read.
-async fn gather<B>(body: &mut B, start: &[u8], size: usize) -> Result<Bytes, MessageError>
+/// Copies a message of `size` bytes together; `start` has been read, and room made for it.
+async fn gather<B>(
+    body: &mut B,
+    start: &[u8],
+    size: usize,
+    room: &mut impl Room,
+    pace: &mut Pace,
+) -> Result<Bytes, MessageError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut message = BytesMut::with_capacity(size);
+    let mut message = BytesMut::with_capacity(capacity_for(start.len(), size));
     message.extend_from_slice(start);
     while message.len() < size {
-        let Some(data) = next(body).await? else {
+        let Some(data) = next(body, pace).await? else {
             return Err(MessageError::Truncated { received: message.len(), expected: size });
         };
-        if message.len() + data.len() > size {
+        let total = message.len() + data.len();
+        if total > size {
             return Err(MessageError::Trailing);
+        }
+        if total > message.capacity() {
+            let capacity = capacity_for(total, size);
+            if !room.grow_to(capacity) {
+                return Err(MessageError::Body(ReadError::NoRoom));
+            }
+            message.reserve(capacity - message.len());
         }
         message.extend_from_slice(&data);
     }
@@ -164,23 +176,23 @@ where
 }
 
 /// Reads on until the header is complete: it may come in pieces.
-async fn whole_header<B>(body: &mut B, start: Bytes) -> Result<Bytes, MessageError>
+async fn whole_header<B>(body: &mut B, start: Bytes, pace: &mut Pace) -> Result<Bytes, MessageError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let mut joined = BytesMut::from(&start[..]);
     while joined.len() < HEADER_LEN {
-        let Some(data) = next(body).await? else { break };
+        let Some(data) = next(body, pace).await? else { break };
         joined.extend_from_slice(&data);
     }
     Ok(joined.freeze())
 }
 
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, MessageError>
+async fn next<B>(body: &mut B, pace: &mut Pace) -> Result<Option<Bytes>, MessageError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    next_data(body).await.map_err(MessageError::Body)
+    next_data(body, pace).await.map_err(MessageError::Body)
 }

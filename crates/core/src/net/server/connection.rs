@@ -17,10 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::sniff::{Protocol, sniff};
+use super::sniff::{Protocol, Sniffed, sniff};
 use super::socket::Stream;
 use super::{Handler, Keepalive, Peer, Phase, Settings, Shared};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
+use crate::net::tls::ServerTls;
+use crate::net::turns::{TURN, spend};
 
 /// Large windows and frames: measured to halve the cost of large requests.
 const WINDOW: u32 = 1 << 20;
@@ -28,27 +30,37 @@ const FRAME: u32 = 64 << 10;
 /// Headers of one request.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
 
+/// What a request takes of its connection's turn: some 16 begin in one.
+const REQUEST_UNITS: usize = TURN / 16;
+
+/// Serves `socket` to its end.
+///
+/// Connections are many and mostly idle, and an idle one costs what its future holds: each stage is
+/// a box of its own, gone when the next one begins.
 pub(super) async fn run<H: Handler>(socket: Stream, shared: &Arc<Shared<H>>) {
     match socket {
         Stream::Tcp(socket) => {
             let peer = socket.peer_addr().ok().map(|address| Peer(address.ip()));
-            secure(socket, peer, shared).await;
+            match &shared.settings.tls {
+                None => Box::pin(serve(socket, peer, shared)).await,
+                Some(tls) => Box::pin(secure(socket, peer, tls, shared)).await,
+            }
         }
-        Stream::Unix(socket) => secure(socket, None, shared).await,
+        Stream::Unix(socket) => match &shared.settings.tls {
+            None => Box::pin(serve(socket, None, shared)).await,
+            Some(tls) => Box::pin(secure(socket, None, tls, shared)).await,
+        },
     }
 }
 
-async fn secure<S, H>(socket: S, peer: Option<Peer>, shared: &Arc<Shared<H>>)
+async fn secure<S, H>(socket: S, peer: Option<Peer>, tls: &ServerTls, shared: &Arc<Shared<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let Some(tls) = &shared.settings.tls else {
-        return serve(socket, peer, shared).await;
-    };
-    let acceptor = TlsAcceptor::from(tls.current());
-    match timeout(shared.settings.head_timeout, acceptor.accept(socket)).await {
-        Some(Ok(stream)) => serve(stream, peer, shared).await,
+    let accepting = Box::pin(TlsAcceptor::from(tls.current()).accept(socket));
+    match timeout(shared.settings.head_timeout, accepting).await {
+        Some(Ok(stream)) => serve(Box::new(stream), peer, shared).await,
         Some(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         None => tracing::debug!("a TLS handshake took too long"),
     }
@@ -60,20 +72,33 @@ where
     H: Handler,
 {
     let settings = &shared.settings;
-    let mut draining = shared.phase.clone();
-    let sniffed = tokio::select! {
-        sniffed = timeout(settings.head_timeout, sniff(stream)) => sniffed,
-        // Nothing has been asked on it: it can go at once.
-        _ = draining.wait_for(|phase| *phase != Phase::Running) => return,
-    };
-    let Some(Ok(Some((protocol, mut stream)))) = sniffed else { return };
+    let Some((protocol, mut stream)) = Box::pin(recognized(stream, shared)).await else { return };
     stream.set_write_timeout(settings.write_timeout);
     let io = TokioIo::new(stream);
     let activity = settings.keepalive.max_idle.map(|_| Activity::new());
     let service = Call { handler: Arc::clone(&shared.handler), peer, activity: activity.clone() };
     match protocol {
-        Protocol::Http1 => drive(http1_builder(settings).serve_connection(io, service), shared, activity).await,
-        Protocol::Http2 => drive(http2_builder(settings).serve_connection(io, service), shared, activity).await,
+        Protocol::Http1 => {
+            let connection = Box::pin(http1_builder(settings).serve_connection(io, service));
+            Box::pin(drive(connection, shared, activity)).await;
+        }
+        Protocol::Http2 => {
+            let connection = Box::pin(http2_builder(settings).serve_connection(io, service));
+            Box::pin(drive(connection, shared, activity)).await;
+        }
+    }
+}
+
+/// What `stream` speaks; `None` if it does not say so, or the server ends first.
+async fn recognized<S, H>(stream: S, shared: &Shared<H>) -> Option<(Protocol, Sniffed<S>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut draining = shared.phase.clone();
+    tokio::select! {
+        sniffed = timeout(shared.settings.head_timeout, sniff(stream)) => sniffed?.ok()?,
+        // Nothing has been asked on it: it can go at once.
+        _ = draining.wait_for(|phase| *phase != Phase::Running) => None,
     }
 }
 
@@ -110,8 +135,7 @@ async fn timeout<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Out
 }
 
 /// Runs `connection` to its end, however that comes: by itself, by age, idleness or shutdown.
-async fn drive<C: Connection, H>(connection: C, shared: &Shared<H>, activity: Option<Arc<Activity>>) {
-    let mut connection = pin!(connection);
+async fn drive<C: Connection, H>(mut connection: Pin<Box<C>>, shared: &Shared<H>, activity: Option<Arc<Activity>>) {
     let (mut phase, mut last_phase) = (shared.phase.clone(), shared.phase.clone());
     let mut draining = pin!(phase.wait_for(|phase| *phase != Phase::Running));
     let mut closed = pin!(last_phase.wait_for(|phase| *phase == Phase::Closed));
@@ -180,6 +204,7 @@ impl<H: Handler> Service<Request<Incoming>> for Call<H> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        spend(REQUEST_UNITS);
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::net::turns::{SLICE, TURN, spend};
+
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -79,9 +81,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
             self.given += len;
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.remaining();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        // A socket that always has more would otherwise keep the worker for 128 full buffers.
+        spend((before - buffer.remaining()) / BYTES_PER_UNIT);
+        polled
     }
 }
+
+/// Bytes for which a reader gives a unit of its turn: 128 KiB for all of it.
+const BYTES_PER_UNIT: usize = SLICE / TURN;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -284,6 +284,13 @@ async fn health_is_bad_when_nobody_takes_anything() {
     let status = rig.exporter.status().unwrap();
     assert_eq!(status.failing_since, None);
     assert!(status.last_error.unwrap().contains(&fleet.backends[0].1.to_string()));
+    let down = |name: &str| {
+        let parts = rig.exporter.parts();
+        let of = parts.iter().find(|(part, _)| part == name).unwrap_or_else(|| panic!("{name} in {parts:?}"));
+        (of.1.failing_since.is_some(), of.1.last_error.is_some())
+    };
+    let names: Vec<String> = fleet.backends.iter().map(|(_, address, _)| format!("backend:{address}")).collect();
+    assert_eq!((down(&names[0]), down(&names[1])), ((true, true), (false, false)));
     fleet.kill(1);
     rig.exporter.consume(traces(0..50, 1)).await.unwrap();
     until("both fail", || rig.exporter.status().unwrap().failing_since.is_some()).await;

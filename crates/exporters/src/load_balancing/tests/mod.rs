@@ -1,5 +1,6 @@
 mod balancing;
 mod config;
+mod identity;
 mod keys;
 mod pins;
 mod resolvers;

@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::super::exemplars::Exemplars;
 use super::super::owned::OwnedValue;
-use super::super::{Family, Point, PointLabels, PointValue, Sink};
+use super::super::{Family, Point, PointLabels, Sink};
 
 /// What a series takes besides its labels and buckets, roughly, in bytes.
 const SERIES_BYTES: usize = 250;
@@ -28,7 +28,7 @@ struct Series {
 /// Remembers every series, to end those without new points. It knows nothing of the time before it
 /// was made: what a restart forgets is not ended.
 pub struct StaleTracker {
-    /// By the hash of name and labels, and whether the value is a native histogram.
+    /// By [`Point::series`].
     series: LruCache<u64, Series>,
     /// Of the metric whose points come.
     description: Arc<[u8]>,
@@ -72,7 +72,7 @@ impl StaleTracker {
 
     /// Notes a point that is sent. `now` is the clock's.
     pub fn note(&mut self, point: &Point<'_>, now: Duration) {
-        let key = point.hash ^ u64::from(matches!(point.value, PointValue::Native(_)));
+        let key = point.series();
         if point.is_stale {
             if let Some(gone) = self.series.pop(&key) {
                 self.bytes = self.bytes.saturating_sub(gone.bytes);

@@ -47,8 +47,8 @@ impl Bench {
         let mut sink = Lines { lines: Vec::new(), lost: &mut self.lost, targets: Vec::new() };
         self.translator.translate(&push.encode_to_vec(), &mut self.streams.sink(&mut sink, self.now));
         if self.has_target_info {
-            for (id, hash, newest, labels) in std::mem::take(&mut sink.targets) {
-                self.target_info.note(&Target { id, hash, newest, labels: &labels }, self.now);
+            for target in std::mem::take(&mut sink.targets) {
+                self.target_info.note(&target.view(), self.now);
             }
             self.target_info.emit(self.now, T, &mut sink);
         }
@@ -62,7 +62,7 @@ impl Bench {
 struct Lines<'a> {
     lines: Vec<String>,
     lost: &'a mut Lost,
-    targets: Vec<(u64, u64, i64, PointLabels)>,
+    targets: Vec<OwnedTarget>,
 }
 
 impl Sink for Lines<'_> {
@@ -116,7 +116,7 @@ impl Sink for Lines<'_> {
     }
 
     fn target(&mut self, target: &Target<'_>) {
-        self.targets.push((target.id, target.hash, target.newest, target.labels.clone()));
+        self.targets.push(target.into());
     }
 }
 

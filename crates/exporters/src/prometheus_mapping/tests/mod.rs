@@ -3,6 +3,7 @@
 mod hostile;
 pub(crate) mod lines;
 mod names;
+mod series;
 mod table;
 
 use std::sync::Arc;

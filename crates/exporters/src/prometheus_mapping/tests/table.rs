@@ -2,7 +2,7 @@
 //! pushed with which settings, the lines it becomes, and what is lost. In lines `%B` stands for the
 //! labels of the resource `SHOP`, `%T` for the time and `%S` for the start of the points.
 //!
-//! E31 (custom buckets with remote write 1.0 are a mistake) and the like half of E40 are about keys of
+//! E39 (two values of one series and time) is in `series`. E31 (custom buckets with remote write 1.0 are a mistake) and the like half of E40 are about keys of
 //! `prometheus_remote_write`, whose tests have them.
 
 use std::time::Duration;
@@ -490,26 +490,4 @@ fn resources() -> Vec<Case> {
         )
         .with(|settings| settings.resource_labels = ResourceLabels::all(true)),
     ]
-}
-
-/// E39: one series, one time, two values. Both are points; which one is sent is the exporters'
-/// to decide, by this hash.
-#[test]
-fn a_series_has_one_hash() {
-    use crate::prometheus_mapping::{HashSeed, Point, Sink, Translator, Untranslatable};
-    use prost::Message;
-    #[derive(Default)]
-    struct Hashes(Vec<(u64, i64)>);
-    impl Sink for Hashes {
-        fn point(&mut self, point: &Point<'_>) {
-            self.0.push((point.hash, point.time));
-        }
-        fn dropped(&mut self, _: Untranslatable, _: &[u8], _: usize) {}
-    }
-    let points = vec![number(1.0, T, &[("a", "b")]), number(2.0, T, &[("a", "b")]), number(2.0, T, &[("a", "c")])];
-    let mut hashes = Hashes::default();
-    let bytes = one(gauge("x", "", points)).encode_to_vec();
-    Translator::new(std::sync::Arc::default(), HashSeed::default()).translate(&bytes, &mut hashes);
-    assert_eq!(hashes.0[0], hashes.0[1]);
-    assert_ne!(hashes.0[1], hashes.0[2]);
 }

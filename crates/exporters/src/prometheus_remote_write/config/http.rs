@@ -1,14 +1,13 @@
 //! How requests are sent: the Collector's settings of HTTP clients.
 
-use std::time::Duration as StdDuration;
-
 use nyquist_core::config::{Check, Duration, Secret, Validate};
-use nyquist_core::net::client::{AuthConfig, ClientOptions, HeadersConfig, HttpEndpoint, Proxy};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint, Proxy};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 use super::super::protocol::RESERVED_HEADERS;
 use super::RemoteWriteConfig;
+use crate::http_connections::HttpConnections;
 
 /// `http`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -73,23 +72,16 @@ impl Default for HttpBlock {
 }
 
 impl HttpBlock {
-    /// How connections are kept.
-    pub(in super::super) fn options(&self) -> ClientOptions {
-        let (every, within) = (self.http2_read_idle_timeout.0, self.http2_ping_timeout.0);
-        let kept = if self.max_idle_conns_per_host == 0 { self.max_idle_conns } else { self.max_idle_conns_per_host };
-        ClientOptions {
-            http2_only: false,
-            ping_every: Some(every).filter(|every| !every.is_zero()),
-            ping_timeout: if within.is_zero() { StdDuration::from_secs(15) } else { within },
-            ping_idle: true,
-            idle_timeout: Some(self.idle_conn_timeout.0).filter(|idle| !idle.is_zero()),
-            max_idle: if self.disable_keep_alives { 0 } else { kept },
+    pub(in super::super) fn connections(&self) -> HttpConnections {
+        HttpConnections {
+            max_idle_conns: self.max_idle_conns,
+            max_idle_conns_per_host: self.max_idle_conns_per_host,
+            idle_conn_timeout: self.idle_conn_timeout.0,
+            disable_keep_alives: self.disable_keep_alives,
+            http2_read_idle_timeout: self.http2_read_idle_timeout.0,
+            http2_ping_timeout: self.http2_ping_timeout.0,
+            force_attempt_http2: self.force_attempt_http2,
         }
-    }
-
-    /// What TLS may negotiate.
-    pub(in super::super) fn alpn(&self) -> &'static [&'static str] {
-        if self.force_attempt_http2 && !self.disable_keep_alives { &["h2", "http/1.1"] } else { &["http/1.1"] }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keys of the `prometheus_remote_write` exporter.
 
 mod blocks;
+mod bounds;
 mod http;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use bounds::LeFormat;
 pub use http::HttpBlock;
 
 use super::outgoing::Limits;
@@ -86,6 +88,9 @@ pub struct RemoteWriteConfig {
     pub translation_strategy: String,
     /// Turn `a..b` into the label `a_b` rather than `a__b`. Default false.
     pub collapse_underscores: bool,
+    /// How bounds and quantiles are written: `plain` (`1`), or `openmetrics` (`1.0`) as Prometheus 3 does
+    /// when it scrapes. Default `plain`.
+    pub le_format: LeFormat,
     /// Leave out the `otel_scope_*` labels. Default false.
     pub disable_scope_info: bool,
     /// All resource attributes become labels.
@@ -99,6 +104,9 @@ pub struct RemoteWriteConfig {
     /// `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0), or
     /// `auto`: 2.0 where the backend takes it, else 1.0. Default `auto`.
     pub protobuf_message: String,
+    /// Send exponential histograms as native ones; otherwise their count and sum, as classic ones without
+    /// buckets. Default true.
+    pub native_histograms: bool,
     /// Send histograms with explicit bounds as native ones with custom buckets; remote write 2.0
     /// only. Default false.
     pub convert_explicit_histograms_to_nhcb: bool,
@@ -156,12 +164,14 @@ impl Default for RemoteWriteConfig {
             add_metric_suffixes: true,
             translation_strategy: String::new(),
             collapse_underscores: false,
+            le_format: LeFormat::Plain,
             disable_scope_info: false,
             resource_to_telemetry_conversion: ResourceConversion::default(),
             resource_constant_labels: ConstantLabels::default(),
             target_info: TargetInfoConfig::default(),
             send_metadata: false,
             protobuf_message: AUTO.to_owned(),
+            native_histograms: true,
             convert_explicit_histograms_to_nhcb: false,
             keep_classic_histograms: false,
             max_batch_size_bytes: MAX_BATCH_SIZE,
@@ -255,6 +265,7 @@ impl RemoteWriteConfig {
         let external = self.external_labels.iter();
         Settings {
             strategy: self.strategy(),
+            native_histograms: self.native_histograms,
             namespace: namespace(&self.namespace, self.strategy()),
             external_labels: external
                 .filter_map(|(name, value)| Some((label_name(name, rules)?, value.clone())))
@@ -330,6 +341,10 @@ impl RemoteWriteConfig {
                 "histograms with custom buckets must not be sent with remote write 1.0: set protobuf_message: {MESSAGE_V2}, \
                  if the backend takes it, or remove this key"
             );
+            check.error(&["convert_explicit_histograms_to_nhcb"], text);
+        }
+        if self.convert_explicit_histograms_to_nhcb && !self.native_histograms {
+            let text = "makes native histograms, and native_histograms: false says to send none: remove one of the two";
             check.error(&["convert_explicit_histograms_to_nhcb"], text);
         }
         if self.keep_classic_histograms && !self.convert_explicit_histograms_to_nhcb {

@@ -4,7 +4,7 @@ use nyquist_core::config::from_str;
 
 use crate::prometheus_mapping::CustomBuckets;
 use crate::prometheus_mapping::Strategy;
-use crate::prometheus_remote_write::RemoteWriteConfig;
+use crate::prometheus_remote_write::{LeFormat, RemoteWriteConfig};
 
 const ENDPOINT: &str = "endpoint: http://prometheus:9090/api/v1/write\n";
 
@@ -73,6 +73,10 @@ external_labels: {cluster.name: c}
     assert_eq!(config.mapping().strategy, Strategy::NoTranslation);
     assert_eq!(config.mapping().external_labels, [("cluster.name".to_owned(), "c".to_owned())]);
     assert_eq!(good("").protobuf_message, "auto");
+    assert_eq!(
+        (good("").le_format, good("le_format: openmetrics").le_format),
+        (LeFormat::Plain, LeFormat::OpenMetrics)
+    );
 }
 
 #[test]
@@ -91,17 +95,17 @@ fn connections_are_kept_as_configured() {
     for text in texts {
         let config =
             from_str::<RemoteWriteConfig>(&format!("{{{text}}}")).map_err(|problems| problems.errors).unwrap().0;
-        let http = config.http();
+        let http = config.http().connections();
         let options = http.options();
         assert_eq!((options.max_idle, options.idle_timeout), (7, None));
         assert_eq!(options.ping_every, Some(std::time::Duration::from_secs(3)));
         assert_eq!(options.ping_timeout, std::time::Duration::from_secs(1));
         assert_eq!(http.alpn(), ["http/1.1"]);
     }
-    let http = good("max_idle_conns_per_host: 3").http();
+    let http = good("max_idle_conns_per_host: 3").http().connections();
     assert_eq!((http.options().max_idle, http.options().ping_every), (3, None));
     assert_eq!(http.alpn(), ["h2", "http/1.1"]);
-    let closing = good("disable_keep_alives: true").http();
+    let closing = good("disable_keep_alives: true").http().connections();
     assert_eq!((closing.options().max_idle, closing.alpn()), (0, &["http/1.1"][..]));
 }
 
@@ -115,6 +119,11 @@ fn mistakes_are_explained() {
         bad(&with(&format!("include_metadata_keys: [{header}]")), "belongs to the remote write protocol");
     }
     bad(&with("protobuf_message: v3"), "unknown message \"v3\": use auto, io.prometheus.write.v2.Request or");
+    let v2 = "protobuf_message: io.prometheus.write.v2.Request";
+    bad(
+        &with(&format!("{v2}\nnative_histograms: false\nconvert_explicit_histograms_to_nhcb: true")),
+        "remove one of the two",
+    );
     // E31 and E40.
     for message in ["auto", "prometheus.WriteRequest"] {
         let with = |text: &str| with(&format!("protobuf_message: {message}\n{text}"));
@@ -129,6 +138,7 @@ fn mistakes_are_explained() {
     bad(&with("max_batch_request_parallelism: 0"), "must be positive");
     bad(&with("drop_out_of_order: {enabled: true, max_series: 0}"), "must be positive");
     bad(&with("delta: sum"), "write drop or accumulate");
+    bad(&with("le_format: float"), "openmetrics");
     bad(&with("delta_max_stale: 0s"), "must be positive");
     bad(&with("max_stream_state: 0"), "must be positive");
     bad(&with("stale_after: 1m\ninclude_metadata_keys: [x-scope-orgid]"), "cannot be used with include_metadata_keys");

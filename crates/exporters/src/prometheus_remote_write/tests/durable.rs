@@ -43,6 +43,8 @@ async fn start(receiver: &Receiver, directory: &tempfile::TempDir) -> Running {
     start_with(receiver, config, &extensions).await
 }
 
+const PUSHES: i64 = 50;
+
 /// Scenario: the backend fails, shutdown, a new process with the backend well. Guarantee: nothing is dropped, every
 /// sample arrives, each series in the order of time.
 #[tokio::test]
@@ -50,25 +52,25 @@ async fn what_a_shutdown_leaves_is_sent_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(|_| (503, None, "down")).await;
     let running = start(&receiver, &directory).await;
-    for index in 0..40_i64 {
+    for index in 0..PUSHES {
         running.push(one(index as f64, T + index)).await;
     }
     receiver.wait_for(|received| received.len() > 2).await;
     running.shut_down(Duration::from_secs(5)).await;
     let dropped: u64 = DropReason::ALL.iter().map(|&reason| running.ledger.dropped_count(reason)).sum();
-    assert_eq!((dropped, running.ledger.held_count()), (0, 40));
+    assert_eq!((dropped, running.ledger.held_count()), (0, PUSHES));
 
     let receiver = Receiver::start(|_| (204, None, "")).await;
     let running = start(&receiver, &directory).await;
-    assert_eq!(running.ledger.count(Entry::Created), 40);
+    assert_eq!(running.ledger.count(Entry::Created), PUSHES as u64);
     let samples = |received: &[super::receiver::Received]| -> Vec<String> {
         let series = received.iter().flat_map(|received| received.message().timeseries);
         series.flat_map(|series| series.lines()).collect()
     };
-    receiver.wait_for(|received| samples(received).len() >= 40).await;
+    receiver.wait_for(|received| samples(received).len() >= PUSHES as usize).await;
     let expected: Vec<String> =
-        (0..40).map(|index| format!(r#"x{{instance="i-1",job="shop/cart"}} {index}@{}"#, T + index)).collect();
+        (0..PUSHES).map(|index| format!(r#"x{{instance="i-1",job="shop/cart"}} {index}@{}"#, T + index)).collect();
     assert_eq!(samples(&receiver.received()), expected);
     running.shut_down(Duration::from_secs(5)).await;
-    assert_eq!(running.ledger.count(Entry::Exported), 40);
+    assert_eq!(running.ledger.count(Entry::Exported), PUSHES as u64);
 }

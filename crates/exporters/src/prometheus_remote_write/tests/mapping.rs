@@ -12,13 +12,13 @@ use prost::Message;
 use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
-use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
+use crate::prometheus_remote_write::{LeFormat, RemoteWriteConfig};
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
@@ -27,6 +27,7 @@ pub(super) struct Bench {
     translator: Translator,
     target_info: TargetInfo,
     metadata: Option<MetadataLog>,
+    le_format: LeFormat,
     telemetry: Arc<Telemetry>,
     stats: Stats,
     /// The metadata of the last request of 2.0.
@@ -38,6 +39,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(config: &str) -> Self {
         let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
+        let le_format = config.le_format;
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();
         let telemetry = Telemetry::new();
@@ -47,6 +49,7 @@ impl Bench {
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
             telemetry,
+            le_format,
             described: Vec::new(),
             now: Duration::from_secs(1000),
             untranslatable: 0,
@@ -54,7 +57,7 @@ impl Bench {
     }
 
     pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
-        let mut scratch = EncodeScratch::default();
+        let mut scratch = EncodeScratch::new(self.le_format);
         let mut sink = SeriesSink {
             segments: vec![Segment::default()],
             scratch: &mut scratch,
@@ -67,7 +70,7 @@ impl Bench {
         };
         self.translator.translate(&data.encode_to_vec(), &mut sink);
         for target in std::mem::take(&mut sink.targets) {
-            target.note(&mut self.target_info, self.now);
+            self.target_info.note(&target.view(), self.now);
         }
         self.target_info.emit(self.now, T, &mut sink);
         self.untranslatable += sink.untranslatable;
@@ -75,7 +78,7 @@ impl Bench {
         let pending = Arc::new(Pending::new(segment.chunks.len()));
         let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
         let mut outgoing = Outgoing::take(&mut waiting, Limits { bytes: usize::MAX, samples: usize::MAX });
-        self.stats.duplicates(outgoing.put_in_order());
+        outgoing.put_in_order(|metric, other, points| self.stats.replaced(metric, other, points));
         let mut message = Vec::new();
         outgoing.chunks().for_each(|(chunk, row, metric)| v1::put_chunk(&mut message, chunk, row, metric));
         assert_eq!(message.len(), outgoing.v1_len());
@@ -103,12 +106,12 @@ impl Bench {
         lines
     }
 
-    fn dropped(&self, reason: &str) -> u64 {
+    pub(super) fn dropped(&self, reason: &str) -> u64 {
         let name = "otelcol_exporter_prometheusremotewrite_dropped_points";
         self.telemetry.sum(name, &[("reason", reason)])
     }
 
-    fn counted(&self, what: &str) -> u64 {
+    pub(super) fn counted(&self, what: &str) -> u64 {
         self.telemetry.sum(&format!("otelcol_exporter_prometheusremotewrite_{what}"), &[])
     }
 }
@@ -118,7 +121,7 @@ const B: &str = r#"instance="i-1",job="shop/cart""#;
 
 /// Translates one push and compares: `%B` stands for the base labels, `%T` for the time.
 #[track_caller]
-fn check_with(config: &str, case: &str, data: &MetricsData, expected: &[&str]) -> Bench {
+pub(super) fn check_with(config: &str, case: &str, data: &MetricsData, expected: &[&str]) -> Bench {
     let mut bench = Bench::new(config);
     let mut expected: Vec<String> =
         expected.iter().map(|line| line.replace("%B", B).replace("%T", &T.to_string())).collect();
@@ -128,7 +131,7 @@ fn check_with(config: &str, case: &str, data: &MetricsData, expected: &[&str]) -
 }
 
 #[track_caller]
-fn check(case: &str, data: &MetricsData, expected: &[&str]) -> Bench {
+pub(super) fn check(case: &str, data: &MetricsData, expected: &[&str]) -> Bench {
     check_with("{}", case, data, expected)
 }
 
@@ -299,6 +302,22 @@ fn exponential_histograms() {
     assert_eq!(check("E28", &one(point.clone()), &[]).dropped("no_sum"), 1);
     point.flags = 1;
     check("E29", &one(point), &["e{%B} schema=0 zt=1e-128 zero=0 count=0 sum=stale {}@%T"]);
+}
+
+/// For backends without native histograms: what else there is to say, also of points that could be none.
+#[test]
+fn exponential_histograms_without_native_ones() {
+    let off = "native_histograms: false";
+    let one = |point| push(vec![exponentials(point)]);
+    let classic = [r#"e_bucket{%B,le="+Inf"} 3@%T"#, "e_count{%B} 3@%T", "e_sum{%B} 9@%T"];
+    check_with(off, "off", &one(exponential(3, 0, &[1, 2])), &classic);
+    let mut coarse = exponential(-9, 0, &[1, 2]);
+    coarse.sum = None;
+    assert_eq!(check_with(off, "off", &one(coarse), &classic[..2]).counted("dropped_points"), 0);
+    let mut ended = exponential(3, 0, &[1, 2]);
+    (ended.flags, ended.attributes) = (1, attributes(&[("le", "x")]));
+    let stale = [r#"e_bucket{%B,le="+Inf"} stale@%T"#, "e_count{%B} stale@%T", "e_sum{%B} stale@%T"];
+    check_with(off, "off", &one(ended), &stale);
 }
 
 /// E30, and what only 2.0 has a place for.

@@ -2,12 +2,12 @@
 
 mod answers;
 mod any;
-mod bench;
 mod config;
 mod dice;
 mod drill;
 mod durable;
 mod mapping;
+mod one_name;
 mod prompb;
 mod prompb_v2;
 mod protocol;

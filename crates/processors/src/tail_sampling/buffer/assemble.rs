@@ -5,7 +5,7 @@ use nyquist_core::wire::{put_tag, put_varint, varint_len};
 use super::cache::Past;
 use super::headers::{Headers, NONE};
 use super::journal::Note;
-use super::log::{Addr, Log, Record as LogRecord};
+use super::log::{Addr, Log, Record as LogRecord, UNIT};
 use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
@@ -365,8 +365,8 @@ impl Shard {
             self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
             bytes += run.len();
-            let footprint = Log::footprint(run.len());
-            trace.units = trace.units.saturating_sub((footprint / 8) as u32);
+            let footprint = self.log.footprint(run.len());
+            trace.units = trace.units.saturating_sub((footprint / UNIT) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
             if footprint > self.settings.block_size {
                 self.log.sent(addr);

@@ -2,7 +2,7 @@
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::log::{self, Addr, Log};
+use super::log::{self, Addr};
 use super::shard::Shard;
 
 /// To copy a record forward, in units of [`work`](super::work).
@@ -36,7 +36,7 @@ impl Shard {
         self.work += data.len() as u64 / BYTES;
         let mut offset = 0;
         while let Some((record, bytes)) = log::read(&data, offset) {
-            offset += Log::footprint(record.len);
+            offset += self.log.footprint(record.len);
             self.work += RECORD;
             let Some(id) = first_trace_id(bytes) else {
                 continue;
@@ -60,7 +60,7 @@ impl Shard {
         let mut next = old_first;
         let (mut first_copy, mut last_copy) = (Addr::NONE, Addr::NONE);
         while self.log.in_oldest(next) {
-            let Some((record, bytes)) = log::read(data, next.offset()) else {
+            let Some((record, bytes)) = log::read(data, self.log.offset(next)) else {
                 break;
             };
             let Some(copy) = self.log.append(bytes, record.scope, record.contents) else {

@@ -1,30 +1,28 @@
 //! Blocks of records.
 //!
 //! A record is a run of spans of one trace: the bytes between two points of a `ScopeSpans`, tags
-//! and lengths included, so that writing them out again is one copy. Layout, little-endian, aligned
-//! to 8 bytes: address of the trace's next record, scope header, number of spans (16 bits), place of the
-//! first root span among them (16 bits), length (the top bit: some span may have a `tracestate`), bytes.
+//! and lengths included, so that writing them out again is one copy. Layout, little-endian, aligned to the log's
+//! unit: address of the trace's next record, scope header, number of spans (16 bits), place of the first root span
+//! among them (16 bits), length (the top bit: some span may have a `tracestate`), bytes. The unit is 4 bytes, or 8
+//! where blocks are so large that addresses need it.
 //!
 //! A block counts the traces whose first record is in it, and is freed when it is the oldest and
 //! that count is zero.
 
 use std::collections::VecDeque;
 
-/// Where a record is: the low 15 bits of its block's number, and its offset in units of 8 bytes.
+/// Where a record is: the low 15 bits of its block's number, and its offset in units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Addr(u32);
 
 impl Addr {
-    /// Nowhere. (No header fits into the last 8 bytes of a block.)
+    /// Nowhere. (No header fits into the last unit of a block.)
     pub(super) const NONE: Self = Self(u32::MAX);
-
-    /// In bytes, from the start of its block.
-    pub(super) fn offset(self) -> usize {
-        (self.0 & ((1 << OFFSET_BITS) - 1)) as usize * UNIT
-    }
 }
 
-const UNIT: usize = 8;
+/// The smallest and the largest unit.
+pub(super) const UNIT: usize = 4;
+const LARGE_UNIT: usize = 8;
 const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
 const HEADER: usize = 16;
@@ -40,7 +38,7 @@ const PERIOD: u32 = 200;
 const AT_ONCE: usize = 8;
 
 /// The largest block: what an [`Addr`] can span.
-pub(super) const MAX_BLOCK: usize = UNIT << OFFSET_BITS;
+pub(super) const MAX_BLOCK: usize = LARGE_UNIT << OFFSET_BITS;
 
 #[derive(Debug)]
 struct Block {
@@ -90,6 +88,7 @@ pub(super) struct Log {
     /// Spare blocks that nothing has needed for a period: given back little by little.
     idle: usize,
     block_size: usize,
+    unit: usize,
     bytes: usize,
     charged: usize,
 }
@@ -98,6 +97,7 @@ impl Log {
     pub(super) fn new(block_size: usize) -> Self {
         let block_size = block_size.clamp(4096, MAX_BLOCK);
         Self {
+            unit: if block_size <= UNIT << OFFSET_BITS { UNIT } else { LARGE_UNIT },
             blocks: VecDeque::new(),
             oldest: 0,
             free: Vec::new(),
@@ -124,7 +124,7 @@ impl Log {
     /// Memory for so many more records with so many bytes, at most. (Of two blocks that follow each
     /// other, the records do not fit into one.)
     pub(super) const fn growth(block_size: usize, records: usize, bytes: usize) -> usize {
-        let footprint = bytes + records * (HEADER + UNIT);
+        let footprint = bytes + records * (HEADER + LARGE_UNIT);
         let copies = if footprint > block_size { COPIES } else { 2 };
         copies * footprint + block_size + (footprint / block_size + 1) * 4 * size_of::<Block>()
     }
@@ -173,13 +173,13 @@ impl Log {
     }
 
     /// The bytes that a record of `len` bytes takes.
-    pub(super) fn footprint(len: usize) -> usize {
-        (HEADER + len).next_multiple_of(UNIT)
+    pub(super) fn footprint(&self, len: usize) -> usize {
+        (HEADER + len + self.unit - 1) & !(self.unit - 1)
     }
 
     /// Copies a record in. `None` if there are too many blocks.
     pub(super) fn append(&mut self, bytes: &[u8], scope: u32, contents: Contents) -> Option<Addr> {
-        let footprint = Self::footprint(bytes.len());
+        let footprint = self.footprint(bytes.len());
         let len = u32::try_from(bytes.len()).ok().filter(|&len| len < TRACE_STATE)?;
         let fits = self.blocks.back().is_some_and(|block| block.data.len() + footprint <= self.block_size);
         if !fits {
@@ -198,10 +198,10 @@ impl Log {
         }
         block.data.extend_from_slice(&header);
         block.data.extend_from_slice(bytes);
-        const PADDING: [u8; UNIT] = [0; UNIT];
+        const PADDING: [u8; LARGE_UNIT] = [0; LARGE_UNIT];
         let padding = offset + footprint - block.data.len();
         block.data.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
-        let offset = u32::try_from(offset / UNIT).ok()?;
+        let offset = u32::try_from(offset >> self.unit.trailing_zeros()).ok()?;
         Some(Addr(((number & BLOCK_MASK) as u32) << OFFSET_BITS | offset))
     }
 
@@ -231,7 +231,12 @@ impl Log {
 
     fn locate(&self, addr: Addr) -> (usize, usize) {
         let block = (self.block_number(addr) - self.oldest) as usize;
-        (block, addr.offset())
+        (block, self.offset(addr))
+    }
+
+    /// Where the record at `addr` is in its block, in bytes.
+    pub(super) fn offset(&self, addr: Addr) -> usize {
+        (addr.0 & ((1 << OFFSET_BITS) - 1)) as usize * self.unit
     }
 
     /// The record at `addr`, and its bytes.

@@ -8,7 +8,7 @@ use super::fifo::Fifo;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::journal::{Journal, Outcome};
-use super::log::{Addr, Log};
+use super::log::{Addr, Log, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
@@ -361,7 +361,7 @@ impl Shard {
             return;
         };
         self.headers.touch(scope, self.log.current());
-        let footprint = Log::footprint(bytes.len()) as u64;
+        let footprint = self.log.footprint(bytes.len()) as u64;
         self.live_bytes += footprint;
         self.tally.held += i64::from(run.contents.spans);
         let Some(trace) = self.traces.get_mut(slot) else {
@@ -379,7 +379,7 @@ impl Shard {
         trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
         trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
         let units = trace.units;
-        trace.units = units.saturating_add((footprint / 8) as u32);
+        trace.units = units.saturating_add((footprint / UNIT as u64) as u32);
         trace.spans = trace.spans.saturating_add(u32::from(run.contents.spans));
         let last = std::mem::replace(&mut trace.last, addr);
         let is_first = last == Addr::NONE;
@@ -404,7 +404,7 @@ impl Shard {
             self.kept_bytes += bytes.len() as u64;
             return;
         }
-        if grown.1 >= self.settings.giant / 8 {
+        if grown.1 >= self.settings.giant / UNIT as u32 {
             self.note_giant(handle, grown);
         }
         if too_large {
@@ -419,7 +419,7 @@ impl Shard {
 
     /// Which class of giants a trace of so many units belongs to.
     pub(super) fn giant_class(&self, units: u32) -> Option<u32> {
-        (units / (self.settings.giant / 8).max(1)).checked_ilog2()
+        (units / (self.settings.giant / UNIT as u32).max(1)).checked_ilog2()
     }
 
     /// A trace has grown from so many units to so many.

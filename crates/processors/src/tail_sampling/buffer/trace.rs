@@ -1,7 +1,7 @@
 //! The folded state of a trace.
 
 use super::extras::TraceExtras;
-use super::log::Addr;
+use super::log::{Addr, UNIT};
 use super::slab::Slot;
 use super::timers::Millis;
 use crate::tail_sampling::rules::extra::NO_EXTRA;
@@ -43,7 +43,7 @@ pub(crate) struct Trace {
     pub(crate) bytes: u32,
     /// When its last span came, in milliseconds after the first.
     pub(super) last_seen: u32,
-    /// Bytes in the log, in units of 8.
+    /// Bytes in the log, in units of [`UNIT`].
     pub(super) units: u32,
     pub(crate) spans: u32,
     pub(super) first: Addr,
@@ -128,7 +128,7 @@ impl Trace {
 
     /// Bytes in the log.
     pub(super) fn footprint(&self) -> u64 {
-        u64::from(self.units) * 8
+        u64::from(self.units) * UNIT as u64
     }
 
     /// When its last span came.

@@ -117,6 +117,10 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         let Compiled { expr, threshold, is_leveled, .. } = compiled;
         list.push(Policy { index, expr, reason, threshold, is_leveled });
     }
+    if builder.compat && builder.span_ingest && !drops.is_empty() {
+        // There a `drop` that does not drop leaves the batch undecided, and no other policy is asked.
+        others.clear();
+    }
     doubts.settle(config.sample_on_first_match, &mut reasons);
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
 }
@@ -317,8 +321,16 @@ fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'_>) -> Opti
             let config = policy.string_attribute.as_ref()?;
             required_key(&config.key, block, builder);
             let identity = format!("text {} {:?}", config.enabled_regex_matching, config.values);
-            let matcher = ValueMatcher::NonEmptyText(text_matcher(config, block, builder)?);
-            inverted_if(builder.attribute(&config.key, SPAN_OR_RESOURCE, matcher, &identity), config.invert_match)
+            let text = text_matcher(config, block, builder)?;
+            let reads_empty = builder.compat && config.enabled_regex_matching && text.matches(b"");
+            let mut expr =
+                builder.attribute(&config.key, SPAN_OR_RESOURCE, ValueMatcher::NonEmptyText(text), &identity);
+            if reads_empty {
+                let of_resource =
+                    builder.attribute(&config.key, Places::RESOURCE, ValueMatcher::EmptyText, "empty or no text");
+                expr = Expr::Any(vec![expr, of_resource]);
+            }
+            inverted_if(expr, config.invert_match)
         }
         "boolean_attribute" => {
             let config = policy.boolean_attribute.as_ref()?;

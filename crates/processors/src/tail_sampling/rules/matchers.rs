@@ -53,6 +53,9 @@ impl TextMatcher {
 pub(super) enum ValueMatcher {
     /// The Collector's `string_attribute`: text that is not empty.
     NonEmptyText(TextMatcher),
+    /// Anything but text that is not empty: what a resource's attribute is to the Collector's `string_attribute` if it
+    /// reads as "".
+    EmptyText,
     /// Text.
     Text(TextMatcher),
     /// An integer between two bounds, inclusive.
@@ -81,6 +84,8 @@ impl ValueMatcher {
     pub(super) fn matches(&self, value: AnyValue<'_>) -> bool {
         match (self, value) {
             (Self::NonEmptyText(matcher), AnyValue::String(text)) => !text.is_empty() && matcher.matches(text),
+            (Self::EmptyText, AnyValue::String(text)) => text.is_empty(),
+            (Self::EmptyText, _) => true,
             (Self::Text(matcher), AnyValue::String(text)) => matcher.matches(text),
             (Self::IntRange(min, max), AnyValue::Int(number)) => (*min..=*max).contains(&number),
             (Self::IntOrZeroRange(min, max), value) => {

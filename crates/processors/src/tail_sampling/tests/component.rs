@@ -13,7 +13,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::support::{KeptSpan, failed, id_of, large_span, read, request, span};
 use crate::tail_sampling::config::TailSamplingConfig;
@@ -274,4 +274,64 @@ async fn blocked_senders_go_on_when_there_is_room() {
     let begin = Instant::now();
     rig.send(vec![span([3; 16])]).await;
     assert!((Duration::from_millis(900)..Duration::from_millis(1200)).contains(&begin.elapsed()));
+}
+
+/// Scenario: six hundred traces whose roots come, or that fall silent, or that do neither, through the processor with
+/// its tasks, under a clock that is looked at every millisecond. Guarantee: at any moment, what is decided is what is
+/// due by then, but for what became due within the last 100 ms.
+#[tokio::test(start_paused = true)]
+async fn decisions_come_within_100_ms_of_their_time() {
+    use nyquist_core::proto::trace::v1::Span;
+    use rand::{RngExt, SeedableRng};
+    const TRACES: u64 = 600;
+    const LATEST: usize = 100;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let rig = Rig::start(
+        "
+decision_wait: 3s
+decision_wait_after_root_received: 500ms
+decision_wait_after_last_span: 1200ms
+memory_limit_mib: 64
+num_shards: 4
+rules: [{name: none, sampling_percentage: 0}]
+",
+    )
+    .await;
+    // By millisecond: spans that come, and how many are due (in the end: by then).
+    let mut arrivals: Vec<Vec<Span>> = vec![Vec::new(); 8000];
+    let mut due = vec![0u64; 12_000];
+    for number in 0..TRACES {
+        let begin = rng.random_range(0..4000);
+        let (mut at, mut last, mut until, mut spans) = (begin, begin, begin + 3000, 0);
+        while at < until.min(last + 1200) {
+            let is_root = rng.random_bool(0.2);
+            let parent_span_id = if is_root { vec![] } else { vec![1; 8] };
+            arrivals[at].push(Span { parent_span_id, ..span(id_of(number)) });
+            (last, spans) = (at, spans + 1);
+            until = if is_root { until.min(at + 500) } else { until };
+            at += rng.random_range(1..1500);
+        }
+        due[until.min(last + 1200)] += spans;
+    }
+    for at in 1..due.len() {
+        due[at] += due[at - 1];
+    }
+    let decided = || rig.ledger.count(Entry::SampledOut);
+    let (begin, mut worst) = (Instant::now(), 0);
+    for (now, &due_by_now) in due.iter().enumerate() {
+        let counted = decided();
+        assert!(counted <= due_by_now, "seed {seed}: {counted} spans are decided at {now} ms, {due_by_now} are due");
+        let late = (0..now.min(LATEST + 1)).rev().find(|late| counted < due[now - late]);
+        worst = worst.max(late.map_or(0, |late| late + 1));
+        assert!(worst <= LATEST, "seed {seed}: at {now} ms something is late by {worst} ms");
+        if let Some(spans) = arrivals.get_mut(now).filter(|spans| !spans.is_empty()) {
+            rig.send(std::mem::take(spans)).await;
+        }
+        sleep_until(begin + Duration::from_millis(now as u64 + 1)).await;
+    }
+    println!("at most {worst} ms late");
+    assert_eq!((Some(&decided()), rig.ledger.held_count()), (due.last(), 0));
+    assert!((10..=75).contains(&worst), "{worst} ms: ticks are 50 ms apart, and silence is looked for every 20 ms");
 }

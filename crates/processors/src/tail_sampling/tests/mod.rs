@@ -2,6 +2,7 @@
 
 mod component;
 mod corpus;
+mod counts;
 mod explain;
 mod life;
 mod lists;

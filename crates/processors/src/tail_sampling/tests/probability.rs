@@ -8,7 +8,7 @@ use super::support::{Id, KeptSpan, Rig, failed, millis, request, span};
 
 const ALL: u64 = 1 << 56;
 
-fn randomness(id: Id) -> u64 {
+pub(super) fn randomness(id: Id) -> u64 {
     let mut low = [0; 8];
     low[1..].copy_from_slice(&id[9..]);
     u64::from_be_bytes(low)
@@ -21,7 +21,7 @@ fn ot<'a>(trace_state: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// How many spans a kept one stands for.
-fn adjusted_count(span: &Span) -> f64 {
+pub(super) fn adjusted_count(span: &Span) -> f64 {
     let Some(th) = ot(&span.trace_state, "th") else {
         return 1.0;
     };
@@ -29,7 +29,7 @@ fn adjusted_count(span: &Span) -> f64 {
     ALL as f64 / (ALL - rejected) as f64
 }
 
-fn with_state(mut span: Span, trace_state: &str) -> Span {
+pub(super) fn with_state(mut span: Span, trace_state: &str) -> Span {
     span.trace_state = trace_state.to_owned();
     span
 }

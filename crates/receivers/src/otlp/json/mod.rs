@@ -7,6 +7,8 @@
 mod transcode;
 
 #[cfg(test)]
+mod specification;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use nyquist_core::wire::{put_len_field, put_tag, put_varint, varint_len};
 use serde::de::{self, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -15,6 +16,13 @@ use nyquist_core::otlp_json::schema::{ANY_VALUE, Field, Kind, Message, Presence}
 
 /// How deep `AnyValue`s may be nested: what the ingress check accepts.
 const MAX_VALUE_DEPTH: u32 = 32;
+
+const ANY_PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+/// "Either standard or URL-safe base64 encoding with/without paddings are accepted", says protobuf's mapping.
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, ANY_PADDING);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PADDING);
 
 /// Writes the JSON object in `json` as the protobuf message `message`.
 pub(super) fn transcode(message: &'static Message, json: &[u8], limit: usize) -> Result<Vec<u8>, serde_json::Error> {
@@ -294,10 +302,13 @@ impl Single<'_> {
     fn text<E: de::Error>(self, text: &[u8]) -> Result<(), E> {
         match self.field.kind {
             Kind::Text => self.len_delimited(String::from_utf8_lossy(text).as_bytes()),
-            Kind::Bytes => match STANDARD.decode(text) {
-                Ok(bytes) => self.len_delimited(&bytes),
-                Err(error) => return Err(self.invalid(format!("invalid base64: {error}"))),
-            },
+            Kind::Bytes => {
+                let is_url_safe = text.iter().any(|byte| b"-_".contains(byte));
+                match if is_url_safe { URL_SAFE.decode(text) } else { STANDARD.decode(text) } {
+                    Ok(bytes) => self.len_delimited(&bytes),
+                    Err(error) => return Err(self.invalid(format!("invalid base64: {error}"))),
+                }
+            }
             Kind::Id(len) => {
                 let id = match hex::decode(text) {
                     Ok(id) => id,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue};
 use nyquist_core::batch::Code;
 use nyquist_core::net::admission::{Admission, Admitted};
-use nyquist_core::net::body::Room;
+use nyquist_core::net::body::{MinRate, Room};
 use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ use table::{Bounds, Full, Key, Rate, Table};
 /// The limits that a request passes to come in: room in the process, and what its client may still send.
 pub(crate) struct Limits {
     admission: Arc<Admission>,
+    hasher: RandomState,
+    min_rate: Option<MinRate>,
     limits: Vec<Arc<Limit>>,
 }
 
@@ -43,23 +45,25 @@ struct Limit {
 }
 
 impl Limits {
-    /// `limits` for the receiver `id`, behind `admission`.
+    /// `limits` for the receiver `id`, behind `admission`, to bodies that come at `min_rate`.
     pub(crate) fn new(
         id: &str,
         admission: &Arc<Admission>,
+        min_rate: Option<MinRate>,
         limits: &[ClientLimit],
         telemetry: &Telemetry,
     ) -> Arc<Self> {
         let limits = limits.iter().filter_map(|limit| Some(Arc::new(Limit::new(id, limit, telemetry)?))).collect();
-        Arc::new(Self { admission: Arc::clone(admission), limits })
+        Arc::new(Self { admission: Arc::clone(admission), hasher: RandomState::new(), min_rate, limits })
     }
 
     /// Lets a request of `client` in, before its body is read.
     pub(crate) fn enter(&self, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
-        let admitted = self.admission.admit(REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
+        let sender = self.hasher.hash_one(client.address.map(network));
+        let admitted = self.admission.admit_for(sender, REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
         let now = Instant::now();
         let holds = self.limits.iter().map(|limit| Limit::enter(limit, client, headers, now));
-        Ok(Pass { admitted, holds: holds.collect::<Result<_, _>>()?, refusal: None })
+        Ok(Pass { admitted, holds: holds.collect::<Result<_, _>>()?, min_rate: self.min_rate, refusal: None })
     }
 }
 
@@ -109,7 +113,7 @@ impl Limit {
         };
         self.refused[index].inc();
         let message = format!("more than {limit} of client_limits allows per {}: slow down and try again", self.name);
-        Rejection { code: Code::ResourceExhausted, message, retry: Some(wait.clamp(MIN_RETRY, MAX_RETRY)) }
+        Rejection::retry_after(Code::ResourceExhausted, message, wait.clamp(MIN_RETRY, MAX_RETRY))
     }
 }
 
@@ -129,6 +133,7 @@ fn network(address: IpAddr) -> IpAddr {
 pub(crate) struct Pass {
     admitted: Admitted,
     holds: Vec<Hold>,
+    min_rate: Option<MinRate>,
     /// Why it may not grow.
     refusal: Option<Rejection>,
 }
@@ -151,7 +156,7 @@ impl Pass {
 impl From<Admitted> for Pass {
     /// For what comes from no client.
     fn from(admitted: Admitted) -> Self {
-        Self { admitted, holds: Vec::new(), refusal: None }
+        Self { admitted, holds: Vec::new(), min_rate: None, refusal: None }
     }
 }
 
@@ -164,6 +169,10 @@ impl Room for Pass {
             }
         }
         self.admitted.grow_to(total)
+    }
+
+    fn min_rate(&self) -> Option<MinRate> {
+        self.min_rate
     }
 }
 

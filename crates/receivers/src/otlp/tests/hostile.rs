@@ -131,7 +131,7 @@ async fn a_body_slower_than_read_timeout_is_given_up() {
         .await
         .expect("in time")
         .expect("reads");
-    assert_eq!(&answer, b"HTTP/1.1 503");
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }
 
 #[tokio::test]

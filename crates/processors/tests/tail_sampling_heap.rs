@@ -1,0 +1,288 @@
+//! The byte budget of `tail_sampling` against what the allocator has really handed out, after every single
+//! call. A program of its own, because it counts for the whole of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::Duration;
+
+use nyquist_core::config::{ComponentId, from_str};
+use nyquist_core::proto::common::v1::any_value::Value;
+use nyquist_core::proto::common::v1::{AnyValue, KeyValue};
+use nyquist_core::proto::resource::v1::Resource;
+use nyquist_core::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
+use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
+use nyquist_processors::tail_sampling::sampler::Sampler;
+use prost::Message;
+
+struct Counting;
+
+/// Bytes that are allocated at the moment.
+static HELD: AtomicIsize = AtomicIsize::new(0);
+
+// Sound because every call is handed to the system's allocator as it is, and an atomic number neither allocates nor
+// re-enters.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> isize {
+    HELD.load(Ordering::Relaxed)
+}
+
+/// What one thread keeps from request to request to read the next (shared by all samplers of a process, and so in
+/// no one's budget), the sampler's own series, and small lists of names.
+const BESIDE: isize = 256 << 10;
+
+/// A sampler that is watched.
+struct Watched {
+    sampler: Sampler,
+    ledger: Ledger,
+    _telemetry: std::sync::Arc<Telemetry>,
+    /// Allocated before there was anything in it.
+    base: isize,
+    sent: u64,
+    kept: u64,
+    refused: u64,
+    /// The most that was accounted for, and the most that was allocated.
+    peak: (usize, isize),
+}
+
+impl Watched {
+    fn new(yaml: &str) -> Self {
+        let (config, _) = from_str(yaml).expect("the configuration is valid");
+        let (telemetry, ledger, base) = (Telemetry::new(), Ledger::detached(), held());
+        let sampler = Sampler::new(&config, &ComponentId::of("tail_sampling"), ledger.clone(), &telemetry).unwrap();
+        Self { sampler, ledger, _telemetry: telemetry, base, sent: 0, kept: 0, refused: 0, peak: (0, 0) }
+    }
+
+    /// What is accounted for is within the limit, and no less than what is allocated.
+    fn check(&mut self) {
+        let (accounted, limit) = (self.sampler.memory(), self.sampler.memory_limit());
+        assert!(accounted <= limit, "{accounted} bytes are accounted for, of {limit}");
+        let allocated = held() - self.base;
+        assert!(
+            allocated <= accounted as isize + BESIDE,
+            "{allocated} bytes are allocated, {accounted} are accounted for"
+        );
+        self.peak = (self.peak.0.max(accounted), self.peak.1.max(allocated));
+    }
+
+    fn insert(&mut self, spans: Vec<Span>, now: Duration) {
+        let count = spans.len() as u64;
+        let service = attribute("service.name", "shop");
+        let resource = Some(Resource { attributes: vec![service], ..Resource::default() });
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let data =
+            TracesData { resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }] };
+        let message = data.encode_to_vec();
+        drop(data);
+        // The request itself is its sender's.
+        self.base += message.capacity() as isize;
+        let outcome = self.sampler.insert(&message, now);
+        self.check();
+        self.base -= message.capacity() as isize;
+        drop(message);
+        match outcome {
+            Ok(()) => self.sent += count,
+            Err(refusal) => {
+                assert!(refusal.is_retryable(), "{refusal}");
+                self.refused += 1;
+            }
+        }
+        self.check();
+    }
+
+    fn decide(&mut self, now: Duration) {
+        for shard in 0..self.sampler.shards() {
+            while self.sampler.decide(shard, now, 100) {
+                self.check();
+            }
+        }
+        self.check();
+    }
+
+    fn take(&mut self, now: Duration) {
+        for shard in 0..self.sampler.shards() {
+            while let Some(out) = self.sampler.take(shard, now) {
+                self.check();
+                self.kept += out.batch().items() as u64;
+                out.accepted();
+                self.check();
+            }
+        }
+    }
+
+    /// Decides and takes all that is left: every span was kept or sampled out, and the memory is given back.
+    fn finish(mut self, now: Duration) -> (usize, isize) {
+        for shard in 0..self.sampler.shards() {
+            while self.sampler.decide_all(shard, now, 100, false) {
+                self.check();
+            }
+        }
+        self.take(now);
+        assert_eq!(self.kept + self.ledger.count(Entry::SampledOut), self.sent);
+        assert_eq!(self.ledger.held_count(), 0);
+        for round in 0..1000 {
+            self.decide(now + Duration::from_secs(10) + Duration::from_millis(50 * round));
+        }
+        let limit = self.sampler.memory_limit();
+        assert!(self.sampler.memory() < limit / 3, "{} of {limit} after everything has left", self.sampler.memory());
+        self.peak
+    }
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = AnyValue { value: Some(Value::StringValue(value.to_owned())) };
+    KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() }
+}
+
+/// A trace id that looks random.
+fn id(number: u64) -> Vec<u8> {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut id = vec![7; 16];
+    id[8..].copy_from_slice(&(mixed ^ mixed >> 29).to_be_bytes());
+    id
+}
+
+fn span(trace_id: Vec<u8>, filling: usize) -> Span {
+    Span {
+        trace_id,
+        span_id: vec![1; 8],
+        parent_span_id: vec![2; 8],
+        name: "GET /".to_owned(),
+        start_time_unix_nano: 1_000_000_000,
+        end_time_unix_nano: 1_100_000_000,
+        attributes: vec![attribute("filling", &"x".repeat(filling))],
+        ..Span::default()
+    }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Scenario: one trace that never ends, of ten times the budget, among small ones; with a limit for traces and
+/// without, kept and not kept, with a next stage that takes and one that does not. Guarantee: after every call the
+/// account is within the limit, and true.
+fn an_endless_trace() {
+    for (name, limit, percentage, is_taken) in [
+        ("kept", "", 100, true),
+        ("without a limit", "maximum_trace_size_bytes: 0", 100, true),
+        ("not kept", "maximum_trace_size_bytes: 0", 0, true),
+        ("stuck", "", 100, false),
+    ] {
+        let mut watched = Watched::new(&format!(
+            "{{memory_limit_mib: 8, num_shards: 2, decision_wait: 1s, {limit}{} rules: [{{name: all, sampling_percentage: {percentage}}}]}}",
+            if limit.is_empty() { "" } else { "," }
+        ));
+        for number in 0..8000u64 {
+            let now = millis(number);
+            let mut spans: Vec<Span> = (0..5).map(|_| span(vec![0xee; 16], 2000)).collect();
+            spans.push(span(id(number), 300));
+            watched.insert(spans, now);
+            watched.decide(now);
+            if is_taken && number % 10 == 0 {
+                watched.take(now);
+            }
+        }
+        assert_eq!(watched.refused > 0, !is_taken, "{name}: {} requests were refused", watched.refused);
+        let limit = watched.sampler.memory_limit();
+        let peak = watched.finish(millis(100_000));
+        println!("endless, {name}: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
+        assert!(is_taken || peak.0 > limit / 2, "{name}: it was full");
+    }
+}
+
+/// Scenario: a million spans, each of a trace of its own. Guarantee: as above.
+fn a_flood_of_trace_ids() {
+    let mut watched = Watched::new(
+        "{memory_limit_mib: 16, num_shards: 4, decision_wait_after_root_received: 20s, \
+         decision_wait_after_last_span: 20s, rules: [{name: some, sampling_percentage: 1}]}",
+    );
+    for group in 0..10_000u64 {
+        let now = millis(group);
+        let root = |number| Span { parent_span_id: vec![], attributes: vec![], ..span(id(number), 0) };
+        watched.insert((0..100).map(|number| root(group * 100 + number)).collect(), now);
+        if group % 50 == 0 {
+            watched.decide(now);
+            watched.take(now);
+        }
+    }
+    let limit = watched.sampler.memory_limit();
+    assert!(watched.sampler.pending() > 30_000, "{} traces are held", watched.sampler.pending());
+    let peak = watched.finish(millis(200_000));
+    println!("flood: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
+    assert!(peak.0 > limit / 2, "it was full");
+}
+
+/// Scenario: a trace of an hour with a span a second, among others that come and go. Guarantee: as above; it leaves
+/// whole.
+fn a_trace_of_an_hour() {
+    let mut watched = Watched::new(
+        "{memory_limit_mib: 4, num_shards: 1, decision_wait: 2h, decision_wait_after_last_span: 3s, maximum_trace_size_bytes: 0, \
+         rules: [{name: long, sampling_percentage: 100, when: {span_count: {min: 2}}}]}",
+    );
+    for second in 0..3600u64 {
+        let mut spans: Vec<Span> = (0..5).map(|number| span(id(second * 5 + number), 1000)).collect();
+        spans.push(span(vec![0xee; 16], 100));
+        watched.insert(spans, millis(second * 1000));
+        watched.decide(millis(second * 1000));
+        watched.take(millis(second * 1000));
+    }
+    assert_eq!(watched.kept, 0, "nothing was decided early");
+    watched.decide(millis(3700 * 1000));
+    watched.take(millis(3700 * 1000));
+    assert_eq!(watched.kept, 3600);
+    let peak = watched.finish(millis(3800 * 1000));
+    println!("an hour: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
+}
+
+/// Scenario: every span has a resource and a scope of its own, kept ones get attributes. Guarantee: as above.
+fn resources_of_their_own() {
+    let mut watched = Watched::new(
+        "{memory_limit_mib: 8, num_shards: 2, decision_wait: 1s, record: all, rules: [{name: half, sampling_percentage: 50}]}",
+    );
+    for number in 0..20_000u64 {
+        let now = millis(number);
+        let service = attribute("service.name", &format!("{number} {}", "y".repeat(300)));
+        let resource = Some(Resource { attributes: vec![service], ..Resource::default() });
+        let scope_spans = vec![ScopeSpans { spans: vec![span(id(number), 500)], ..ScopeSpans::default() }];
+        let data =
+            TracesData { resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }] };
+        let message = data.encode_to_vec();
+        drop(data);
+        if watched.sampler.insert(&message, now).is_ok() {
+            watched.sent += 1;
+        }
+        drop(message);
+        watched.check();
+        watched.decide(now);
+        if number % 100 == 0 {
+            watched.take(now);
+        }
+    }
+    let peak = watched.finish(millis(100_000));
+    println!("resources: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
+}
+
+/// One test, because the counter is that of the whole process.
+#[test]
+fn the_account_is_within_the_limit_and_true_after_every_call() {
+    an_endless_trace();
+    a_flood_of_trace_ids();
+    a_trace_of_an_hour();
+    resources_of_their_own();
+}
