@@ -135,7 +135,7 @@ fn limits(per: &str) -> (Arc<Limits>, Arc<Telemetry>) {
         burst: nyquist_core::config::Duration::from_secs(1),
         ..ClientLimit::default()
     };
-    (Limits::new("otlp", &Admission::new(1 << 20), &[limit], &telemetry), telemetry)
+    (Limits::new("otlp", &Admission::new(1 << 20), None, &[limit], &telemetry), telemetry)
 }
 
 fn client(address: &str, subject: &str) -> Client {
