@@ -157,3 +157,68 @@ fn resource(telemetry: &TelemetryConfig) -> Vec<(String, String)> {
     }
     attributes.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use nyquist_core::component::{
+        Board, BuildError, Component, Condition, Extension, ExtensionConfig, ExtensionContext, Priority, Report,
+        StartError,
+    };
+    use nyquist_core::config::ComponentId;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// An extension that cannot go on once it has started, and looks at the board as it shuts down.
+    #[derive(Default)]
+    struct Failing {
+        board: Mutex<Option<Arc<Board>>>,
+        seen: Mutex<Option<Report>>,
+    }
+
+    #[async_trait]
+    impl Component for Failing {
+        async fn start(&self, host: &Host) -> Result<(), StartError> {
+            host.runtimes.fail("the disk is gone");
+            Ok(())
+        }
+
+        async fn shutdown(&self, _: Instant) {
+            *self.seen.lock() = self.board.lock().as_ref().map(|board| board.report(Priority::Permanent));
+        }
+    }
+
+    impl Extension for Failing {
+        fn observe(&self, board: Arc<Board>) {
+            *self.board.lock() = Some(board);
+        }
+    }
+
+    struct Config(Arc<Failing>);
+
+    impl ExtensionConfig for Config {
+        fn build(&self, _: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
+            Ok(Arc::clone(&self.0) as Arc<dyn Extension>)
+        }
+    }
+
+    /// Scenario: a component is in a state that no retry mends. Guarantee: it and the gateway are in a fatal state with
+    /// the reason, and the process ends in order, with exit code 1.
+    #[test]
+    fn a_fatal_error_of_a_component_ends_the_process_with_an_exit_code() {
+        let failing = Arc::new(Failing::default());
+        let mut plan = Plan::default();
+        plan.extensions.push((ComponentId::of("failing"), Box::new(Config(Arc::clone(&failing)))));
+        let mut telemetry = TelemetryConfig::default();
+        telemetry.metrics.endpoint = None;
+        let code = run(&plan, &Settings { telemetry, drain_timeout: Duration::from_secs(5) });
+        assert_eq!(format!("{code:?}"), format!("{:?}", Ok::<_, String>(ExitCode::FAILURE)));
+        let report = failing.seen.lock().take().expect("it was shut down");
+        let told = |report: &Report| (report.state.condition, report.state.error.clone());
+        let reason = Some("extension:failing: the disk is gone".to_owned());
+        assert_eq!(told(&report), (Condition::FatalError, reason));
+        let (_, extensions) = &report.parts[0];
+        assert_eq!(told(extensions), (Condition::FatalError, Some("the disk is gone".to_owned())));
+    }
+}

@@ -212,12 +212,10 @@ fn watchers_are_told_when_something_changes() {
         ["", "traces", "metrics/other", "nowhere"].map(|service| watch(grpc_port, service));
     let next = |watcher: &mpsc::Receiver<Vec<u8>>| watcher.recv_timeout(support::PATIENCE).unwrap();
     let (serving, not_serving, unknown) = (vec![8, 1], vec![8, 2], vec![8, 3]);
-    assert_eq!([next(&whole), next(&traces), next(&metrics), next(&none)], [
-        serving.clone(),
-        serving.clone(),
-        serving.clone(),
-        unknown
-    ]);
+    assert_eq!(
+        [next(&whole), next(&traces), next(&metrics), next(&none)],
+        [serving.clone(), serving.clone(), serving.clone(), unknown]
+    );
     send(&gateway);
     assert_eq!([next(&whole), next(&traces)], [not_serving.clone(), not_serving.clone()]);
     backend.restart();
@@ -271,7 +269,10 @@ service:
     let gateway = Gateway::start(&config);
     let (_, status) = wait_for(&gateway, "/status?pipeline=metrics&verbose", "StatusRecoverableError");
     let error = status["components"]["receiver:prometheus"]["error"].as_str().unwrap_or_default();
-    assert!(error.starts_with(&format!("none of 1 targets can be scraped; the last one: 127.0.0.1:{target}: ")), "{status}");
+    assert!(
+        error.starts_with(&format!("none of 1 targets can be scraped; the last one: 127.0.0.1:{target}: ")),
+        "{status}"
+    );
     let page = "up_and_running 1\n";
     let listener = std::net::TcpListener::bind(("127.0.0.1", target)).unwrap();
     std::thread::spawn(move || {

@@ -99,7 +99,8 @@ fn resource_exhausted_between_gateways_loses_nothing() {
         let backend = Backend::start();
         let exporter = format!("otlp: {{endpoint: '127.0.0.1:{}', tls: {{insecure: true}}}}", backend.port);
         let limits = "client_limits: [{per: client.address, requests_per_second: 4, burst: 500ms}]";
-        let second = config(BOTH, "", "", &exporter).replace("otlp: {protocols", &format!("otlp: {{{limits}, protocols"));
+        let second =
+            config(BOTH, "", "", &exporter).replace("otlp: {protocols", &format!("otlp: {{{limits}, protocols"));
         let second = Gateway::start(&second);
         let first = Gateway::start(&first(&second, over_http));
         let mut client = first.client();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::net::UnixStream;
 
+use crate::support::otlp::sum_request;
 use crate::support::otlp_client::{OK, OtlpClient, RESOURCE_EXHAUSTED, TRACES, call_over, frame};
 use crate::support::{Backend, Gateway, eventually, http};
 use crate::{block_on, message};
@@ -217,4 +218,48 @@ service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [
     let (code, output) = Gateway::fail_to_start_with(only_http, &refused);
     assert_ne!(code, Some(0));
     assert!(output.contains("HTTPS_PROXY names a proxy of the kind socks5"), "{output}");
+}
+
+/// Guarantee: HTTP exporters go through the proxy of their own, whatever the environment says, also to backends that
+/// `NO_PROXY` names; a `proxy_url` that is none is found at the start, and no message repeats its password.
+#[test]
+fn http_exporters_go_through_a_proxy_of_their_own() {
+    let backend = Backend::start();
+    let (port, asked) = proxy(backend.port);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (writes, asked_to_write) = proxy(nobody.local_addr().unwrap().port());
+    let config = format!(
+        "
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:@GRPC@}}}}}}}}
+exporters:
+  otlp_http: {{endpoint: 'http://http.invalid:4318', proxy_url: 'http://agent:open-sesame@127.0.0.1:{port}'}}
+  prometheus_remote_write: {{endpoint: 'http://write.invalid:9090', proxy_url: 'http://127.0.0.1:{writes}'}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [otlp_http]}}
+    metrics: {{receivers: [otlp], exporters: [prometheus_remote_write]}}
+"
+    );
+    let environment = [("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "*")];
+    let gateway = Gateway::start_with(&config, &environment);
+    assert_eq!(gateway.client().call(TRACES, &message(1)).unwrap().status, OK);
+    let points = sum_request("edge", "calls", 1, &[(Vec::new(), 1)]);
+    assert_eq!(gateway.client().metrics(&points).status, OK);
+    eventually("both go through the proxy", || {
+        let asked = [asked.lock().unwrap().concat(), asked_to_write.lock().unwrap().concat()].concat();
+        let targets = ["CONNECT http.invalid:4318 HTTP/1.1", "CONNECT write.invalid:9090 HTTP/1.1"];
+        if targets.iter().all(|target| asked.contains(target)) { Ok(()) } else { Err(asked) }
+    });
+    eventually("the spans arrive", || match backend.span_count() {
+        2 => Ok(()),
+        other => Err(other),
+    });
+    assert!(!gateway.process.output().contains("open-sesame"));
+
+    let (code, output) = Gateway::fail_to_start(&config.replace("'http://agent", "'socks5://agent"));
+    assert_eq!(code, Some(1));
+    assert!(output.contains("proxy_url") && output.contains("only http:// proxies are supported"), "{output}");
+    // Only the excerpt shows the line as it is written.
+    assert!(!output.lines().next().unwrap().contains("open-sesame"), "{output}");
 }

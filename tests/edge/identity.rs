@@ -178,7 +178,7 @@ fn credentials_are_not_asked_for_behind_a_disk() {
     let config = TENANTS.replace("from_context: X-Scope-OrgID", "from_context: Authorization");
     let (code, output) = Gateway::fail_to_start(&config.replace("@BACKEND@", "4317"));
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("exporters::otlp::sending_queue::storage"), "{output}");
+    assert!(output.contains("exporters.otlp.sending_queue.storage"), "{output}");
     assert!(output.contains("\"authorization\" is needed behind it"), "{output}");
 }
 

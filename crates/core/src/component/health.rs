@@ -175,11 +175,8 @@ impl Board {
         for member in self.members.iter().filter(of_component) {
             member.life.fail(Condition::FatalError, fault.message.clone());
         }
-        let state = State {
-            condition: Condition::FatalError,
-            error: Some(fault.to_string()),
-            since: self.clock.unix_nanos(),
-        };
+        let state =
+            State { condition: Condition::FatalError, error: Some(fault.to_string()), since: self.clock.unix_nanos() };
         *self.fatal.lock() = Some(state);
     }
 

@@ -149,10 +149,7 @@ fn a_fatal_fault_is_the_state_of_its_component_and_of_the_gateway() {
     bench.board.fail(&fault);
     bench.lives.iter().for_each(|life| life.enter(Condition::Stopping));
     let state = bench.board.report(Priority::Permanent).state;
-    assert_eq!(
-        (state.condition, state.error.as_deref()),
-        (Condition::FatalError, Some("exporter:otlp: it panicked"))
-    );
+    assert_eq!((state.condition, state.error.as_deref()), (Condition::FatalError, Some("exporter:otlp: it panicked")));
     let of = |id| bench.board.pipeline(id, Priority::Permanent).unwrap();
     let (traces, metrics) = (of("traces"), of("metrics"));
     assert_eq!(traces.state.condition, Condition::FatalError);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::expand::{self, join};
 use super::known::Known;
 use super::problem::{did_you_mean, nearest};
-use super::service::{ServiceSection, TelemetryConfig, TelemetrySection};
+use super::service::{ServiceSection, TelemetryConfig};
 use super::{
     ComponentId, Diagnostics, Location, Node, Problem, Sources, connectors, decode, known, links, pipelines, source,
 };
@@ -264,17 +264,16 @@ impl<'a> Loader<'a> {
 
     /// Decodes `service`; references in it are followed elsewhere.
     fn service(&mut self) -> TelemetryConfig {
-        let default = || TelemetrySection::default().into_config();
         let Some((key, node)) = self.tree.entry("service") else {
             if self.diagnostics.errors.is_empty() {
                 let problem = Problem::error("service must have at least one pipeline");
                 self.diagnostics.push(problem.suggest("add service.pipelines"));
             }
-            return default();
+            return TelemetryConfig::default();
         };
         let read = |diagnostics: &mut Diagnostics| decode::<ServiceSection>(node, diagnostics);
         let section = self.diagnostics.within("service".to_owned(), key, read);
-        section.map_or_else(default, |section| section.telemetry.into_config())
+        section.map_or_else(TelemetryConfig::default, |section| section.telemetry.into_config())
     }
 
     /// `service.extensions`: what of it is there to be built, in order.

@@ -343,6 +343,13 @@ pub struct TelemetryConfig {
     pub resource: Vec<(String, Option<String>)>,
 }
 
+/// What no section at all means.
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        TelemetrySection::default().into_config()
+    }
+}
+
 /// The gateway's own metrics, served for Prometheus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsConfig {

@@ -137,7 +137,11 @@ impl ExporterConfig for LoadBalancingConfig {
                 };
                 // Batching is for the backends' queues, which merge what goes to the same backend.
                 let context = ExporterContext { batching: None, ..context };
-                Some(Delivery::new(&context, settings, Front { balancer: Arc::clone(&balancer), metadata_keys: metadata_keys.clone() })?)
+                Some(Delivery::new(
+                    &context,
+                    settings,
+                    Front { balancer: Arc::clone(&balancer), metadata_keys: metadata_keys.clone() },
+                )?)
             }
         };
         let is_durable = self.sending_queue.as_ref().is_some_and(|queue| queue.enabled && queue.storage.is_some());

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Request as HttpRequest, Uri};
 use nyquist_core::batch::Code;
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, StartError};
+use nyquist_core::config::Secret;
 use nyquist_core::delivery::{Attempt, Outcome, Request};
 use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint, Proxy, user_agent};
 use nyquist_core::net::compression::encode::Compression;
@@ -22,6 +23,7 @@ pub(super) struct HttpAttempt {
     /// As the request names it: with the `Host` header's authority, if there is one.
     uri: Uri,
     tls: ClientTlsConfig,
+    proxy_url: Secret,
     alpn: &'static [&'static str],
     options: ClientOptions,
     headers: HeaderMap,
@@ -56,6 +58,7 @@ impl HttpAttempt {
             endpoint,
             uri,
             tls: config.tls.clone(),
+            proxy_url: config.proxy_url.clone(),
             alpn: connections.alpn(),
             options: connections.options(),
             headers,
@@ -102,7 +105,8 @@ impl Attempt for HttpAttempt {
         let tls = self.endpoint.is_https.then(|| ClientTls::new(&self.tls, self.alpn));
         let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
         let endpoint = &self.endpoint;
-        let proxy = Proxy::from_env(endpoint.is_https, &endpoint.host, endpoint.port).map_err(StartError)?;
+        let proxy = Proxy::configured(&self.proxy_url, endpoint.is_https, &endpoint.host, endpoint.port);
+        let proxy = proxy.map_err(StartError)?;
         let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy);
         let client = Client::new(host.runtimes.workers(), &connector, &self.options);
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))

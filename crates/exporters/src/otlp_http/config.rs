@@ -1,9 +1,9 @@
 //! The keys of the `otlp_http` exporter.
 
 use nyquist_core::batch::Signal;
-use nyquist_core::config::{Check, Duration, Validate};
+use nyquist_core::config::{Check, Duration, Secret, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
-use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint, Proxy};
 use nyquist_core::net::compression::encode::Compression;
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
@@ -55,6 +55,8 @@ pub struct OtlpHttpConfig {
     pub headers: HeadersConfig,
     /// TLS, for `https://` endpoints.
     pub tls: ClientTlsConfig,
+    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
+    pub proxy_url: Secret,
     /// Accepted for the Collector's sake; buffers size themselves.
     pub read_buffer_size: usize,
     /// Accepted for the Collector's sake; buffers size themselves.
@@ -95,6 +97,7 @@ impl Default for OtlpHttpConfig {
             timeout: Duration::from_secs(30),
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
+            proxy_url: Secret::default(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
             max_idle_conns: 100,
@@ -180,6 +183,11 @@ impl Validate for OtlpHttpConfig {
         match Compression::parse(&self.compression, Compression::HTTP) {
             Err(error) => check.error(&["compression"], error),
             Ok(compression) => self.check_level(check, compression),
+        }
+        if !self.proxy_url.expose().is_empty()
+            && let Err(reason) = Proxy::parse_url(&self.proxy_url)
+        {
+            check.error(&["proxy_url"], reason);
         }
         check.nested(&["tls"], &self.tls);
         check.nested(&["headers"], &self.headers);

@@ -35,7 +35,12 @@ pub fn factory() -> ExtensionFactory {
 
 impl ExtensionConfig for FileStorageConfig {
     fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
-        let directory = Directory { id: context.id.to_string(), config: self.clone(), telemetry: context.telemetry, logs: Mutex::default() };
+        let directory = Directory {
+            id: context.id.to_string(),
+            config: self.clone(),
+            telemetry: context.telemetry,
+            logs: Mutex::default(),
+        };
         Ok(Arc::new(FileStorage { directory: Arc::new(directory) }))
     }
 }

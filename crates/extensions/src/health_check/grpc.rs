@@ -67,7 +67,9 @@ impl HealthService {
         let watches = match head.uri.path() {
             CHECK => false,
             WATCH => true,
-            other => return Err((Code::Unimplemented, format!("unknown method {other}; there are {CHECK} and {WATCH}"))),
+            other => {
+                return Err((Code::Unimplemented, format!("unknown method {other}; there are {CHECK} and {WATCH}")));
+            }
         };
         let busy = || (Code::Unavailable, "too many health checks at once".to_owned());
         let mut room = self.admission.admit(MAX_MESSAGE).ok_or_else(busy)?;

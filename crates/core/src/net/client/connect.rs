@@ -32,7 +32,14 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Connects to one backend, whatever the URI of a request says.
 #[derive(Clone)]
-pub struct Connector(Arc<Backend>);
+pub struct Connector {
+    backend: Arc<Backend>,
+    /// Which of the backend's addresses, in order, it connects to; `None`: to any.
+    way: Option<usize>,
+}
+
+/// Addresses of one name that a [`super::Client`] spreads requests over, at most.
+pub(super) const MOST_WAYS: usize = 32;
 
 struct Backend {
     host: String,
@@ -41,6 +48,39 @@ struct Backend {
     rotates: bool,
     proxy: Option<Proxy>,
     next: AtomicUsize,
+    /// How many addresses the name had when it was resolved last.
+    addresses: AtomicUsize,
+    /// What the name resolves to.
+    #[cfg(test)]
+    fixed: Vec<SocketAddr>,
+}
+
+impl Backend {
+    fn new(host: String, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
+        Self {
+            host,
+            port,
+            tls,
+            rotates: true,
+            proxy: None,
+            next: AtomicUsize::new(0),
+            addresses: AtomicUsize::new(1),
+            #[cfg(test)]
+            fixed: Vec::new(),
+        }
+    }
+
+    /// The same, not used yet, and to be changed.
+    fn renewed(&self) -> Self {
+        let new = Self::new(self.host.clone(), self.port, self.tls.clone());
+        Self {
+            rotates: self.rotates,
+            proxy: self.proxy.clone(),
+            #[cfg(test)]
+            fixed: self.fixed.clone(),
+            ..new
+        }
+    }
 }
 
 impl Connector {
@@ -48,26 +88,43 @@ impl Connector {
     #[must_use]
     pub fn new(host: &str, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self(Arc::new(Backend { host, port, tls, rotates: true, proxy: None, next: AtomicUsize::new(0) }))
+        Self { backend: Arc::new(Backend::new(host, port, tls)), way: None }
     }
 
     /// Whether each connection begins with the next address (the default), or all with the first.
     #[must_use]
     pub fn rotating(self, rotates: bool) -> Self {
-        let Backend { host, port, tls, proxy, .. } = &*self.0;
-        let (host, port, tls, proxy) = (host.clone(), *port, tls.clone(), proxy.clone());
-        Self(Arc::new(Backend { host, port, tls, rotates, proxy, next: AtomicUsize::new(0) }))
+        Self { backend: Arc::new(Backend { rotates, ..self.backend.renewed() }), way: None }
     }
 
     /// Goes through `proxy`, if there is one.
     #[must_use]
     pub fn through(self, proxy: Option<Proxy>) -> Self {
-        let Backend { host, port, tls, rotates, .. } = &*self.0;
+        let Backend { host, port, .. } = &*self.backend;
         if let Some(proxy) = &proxy {
-            tracing::info!(%proxy, backend = format!("{host}:{port}"), "connecting through the environment's proxy");
+            tracing::info!(%proxy, backend = format!("{host}:{port}"), "connecting through a proxy");
         }
-        let (host, port, tls, rotates) = (host.clone(), *port, tls.clone(), *rotates);
-        Self(Arc::new(Backend { host, port, tls, rotates, proxy, next: AtomicUsize::new(0) }))
+        Self { backend: Arc::new(Backend { proxy, ..self.backend.renewed() }), way: None }
+    }
+
+    /// The same with a name that resolves to `addresses`.
+    #[cfg(test)]
+    pub(super) fn resolving_to(self, addresses: &[SocketAddr]) -> Self {
+        Self { backend: Arc::new(Backend { fixed: addresses.to_vec(), ..self.backend.renewed() }), way: None }
+    }
+
+    /// How many ways there are to the backend: one for each of its addresses, as they were when it was
+    /// resolved last, if connections rotate and no proxy chooses.
+    pub(super) fn ways(&self) -> usize {
+        if !self.backend.rotates || self.backend.proxy.is_some() {
+            return 1;
+        }
+        self.backend.addresses.load(Ordering::Relaxed).clamp(1, MOST_WAYS)
+    }
+
+    /// A connector for one of the ways: to the same address as long as the name has the same.
+    pub(super) fn way(&self, way: usize) -> Self {
+        Self { backend: Arc::clone(&self.backend), way: Some(way) }
     }
 
     /// Resolves, connects, shakes hands.
@@ -76,8 +133,8 @@ impl Connector {
     /// What failed, naming the backend.
     pub async fn connect(&self) -> io::Result<Stream> {
         let tcp = self.connect_tcp().await?;
-        let Some(tls) = &self.0.tls else { return Ok(Stream::Plain(tcp)) };
-        let name = tls.server_name(&self.0.host).map_err(|error| io::Error::other(error.0))?;
+        let Some(tls) = &self.backend.tls else { return Ok(Stream::Plain(tcp)) };
+        let name = tls.server_name(&self.backend.host).map_err(|error| io::Error::other(error.0))?;
         let handshake = TlsConnector::from(tls.current()).connect(name, tcp);
         let stream = timeout(CONNECT_TIMEOUT, handshake)
             .await
@@ -87,7 +144,11 @@ impl Connector {
     }
 
     async fn connect_tcp(&self) -> io::Result<TcpStream> {
-        let backend = &self.0;
+        let backend = &self.backend;
+        #[cfg(test)]
+        if !backend.fixed.is_empty() {
+            return self.connect_resolved(backend.fixed.clone()).await;
+        }
         let (host, port) = match &backend.proxy {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (backend.host.as_str(), backend.port),
@@ -97,12 +158,24 @@ impl Connector {
             Some(proxy) => io::Error::other(format!("cannot resolve the proxy {proxy}: {error}")),
             None => self.failed("cannot resolve", &error),
         })?;
-        self.connect_any(&found.collect::<Vec<_>>()).await
+        self.connect_resolved(found.collect()).await
+    }
+
+    async fn connect_resolved(&self, mut addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+        self.backend.addresses.store(addresses.len(), Ordering::Relaxed);
+        if self.ways() > 1
+            && let Some(way) = self.way
+        {
+            // Name servers like to turn the order.
+            addresses.sort_unstable();
+            addresses = vec![addresses[way % addresses.len()]];
+        }
+        self.connect_any(&addresses).await
     }
 
     /// Connects to one of `addresses`: to the next one each time, and if it does not answer to those behind it.
     pub(super) async fn connect_any(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-        let backend = &self.0;
+        let backend = &self.backend;
         let first = if backend.rotates { backend.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut last_error = self.failed("cannot resolve", &"the name has no address");
         for index in 0..addresses.len() {
@@ -125,7 +198,7 @@ impl Connector {
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> io::Error {
-        io::Error::other(format!("{what} {}:{}: {error}", self.0.host, self.0.port))
+        io::Error::other(format!("{what} {}:{}: {error}", self.backend.host, self.backend.port))
     }
 }
 

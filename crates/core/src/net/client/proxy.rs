@@ -1,4 +1,5 @@
-//! Proxies from the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, in upper or lower case, read as Go does.
+//! Proxies: that of an exporter's `proxy_url`, or of the environment, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, in upper or lower
+//! case, read as Go does.
 //!
 //! Every connection goes through a `CONNECT` tunnel, plaintext ones too: TLS and HTTP/2 are spoken with the backend
 //! itself, and the proxy sees no more than its name.
@@ -11,6 +12,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::config::Secret;
 
 /// The most that a proxy may say before the tunnel begins.
 const MAX_ANSWER: usize = 8 << 10;
@@ -44,6 +47,25 @@ impl Proxy {
     /// If the variable holds nothing that can be used.
     pub fn from_env(secure: bool, host: &str, port: u16) -> Result<Option<Self>, String> {
         Self::choose(|name| std::env::var(name).ok(), secure, host, port)
+    }
+
+    /// The proxy of an HTTP exporter: that of `proxy_url`, for every backend, or else the environment's.
+    ///
+    /// # Errors
+    /// If neither `proxy_url` nor the variable hold something that can be used.
+    pub fn configured(proxy_url: &Secret, secure: bool, host: &str, port: u16) -> Result<Option<Self>, String> {
+        if proxy_url.expose().is_empty() {
+            return Self::from_env(secure, host, port);
+        }
+        Self::parse_url(proxy_url).map(Some).map_err(|reason| format!("proxy_url {reason}"))
+    }
+
+    /// Reads `proxy_url`.
+    ///
+    /// # Errors
+    /// What is wrong with it; the URL, which may hold a password, is not repeated.
+    pub fn parse_url(proxy_url: &Secret) -> Result<Self, String> {
+        Self::parse(proxy_url.expose().trim())
     }
 
     pub(super) fn choose(

@@ -93,6 +93,73 @@ async fn connections_go_round_the_addresses() {
     assert!(error.starts_with("cannot connect to backend:1: "), "{error}");
 }
 
+/// Counts the requests that come over one address.
+#[derive(Default)]
+struct Counting(std::sync::atomic::AtomicUsize);
+
+impl crate::net::server::Handler for Counting {
+    async fn handle(
+        self: std::sync::Arc<Self>,
+        _: http::Request<hyper::body::Incoming>,
+    ) -> http::Response<crate::net::body::Reply> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        http::Response::new(crate::net::body::Reply::new(Bytes::from_static(b"yes")))
+    }
+}
+
+/// Scenario: a name has two addresses, 127.0.0.1 and 127.0.0.2, with a server at each; one goes away and comes back.
+/// Guarantee: requests of one worker take the addresses in turn, although all of HTTP/2 shares connections; no request
+/// fails while one of the two is there, and the other one has its share again some time after it is back.
+#[tokio::test]
+async fn requests_go_round_the_addresses() {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use crate::net::server::{Server, Settings};
+    use crate::runtime::Runtimes;
+    let runtimes = Runtimes::current();
+    let counts = [Arc::<Counting>::default(), Arc::<Counting>::default()];
+    let start = async |address: String, count: &Arc<Counting>| {
+        Server::start(Settings::new(address), Arc::clone(count), &runtimes).await.unwrap()
+    };
+    let first = start("127.0.0.1:0".to_owned(), &counts[0]).await;
+    let port = first.address().port();
+    let second_address = format!("127.0.0.2:{port}");
+    let second = start(second_address.clone(), &counts[1]).await;
+    let connector = Connector::new("backend", port, None).resolving_to(&[second.address(), first.address()]);
+    let options = ClientOptions { http2_only: true, ..ClientOptions::default() };
+    let client = Client::new(1, &connector, &options);
+    let send = async |requests: usize| {
+        let before = [0, 1].map(|index: usize| counts[index].0.load(Ordering::Relaxed));
+        for _ in 0..requests {
+            let request = http::Request::post(format!("http://backend:{port}/")).body(Chunks::new(b"what", &[]));
+            assert_eq!(client.send(request.unwrap()).await.unwrap().body, "yes");
+        }
+        [0, 1].map(|index: usize| counts[index].0.load(Ordering::Relaxed) - before[index])
+    };
+    // The first request finds out how many there are.
+    send(1).await;
+    assert_eq!(send(10).await, [5, 5]);
+
+    second.shutdown(tokio::time::Instant::now()).await;
+    drop(second);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(send(10).await, [10, 0], "none is lost");
+    let _second = start(second_address, &counts[1]).await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    tokio::time::resume();
+    let [one, other] = send(10).await;
+    assert!(other >= 4 && one >= 4, "both again: {one} and {other}");
+
+    let pinned = Client::new(1, &connector.rotating(false), &options);
+    for _ in 0..3 {
+        let request = http::Request::post(format!("http://backend:{port}/")).body(Chunks::new(b"", &[])).unwrap();
+        pinned.send(request).await.unwrap();
+    }
+    assert_eq!(counts[1].0.load(Ordering::Relaxed) - other - 5, 3, "pick_first: that of the list");
+}
+
 async fn pieces(mut body: Chunks) -> Vec<Bytes> {
     use http_body_util::BodyExt;
     let mut pieces = Vec::new();

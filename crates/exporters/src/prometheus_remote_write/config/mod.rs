@@ -44,10 +44,10 @@ pub struct RemoteWriteConfig {
     pub headers: HeadersConfig,
     /// TLS, for `https` endpoints.
     pub tls: ClientTlsConfig,
+    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
+    pub proxy_url: Secret,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
-    /// The proxy that all connections go through. Default: that of the environment.
-    pub proxy_url: Option<Secret>,
     /// Only `snappy`, which the protocol prescribes. Default `snappy`.
     pub compression: String,
     /// Accepted for the Collector's sake; buffers size themselves.
@@ -144,8 +144,8 @@ impl Default for RemoteWriteConfig {
             timeout: Duration::from_secs(5),
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
+            proxy_url: Secret::default(),
             auth: None,
-            proxy_url: None,
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
@@ -199,8 +199,8 @@ impl RemoteWriteConfig {
             timeout: self.timeout,
             headers: self.headers.clone(),
             tls: self.tls.clone(),
-            auth: self.auth.clone(),
             proxy_url: self.proxy_url.clone(),
+            auth: self.auth.clone(),
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
             write_buffer_size: self.write_buffer_size,
