@@ -392,8 +392,8 @@ impl Sampler {
     }
 
     /// Bytes of tables and timers: all that traces take beside their records.
-    #[cfg(test)]
-    pub(super) fn table_memory(&self) -> usize {
+    #[must_use]
+    pub fn table_memory(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().tables()).sum()
     }
 

@@ -108,7 +108,8 @@ impl OtlpReceiver {
         let admission = Admission::new(in_flight.unwrap_or(IN_FLIGHT_PER_CORE.saturating_mul(cores)));
         let max_connections = config.max_connections;
         let lanes = |transport| Lane::all(&id, transport, &context.outputs, &context.telemetry);
-        let limits = Limits::new(&id, &admission, config.min_body_rate.rate(), &config.client_limits, &context.telemetry);
+        let limits =
+            Limits::new(&id, &admission, config.min_body_rate.rate(), &config.client_limits, &context.telemetry);
         let grpc = config.grpc().map(|grpc| grpc_listener(grpc, lanes("grpc"), &limits, context.extensions));
         let http = config.http().map(|http| http_listener(http, lanes("http"), &limits, context.extensions));
         let (mut grpc, mut http) = (grpc.transpose()?, http.transpose()?);

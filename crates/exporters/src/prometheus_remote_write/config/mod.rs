@@ -44,10 +44,10 @@ pub struct RemoteWriteConfig {
     pub headers: HeadersConfig,
     /// TLS, for `https` endpoints.
     pub tls: ClientTlsConfig,
-    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
-    pub proxy_url: Secret,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
+    /// The proxy that all connections go through. Default: that of the environment.
+    pub proxy_url: Option<Secret>,
     /// Only `snappy`, which the protocol prescribes. Default `snappy`.
     pub compression: String,
     /// Accepted for the Collector's sake; buffers size themselves.
@@ -58,6 +58,8 @@ pub struct RemoteWriteConfig {
     pub max_idle_conns: usize,
     /// The same: there is one host. 0 for `max_idle_conns`.
     pub max_idle_conns_per_host: usize,
+    /// Accepted for the Collector's sake: shards say how many there are.
+    pub max_conns_per_host: usize,
     /// How long an unused connection is kept; 0 for ever. Default 90s.
     pub idle_conn_timeout: Duration,
     /// A connection for each request. Default false.
@@ -142,12 +144,13 @@ impl Default for RemoteWriteConfig {
             timeout: Duration::from_secs(5),
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
-            proxy_url: Secret::default(),
             auth: None,
+            proxy_url: None,
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
             max_idle_conns: 100,
+            max_conns_per_host: 0,
             max_idle_conns_per_host: 0,
             idle_conn_timeout: Duration::from_secs(90),
             disable_keep_alives: false,
@@ -196,12 +199,13 @@ impl RemoteWriteConfig {
             timeout: self.timeout,
             headers: self.headers.clone(),
             tls: self.tls.clone(),
-            proxy_url: self.proxy_url.clone(),
             auth: self.auth.clone(),
+            proxy_url: self.proxy_url.clone(),
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
             write_buffer_size: self.write_buffer_size,
             max_idle_conns: self.max_idle_conns,
+            max_conns_per_host: self.max_conns_per_host,
             max_idle_conns_per_host: self.max_idle_conns_per_host,
             idle_conn_timeout: self.idle_conn_timeout,
             disable_keep_alives: self.disable_keep_alives,
