@@ -86,6 +86,8 @@ pub(super) struct Engine {
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
     pub(super) spares: Spares,
+    /// Files of no use that are not deleted yet, by name, and what they may take.
+    pub(super) litter: BTreeMap<String, u64>,
     /// Somebody found no room and may wait for it.
     pub(super) is_wanted: bool,
     pub(super) stats: Arc<Stats>,
@@ -112,6 +114,7 @@ impl Engine {
             unsettled: BTreeSet::new(),
             files: Files::default(),
             spares: Spares::default(),
+            litter: BTreeMap::new(),
             is_wanted: false,
             stats,
             salt,
@@ -193,7 +196,7 @@ impl Engine {
 
     /// What all files take.
     pub(super) fn held(&self) -> u64 {
-        self.bytes + self.spares.bytes()
+        self.bytes + self.spares.bytes() + self.litter.values().sum::<u64>()
     }
 
     /// The same, and what will be written when all is released: letting go must not need room that is not there.
@@ -339,11 +342,13 @@ impl Engine {
         let (file, length) = match self.spares.take(&*self.disk, &name, |file| begin(file, true)) {
             Some(taken) => taken?,
             None => {
-                let made = self.disk.create(&name).and_then(|mut file| begin(file.as_mut(), false).map(|()| file));
                 // Half a header is set aside at the next start; better there is nothing.
-                (made.inspect_err(|_| _ = self.disk.remove(&name))?, FILE_HEADER as u64)
+                self.litter.insert(name.clone(), FILE_HEADER as u64);
+                let made = self.disk.create(&name).and_then(|mut file| begin(file.as_mut(), false).map(|()| file));
+                (made.inspect_err(|_| self.clear_litter())?, FILE_HEADER as u64)
             }
         };
+        self.litter.remove(&name);
         self.files.put(FileKind::Segment, base, file);
         // A power cut may have left less.
         let length = length.max(FILE_HEADER as u64);
@@ -391,11 +396,12 @@ impl Engine {
             return;
         }
         let name = packing_name(0);
+        self.litter.insert(name.clone(), length);
         let tried = self.disk.create(&name).and_then(|mut file| {
             write_all_at(file.as_mut(), 0, &mut [IoSlice::new(&vec![1; length as usize])])?;
             if self.limits.fsync == Fsync::None { Ok(()) } else { file.sync() }
         });
-        let _ = self.disk.remove(&name);
+        self.clear_litter();
         if tried.is_ok() {
             self.stats.succeeded();
         }
@@ -418,7 +424,9 @@ impl Engine {
         self.files.forget(FileKind::Acks, base);
         // If the file cannot be renamed either, the next start will find it.
         let _ = self.disk.rename(&name, &aside);
-        let _ = self.disk.remove(&FileKind::Acks.name(base));
+        let acks = self.segments.get(&base).map_or(0, |segment| segment.acks_length);
+        self.litter.insert(FileKind::Acks.name(base), acks);
+        self.clear_litter();
         if self.active == Some(base) {
             self.active = None;
         }
@@ -430,6 +438,13 @@ impl Engine {
             file = aside,
             "a storage segment cannot be read; it is set aside and what it held is lost"
         );
+    }
+
+    /// Deletes what is of no use. What cannot be deleted still counts.
+    pub(super) fn clear_litter(&mut self) {
+        let disk = &self.disk;
+        let stays = |name: &String| disk.remove(name).is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+        self.litter.retain(|name, _| stays(name));
     }
 
     /// The segment's file, open.

@@ -48,7 +48,7 @@ impl Engine {
         bases.sort_unstable();
         for (_, base) in bases.into_iter().take(most) {
             if self.pack_segment(base).is_err() {
-                let _ = self.disk.remove(&packing_name(base));
+                self.clear_litter();
             }
         }
     }
@@ -65,13 +65,16 @@ impl Engine {
         if !is_worth_it || self.claimed() + length > self.limits.max_bytes {
             return Ok(());
         }
-        let mut packed = self.disk.create(&packing_name(base))?;
+        let name = packing_name(base);
+        self.litter.insert(name.clone(), length);
+        let mut packed = self.disk.create(&name)?;
         let header = FileHeader { base, salt, packed: true, ..FileHeader::default() }.encode(FileKind::Segment);
         write_all_at(packed.as_mut(), 0, &mut [IoSlice::new(&header)])?;
         let file: &dyn DiskFile = self.files.get(&self.disk, FileKind::Segment, base)?;
         copy(file, &stretches, packed.as_mut())?;
         packed.sync()?;
-        self.disk.rename(&packing_name(base), &FileKind::Segment.name(base))?;
+        self.disk.rename(&name, &FileKind::Segment.name(base))?;
+        self.litter.remove(&name);
         self.files.put(FileKind::Segment, base, packed);
         if let Some(segment) = self.segments.get_mut(&base) {
             segment.packed(length);

@@ -34,7 +34,7 @@ impl Engine {
                 self.spares.push(base, *length);
             } else if base.is_some_and(|base| packing_name(base) == *name) {
                 // It never took the place of its segment.
-                let _ = self.disk.remove(name);
+                self.litter.insert(name.clone(), *length);
             } else if FileKind::Acks.base(name).is_none() && name != "lock" && !name.ends_with(".corrupt") {
                 recovered.foreign.push((name.clone(), *length));
             }
@@ -50,9 +50,9 @@ impl Engine {
                 self.set_aside(*base);
             }
         }
-        for (name, _) in &files {
+        for (name, length) in &files {
             if FileKind::Acks.base(name).is_some_and(|base| !self.segments.contains_key(&base)) {
-                let _ = self.disk.remove(name);
+                self.litter.insert(name.clone(), *length);
             }
         }
         // Deletes what is released, writes down what is lost.

@@ -70,16 +70,18 @@ impl Engine {
         let before = segment.acks_length;
         if before == 0 {
             let header = FileHeader { base, salt: segment.salt, ..FileHeader::default() }.encode(FileKind::Acks);
-            let file = self.disk.create(&FileKind::Acks.name(base))?;
+            let (name, length) = (FileKind::Acks.name(base), (FILE_HEADER + entries.len()) as u64);
+            let file = self.disk.create(&name)?;
             let file = self.files.put(FileKind::Acks, base, file);
-            return match write_all_at(file, 0, &mut [IoSlice::new(&header), IoSlice::new(entries)]) {
-                Ok(()) => Ok((FILE_HEADER + entries.len()) as u64),
-                Err(error) => {
-                    self.files.forget(FileKind::Acks, base);
-                    let _ = self.disk.remove(&FileKind::Acks.name(base));
-                    Err(error)
-                }
-            };
+            let written = write_all_at(file, 0, &mut [IoSlice::new(&header), IoSlice::new(entries)]);
+            if written.is_err() {
+                self.files.forget(FileKind::Acks, base);
+                self.litter.insert(name, length);
+                self.clear_litter();
+            } else {
+                self.litter.remove(&name);
+            }
+            return written.map(|()| length);
         }
         let file = self.files.get(&self.disk, FileKind::Acks, base)?;
         // Cuts off what a write that failed may have left.
@@ -92,6 +94,7 @@ impl Engine {
 
     /// Deletes segments of which nothing is left.
     pub(super) fn sweep(&mut self) {
+        self.clear_litter();
         let active = self.active;
         let is_done =
             |base: &u64| self.segments.get(base).is_none_or(|segment| segment.live == 0) && active != Some(*base);
@@ -113,9 +116,10 @@ impl Engine {
             self.unsettled.insert(base);
             return;
         }
-        // One that stays is deleted at the next start.
-        let _ = self.disk.remove(&FileKind::Acks.name(base));
+        let acks = self.segments.get(&base).map_or(0, |segment| segment.acks_length);
+        self.litter.insert(FileKind::Acks.name(base), acks);
         self.drop_segment(base);
+        self.clear_litter();
     }
 
     /// Writing over a file costs a third of writing a new one, so a few are kept while there is plenty

@@ -10,7 +10,6 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::storage::Error;
 use crate::storage::faulty::{Faults, for_each_seed};
-use crate::storage::format::FileKind;
 
 /// What should be in the log.
 #[derive(Default)]
@@ -107,17 +106,18 @@ impl Run {
             self.crash(false);
         }
         let (used, most) = (self.used(), self.limits.max_bytes.max(self.found));
-        assert!(used <= most, "seed {}: {used} bytes of {most}", self.seed);
+        assert!(used <= most, "seed {}: {used} bytes of {most}: {:?}", self.seed, self.lengths());
+    }
+
+    /// All files, for whoever reads a failure.
+    fn lengths(&self) -> Vec<(String, usize)> {
+        let length = |name: &String| self.disk.content(name).map_or(0, |content| content.len());
+        self.disk.names().into_iter().map(|name| (name.clone(), length(&name))).collect()
     }
 
     fn used(&self) -> u64 {
-        // An ack file that could not be deleted after its segment is deleted at the next start.
-        let is_left = |name: &String| {
-            let base = FileKind::Acks.base(name);
-            base.is_some_and(|base| self.disk.content(&FileKind::Segment.name(base)).is_none())
-        };
-        let names = self.disk.names().into_iter().filter(|name| !is_left(name) && !name.ends_with(".corrupt"));
-        names.map(|name| self.disk.content(&name).map_or(0, |content| content.len() as u64)).sum()
+        let files = self.lengths().into_iter().filter(|(name, _)| !name.ends_with(".corrupt"));
+        files.map(|(_, length)| length as u64).sum()
     }
 
     fn append(&mut self) {
