@@ -44,6 +44,9 @@ impl Clock for BusyClock {
     }
 }
 
+/// A client's header, and the traces of a batch.
+type Tenant = (Option<String>, Vec<[u8; 16]>);
+
 /// The next stage: takes what comes, unless told to refuse.
 #[derive(Default)]
 struct Next {
@@ -52,7 +55,7 @@ struct Next {
     offers: AtomicUsize,
     spans: Mutex<Vec<KeptSpan>>,
     /// Of each batch the tenant, and the traces.
-    tenants: Mutex<Vec<(Option<String>, Vec<[u8; 16]>)>>,
+    tenants: Mutex<Vec<Tenant>>,
     /// How many spans each batch had, and how many had been sampled out by then.
     batches: Mutex<Vec<(usize, u64)>>,
     ledger: Mutex<Option<Ledger>>,
