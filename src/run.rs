@@ -10,7 +10,7 @@ use nyquist_core::component::Host;
 use nyquist_core::config::TelemetryConfig;
 use nyquist_core::net::page::PageServer;
 use nyquist_core::pipeline::{EXPLAIN_PATH, ExplainPage, Graph, Plan};
-use nyquist_core::runtime::{Runtimes, use_small_pages};
+use nyquist_core::runtime::{Fault, Runtimes, use_small_pages};
 use nyquist_core::telemetry::{Left, MetricsPage, Telemetry, left};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -61,7 +61,7 @@ async fn run_until_told(
     graph: &Arc<Graph>,
     host: &Host,
     settings: &Settings,
-    mut faults: mpsc::UnboundedReceiver<String>,
+    mut faults: mpsc::UnboundedReceiver<Fault>,
 ) -> Result<ExitCode, String> {
     let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;

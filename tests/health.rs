@@ -4,6 +4,13 @@
 
 mod support;
 
+use std::net::TcpStream;
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use support::otlp::{trace, traces_request};
 use support::otlp_client::OK;
@@ -156,4 +163,124 @@ fn a_gateway_that_drains_is_alive_and_not_ready() {
     assert_eq!(get(&gateway, "/ready"), (503, serde_json::json!({"status": "draining"})));
     assert_eq!(get(&gateway, "/live"), (200, serde_json::json!({"status": "draining"})));
     gateway.kill();
+}
+
+/// What `Watch` tells of `service`, one answer after the other, until the gateway ends.
+fn watch(port: u16, service: &str) -> mpsc::Receiver<Vec<u8>> {
+    let mut message = vec![0, 0, 0, 0, 0, 10, u8::try_from(service.len()).unwrap()];
+    message.extend_from_slice(service.as_bytes());
+    message[4] = u8::try_from(message.len() - 5).unwrap();
+    let (answers, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+            let (mut sender, connection) = handshake.unwrap();
+            tokio::spawn(connection);
+            let request = Request::post("http://localhost/grpc.health.v1.Health/Watch");
+            let request = request.header("content-type", "application/grpc").body(Full::new(Bytes::from(message)));
+            let mut body = sender.send_request(request.unwrap()).await.unwrap().into_body();
+            while let Some(Ok(frame)) = body.frame().await {
+                if let Ok(data) = frame.into_data()
+                    && answers.send(data.slice(5..).to_vec()).is_err()
+                {
+                    return;
+                }
+            }
+        });
+    });
+    told
+}
+
+/// Scenario: a load balancer watches the gateway and pipelines while a backend goes away for good and comes back.
+/// Guarantee: it is told at once how each is, again when that changes, and nothing else.
+#[test]
+fn watchers_are_told_when_something_changes() {
+    let mut backend = Backend::stopped();
+    let grpc_port = support::ports::free_port();
+    let health = format!(
+        "  health_check:
+    use_v2: true
+    component_health: {{include_recoverable_errors: true, recovery_duration: 1s}}
+    http: {{endpoint: '127.0.0.1:@HEALTH@', status: {{path: /health/status}}}}
+    grpc: {{endpoint: '127.0.0.1:{grpc_port}'}}"
+    );
+    let gateway = Gateway::start_without_health(&config(&health, &otlp_exporter(backend.port), TWO_PIPELINES));
+    wait_for(&gateway, "/health/status", "StatusOK");
+    let [whole, traces, metrics, none] =
+        ["", "traces", "metrics/other", "nowhere"].map(|service| watch(grpc_port, service));
+    let next = |watcher: &mpsc::Receiver<Vec<u8>>| watcher.recv_timeout(support::PATIENCE).unwrap();
+    let (serving, not_serving, unknown) = (vec![8, 1], vec![8, 2], vec![8, 3]);
+    assert_eq!([next(&whole), next(&traces), next(&metrics), next(&none)], [
+        serving.clone(),
+        serving.clone(),
+        serving.clone(),
+        unknown
+    ]);
+    send(&gateway);
+    assert_eq!([next(&whole), next(&traces)], [not_serving.clone(), not_serving.clone()]);
+    backend.restart();
+    assert_eq!([next(&whole), next(&traces)], [serving.clone(), serving]);
+    assert!(metrics.try_recv().is_err() && none.try_recv().is_err(), "nothing has changed there");
+    backend.behave(support::Behaviour::Hang);
+    send(&gateway);
+    gateway.process.signal("TERM");
+    assert_eq!(next(&metrics), not_serving, "it is stopping");
+    gateway.kill();
+}
+
+/// Scenario: a receiver may have one connection, and two clients come. Guarantee: the receiver says that it takes no
+/// more, its pipelines too, and no longer when nobody has been turned away for a while.
+#[test]
+fn a_receiver_that_turns_connections_away_says_so() {
+    let config = config(V1, "  debug:", "\n    traces: {receivers: [otlp], exporters: [nop]}\n")
+        .replace("receivers: {otlp: {", "receivers: {otlp: {max_connections: 1, ");
+    let gateway = Gateway::start(&config);
+    let _first = gateway.client();
+    let (_, status) = eventually("the receiver says so", || {
+        let _second = TcpStream::connect(("127.0.0.1", gateway.grpc_port)).unwrap();
+        let (code, status) = get(&gateway, "/status?pipeline=traces&verbose");
+        if status["status"] == "StatusRecoverableError" { Ok((code, status)) } else { Err(status) }
+    });
+    let receiver = &status["components"]["receiver:otlp"];
+    assert_eq!(receiver["status"], "StatusRecoverableError", "{status}");
+    assert!(receiver["error"].as_str().unwrap().contains("all 1 connections are in use"), "{status}");
+    wait_for(&gateway, "/status?pipeline=traces", "StatusOK");
+}
+
+/// Scenario: none of a scraper's targets answers, then one does. Guarantee: the receiver says so, with the target and
+/// the reason, and then is well.
+#[test]
+fn a_scraper_without_targets_that_answer_says_so() {
+    let target = support::ports::free_port();
+    let config = format!(
+        "
+receivers:
+  prometheus:
+    config:
+      scrape_configs: [{{job_name: it, scrape_interval: 1s, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]
+exporters: {{nop: }}
+extensions: {{health_check: {{endpoint: '127.0.0.1:@HEALTH@'}}}}
+service:
+  extensions: [health_check]
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{metrics: {{receivers: [prometheus], exporters: [nop]}}}}
+"
+    );
+    let gateway = Gateway::start(&config);
+    let (_, status) = wait_for(&gateway, "/status?pipeline=metrics&verbose", "StatusRecoverableError");
+    let error = status["components"]["receiver:prometheus"]["error"].as_str().unwrap_or_default();
+    assert!(error.starts_with(&format!("none of 1 targets can be scraped; the last one: 127.0.0.1:{target}: ")), "{status}");
+    let page = "up_and_running 1\n";
+    let listener = std::net::TcpListener::bind(("127.0.0.1", target)).unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\nconnection: close\r\n";
+            let _ = write!(stream, "{head}content-length: {}\r\n\r\n{page}", page.len());
+        }
+    });
+    wait_for(&gateway, "/status?pipeline=metrics", "StatusOK");
 }

@@ -90,6 +90,33 @@ fn an_overloaded_second_gateway_loses_nothing() {
     }
 }
 
+/// Scenario: the second of two gateways allows each client few requests a second, and answers the others with
+/// `RESOURCE_EXHAUSTED` and RetryInfo, over HTTP with 429 and Retry-After. Guarantee: the first one waits as long as it is told, and all
+/// that it acknowledged arrives, each span once.
+#[test]
+fn resource_exhausted_between_gateways_loses_nothing() {
+    for over_http in [false, true] {
+        let backend = Backend::start();
+        let exporter = format!("otlp: {{endpoint: '127.0.0.1:{}', tls: {{insecure: true}}}}", backend.port);
+        let limits = "client_limits: [{per: client.address, requests_per_second: 4, burst: 500ms}]";
+        let second = config(BOTH, "", "", &exporter).replace("otlp: {protocols", &format!("otlp: {{{limits}, protocols"));
+        let second = Gateway::start(&second);
+        let first = Gateway::start(&first(&second, over_http));
+        let mut client = first.client();
+        let mut sent = HashSet::new();
+        for number in 0..12 {
+            let request = traces_request("overload", trace(number, 4));
+            client.traces_with_retry(&request);
+            sent.extend(span_keys(&request));
+        }
+        wait_for_all(&backend, &sent);
+        assert_eq!(backend.span_count(), sent.len(), "each once (over HTTP: {over_http})");
+        let refused = second.metrics().sum("nyquist_receiver_limited_requests", &[("limit", "requests_per_second")]);
+        assert!(refused > 0.0, "the second gateway refused some (over HTTP: {over_http})");
+        assert_nothing_dropped(&first);
+    }
+}
+
 /// Scenario: the first gateway takes larger requests than the second, which refuses them: RESOURCE_EXHAUSTED
 /// without RetryInfo over gRPC, 400 over HTTP, as the Collector does. Guarantee: they are split, and
 /// everything arrives once.
@@ -169,5 +196,45 @@ fn what_is_refused_for_memory_is_not_read() {
     assert_eq!(&answer, b"HTTP/1.1 503");
     let metrics = gateway.metrics();
     assert_eq!(metrics.sum("otelcol_processor_memory_limiter_refused_spans", &[]), 0.0);
+    assert!(metrics.sum("otelcol_receiver_requests", &[("outcome", "refused")]) >= 1.0);
+}
+
+/// Scenario: memory use is above the limit, and Prometheus announces a large remote write request of which it sends
+/// nothing. Guarantee: it is refused unread, with 503 and Retry-After, at which senders keep their data.
+#[test]
+fn remote_write_is_refused_for_memory_unread() {
+    let config = "
+receivers: {prometheus_remote_write: {endpoint: '127.0.0.1:@GRPC@'}}
+processors: {memory_limiter: {check_interval: 100ms, limit_mib: 1}}
+exporters: {nop: }
+service:
+  telemetry:
+    metrics:
+      readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: @METRICS@}}}}]
+  pipelines:
+    metrics: {receivers: [prometheus_remote_write], processors: [memory_limiter], exporters: [nop]}
+";
+    let gateway = Gateway::start(config);
+    eventually("the limiter refuses", || match gateway.metrics().sum("nyquist_memory_limiter_refusing", &[]) {
+        1.0 => Ok(()),
+        other => Err(other),
+    });
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.grpc_port)).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let head = format!(
+        "POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-encoding: snappy\r\n\
+         content-length: 1000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 1024];
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&piece[..count]);
+    }
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(answer.starts_with("http/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    let metrics = gateway.metrics();
     assert!(metrics.sum("otelcol_receiver_requests", &[("outcome", "refused")]) >= 1.0);
 }

@@ -146,7 +146,7 @@ fn bombs_over_grpc(target: &Target) {
     for (encoding, bomb) in target.bombs.iter().filter(|(_, bomb)| bomb.len() < 4 << 20) {
         let Ok(outcome) = client.call_compressed(TRACES, encoding, bomb) else { continue };
         assert_eq!(outcome.status, RESOURCE_EXHAUSTED, "{encoding}: {outcome:?}");
-        assert!(outcome.message.contains("larger than max"), "{encoding}: {outcome:?}");
+        assert!(outcome.message.contains("larger"), "{encoding}: {outcome:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::otlp_client::{OK, Outcome, TRACES, call_over, frame};
-use crate::support::{Backend, Gateway, eventually};
+use crate::support::{Backend, Gateway, eventually, http};
 use crate::{block_on, message};
 
 const CONFIG: &str = "
@@ -27,7 +27,9 @@ receivers:
           reload_interval: 100ms
           min_version: '1.3'
 exporters: {otlp: {endpoint: 127.0.0.1:@BACKEND@, tls: {insecure: true}}}
+extensions: {health_check: {endpoint: 127.0.0.1:@HEALTH@}}
 service:
+  extensions: [health_check]
   telemetry: {metrics: {level: none}}
   pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}
 ";
@@ -124,6 +126,18 @@ fn mutual_tls_with_reload() {
         assert_eq!(export(port, &client(&new, Some(&after)), 10).unwrap().status, OK);
         let output = gateway.process.output();
         if output.contains("server.pem") { Ok(()) } else { Err(output) }
+    });
+    let receiver = |gateway: &Gateway| {
+        let status = http::get(gateway.health_port, "/status?verbose").unwrap().json();
+        status["components"]["pipeline:traces"]["components"]["receiver:otlp"].clone()
+    };
+    let status = receiver(&gateway);
+    assert_eq!(status["status"], "StatusRecoverableError", "{status}");
+    assert!(status["error"].as_str().unwrap().contains("server.pem"), "{status}");
+    install(folder.path(), &new.sign("localhost"), &new);
+    eventually("the receiver is well again, although nobody connects", || {
+        let status = receiver(&gateway);
+        if status["status"] == "StatusOK" { Ok(()) } else { Err(status) }
     });
     gateway.assert_alive();
     let spans = backend.spans();

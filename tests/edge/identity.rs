@@ -147,10 +147,46 @@ service:
 /// kill; of the headers only those that are asked for are kept: no secret is on the disk.
 #[test]
 fn tenants_are_kept_apart_through_a_queue_on_disk() {
+    check_tenants(TENANTS);
+}
+
+/// The same through a sampler whose buffer is on disk, with a receiver that keeps all headers: on disk are only
+/// those that the exporter reads.
+#[test]
+fn tenants_are_kept_apart_through_a_sampler_on_disk() {
+    let sampler = "
+processors:
+  tail_sampling:
+    storage: file_storage
+    decision_wait: 2s
+    memory_limit_mib: 64
+    rules: [{name: all, sampling_percentage: 100}]
+exporters:
+";
+    let config = TENANTS
+        .replace(", metadata_keys: [X-Scope-OrgID]", "")
+        .replace("\nexporters:\n", sampler)
+        .replace("receivers: [otlp], exporters", "receivers: [otlp], processors: [tail_sampling], exporters");
+    assert!(config.contains("processors: [tail_sampling]") && config.contains("include_metadata: true}"));
+    check_tenants(&config);
+}
+
+/// Guarantee: credentials of clients are not written to disk even if something behind asks for them: the
+/// configuration is refused, with the place and the header.
+#[test]
+fn credentials_are_not_asked_for_behind_a_disk() {
+    let config = TENANTS.replace("from_context: X-Scope-OrgID", "from_context: Authorization");
+    let (code, output) = Gateway::fail_to_start(&config.replace("@BACKEND@", "4317"));
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("exporters::otlp::sending_queue::storage"), "{output}");
+    assert!(output.contains("\"authorization\" is needed behind it"), "{output}");
+}
+
+fn check_tenants(config: &str) {
     let storage = tempfile::tempdir().unwrap();
     let mut backend = Backend::stopped();
     let config =
-        TENANTS.replace("@DIR@", &storage.path().display().to_string()).replace("@BACKEND@", &backend.port.to_string());
+        config.replace("@DIR@", &storage.path().display().to_string()).replace("@BACKEND@", &backend.port.to_string());
     let gateway = Gateway::start(&config);
     for number in 0..30 {
         let tenant = ["red", "blue", ""][number as usize % 3];

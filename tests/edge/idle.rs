@@ -1,7 +1,5 @@
 //! What idle connections cost.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -72,7 +70,8 @@ fn cost<T>(gateway: &Gateway, open: impl AsyncFn() -> T) -> u64 {
 }
 
 /// Scenario: a thousand connections, each of which has made a request, wait for the next one.
-/// Guarantee: what is resident for each: see `BOUNDS`.
+/// Guarantee: what is resident for each. The goal is 20 KiB: HTTP/1 meets it, gRPC comes to 22 KiB, most of it the
+/// first pages of three buffers of the HTTP/2 library and its tables.
 #[test]
 fn idle_connections_are_cheap() {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -81,23 +80,23 @@ fn idle_connections_are_cheap() {
     std::fs::write(files.path().join("server.key"), certificate.signing_key.serialize_pem()).unwrap();
     let folder = files.path().display();
     let tls = format!(", tls: {{cert_file: {folder}/server.pem, key_file: {folder}/server.key}}");
-    let plain = Gateway::start(&CONFIG.replace("@TLS@", ""));
-    let secure = Gateway::start(&CONFIG.replace("@TLS@", &tls));
+    // A gateway for each: none uses what another has given back.
+    let start = |tls: &str| Gateway::start(&CONFIG.replace("@TLS@", tls));
+    let [plain, http, secure] = [start(""), start(""), start(&tls)];
     let body = message("idle", 1);
     let framed = frame(false, &body);
-
     let connect = async |port: u16| TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let over_grpc = cost(&plain, async || grpc(connect(plain.grpc_port).await, &framed).await);
-    let over_http = cost(&plain, async || http1(connect(plain.http_port).await, &body).await);
+    let over_http = cost(&http, async || http1(connect(http.http_port).await, &body).await);
     let config = ClientTlsConfig { ca_pem: Secret::from(certificate.cert.pem()), ..ClientTlsConfig::default() };
-    let client = Arc::new(ClientTls::new(&config, &["h2"]).unwrap());
+    let client = ClientTls::new(&config, &["h2"]).unwrap();
     let over_tls = cost(&secure, async || {
         let connector = TlsConnector::from(client.current());
         let name = client.server_name("localhost").unwrap();
         grpc(connector.connect(name, connect(secure.grpc_port).await).await.unwrap(), &framed).await
     });
-    eprintln!("bytes for each idle connection: {over_grpc} gRPC, {over_http} HTTP/1, {over_tls} gRPC over TLS");
-    for (name, bytes, bound) in [("gRPC", over_grpc, 42), ("HTTP/1", over_http, 34), ("TLS", over_tls, 72)] {
+    eprintln!("bytes for each idle connection: {over_grpc} gRPC, {over_http} HTTP/1, {over_tls} gRPC in TLS");
+    for (name, bytes, bound) in [("gRPC", over_grpc, 24), ("HTTP/1", over_http, 20), ("TLS", over_tls, 40)] {
         assert!(bytes < bound << 10, "{name}: {bytes} bytes for each connection");
     }
 }

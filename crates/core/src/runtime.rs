@@ -30,14 +30,44 @@ pub fn use_small_pages() {
     }
 }
 
-/// The worker runtimes of the process.
+/// Something after which the process must end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The component to which it happened, as the board names it: `processor:tail_sampling`.
+    pub component: Option<Arc<str>>,
+    /// What happened.
+    pub message: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.component {
+            Some(component) => write!(out, "{component}: {}", self.message),
+            None => out.write_str(&self.message),
+        }
+    }
+}
+
+/// The worker runtimes of the process, in the hands of one component.
 #[derive(Debug)]
 pub struct Runtimes {
+    workers: Arc<Workers>,
+    fatal: mpsc::UnboundedSender<Fault>,
+    component: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Workers {
     handles: Vec<Handle>,
     next: AtomicUsize,
     stop: watch::Sender<bool>,
     threads: parking_lot::Mutex<Vec<thread::JoinHandle<()>>>,
-    fatal: mpsc::UnboundedSender<String>,
+}
+
+impl Workers {
+    fn new(handles: Vec<Handle>, stop: watch::Sender<bool>, threads: Vec<thread::JoinHandle<()>>) -> Arc<Self> {
+        Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: threads.into() })
+    }
 }
 
 impl Runtimes {
@@ -46,7 +76,7 @@ impl Runtimes {
     ///
     /// # Errors
     /// If the operating system refuses a thread or a poller.
-    pub fn start(workers: usize, fatal: mpsc::UnboundedSender<String>) -> std::io::Result<Arc<Self>> {
+    pub fn start(workers: usize, fatal: mpsc::UnboundedSender<Fault>) -> std::io::Result<Arc<Self>> {
         let (stop, stopped) = watch::channel(false);
         let mut handles = Vec::new();
         let mut threads = Vec::new();
@@ -62,7 +92,7 @@ impl Runtimes {
             };
             threads.push(thread::Builder::new().name(format!("nyquist-{index}")).spawn(body)?);
         }
-        Ok(Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: threads.into(), fatal }))
+        Ok(Arc::new(Self { workers: Workers::new(handles, stop, threads), fatal, component: None }))
     }
 
     /// The current runtime as the only worker: for tests under `#[tokio::test]`.
@@ -73,14 +103,28 @@ impl Runtimes {
     pub fn current() -> Arc<Self> {
         let (stop, _) = watch::channel(false);
         let (fatal, _) = mpsc::unbounded_channel();
-        let handles = vec![Handle::current()];
-        Arc::new(Self { handles, next: AtomicUsize::new(0), stop, threads: Vec::new().into(), fatal })
+        let workers = Workers::new(vec![Handle::current()], stop, Vec::new());
+        Arc::new(Self { workers, fatal, component: None })
+    }
+
+    /// The same for `component`: what becomes fatal to it is told under its name.
+    #[must_use]
+    pub fn of(&self, component: &str) -> Arc<Self> {
+        let (workers, fatal) = (Arc::clone(&self.workers), self.fatal.clone());
+        Arc::new(Self { workers, fatal, component: Some(component.into()) })
+    }
+
+    /// Asks the process to shut down, since the component cannot go on and no retry mends that: its status is
+    /// `StatusFatalError`, and the exit code 1.
+    pub fn fail(&self, message: impl Into<String>) {
+        // Nobody listens where the process ends already.
+        let _ = self.fatal.send(Fault { component: self.component.clone(), message: message.into() });
     }
 
     /// How many workers there are.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.handles.len()
+        self.workers.handles.len()
     }
 
     /// The worker whose thread this is; 0 on any other thread.
@@ -95,7 +139,7 @@ impl Runtimes {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.handles[index % self.handles.len()].spawn(future)
+        self.workers.handles[index % self.workers.handles.len()].spawn(future)
     }
 
     /// Runs `future` on the next worker in turn.
@@ -104,19 +148,20 @@ impl Runtimes {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.spawn_on(self.next.fetch_add(1, Ordering::Relaxed), future)
+        self.spawn_on(self.workers.next.fetch_add(1, Ordering::Relaxed), future)
     }
 
     /// `task`, with which its component stands and falls: a panic in it ends the process in an
     /// orderly way, so that a supervisor starts it again. A gateway that runs on without the task
     /// would hold, or refuse, data for ever.
     pub fn vital<F: Future>(&self, name: &str, task: F) -> impl Future<Output = F::Output> + use<F> {
-        let (fatal, name) = (self.fatal.clone(), name.to_owned());
+        let (fatal, component, name) = (self.fatal.clone(), self.component.clone(), name.to_owned());
         async move {
             match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(output) => output,
                 Err(panic) => {
-                    let _ = fatal.send(format!("{name} panicked; this is a bug, please report it"));
+                    let message = format!("{name} panicked; this is a bug, please report it");
+                    let _ = fatal.send(Fault { component, message });
                     resume_unwind(panic)
                 }
             }
@@ -125,8 +170,8 @@ impl Runtimes {
 
     /// Ends the workers and waits for their threads; tasks that still run are dropped.
     pub fn stop(&self) {
-        let _ = self.stop.send(true);
-        for thread in self.threads.lock().drain(..) {
+        let _ = self.workers.stop.send(true);
+        for thread in self.workers.threads.lock().drain(..) {
             let _ = thread.join();
         }
     }
@@ -146,8 +191,20 @@ mod tests {
         let (fine, bad): (_, Result<(), _>) = waiting.block_on(async { tokio::join!(fine, bad) });
         assert_eq!(fine.ok(), Some(7));
         assert!(bad.is_err_and(|error| error.is_panic()));
-        assert_eq!(faults.try_recv().ok().as_deref(), Some("the bad one panicked; this is a bug, please report it"));
+        let message = "the bad one panicked; this is a bug, please report it".to_owned();
+        assert_eq!(faults.try_recv().ok(), Some(Fault { component: None, message }));
         assert!(faults.try_recv().is_err());
+        runtimes.stop();
+    }
+
+    #[test]
+    fn a_fault_is_told_under_the_name_of_its_component() {
+        let (fatal, mut faults) = mpsc::unbounded_channel();
+        let runtimes = Runtimes::start(1, fatal).expect("threads");
+        runtimes.of("exporter:otlp").fail("no more");
+        let fault = faults.try_recv().expect("a fault");
+        assert_eq!(fault.component.as_deref(), Some("exporter:otlp"));
+        assert_eq!(fault.to_string(), "exporter:otlp: no more");
         runtimes.stop();
     }
 }

@@ -53,6 +53,8 @@ fn main() {
     let sampler = Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), &telemetry)
         .expect("the configuration is valid");
     let mut requests = if per_trace == 1 { Requests::of_single_spans() } else { Requests::new(true) };
+    // Tables of past decisions, which are there from the start.
+    let fixed = sampler.memory();
     let before = resident();
     let (mut wire, mut longest, mut all) = (0, Duration::ZERO, Duration::ZERO);
     let mut busiest = Vec::new();
@@ -72,6 +74,14 @@ fn main() {
         ratio(sampler.memory(), wire),
         ratio(resident() - before, wire)
     );
+    let beside = (sampler.memory() - fixed).saturating_sub(wire) as f64;
+    println!(
+        "beside the wire: {:.1} bytes a trace, {:.1} of them in {per_trace} records of 16 to 19; and {:.1} MB from the start",
+        beside / traces as f64,
+        beside / traces as f64 - sampler.table_memory() as f64 / traces as f64,
+        fixed as f64 / 1e6
+    );
+    println!("a trace without its records: {:.1} bytes", sampler.table_memory() as f64 / traces as f64);
     println!("{:.0} ns a span, longest call {longest:?}", all.as_nanos() as f64 / spans as f64);
     busiest.sort_unstable_by(|one, other| other.cmp(one));
     let slow = busiest.iter().filter(|&&(nanos, _)| nanos > 5_000_000).count();

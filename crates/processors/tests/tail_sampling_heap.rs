@@ -1,6 +1,6 @@
 //! The byte budget of `tail_sampling` against what the allocator has really handed out, after every single
 //! call. A program of its own, because it counts for the whole of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};

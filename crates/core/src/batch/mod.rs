@@ -63,6 +63,35 @@ impl Metadata {
     /// What attributes of the authenticator begin with. No header can: clients cannot claim them.
     pub const AUTH: &str = ":auth.";
 
+    /// Headers that carry credentials, in lower case: kept in memory only if they are asked for by name, and never
+    /// on disk.
+    pub const SECRETS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+    /// Does the header carry credentials?
+    #[must_use]
+    pub fn is_secret(name: &str) -> bool {
+        Self::SECRETS.contains(&name)
+    }
+
+    /// May what is under `keys` be written to disk?
+    ///
+    /// # Errors
+    /// What to say of the first key that carries credentials.
+    pub fn check_for_disk(keys: &[String]) -> Result<(), String> {
+        match keys.iter().find(|key| Self::is_secret(key)) {
+            None => Ok(()),
+            Some(key) => Err(format!(
+                "the clients' header {key:?} is needed behind it, and credentials are never written to disk: take the header \
+                 from elsewhere (headers_setter with value, or an authenticator of the exporter), or remove the storage"
+            )),
+        }
+    }
+
+    /// What there is under `keys`, in their order; a header may have several values.
+    pub fn under<'a>(&'a self, keys: &'a [String]) -> impl Iterator<Item = &'a (String, String)> + Clone {
+        keys.iter().flat_map(|key| self.headers.iter().filter(move |(name, _)| name == key))
+    }
+
     /// The first value of a header, whose name is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

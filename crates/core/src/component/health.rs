@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::Component;
 use crate::clock::Clock;
 use crate::delivery::Status;
+use crate::runtime::Fault;
 
 /// How a component, a pipeline or the gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,8 +97,11 @@ impl Life {
         Arc::new(Self { clock: Arc::clone(clock), state: Mutex::new(state) })
     }
 
+    /// Goes on to `condition`; what was fatal stays so to the end.
     pub(crate) fn enter(&self, condition: Condition) {
-        self.set(condition, None);
+        if self.state.lock().condition != Condition::FatalError {
+            self.set(condition, None);
+        }
     }
 
     pub(crate) fn fail(&self, condition: Condition, error: String) {
@@ -166,9 +170,16 @@ impl Board {
     }
 
     /// Something happened after which the gateway ends.
-    pub(crate) fn fail(&self, error: &str) {
-        let state =
-            State { condition: Condition::FatalError, error: Some(error.to_owned()), since: self.clock.unix_nanos() };
+    pub(crate) fn fail(&self, fault: &Fault) {
+        let of_component = |member: &&Member| fault.component.as_deref() == Some(member.name.as_str());
+        for member in self.members.iter().filter(of_component) {
+            member.life.fail(Condition::FatalError, fault.message.clone());
+        }
+        let state = State {
+            condition: Condition::FatalError,
+            error: Some(fault.to_string()),
+            since: self.clock.unix_nanos(),
+        };
         *self.fatal.lock() = Some(state);
     }
 

@@ -140,14 +140,34 @@ fn the_whole_runs_only_when_all_parts_do() {
     assert_eq!(bench.overall(), Condition::Stopped);
 }
 
-/// Scenario: a vital task has panicked. Guarantee: the gateway is in a fatal state, whatever its parts
-/// say.
+/// Scenario: a vital task of an exporter has panicked. Guarantee: the exporter, its pipeline and the gateway are in a
+/// fatal state, also while everything shuts down; the other pipeline is not.
 #[test]
-fn a_fatal_fault_is_the_state_of_the_gateway() {
+fn a_fatal_fault_is_the_state_of_its_component_and_of_the_gateway() {
     let bench = Bench::new(TWO).run();
-    bench.board.fail("the sampler panicked");
+    let fault = Fault { component: Some("exporter:otlp".into()), message: "it panicked".to_owned() };
+    bench.board.fail(&fault);
+    bench.lives.iter().for_each(|life| life.enter(Condition::Stopping));
     let state = bench.board.report(Priority::Permanent).state;
-    assert_eq!((state.condition, state.error.as_deref()), (Condition::FatalError, Some("the sampler panicked")));
+    assert_eq!(
+        (state.condition, state.error.as_deref()),
+        (Condition::FatalError, Some("exporter:otlp: it panicked"))
+    );
+    let of = |id| bench.board.pipeline(id, Priority::Permanent).unwrap();
+    let (traces, metrics) = (of("traces"), of("metrics"));
+    assert_eq!(traces.state.condition, Condition::FatalError);
+    assert_eq!(traces.parts[1].1.state.error.as_deref(), Some("it panicked"));
+    assert_eq!(metrics.state.condition, Condition::Stopping);
+}
+
+/// Scenario: a fault of which nobody knows where it happened. Guarantee: it is the state of the gateway, whatever
+/// its parts say.
+#[test]
+fn a_fault_of_nobody_is_the_state_of_the_gateway() {
+    let bench = Bench::new(TWO).run();
+    bench.board.fail(&Fault { component: None, message: "out of threads".to_owned() });
+    let state = bench.board.report(Priority::Permanent).state;
+    assert_eq!((state.condition, state.error.as_deref()), (Condition::FatalError, Some("out of threads")));
 }
 
 /// Scenario: time passes between changes. Guarantee: an error is told with the time at which it began,

@@ -8,6 +8,7 @@ mod factory;
 pub(crate) mod health;
 mod identify;
 mod stateless;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -22,10 +23,11 @@ pub use factory::{
 };
 pub use health::{Board, Condition, Priority, Report, State};
 pub use stateless::{BatchProcessor, Stateless};
+pub use trouble::Trouble;
 
 use crate::batch::{Batch, Metadata, Permits, Refusal};
 use crate::clock::Clock;
-use crate::runtime::Runtimes;
+use crate::runtime::{Fault, Runtimes};
 use crate::telemetry::Telemetry;
 
 /// A stage that takes batches: the only data interface there is.
@@ -47,6 +49,12 @@ pub trait Consumer: Send + Sync {
         let _ = (batch, permits);
         Ok(())
     }
+
+    /// The metadata, in lower case, that this stage or one behind it looks at. A stage that passes batches on
+    /// asks the next one; a stage that lets batches wait keeps these, and mixes no batches that differ in them.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a running component may use.
@@ -58,8 +66,9 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// The gateway's own metrics.
     pub telemetry: Arc<Telemetry>,
-    /// Asks the process to shut down, with the reason: for faults that no retry mends.
-    pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
+    /// Asks the process to shut down: for faults that no retry mends. A component does so by
+    /// [`Runtimes::fail`], which knows its name.
+    pub fatal: tokio::sync::mpsc::UnboundedSender<Fault>,
 }
 
 /// A component could not start.

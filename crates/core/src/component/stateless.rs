@@ -18,6 +18,11 @@ pub trait BatchProcessor: Send + Sync + 'static {
     /// # Errors
     /// A refusal sends the batch back to whoever sent it, unchanged.
     fn process(&self, batch: &mut Batch) -> Result<(), Refusal>;
+
+    /// The metadata, in lower case, that it looks at.
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A [`BatchProcessor`] as a stage of a pipeline.
@@ -57,5 +62,11 @@ impl<P: BatchProcessor> Consumer for Stateless<P> {
 
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
         self.next.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        let mut keys = self.next.metadata_keys();
+        keys.extend(self.processor.metadata_keys());
+        keys
     }
 }

@@ -89,7 +89,7 @@ impl<A: Attempt> Inner<A> {
         let position = loop {
             let freed = log.freed();
             let arrival = self.clock.unix_nanos();
-            match log.append(record::KIND, weight, arrival, record::encode(&request)).await {
+            match log.append(record::KIND, weight, arrival, record::encode(&request, &self.metadata_keys)).await {
                 Ok(position) => break position,
                 Err(Error::Closed) => return Err(shutting_down()),
                 Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed).await?,

@@ -55,6 +55,11 @@ impl Gather {
         self
     }
 
+    /// What tells partitions apart, in lower case.
+    pub(super) fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
     /// Takes a request in; what is ready to go is appended to `ready`.
     /// Returns whether something waits now that nothing waited before.
     pub(super) fn add(&mut self, request: Request, ticket: &Arc<Ticket>, ready: &mut VecDeque<Work>) -> bool {

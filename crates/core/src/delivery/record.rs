@@ -11,12 +11,12 @@ use crate::batch::{Metadata, Signal};
 pub(super) const KIND: u8 = 1;
 const VERSION: u8 = 1;
 
-/// The payload of `request`, in pieces.
-pub(super) fn encode(request: &Request) -> Vec<Bytes> {
-    let headers = &request.metadata().headers;
+/// The payload of `request`, in pieces. Of its metadata it has what is under `keys`.
+pub(super) fn encode(request: &Request, keys: &[String]) -> Vec<Bytes> {
+    let headers = || request.metadata().under(keys);
     // More, or longer ones, do not come through any HTTP server.
-    let fitting = headers.iter().filter(|(name, _)| name.len() <= usize::from(u16::MAX)).take(usize::from(u16::MAX));
-    let mut prefix = BytesMut::with_capacity(4 + headers.iter().map(|(n, v)| 6 + n.len() + v.len()).sum::<usize>());
+    let fitting = headers().filter(|(name, _)| name.len() <= usize::from(u16::MAX)).take(usize::from(u16::MAX));
+    let mut prefix = BytesMut::with_capacity(4 + headers().map(|(n, v)| 6 + n.len() + v.len()).sum::<usize>());
     prefix.put_u8(VERSION);
     prefix.put_u8(request.signal() as u8);
     prefix.put_u16_le(fitting.clone().count() as u16);
@@ -61,7 +61,8 @@ mod tests {
         for headers in [headers, Vec::new()] {
             let request = Request::new(Signal::Metrics, Bytes::from_static(b"message"), 7);
             let request = request.with_metadata(Arc::new(Metadata { headers }));
-            let payload = Bytes::from(encode(&request).concat());
+            let keys: Vec<String> = request.metadata().headers.iter().map(|(name, _)| name.clone()).collect();
+            let payload = Bytes::from(encode(&request, &keys).concat());
             let back = decode(Signal::Metrics, payload.clone(), 7).unwrap();
             assert_eq!((back.bytes(), back.items(), back.metadata()), (request.bytes(), 7, request.metadata()));
             assert!(decode(Signal::Traces, payload.clone(), 7).is_none());
@@ -73,5 +74,17 @@ mod tests {
                 let _ = decode(Signal::Metrics, damaged.into(), 7);
             }
         }
+    }
+
+    #[test]
+    fn only_metadata_that_is_looked_at_is_written() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = vec![header("x-tenant", "a"), header("x-api-key", "hunter2"), header("x-tenant", "b")];
+        let request = Request::new(Signal::Logs, Bytes::from_static(b"message"), 1);
+        let request = request.with_metadata(Arc::new(Metadata { headers }));
+        let payload = Bytes::from(encode(&request, &["x-tenant".to_owned()]).concat());
+        assert!(!payload.windows(7).any(|bytes| bytes == b"hunter2"));
+        let back = decode(Signal::Logs, payload, 1).unwrap();
+        assert_eq!(back.metadata().headers, [header("x-tenant", "a"), header("x-tenant", "b")]);
     }
 }

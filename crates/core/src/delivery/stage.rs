@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::status::{Health, LogGate, Status};
 use super::ticket::{Ticket, Work};
 use super::{Attempt, OnFull, QueueConfig, Request, RetryConfig};
-use crate::batch::{Batch, Permits, Refusal, Signal};
+use crate::batch::{Batch, Metadata, Permits, Refusal, Signal};
 use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
@@ -129,6 +129,8 @@ pub(super) struct Inner<A> {
     pub(super) lost_at_shutdown: AtomicU64,
     pub(super) signal: Signal,
     pub(super) clock: Arc<dyn Clock>,
+    /// The metadata, in lower case, that something here looks at.
+    pub(super) metadata_keys: Vec<String>,
     pub(super) keeper: Keeper,
     /// Where the queue on disk will be.
     pub(super) durable: Option<Durable>,
@@ -172,6 +174,11 @@ impl<A: Attempt> Delivery<A> {
             .filter(|_| queue.enabled)
             .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes))
             .map(|gather| gather.partitioned_by(attempt.metadata_keys()));
+        let metadata_keys = gather.as_ref().map_or_else(|| attempt.metadata_keys(), |gather| gather.keys().to_vec());
+        if keeper == Keeper::Disk {
+            Metadata::check_for_disk(&metadata_keys)
+                .map_err(|message| BuildError::new(&["sending_queue", "storage"], message))?;
+        }
         let capacity = queue.enabled.then_some(queue.queue_size);
         let inner = Inner {
             attempt,
@@ -201,6 +208,7 @@ impl<A: Attempt> Delivery<A> {
             lost_at_shutdown: AtomicU64::new(0),
             signal: context.signal,
             clock: Arc::clone(&context.clock),
+            metadata_keys,
             keeper,
             durable,
             in_memory: Arc::default(),
@@ -262,6 +270,10 @@ impl<A: Attempt> Consumer for Delivery<A> {
                 Err(turned.into())
             }
         }
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.inner.metadata_keys.clone()
     }
 }
 

@@ -3,21 +3,24 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::admission::Admitted;
 
-/// A reply that is there as a whole: at most one piece of data, then at most one set of trailers.
+/// A reply: as a rule it is there as a whole, at most one piece of data and then at most one set of trailers. Further
+/// pieces may come over time.
 #[derive(Debug, Default)]
 pub struct Reply {
     data: Option<Bytes>,
+    more: Option<mpsc::Receiver<Bytes>>,
     trailers: Option<Box<HeaderMap>>,
 }
 
@@ -25,13 +28,20 @@ impl Reply {
     /// `data` and nothing else.
     #[must_use]
     pub fn new(data: Bytes) -> Self {
-        Self { data: (!data.is_empty()).then_some(data), trailers: None }
+        Self { data: (!data.is_empty()).then_some(data), ..Self::default() }
     }
 
     /// `data`, followed by `trailers`.
     #[must_use]
     pub fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
-        Self { data: Some(data), trailers: Some(Box::new(trailers)) }
+        Self { data: Some(data), trailers: Some(Box::new(trailers)), ..Self::default() }
+    }
+
+    /// What comes over `pieces` until all of its senders are gone, followed by `trailers`. It is closed when the
+    /// client leaves.
+    #[must_use]
+    pub fn streaming(pieces: mpsc::Receiver<Bytes>, trailers: HeaderMap) -> Self {
+        Self { data: None, more: Some(pieces), trailers: Some(Box::new(trailers)) }
     }
 }
 
@@ -41,20 +51,29 @@ impl http_body::Body for Reply {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(more) = &mut self.more {
+            if let Some(data) = ready!(more.poll_recv(context)) {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.more = None;
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_none() && self.more.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64)
+        match &self.more {
+            None => SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64),
+            Some(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -38,6 +38,10 @@ impl Consumer for Edge {
         let target = self.target.load_full();
         target.reserve(batch, permits).await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.target.load().metadata_keys()
+    }
 }
 
 /// The head of a pipeline: books what the pipeline took responsibility for.
@@ -57,5 +61,9 @@ impl Consumer for Head {
 
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
         self.next.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.next.metadata_keys()
     }
 }

@@ -120,4 +120,8 @@ impl Consumer for FanOut {
         }
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.branches.iter().flat_map(|branch| branch.stage.metadata_keys()).collect()
+    }
 }

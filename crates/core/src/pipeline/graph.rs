@@ -18,6 +18,7 @@ use crate::component::{
     ProcessorConfig, Receiver, ReceiverConfig, StartError,
 };
 use crate::config::ComponentId;
+use crate::runtime::Fault;
 use crate::telemetry::Telemetry;
 
 /// A pipeline as configured.
@@ -158,7 +159,7 @@ impl Graph {
     }
 
     /// Something has happened after which the process must end; the graph still has to be shut down.
-    pub fn fail(&self, fault: &str) {
+    pub fn fail(&self, fault: &Fault) {
         self.board.fail(fault);
     }
 

@@ -24,7 +24,8 @@ impl<T: Component + ?Sized> Part<T> {
     }
 
     pub(super) async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let started = self.component.start(host).await;
+        let host = Host { runtimes: host.runtimes.of(&self.name()), ..host.clone() };
+        let started = self.component.start(&host).await;
         match &started {
             Ok(()) => self.life.enter(Condition::Ok),
             Err(error) => self.life.fail(Condition::PermanentError, error.to_string()),
@@ -38,9 +39,13 @@ impl<T: Component + ?Sized> Part<T> {
         self.life.enter(Condition::Stopped);
     }
 
+    /// As the board names it.
+    fn name(&self) -> String {
+        format!("{}:{}", self.kind.noun(), self.id)
+    }
+
     /// Its place on the board. `component` is itself again.
     pub(super) fn member(&self, component: &Arc<dyn Component>, groups: Vec<String>) -> Member {
-        let name = format!("{}:{}", self.kind.noun(), self.id);
-        Member { name, groups, life: Arc::clone(&self.life), component: Arc::downgrade(component) }
+        Member { name: self.name(), groups, life: Arc::clone(&self.life), component: Arc::downgrade(component) }
     }
 }

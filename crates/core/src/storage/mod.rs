@@ -230,6 +230,18 @@ struct Shared {
     ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
 }
 
+/// Looks at a log without keeping it open.
+#[derive(Debug, Clone)]
+pub struct Monitor(Arc<Stats>);
+
+impl Monitor {
+    /// The error of the last write or fsync, if it failed.
+    #[must_use]
+    pub fn failing(&self) -> Option<Error> {
+        self.0.failing()
+    }
+}
+
 impl std::fmt::Debug for Log {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Log").field("usage", &self.usage()).finish_non_exhaustive()
@@ -243,6 +255,12 @@ impl Drop for Shared {
 }
 
 impl Log {
+    /// Something that tells how it is doing, also to who must not keep it open.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::clone(&self.shared.stats))
+    }
+
     /// Opens the log in `options.directory`: locks it and finds out what is there.
     ///
     /// # Errors

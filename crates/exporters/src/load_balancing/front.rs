@@ -12,7 +12,11 @@ use super::balancer::{Balancer, Unplaced};
 
 /// Gives a request to the backends and waits until each has its part. Parts that were delivered are not
 /// sent again.
-pub(super) struct Front(pub(super) Arc<Balancer>);
+pub(super) struct Front {
+    pub(super) balancer: Arc<Balancer>,
+    /// What the backends' exporters look at.
+    pub(super) metadata_keys: Vec<String>,
+}
 
 #[async_trait]
 impl Attempt for Front {
@@ -24,10 +28,14 @@ impl Attempt for Front {
         Ok(Mutex::new(vec![batch.with_metadata(Arc::clone(request.metadata()))]))
     }
 
+    fn metadata_keys(&self) -> Vec<String> {
+        self.metadata_keys.clone()
+    }
+
     async fn attempt(&self, rest: &Mutex<Vec<Batch>>) -> Outcome {
         // A clone: an attempt that is cut short (`timeout`) must not lose it.
         let batches = rest.lock().clone();
-        let Err(Unplaced { refusal, left }) = self.0.place_all(batches).await else { return Outcome::Delivered };
+        let Err(Unplaced { refusal, left }) = self.balancer.place_all(batches).await else { return Outcome::Delivered };
         *rest.lock() = left;
         let (code, message) = (refusal.code(), refusal.message().to_owned());
         if refusal.is_retryable() {

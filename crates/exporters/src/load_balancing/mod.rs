@@ -121,7 +121,7 @@ impl ExporterConfig for LoadBalancingConfig {
             clock: Arc::clone(&context.clock),
             otlp: self.otlp(front.is_some()),
         };
-        template.check()?;
+        let metadata_keys = template.check()?;
         let metrics = ResolverMetrics::new(&context.telemetry, &context.id.to_string(), resolver.name());
         let balancer = Balancer::new(template, routing, self.overlap.0, metrics);
         let front = match front {
@@ -137,12 +137,12 @@ impl ExporterConfig for LoadBalancingConfig {
                 };
                 // Batching is for the backends' queues, which merge what goes to the same backend.
                 let context = ExporterContext { batching: None, ..context };
-                Some(Delivery::new(&context, settings, Front(Arc::clone(&balancer)))?)
+                Some(Delivery::new(&context, settings, Front { balancer: Arc::clone(&balancer), metadata_keys: metadata_keys.clone() })?)
             }
         };
         let is_durable = self.sending_queue.as_ref().is_some_and(|queue| queue.enabled && queue.storage.is_some());
         let stop = watch::Sender::new(false);
-        Ok(Arc::new(LoadBalancing { balancer, resolver, front, is_durable, stop }))
+        Ok(Arc::new(LoadBalancing { balancer, resolver, front, metadata_keys, is_durable, stop }))
     }
 }
 
@@ -151,6 +151,8 @@ struct LoadBalancing {
     balancer: Arc<Balancer>,
     resolver: Arc<dyn Resolver>,
     front: Option<Arc<Delivery<Front>>>,
+    /// What the backends' exporters look at.
+    metadata_keys: Vec<String>,
     /// The front's queue is on disk.
     is_durable: bool,
     /// Ends the watch of the resolver.
@@ -173,6 +175,10 @@ impl Consumer for LoadBalancing {
             None if batch.items() == 0 => Ok(()),
             None => self.balancer.reserve(batch, permits).await,
         }
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.front.as_ref().map_or_else(|| self.metadata_keys.clone(), |front| front.metadata_keys())
     }
 }
 

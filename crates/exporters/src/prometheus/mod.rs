@@ -72,8 +72,7 @@ impl PrometheusConfig {
         Ok(Arc::new(PrometheusExporter {
             stats: Stats::new(&context.telemetry, &id),
             store: Arc::new(Store::new(self.bounds())),
-            // The page has the latest value: there is nothing to spare.
-            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed).every(Duration::ZERO)),
+            target_info: Mutex::new(self.target_info(&settings.namespace, &seed)),
             translators: Mutex::default(),
             settings,
             seed,
@@ -84,6 +83,11 @@ impl PrometheusConfig {
             server: Mutex::default(),
             id,
         }))
+    }
+
+    /// The page has the latest value, as long as it has the other series of the target.
+    fn target_info(&self, namespace: &str, seed: &HashSeed) -> TargetInfo {
+        TargetInfo::new(namespace, seed).every(Duration::ZERO).gone_after(self.metric_expiration.0)
     }
 }
 

@@ -166,7 +166,7 @@ async fn resources_have_a_target_info() {
 /// A target has one `target_info`, whatever becomes of its attributes, unless several resources share it.
 #[tokio::test]
 async fn changed_targets_replace_what_was_there() {
-    let running = exporter_with("");
+    let running = exporter_with("metric_expiration: 1h");
     let from = |host: &str, at: i64| push_from(&[SHOP, &[("host.name", host)]].concat(), vec![x(1.0, at)]);
     let hosts = || {
         let page = running.page("");
@@ -182,6 +182,14 @@ async fn changed_targets_replace_what_was_there() {
     both.resource_metrics.extend(from("h4", T + 3).resource_metrics);
     running.push(both).await;
     assert_eq!(hosts(), ["h3", "h4"]);
+
+    running.clock.advance(Duration::from_secs(1200));
+    let other = push_from(&[("service.name", "pay"), ("host.name", "h5")], vec![x(1.0, T + 4)]);
+    running.push(other.clone()).await;
+    assert_eq!(hosts(), ["h3", "h4", "h5"], "as long as the series of their targets");
+    running.clock.advance(Duration::from_secs(2400));
+    running.push(other).await;
+    assert_eq!(hosts(), ["h5"]);
     assert_eq!(running.ledger.dropped_count(DropReason::Untranslatable), 0);
 }
 

@@ -21,7 +21,7 @@ use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 /// Time between samples of unchanged labels, unless another one is set: of the data, not the clock.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// After this time without data a target is gone.
+/// After this time without data a target is gone, unless another one is set.
 const IDLE: Duration = Duration::from_secs(300);
 
 /// What the labels of all remembered series may take together, in bytes.
@@ -85,6 +85,7 @@ pub struct TargetInfo {
     seen: Vec<Seen>,
     /// In milliseconds.
     interval: i64,
+    idle: Duration,
     last_sweep: Duration,
     no_exemplars: Exemplars,
 }
@@ -129,6 +130,7 @@ impl TargetInfo {
             bytes: 0,
             seen: Vec::new(),
             interval: INTERVAL.as_millis() as i64,
+            idle: IDLE,
             last_sweep: Duration::ZERO,
             no_exemplars: Exemplars::default(),
         }
@@ -138,6 +140,13 @@ impl TargetInfo {
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
         self.interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// With another time without data after which a target is gone.
+    #[must_use]
+    pub fn gone_after(mut self, idle: Duration) -> Self {
+        self.idle = idle;
         self
     }
 
@@ -208,7 +217,7 @@ impl TargetInfo {
         }
         seen.clear();
         self.seen = seen;
-        if now.saturating_sub(self.last_sweep) >= IDLE / 10 {
+        if now.saturating_sub(self.last_sweep) >= self.idle / 10 {
             self.last_sweep = now;
             self.sweep(now, unix_millis, due);
         }
@@ -235,7 +244,7 @@ impl TargetInfo {
     fn sweep(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
         // Least recently used first: the first that is not idle ends the sweep.
         while let Some((_, oldest)) = self.series.peek_lru() {
-            if now.saturating_sub(oldest.seen) < IDLE {
+            if now.saturating_sub(oldest.seen) < self.idle {
                 break;
             }
             let Some((hash, mut gone)) = self.series.pop_lru() else { break };

@@ -40,7 +40,7 @@ use nyquist_core::component::{
     StartError, exporter,
 };
 use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
-use nyquist_core::net::client::{Client, Connector, HttpEndpoint, Proxy};
+use nyquist_core::net::client::{Client, Connector, HttpEndpoint};
 use nyquist_core::net::tls::ClientTls;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -264,7 +264,7 @@ impl Attempt for Pipeline {
             false => None,
         };
         let endpoint = &self.endpoint;
-        let proxy = Proxy::from_env(endpoint.is_https, &endpoint.host, endpoint.port).map_err(StartError)?;
+        let proxy = self.http.proxy(endpoint).map_err(StartError)?;
         let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy);
         let client = Client::new(host.runtimes.workers(), &connector, &self.http.connections().options());
         self.shards.start(&host.runtimes, client);

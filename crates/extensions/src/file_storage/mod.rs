@@ -13,10 +13,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nyquist_core::component::{
     BuildError, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info, Stability,
-    StartError, extension,
+    StartError, Trouble, extension,
 };
-use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
+use nyquist_core::delivery::Status;
+use nyquist_core::storage::{Error, Log, Monitor, Options, Owner, Recovered, Storage};
 use nyquist_core::telemetry::Telemetry;
+use parking_lot::Mutex;
 
 pub use config::{Compaction, FileStorageConfig, FsyncLevel, Permissions};
 
@@ -33,7 +35,7 @@ pub fn factory() -> ExtensionFactory {
 
 impl ExtensionConfig for FileStorageConfig {
     fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
-        let directory = Directory { id: context.id.to_string(), config: self.clone(), telemetry: context.telemetry };
+        let directory = Directory { id: context.id.to_string(), config: self.clone(), telemetry: context.telemetry, logs: Mutex::default() };
         Ok(Arc::new(FileStorage { directory: Arc::new(directory) }))
     }
 }
@@ -51,6 +53,16 @@ impl Component for FileStorage {
         let prepared = prepared.map_err(|error| StartError(error.to_string()))?;
         prepared.map_err(|error| StartError(error.to_string()))
     }
+
+    /// The first of its logs that cannot be written to.
+    fn status(&self) -> Option<Status> {
+        let logs = self.directory.logs.lock();
+        let states = logs.iter().map(|(name, monitor, trouble)| {
+            trouble.set(monitor.failing().map(|error| format!("{name}: {error}")));
+            trouble.status()
+        });
+        states.reduce(Status::and)
+    }
 }
 
 impl Extension for FileStorage {
@@ -64,6 +76,8 @@ struct Directory {
     id: String,
     config: FileStorageConfig,
     telemetry: Arc<Telemetry>,
+    /// What has been opened, by the name of its directory.
+    logs: Mutex<Vec<(String, Monitor, Trouble)>>,
 }
 
 impl Directory {
@@ -123,6 +137,7 @@ impl Storage for Directory {
         let options = self.options(owner);
         let (log, recovered) = Log::open(&options).await?;
         log.report_to(&self.telemetry, &self.id, &owner.directory_name());
+        self.logs.lock().push((owner.directory_name(), log.monitor(), Trouble::default()));
         tracing::info!(
             component = self.id,
             directory = %options.directory.display(),

@@ -111,6 +111,15 @@ impl Actions {
         }
     }
 
+    /// The metadata that they look at.
+    pub(crate) fn metadata_keys(&self) -> Vec<String> {
+        let keys = self.0.iter().filter_map(|action| match action {
+            Action::Set { source: Source::Metadata(header), .. } => Some(header.clone()),
+            _ => None,
+        });
+        keys.collect()
+    }
+
     /// Applies all actions in order.
     pub(crate) fn apply(&self, attributes: &mut AttributeSet<'_>, metadata: &Metadata) {
         for action in &self.0 {

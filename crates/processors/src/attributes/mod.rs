@@ -92,6 +92,10 @@ impl BatchProcessor for AttributesProcessor {
         }
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.actions.metadata_keys()
+    }
 }
 
 /// One pass over a batch.

@@ -64,4 +64,8 @@ impl Consumer for PassThrough {
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
         self.next.reserve(batch, permits).await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.next.metadata_keys()
+    }
 }

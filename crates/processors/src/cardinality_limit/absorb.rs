@@ -12,10 +12,12 @@ use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 
 use super::admission::Route;
 use super::config::GaugeMode;
-use super::metric::{DistributionInput, Input, Link, Metric, Names, is_sum_of_last_values, times_of};
+use super::metric::{
+    DistributionInput, Input, Link, Metric, Names, is_counted_by_increments, is_sum_of_last_values, times_of,
+};
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
-use super::series::{EMPTY, INDIVIDUAL, Role};
+use super::series::{Role, Series};
 use super::shared::Shared;
 use super::sweep::Remembered;
 use crate::accumulate::total::{Total, as_double, growth, not_negative};
@@ -81,6 +83,9 @@ impl Metric {
         point: &[u8],
         dirty: &mut Vec<u32>,
     ) -> Absorbed {
+        if self.is_reported_alone(shared, context.kind, fingerprint, point) {
+            return Absorbed::Merged;
+        }
         let Some(index) = self.output(shared, context, route, names, point) else {
             return Absorbed::Dropped(DropReason::MemoryPressure);
         };
@@ -108,6 +113,14 @@ impl Metric {
         absorbed
     }
 
+    /// Is what the point says in what its series says on its own? It may have got a slot between the decision and
+    /// now; or it had one, and the point is an older one that comes late.
+    fn is_reported_alone(&self, shared: &Shared, kind: MetricKind, fingerprint: u64, point: &[u8]) -> bool {
+        (is_counted_by_increments(kind) || is_sum_of_last_values(kind, shared.gauge))
+            && (self.series.get(&fingerprint).is_some_and(Series::is_individual)
+                || self.has_reported(fingerprint, times_of(point).1))
+    }
+
     /// The index of the output of `route`, which is made if it is not there. `None` if there is no
     /// memory for it.
     fn output(
@@ -125,11 +138,8 @@ impl Metric {
             let route = Route { output, mask: 0, is_overflow: true, was_individual: false };
             return self.output(shared, context, route, names, point);
         }
-        if let Some(series) = slot
-            && series.output != EMPTY
-            && series.output != INDIVIDUAL
-        {
-            return Some(series.output);
+        if let Some(index) = slot.and_then(|series| series.output()) {
+            return Some(index);
         }
         let attributes =
             collapsed_attributes(shared, context.kind, point, names, route.mask, route.is_overflow).into_boxed_slice();
@@ -147,18 +157,39 @@ impl Metric {
         }
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
-        if slot.is_some_and(|series| series.role == Role::WasIndividual || series.output == INDIVIDUAL) {
+        let became_collapsed = self.becomes_collapsed(shared, route.output);
+        if became_collapsed || slot.is_some_and(|series| series.role == Role::WasIndividual) {
             output.comes_after(times_of(point).1);
         }
-        output.comes_after(self.ended.get(&route.output).map_or(self.ended_before, |(time, _)| *time));
+        self.comes_after_earlier_ones(shared, &mut output, times_of(point).1);
+        // If a sender's series of this name has ended, this one goes on.
+        if let Some(retired) = self.retired.get_mut(&route.output) {
+            retired.ends = false;
+        }
         let index = self.place(output);
-        match self.series.get_mut(&route.output) {
-            Some(series) => series.output = index,
-            None if route.is_overflow => self.admit_overflow(route.output, index),
-            None => self.admit(shared, route.output, index, 0),
+        match slot {
+            Some(_) => {}
+            None if route.is_overflow => self.admit_overflow(route.output),
+            None => self.admit_collapsed(shared, route.output, 0),
+        }
+        if let Some(series) = self.series.get_mut(&route.output) {
+            series.has_output(index);
         }
         self.book(shared);
         Some(index)
+    }
+
+    /// What was reported under the name of `output` before, by a sender or by an output, is not to be mixed up with
+    /// what it reports from `time` on.
+    pub(super) fn comes_after_earlier_ones(&self, shared: &Shared, output: &mut Output, time: u64) {
+        output.comes_after(shared.counted_until);
+        if let Some((ended, _)) = self.ended.get(&output.fingerprint) {
+            return output.comes_after(*ended);
+        }
+        output.comes_after(self.ended_before);
+        if shared.forgotten.lock().holds(output.fingerprint) {
+            output.comes_after(time);
+        }
     }
 
     pub(super) fn place(&mut self, mut output: Output) -> u32 {
@@ -215,7 +246,7 @@ impl Metric {
     ) -> Option<Link> {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
-        shared.forget([(shared.life(fingerprint, input.start()), input.start())].into_iter());
+        shared.forget_lives([(shared.life(fingerprint, input.start()), input.start())].into_iter());
         self.unlink(shared, input.link(), input.number(), dirty);
         Some(input.link())
     }
@@ -224,7 +255,7 @@ impl Metric {
     pub(super) fn end_output(&mut self, shared: &Shared, index: u32, dirty: &mut Vec<u32>) {
         let Some(output) = self.outputs.get(index as usize) else { return };
         if let Some(series) = self.series.get(&output.fingerprint).copied()
-            && series.output == index
+            && series.output() == Some(index)
         {
             self.series.remove(&output.fingerprint);
             if !series.is_overflow() {
@@ -317,6 +348,7 @@ impl Metric {
                 counts_from = when.start;
                 Some(number)
             }
+            None if shared.may_be_late(when.time) => return self.skip(shared),
             None => None,
         };
         let is_stored = self.store(shared, arrival, previous, dirty);
@@ -381,6 +413,12 @@ impl Metric {
             output.live += 1;
         }
         true
+    }
+
+    /// A point that may be older than one that was counted is not even a baseline.
+    pub(super) fn skip(&self, shared: &Shared) -> Absorbed {
+        shared.report.rebaselined.inc();
+        Absorbed::Merged
     }
 
     /// May the stream be counted in full at first sight?

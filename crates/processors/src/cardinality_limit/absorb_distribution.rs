@@ -10,6 +10,7 @@ use nyquist_core::wire::{
 use super::absorb::{Absorbed, When, hold};
 use super::metric::{DistributionInput, Metric};
 use super::output::{Accumulator, Output};
+use super::series::Series;
 use super::shared::Shared;
 use crate::accumulate::distribution::{Distribution, Explicit, Growth};
 use crate::accumulate::exponential::Exponential;
@@ -41,7 +42,7 @@ impl Metric {
         }
         if is_delta(kind) {
             let starts = if when.start == 0 { when.time } else { when.start };
-            let index = self.add_distribution(shared, index, now);
+            let index = self.add_distribution(shared, index, now, when.time);
             return self.hold_distribution(index, starts, when.time, dirty);
         }
         let is_known = self.distributions.contains_key(&fingerprint);
@@ -60,6 +61,7 @@ impl Metric {
                 counts_from = when.start;
                 Some(now.clone())
             }
+            None if shared.may_be_late(when.time) => return self.skip(shared),
             None => None,
         };
         if increment.is_none() {
@@ -67,7 +69,7 @@ impl Metric {
         }
         let mut increment = increment.unwrap_or_else(|| now.zeroed());
         increment.forget_extremes();
-        let index = self.add_distribution(shared, index, increment);
+        let index = self.add_distribution(shared, index, increment, when.time);
         if is_stored {
             self.store_distribution(shared, fingerprint, index, when, now, dirty);
         }
@@ -101,11 +103,11 @@ impl Metric {
         }
     }
 
-    /// Adds to output `index`, or to another one where its bounds do not fit. Returns which.
-    fn add_distribution(&mut self, shared: &Shared, index: u32, mut more: Distribution) -> u32 {
+    /// Adds to output `index` what came at `time`, or to another one where its bounds do not fit. Returns which.
+    fn add_distribution(&mut self, shared: &Shared, index: u32, mut more: Distribution, time: u64) -> u32 {
         let mut candidates = vec![index];
         if let Some(output) = self.outputs.get(index as usize) {
-            let alternate = |fingerprint: &u64| self.series.get(fingerprint).map(|series| series.output);
+            let alternate = |fingerprint: &u64| self.series.get(fingerprint).and_then(Series::output);
             candidates.extend(output.alternates.iter().filter_map(alternate));
         }
         for candidate in candidates {
@@ -115,7 +117,7 @@ impl Metric {
             }
         }
         shared.report.bounds_conflict.inc();
-        if let Some(alternate) = self.make_alternate(shared, index, &more) {
+        if let Some(alternate) = self.make_alternate(shared, index, &more, time) {
             // Nothing is in it yet, so everything fits.
             let _ = self.merge_distribution(alternate, more);
             return alternate;
@@ -144,19 +146,22 @@ impl Metric {
     }
 
     /// An output beside output `index` for the bounds of `more`, if there is room for one.
-    fn make_alternate(&mut self, shared: &Shared, index: u32, more: &Distribution) -> Option<u32> {
+    fn make_alternate(&mut self, shared: &Shared, index: u32, more: &Distribution, time: u64) -> Option<u32> {
         let Distribution::Explicit(Explicit { bounds, .. }) = more else { return None };
-        if !self.has_room(shared) || !shared.fits(4096) {
-            return None;
-        }
+        let has_room = self.has_room(shared);
         let output = self.outputs.get_mut(index as usize)?;
+        // Those that have ended make room for others.
+        output.alternates.retain(|fingerprint| self.series.contains_key(fingerprint));
         if output.alternates.len() >= MAX_ALTERNATES || !output.is_active() {
             return None;
         }
         let text = bounds_text(bounds);
         let attribute = KeyValue { key: BOUNDS, value: AnyValue::String(text.as_bytes()) };
         let fingerprint = output.fingerprint.wrapping_add(shared.hashes.attribute(&attribute));
-        if self.series.contains_key(&fingerprint) {
+        let slot = self.series.get(&fingerprint).copied();
+        // One that had a slot before a restart has it still; a sender's own series of that name keeps its.
+        let is_free = slot.map_or(has_room, |series| !series.is_individual() && series.output().is_none());
+        if !is_free || !shared.fits(4096) {
             return None;
         }
         output.alternates.push(fingerprint);
@@ -169,10 +174,16 @@ impl Metric {
         let original = output.fingerprint;
         let is_overflow = output.is_overflow;
         let attributes = attributes.into_boxed_slice();
-        let alternate = Output::new(fingerprint, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        let mut alternate = Output::new(fingerprint, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        self.comes_after_earlier_ones(shared, &mut alternate, time);
         let place = self.place(alternate);
-        let carries = self.series.get(&original).map_or(0, |series| self.label_sets.labels(series.carries));
-        self.admit(shared, fingerprint, place, carries);
+        if slot.is_none() {
+            let carries = self.series.get(&original).map_or(0, |series| self.label_sets.labels(series.carries));
+            self.admit_collapsed(shared, fingerprint, carries);
+        }
+        if let Some(series) = self.series.get_mut(&fingerprint) {
+            series.has_output(place);
+        }
         Some(place)
     }
 

@@ -6,7 +6,7 @@ use super::config::OnExceed;
 use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments, times_of};
 use super::report::sample;
 use super::scan::Context;
-use super::series::{EMPTY, INDIVIDUAL, Role};
+use super::series::Stamp;
 use super::shared::Shared;
 
 /// What becomes of a point.
@@ -43,6 +43,8 @@ pub(super) struct Incoming<'a> {
     pub(super) fingerprint: u64,
     pub(super) attributes: &'a [Attribute<'a>],
     pub(super) point: &'a [u8],
+    /// Of the point (Unix nanoseconds).
+    pub(super) time: u64,
 }
 
 /// What a lock hold produces beside decisions.
@@ -59,19 +61,20 @@ impl Metric {
     /// Decides on a point. The usual case is one probe of one table.
     #[inline]
     pub(super) fn decide(&mut self, shared: &Shared, incoming: &Incoming<'_>, scratch: &mut Scratch) -> Decision {
-        let Incoming { fingerprint, attributes, .. } = *incoming;
+        let Incoming { fingerprint, attributes, time, .. } = *incoming;
         let is_outside = self.is_contested && self.watch(shared, attributes);
         if let Some(series) = self.series.get_mut(&fingerprint)
             && (!is_outside || series.is_overflow())
         {
             let is_fresh = series.epoch == self.seen;
             series.epoch = self.seen;
-            if series.output != INDIVIDUAL {
+            if !series.is_individual() {
                 // A sender's own series is what others are collapsed to: it joins them.
                 let route =
                     Route { output: fingerprint, mask: 0, is_overflow: series.is_overflow(), was_individual: false };
                 return Decision::Collapse(route);
             }
+            series.passes(Stamp::of(time));
             if !is_fresh {
                 self.refresh_values(shared, attributes);
             }
@@ -186,7 +189,7 @@ impl Metric {
         let mut mask = over | self.unripe(shared, found);
         self.note_full_labels(shared, found, over);
         self.sketch(shared, fingerprint, found, mask);
-        let was_individual = self.retired.contains_key(&fingerprint);
+        let was_individual = self.ends_now(fingerprint, incoming.time);
         // Each round ends it, frees slots, or adds a label to the mask.
         loop {
             let output = self.rewritten(fingerprint, found, mask);
@@ -200,7 +203,7 @@ impl Metric {
                 if mask == 0 {
                     return self.admit_own(shared, incoming, found, dirty);
                 }
-                self.admit(shared, output, EMPTY, bits(found) & !mask);
+                self.admit_collapsed(shared, output, bits(found) & !mask);
                 return Decision::Collapse(route);
             }
             // Collapsing gives slots back, not memory.
@@ -219,7 +222,8 @@ impl Metric {
     }
 
     /// Gives the series of the point a slot of its own. If it may have been counted with others until
-    /// now, it begins anew: with what comes from now on.
+    /// now, it begins anew: with what comes from now on. The same if others were collapsed to it until now: what
+    /// is left of that must be reported first.
     fn admit_own(
         &mut self,
         shared: &Shared,
@@ -227,26 +231,33 @@ impl Metric {
         found: &[Found],
         dirty: &mut Vec<u32>,
     ) -> Decision {
-        let Incoming { context, fingerprint, point, .. } = *incoming;
-        let is_counted_elsewhere = if is_counted_by_increments(context.kind) {
+        let Incoming { context, fingerprint, point, time, .. } = *incoming;
+        let is_counted_elsewhere = if self.ended.contains_key(&fingerprint) {
+            true
+        } else if !shared.collapses() {
+            false
+        } else if is_counted_by_increments(context.kind) {
             let (start, _) = times_of(point);
             self.inputs.contains_key(&fingerprint)
                 || self.distributions.contains_key(&fingerprint)
                 || shared.may_predate_restart(start)
-                || shared.forgotten.lock().holds(shared.life(fingerprint, start))
+                || start < self.tenant.horizon
+                || shared.forgotten.lock().may_know_life(shared.life(fingerprint, start), start)
         } else {
             // Its last value no longer counts for the others.
             let link = self.forget_input::<Input>(shared, fingerprint, dirty);
             if let Some(output) = link.and_then(|link| self.linked(link)) {
-                output.newest = output.newest.max(times_of(point).1);
+                output.newest = output.newest.max(time);
             }
             false
         };
         if !is_counted_elsewhere {
-            self.admit(shared, fingerprint, INDIVIDUAL, bits(found));
+            // Whoever reads it need not be told any more that it had ended.
+            self.retired.remove(&fingerprint);
+            self.admit_individual(shared, fingerprint, time, bits(found));
             return Decision::Pass;
         }
-        self.admit(shared, fingerprint, EMPTY, bits(found));
+        self.admit_collapsed(shared, fingerprint, bits(found));
         Decision::Collapse(Route { output: fingerprint, mask: 0, is_overflow: false, was_individual: false })
     }
 
@@ -255,12 +266,9 @@ impl Metric {
     fn joins(&mut self, shared: &Shared, output: u64) -> bool {
         let Some(series) = self.series.get_mut(&output) else { return false };
         series.epoch = self.seen;
-        if series.output == INDIVIDUAL {
-            series.output = EMPTY;
-            series.role = Role::WasIndividual;
-            // What it has reported on its own is not to be counted again.
-            shared.forget([(output, 0)].into_iter());
-        } else if let Some(output) = self.outputs.get_mut(series.output as usize) {
+        let index = series.output();
+        self.becomes_collapsed(shared, output);
+        if let Some(output) = index.and_then(|index| self.outputs.get_mut(index as usize)) {
             output.epoch = self.seen;
         }
         true
@@ -324,10 +332,10 @@ impl Metric {
                 self.enter_overflow(shared, "the limiter's memory is used up: points of this metric are dropped");
                 return Decision::Drop(DropReason::MemoryPressure);
             }
-            self.admit_overflow(output, EMPTY);
+            self.admit_overflow(output);
         }
         self.enter_overflow(shared, "limits are used up: the surplus of this metric goes to its overflow series");
-        let was_individual = self.retired.contains_key(&incoming.fingerprint);
+        let was_individual = self.ends_now(incoming.fingerprint, incoming.time);
         Decision::Collapse(Route { output, mask: 0, is_overflow: true, was_individual })
     }
 

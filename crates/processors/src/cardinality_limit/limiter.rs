@@ -14,6 +14,7 @@ use super::absorb::Absorbed;
 use super::admission::{Decision, Route, Scratch};
 use super::edit;
 use super::hash::Hashes;
+use super::place::{self, Place};
 use super::scan::{Action, POINTS_PER_LOCK, Plan, plan};
 use super::shard::{Shards, Taken, encode, sort};
 use super::shared::Shared;
@@ -25,6 +26,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) struct Limiter {
     pub(super) shared: Shared,
     shards: Shards,
+    /// Where the choice survives the process.
+    pub(super) place: Option<Arc<Place>>,
     next: Arc<dyn Consumer>,
     ledger: Ledger,
     /// Once set, the last flush ends at this time.
@@ -33,13 +36,13 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new(shared: Shared, next: Arc<dyn Consumer>, ledger: Ledger) -> Self {
-        Self { shared, shards: Shards::default(), next, ledger, stop: watch::Sender::new(None) }
+        Self { shared, shards: Shards::default(), place: None, next, ledger, stop: watch::Sender::new(None) }
     }
 
     /// Takes over what was chosen before a restart. False if `bytes` are no snapshot: then nothing is.
     pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
         let Some(snapshot) = snapshot::open(bytes) else { return false };
-        self.shared.restore(Hashes::new(snapshot.seed));
+        self.shared.restore(Hashes::new(snapshot.seed), snapshot.written, place::INTERVAL);
         let mut metrics = Vec::new();
         let is_whole = snapshot.restore(&self.shared, |identity, metric| metrics.push((identity, metric))).is_some();
         for (identity, metric) in metrics {
@@ -183,6 +186,14 @@ impl Limiter {
         if is_due || is_starved {
             self.shards.sweep(&self.shared, is_due, is_starved);
             self.shared.tenants.sweep();
+        }
+        // What a series is counted with is not reported before it is certain that after a crash it does not
+        // get its slot back, and reports all of it on its own.
+        if let Some(place) = &self.place
+            && self.shared.take_slots_were_lost()
+            && !place.save(self).await
+        {
+            self.shared.lost_slots();
         }
         for index in 0..self.shards.len() {
             let mut later = Vec::new();

@@ -10,10 +10,10 @@ use super::hash::Table;
 use super::label::{Label, Watched};
 use super::output::{Group, Output};
 use super::report::{Eviction, sample};
-use super::series::{EMPTY, INDIVIDUAL, LabelSets, Role, Series};
+use super::retired::Retired;
+use super::series::{LabelSets, Role, Series, Stamp};
 use super::shared::{Limits, Shared};
 use super::sketch::Distinct;
-use super::sweep::cutoff;
 use super::tenant::Tenant;
 use crate::accumulate::distribution::Distribution;
 
@@ -76,7 +76,7 @@ pub(super) struct Metric {
     /// How many series count towards the budget.
     pub(super) used: usize,
     /// Series that lost their slot to a collapsed one, and have not been seen since.
-    pub(super) retired: Table<u16>,
+    pub(super) retired: Table<Retired>,
     /// Until when collapsed series were reported that have ended, and when they did.
     pub(super) ended: Table<(u64, u16)>,
     /// None of those that are not in that table was reported later than this.
@@ -260,8 +260,8 @@ impl Metric {
     }
 
     /// Gives the overflow series `fingerprint` its slot, which is beside the budget.
-    pub(super) fn admit_overflow(&mut self, fingerprint: u64, output: u32) {
-        let series = Series { carries: self.label_sets.index(0), output, epoch: self.seen, role: Role::Overflow };
+    pub(super) fn admit_overflow(&mut self, fingerprint: u64) {
+        let series = Series::collapsed(Role::Overflow, self.label_sets.index(0), self.seen);
         self.series.insert(fingerprint, series);
     }
 
@@ -357,52 +357,22 @@ impl Metric {
         is_outside
     }
 
-    /// Gives `fingerprint` a slot of the budget.
-    pub(super) fn admit(&mut self, shared: &Shared, fingerprint: u64, output: u32, carries: u64) {
-        let series = Series { carries: self.label_sets.index(carries), output, epoch: self.seen, role: Role::Usual };
+    /// Gives `fingerprint` a slot of the budget: it passes as it is.
+    pub(super) fn admit_individual(&mut self, shared: &Shared, fingerprint: u64, time: u64, carries: u64) {
+        let series = Series::individual(Stamp::of(time), self.label_sets.index(carries), self.seen);
+        self.admit(shared, fingerprint, series);
+    }
+
+    /// Gives `fingerprint` a slot of the budget: others are collapsed to it.
+    pub(super) fn admit_collapsed(&mut self, shared: &Shared, fingerprint: u64, carries: u64) {
+        let series = Series::collapsed(Role::Collapsed, self.label_sets.index(carries), self.seen);
+        self.admit(shared, fingerprint, series);
+    }
+
+    fn admit(&mut self, shared: &Shared, fingerprint: u64, series: Series) {
         if self.series.insert(fingerprint, series).is_none() {
             self.used += 1;
             shared.take_slot(&self.tenant);
-        }
-    }
-
-    /// Takes the slots of the series that were least recently seen and carry a value of a label
-    /// in `collapsed`, a twentieth of the budget at once. False if there are none.
-    pub(super) fn retire(&mut self, shared: &Shared, collapsed: u64, dirty: &mut Vec<u32>) -> bool {
-        let now = self.seen;
-        let sets = std::mem::take(&mut self.label_sets);
-        let is_candidate = |series: &Series| sets.labels(series.carries) & collapsed != 0 && !series.is_overflow();
-        let candidates = self.series.values().filter(|series| is_candidate(series)).count();
-        let mut quota = (self.used.min(self.limits.max_series) / 20).max(1).min(candidates);
-        if quota == 0 {
-            self.label_sets = sets;
-            return false;
-        }
-        let ages = self.series.values().filter(|series| is_candidate(series));
-        let cutoff = cutoff(ages.map(|series| now.wrapping_sub(series.epoch)), quota);
-        let gone: Vec<(u64, Series)> = self
-            .series
-            .extract_if(|_, series| {
-                let goes = quota > 0 && is_candidate(series) && now.wrapping_sub(series.epoch) >= cutoff;
-                quota -= usize::from(goes);
-                goes
-            })
-            .collect();
-        self.label_sets = sets;
-        shared.report.evicted(Eviction::Retired, gone.len());
-        for (fingerprint, series) in gone {
-            self.lose(shared, fingerprint, series, dirty);
-        }
-        true
-    }
-
-    /// Remembers that whoever reads the series should learn that it has ended, once it comes again.
-    pub(super) fn retire_one(&mut self, shared: &Shared, fingerprint: u64, seen: u16) {
-        let grows = self.retired.len() == self.retired.capacity();
-        let bytes = if grows { 2 * self.retired.allocation_size() + 256 } else { 0 };
-        // Those that never come again stay until they are idle, so there is a bound.
-        if self.retired.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
-            self.retired.insert(fingerprint, seen);
         }
     }
 
@@ -415,20 +385,6 @@ impl Metric {
         } else {
             self.ended_before = self.ended_before.max(ended.0);
         }
-    }
-
-    /// The series, which is no longer in the table, has lost its slot.
-    pub(super) fn lose(&mut self, shared: &Shared, fingerprint: u64, series: Series, dirty: &mut Vec<u32>) {
-        match series.output {
-            INDIVIDUAL => self.retire_one(shared, fingerprint, self.seen),
-            EMPTY => {}
-            index => self.close_output(shared, index, dirty),
-        }
-        if !series.is_overflow() {
-            self.used -= 1;
-            shared.give_slots(&self.tenant, 1);
-        }
-        shared.forget([(fingerprint, 0)].into_iter());
     }
 }
 

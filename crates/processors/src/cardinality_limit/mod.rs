@@ -22,6 +22,7 @@ mod offenders;
 mod output;
 mod place;
 mod report;
+mod retired;
 mod scan;
 mod series;
 mod shard;
@@ -67,11 +68,11 @@ pub fn factory() -> ProcessorFactory {
 }
 
 impl CardinalityLimitConfig {
-    fn limiter(&self, context: ProcessorContext<'_>) -> Result<Limiter, BuildError> {
+    fn limiter(&self, context: ProcessorContext<'_>, hashes: Hashes) -> Result<Limiter, BuildError> {
         let id = context.id.to_string();
         let report = Report::new(&context.telemetry, &id, self.report.top_n, self.report.sample_values);
-        let shared = Shared::new(self, Hashes::new(rand::random()), report, context.clock)
-            .map_err(|error| BuildError::new(&["rules"], error))?;
+        let shared =
+            Shared::new(self, hashes, report, context.clock).map_err(|error| BuildError::new(&["rules"], error))?;
         Ok(Limiter::new(shared, context.next, context.ledger))
     }
 }
@@ -79,7 +80,7 @@ impl CardinalityLimitConfig {
 impl ProcessorConfig for CardinalityLimitConfig {
     fn build(&self, context: ProcessorContext<'_>) -> Result<Arc<dyn Processor>, BuildError> {
         let place = Place::find(self, &context)?.map(Arc::new);
-        let limiter = self.limiter(context)?;
+        let limiter = self.limiter(context, Hashes::new(rand::random()))?;
         let limit =
             CardinalityLimit { limiter: OnceLock::new(), place, interval: self.flush_interval.0, ..Default::default() };
         match &limit.place {

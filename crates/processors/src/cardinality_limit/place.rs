@@ -19,7 +19,7 @@ use super::config::CardinalityLimitConfig;
 use super::limiter::Limiter;
 
 /// How often a snapshot is written.
-const INTERVAL: Duration = Duration::from_secs(60);
+pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 /// How long the last one may take, after the deadline.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 /// A part of a snapshot; what is read at once.
@@ -39,6 +39,8 @@ pub(super) struct Place {
     log: OnceLock<Log>,
     /// The last snapshot could not be written.
     is_failing: Mutex<bool>,
+    /// One snapshot at a time.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Place {
@@ -59,14 +61,21 @@ impl Place {
             name: context.id.name.clone(),
             part: context.pipeline.to_string(),
         };
-        Ok(Some(Self { storage, owner, log: OnceLock::new(), is_failing: Mutex::default() }))
+        Ok(Some(Self {
+            storage,
+            owner,
+            log: OnceLock::new(),
+            is_failing: Mutex::default(),
+            writing: Default::default(),
+        }))
     }
 
     /// Opens the storage, and lets `limiter` take over what is in it.
     ///
     /// # Errors
     /// If it cannot be opened; never for what is in it.
-    pub(super) async fn open(&self, limiter: &mut Limiter) -> Result<(), StartError> {
+    pub(super) async fn open(self: &Arc<Self>, limiter: &mut Limiter) -> Result<(), StartError> {
+        limiter.place = Some(Arc::clone(self));
         let opened = self.storage.open(&self.owner).await;
         let (log, recovered) = opened.map_err(|error| StartError(format!("storage: {error}")))?;
         let found = newest(&log, &recovered).await;
@@ -96,9 +105,10 @@ impl Place {
         }
     }
 
-    /// Writes a snapshot.
-    async fn save(&self, limiter: &Limiter) {
-        let Some(log) = self.log.get() else { return };
+    /// Writes a snapshot. False if that fails.
+    pub(super) async fn save(&self, limiter: &Limiter) -> bool {
+        let Some(log) = self.log.get() else { return false };
+        let _one = self.writing.lock().await;
         let result = write(log, limiter).await;
         let snapshots = &limiter.shared.report.snapshots;
         let mut is_failing = self.is_failing.lock();
@@ -110,10 +120,11 @@ impl Place {
                     tracing::warn!(%error, "cardinality_limit: cannot write a snapshot; after a restart slots are as in the last one");
                 }
                 *is_failing = true;
-                return;
+                return false;
             }
         }
         *is_failing = false;
+        true
     }
 
     /// Writes the last snapshot and closes the storage.

@@ -83,6 +83,7 @@ pub(super) struct Plan<'a> {
 struct Candidate<'a> {
     fingerprint: u64,
     point: &'a [u8],
+    time: u64,
     /// Where its attributes end; they begin where the last point's end.
     attributes_end: usize,
 }
@@ -169,18 +170,20 @@ impl<'a> Pass<'a, '_> {
     fn metric(&mut self, context: &Context<'a>, fields: &MetricFields<'a>) {
         let attributes_field = attributes_field(context.kind);
         for point in fields.point_bytes() {
-            let mut fingerprint = context.hash;
+            let (mut fingerprint, mut time) = (context.hash, 0);
             for field in Fields::new(point) {
-                if let Value::Len(encoded) = field.value
-                    && field.number == attributes_field
-                {
-                    let attribute = KeyValue::new(encoded);
-                    let hash = self.shared.hashes.attribute(&attribute);
-                    fingerprint = fingerprint.wrapping_add(hash);
-                    self.attributes.push(Attribute { hash, key: attribute.key, value: attribute.value });
+                match field.value {
+                    Value::Len(encoded) if field.number == attributes_field => {
+                        let attribute = KeyValue::new(encoded);
+                        let hash = self.shared.hashes.attribute(&attribute);
+                        fingerprint = fingerprint.wrapping_add(hash);
+                        self.attributes.push(Attribute { hash, key: attribute.key, value: attribute.value });
+                    }
+                    Value::Fixed64(value) if field.number == 3 => time = value,
+                    _ => {}
                 }
             }
-            self.candidates.push(Candidate { fingerprint, point, attributes_end: self.attributes.len() });
+            self.candidates.push(Candidate { fingerprint, point, time, attributes_end: self.attributes.len() });
             if self.candidates.len() >= POINTS_PER_LOCK {
                 self.decide(context);
             }
@@ -199,8 +202,8 @@ impl<'a> Pass<'a, '_> {
             for candidate in &self.candidates {
                 let attributes = self.attributes.get(start..candidate.attributes_end).unwrap_or_default();
                 start = candidate.attributes_end;
-                let Candidate { fingerprint, point, .. } = *candidate;
-                let incoming = Incoming { context, fingerprint, attributes, point };
+                let Candidate { fingerprint, point, time, .. } = *candidate;
+                let incoming = Incoming { context, fingerprint, attributes, point, time };
                 let decision = metric.decide(self.shared, &incoming, scratch);
                 let decision = if self.shared.dry_run { metric.note(self.shared, decision) } else { decision };
                 if decision != Decision::Pass {

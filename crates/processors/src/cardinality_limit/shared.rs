@@ -64,9 +64,12 @@ pub(super) struct Shared {
     epoch_length: Duration,
     /// After so many epochs without a point something is idle.
     pub(super) idle_epochs: u16,
-    idle_ttl: Duration,
     /// When the choice of before a restart was taken over (Unix nanoseconds); 0 if it was not.
     restored_at: u64,
+    /// Points up to this time (Unix nanoseconds) may have been counted before a restart.
+    pub(super) counted_until: u64,
+    /// Series have lost their slots since the last snapshot.
+    slots_were_lost: AtomicBool,
     last_sweep: AtomicU32,
     starving: AtomicBool,
     /// Collapsed series of metrics that are forgotten were not reported later than this.
@@ -180,8 +183,9 @@ impl Shared {
             epoch_length,
             // Half of the 16-bit circle, so that "older" stays well defined.
             idle_epochs: u16::try_from(idle_epochs).unwrap_or(u16::MAX).min(u16::MAX / 2),
-            idle_ttl: config.idle_ttl.0,
             restored_at: 0,
+            counted_until: 0,
+            slots_were_lost: AtomicBool::new(false),
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
             ended_before: AtomicU64::new(0),
@@ -253,6 +257,11 @@ impl Shared {
         self.hashes.attribute(&KeyValue { key: attribute.key, value: AnyValue::String(&value) })
     }
 
+    /// Are points over a limit counted with others?
+    pub(super) fn collapses(&self) -> bool {
+        matches!(self.on_exceed, OnExceed::CollapseLabel | OnExceed::HashLabel | OnExceed::OverflowSeries)
+    }
+
     /// What is done with points over a limit, as it is called in the metrics.
     pub(super) fn action(&self) -> &'static str {
         match self.on_exceed {
@@ -271,21 +280,25 @@ impl Shared {
         doorkeeper.lock().see(metric.rotate_left(17) ^ value) >= self.min_sightings
     }
 
-    /// From now on hashes are those of a snapshot, of what was chosen before a restart.
-    pub(super) fn restore(&mut self, hashes: Hashes) {
+    /// From now on hashes are those of a snapshot, of what was chosen before a restart. It was `written`
+    /// (Unix nanoseconds) at most two `interval`s before the end.
+    pub(super) fn restore(&mut self, hashes: Hashes, written: u64, interval: Duration) {
         self.overflow_hash = hashes.attribute(&KeyValue { key: OVERFLOW, value: AnyValue::Bool(true) });
         self.hashes = hashes;
         self.restored_at = self.clock.unix_nanos();
+        let until = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(written);
+        self.counted_until = until.min(self.restored_at);
+    }
+
+    /// May a point of `time` (Unix nanoseconds) be older than one that was counted before the restart?
+    pub(super) fn may_be_late(&self, time: u64) -> bool {
+        time <= self.counted_until
     }
 
     /// May a stream that started at `start` (Unix nanoseconds; 0 if that is not known), and had no slot
     /// before the restart, have been counted with others then?
     pub(super) fn may_predate_restart(&self, start: u64) -> bool {
-        if start > 0 {
-            return start < self.restored_at;
-        }
-        let settled = self.restored_at.saturating_add(u64::try_from(self.idle_ttl.as_nanos()).unwrap_or(u64::MAX));
-        self.restored_at > 0 && self.clock.unix_nanos() < settled
+        start < self.restored_at
     }
 
     /// The identity of the stream `fingerprint` since its `start`.
@@ -369,14 +382,32 @@ impl Shared {
         }
     }
 
-    /// Remembers streams that were counted, and are known no longer: their hashes, and when they
+    /// Remembers streams that were counted with others, and are known no longer: their lives, and when they
     /// started (0 if that is not known).
-    pub(super) fn forget(&self, streams: impl Iterator<Item = (u64, u64)>) {
+    pub(super) fn forget_lives(&self, lives: impl Iterator<Item = (u64, u64)>) {
         let now = self.clock.unix_nanos();
         let mut forgotten = self.forgotten.lock();
-        for (stream, start) in streams {
-            forgotten.add(stream, if start == 0 { now } else { start });
+        for (life, start) in lives {
+            forgotten.add_life(life, if start == 0 { now } else { start });
         }
+    }
+
+    /// Remembers series that had slots, by their fingerprints.
+    pub(super) fn forget_slots(&self, series: impl Iterator<Item = u64>) {
+        let now = self.clock.unix_nanos();
+        let mut forgotten = self.forgotten.lock();
+        series.for_each(|fingerprint| forgotten.add_slot(fingerprint, now));
+        self.lost_slots();
+    }
+
+    /// Series have lost their slots, and no snapshot knows it.
+    pub(super) fn lost_slots(&self) {
+        self.slots_were_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Have series lost their slots since this was last asked?
+    pub(super) fn take_slots_were_lost(&self) -> bool {
+        self.slots_were_lost.swap(false, Ordering::Relaxed)
     }
 
     fn used(&self) -> usize {

@@ -13,7 +13,8 @@ use nyquist_core::wire::put_varint;
 use super::contest::Slot;
 use super::hash::{Hashes, Seed};
 use super::metric::Metric;
-use super::series::{EMPTY, INDIVIDUAL, Role, Series};
+use super::retired::Retired;
+use super::series::{Role, Series, Stamp};
 use super::shared::Shared;
 
 const MAGIC: &[u8; 8] = b"NQCARD\x00\x01";
@@ -62,14 +63,15 @@ pub(super) fn put_metric(out: &mut Vec<u8>, shared: &Shared, metric: &Metric) {
         put_hash(out, *fingerprint);
         put_varint(out, age(series.epoch));
         put_varint(out, metric.label_sets.labels(series.carries));
-        let individual = if series.output == INDIVIDUAL { IS_INDIVIDUAL } else { 0 };
+        let individual = if series.is_individual() { IS_INDIVIDUAL } else { 0 };
         let overflow = if series.is_overflow() { IS_OVERFLOW } else { 0 };
         out.push(individual | overflow | if series.role == Role::WasIndividual { WAS_INDIVIDUAL } else { 0 });
     }
-    put_varint(out, metric.retired.len() as u64);
-    for (fingerprint, seen) in &metric.retired {
+    let retired = || metric.retired.iter().filter(|(_, retired)| retired.ends);
+    put_varint(out, retired().count() as u64);
+    for (fingerprint, retired) in retired() {
         put_hash(out, *fingerprint);
-        put_varint(out, age(*seen));
+        put_varint(out, age(retired.seen));
     }
 }
 
@@ -86,7 +88,7 @@ fn put_text(out: &mut Vec<u8>, text: &[u8]) {
 pub(super) struct Snapshot<'a> {
     pub(super) seed: Seed,
     /// When it was written (Unix nanoseconds).
-    written: u64,
+    pub(super) written: u64,
     rest: Reader<'a>,
 }
 
@@ -214,22 +216,19 @@ impl<'a> Reader<'a> {
             let (fingerprint, age, carries, flags) = (self.hash()?, self.number()?, self.number()?, self.byte()?);
             let Some(epoch) = ages.epoch(age) else { continue };
             let stays = carries & shrunk == 0;
-            let entry = Series {
-                carries: metric.label_sets.index(with_indexes(carries, &indexes)),
-                output: if flags & IS_INDIVIDUAL != 0 { INDIVIDUAL } else { EMPTY },
-                epoch,
-                role: match flags {
-                    flags if flags & IS_OVERFLOW != 0 => Role::Overflow,
-                    flags if flags & WAS_INDIVIDUAL != 0 => Role::WasIndividual,
-                    _ => Role::Usual,
-                },
+            let carries = metric.label_sets.index(with_indexes(carries, &indexes));
+            let entry = match flags {
+                _ if flags & IS_INDIVIDUAL != 0 => Series::individual(Stamp::UNKNOWN, carries, epoch),
+                _ if flags & IS_OVERFLOW != 0 => Series::collapsed(Role::Overflow, carries, epoch),
+                _ if flags & WAS_INDIVIDUAL != 0 => Series::collapsed(Role::WasIndividual, carries, epoch),
+                _ => Series::collapsed(Role::Collapsed, carries, epoch),
             };
             series.push((age, fingerprint, entry, stays));
         }
         for _ in 0..self.count(9)? {
             let (fingerprint, age) = (self.hash()?, self.number()?);
             if let Some(seen) = ages.epoch(age) {
-                metric.retire_one(shared, fingerprint, seen);
+                metric.retire_one(shared, fingerprint, Retired { seen, newest: Stamp::UNKNOWN, ends: true });
             }
         }
         // Last, as it takes slots: from here on nothing can fail.
@@ -277,8 +276,10 @@ impl Metric {
                     shared.take_slot(&self.tenant);
                 }
                 self.series.insert(fingerprint, entry);
-            } else if entry.output == INDIVIDUAL {
-                self.retire_one(shared, fingerprint, entry.epoch);
+            } else if entry.is_individual() {
+                let retired = Retired { seen: entry.epoch, newest: entry.newest(), ends: true };
+                self.retire_one(shared, fingerprint, retired);
+                shared.forget_slots([fingerprint].into_iter());
             }
         }
     }

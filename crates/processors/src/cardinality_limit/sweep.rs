@@ -7,7 +7,6 @@ use nyquist_core::wire::Number;
 use super::hash::Table;
 use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
-use super::series::{EMPTY, INDIVIDUAL};
 use super::shared::Shared;
 
 /// A table with fewer entries is not worth evicting from.
@@ -112,9 +111,8 @@ impl Metric {
         let mut gone = Vec::new();
         let mut slots = 0;
         self.series.retain(|fingerprint, series| {
-            let has_output = series.output != INDIVIDUAL && series.output != EMPTY;
             // Those with an output go when it goes.
-            if has_output || !shared.is_idle(series.epoch, now) {
+            if series.output().is_some() || !shared.is_idle(series.epoch, now) {
                 return true;
             }
             slots += usize::from(!series.is_overflow());
@@ -125,9 +123,9 @@ impl Metric {
         shared.give_slots(&self.tenant, slots);
         shared.report.evicted(Eviction::Series, gone.len());
         if !gone.is_empty() {
-            shared.forget(gone.into_iter().map(|fingerprint| (fingerprint, 0)));
+            shared.forget_slots(gone.into_iter());
         }
-        self.retired.retain(|_, seen| !shared.is_idle(*seen, now));
+        self.retired.retain(|_, retired| !shared.is_idle(retired.seen, now));
         let ended_before = &mut self.ended_before;
         self.ended.retain(|_, (time, seen)| {
             let stays = !shared.is_idle(*seen, now);
@@ -189,7 +187,7 @@ impl Metric {
         }
         shared.report.evicted(Eviction::Input, inputs.len());
         let key = |(fingerprint, input): &(u64, I)| (shared.life(*fingerprint, input.start()), input.start());
-        shared.forget(inputs.iter().map(key));
+        shared.forget_lives(inputs.iter().map(key));
         for (_, input) in inputs {
             self.heap -= input.heap();
             self.unlink(shared, input.link(), input.number(), dirty);

@@ -134,4 +134,8 @@ impl Consumer for MemoryLimiter {
         }
         self.next.reserve(batch, permits).await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.next.metadata_keys()
+    }
 }

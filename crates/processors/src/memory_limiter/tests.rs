@@ -183,3 +183,72 @@ fn use_is_what_cannot_be_given_back() {
     assert_eq!(linux.used().unwrap(), 12 * 1024);
     assert!(Linux::default().used().unwrap() > 0);
 }
+
+/// Scenario: control groups of both versions, by themselves and in a container; one that is shared; one that does
+/// not say. Guarantee: where the process is alone, its use is what the kernel charges the group with and could not take
+/// back; else its own anonymous memory.
+#[test]
+fn use_is_that_of_the_control_group_if_the_process_is_alone_in_it() {
+    let own = format!("{}\n", std::process::id());
+    let shared = format!("1\n{own}");
+    let v2 = "anon 600\ninactive_file 100\nactive_file 30\nslab 5\n";
+    let v1 = "cache 7\ninactive_file 1\ntotal_inactive_file 200\ntotal_active_file 20\n";
+    const RSS: u64 = 12 * 1024;
+    /// What, the group's path, its folder, its files, the use.
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], u64);
+    let cases: [Case<'_>; 7] = [
+        (
+            "version 2",
+            "0::/a\n",
+            "sys/fs/cgroup/a",
+            &[("cgroup.procs", &own), ("memory.current", "1000\n"), ("memory.stat", v2)],
+            870,
+        ),
+        (
+            "version 2 in a container",
+            "0::/../x\n",
+            "sys/fs/cgroup",
+            &[("cgroup.procs", &own), ("memory.current", "1000\n"), ("memory.stat", v2)],
+            870,
+        ),
+        (
+            "version 1 in a container, beside version 2",
+            "0::/docker/1\n4:memory:/docker/1\n",
+            "sys/fs/cgroup/memory",
+            &[("cgroup.procs", &own), ("memory.usage_in_bytes", "1000\n"), ("memory.stat", v1)],
+            780,
+        ),
+        (
+            "not alone",
+            "0::/a\n",
+            "sys/fs/cgroup/a",
+            &[("cgroup.procs", &shared), ("memory.current", "1000\n"), ("memory.stat", v2)],
+            RSS,
+        ),
+        ("the host's root", "0::/\n", "sys/fs/cgroup", &[("cgroup.procs", &own), ("memory.stat", v2)], RSS),
+        (
+            "no account of files",
+            "0::/a\n",
+            "sys/fs/cgroup/a",
+            &[("cgroup.procs", &own), ("memory.current", "1000\n"), ("memory.stat", "anon 5\n")],
+            RSS,
+        ),
+        (
+            "more files than memory: read at different times",
+            "0::/a\n",
+            "sys/fs/cgroup/a",
+            &[("cgroup.procs", &own), ("memory.current", "100\n"), ("memory.stat", v2)],
+            0,
+        ),
+    ];
+    for (name, group, folder, files, expected) in cases {
+        let mut all = vec![
+            ("proc/self/status".to_owned(), "VmRSS: 20 kB\nRssAnon: 12 kB\n"),
+            ("proc/self/cgroup".to_owned(), group),
+        ];
+        all.extend(files.iter().map(|(file, content)| (format!("{folder}/{file}"), *content)));
+        let all: Vec<(&str, &str)> = all.iter().map(|(path, content)| (path.as_str(), *content)).collect();
+        let (_directory, linux) = recorded(&all);
+        assert_eq!(linux.used().unwrap(), expected, "{name}");
+    }
+}

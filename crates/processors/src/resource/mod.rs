@@ -72,6 +72,10 @@ impl BatchProcessor for ResourceProcessor {
         }
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.actions.metadata_keys()
+    }
 }
 
 impl ResourceProcessor {

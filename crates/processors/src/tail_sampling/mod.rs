@@ -15,6 +15,7 @@
 mod beside;
 mod budget;
 mod buffer;
+mod client;
 pub mod config;
 mod durable;
 mod evidence;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, Metadata, Permits, Refusal, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
+use client::ClientKeys;
 use config::TailSamplingConfig;
 use durable::Place;
 use sampler::Sampler;
@@ -77,6 +79,8 @@ impl ProcessorConfig for TailSamplingConfig {
 /// The processor.
 pub struct TailSampling {
     sampler: Arc<Sampler>,
+    /// What is kept of clients, because something behind looks at it.
+    keys: ClientKeys,
     next: Arc<dyn Consumer>,
     clock: Arc<dyn Clock>,
     discard_on_shutdown: bool,
@@ -89,12 +93,17 @@ pub struct TailSampling {
 impl TailSampling {
     fn new(config: &TailSamplingConfig, context: ProcessorContext<'_>) -> Result<Arc<Self>, BuildError> {
         let place = Place::find(config, &context)?;
+        let keys = ClientKeys::new(context.next.metadata_keys());
+        if place.is_some() {
+            Metadata::check_for_disk(keys.names()).map_err(|message| BuildError::new(&["storage"], message))?;
+        }
         let clock: Arc<dyn Clock> =
             if place.is_some() { Arc::new(durable::Ahead(context.clock)) } else { context.clock };
         let sampler = Sampler::new(config, &context.id, context.ledger, &context.telemetry)
             .map_err(|error| BuildError::new(&[], error.to_string()))?;
         Ok(Arc::new(Self {
             sampler: Arc::new(sampler),
+            keys,
             next: context.next,
             clock,
             discard_on_shutdown: config.drop_pending_traces_on_shutdown,
@@ -123,11 +132,11 @@ impl TailSampling {
         Ok(())
     }
 
-    /// Takes a request in that is safe already, if it is to be.
-    async fn take_in(&self, message: &[u8]) -> Result<(), Refusal> {
+    /// Takes a request of `client` in that is safe already, if it is to be.
+    async fn take_in(&self, client: &[u8], message: &[u8]) -> Result<(), Refusal> {
         loop {
             if !self.sampler.must_wait() {
-                match self.sampler.insert(message, self.clock.now()) {
+                match self.sampler.insert_from(client, message, self.clock.now()) {
                     Err(refusal) if refusal.is_retryable() && self.sampler.blocks() => {}
                     result => return result,
                 }
@@ -142,15 +151,16 @@ impl TailSampling {
 impl Consumer for TailSampling {
     async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         self.open()?;
+        let client = self.keys.encode(batch.metadata());
         let Some(place) = &self.place else {
-            return self.take_in(batch.wire()).await;
+            return self.take_in(&client, batch.wire()).await;
         };
         let durable = place.durable()?;
         if !self.sampler.blocks() {
             self.sampler.prepare(self.clock.now())?;
         }
-        let stored = durable.store(&mut batch, &*self.clock).await?;
-        let taken = self.take_in(batch.wire()).await;
+        let stored = durable.store(&mut batch, &client, &*self.clock).await?;
+        let taken = self.take_in(&client, batch.wire()).await;
         if taken.is_err() {
             stored.refused();
         }
@@ -163,6 +173,10 @@ impl Consumer for TailSampling {
             place.durable()?.room(batch)?;
         }
         if self.sampler.blocks() { Ok(()) } else { self.sampler.room() }
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.keys.names().to_vec()
     }
 }
 

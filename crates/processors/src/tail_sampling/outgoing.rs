@@ -12,6 +12,9 @@ use super::metrics::Metrics;
 
 /// A batch of kept spans on its way to the next stage. The spans are held until it is settled;
 /// dropped unsettled, they count as lost in shutdown.
+///
+/// What goes together may be several batches, one for each client: each is handed over when the one before it is
+/// settled.
 #[derive(Debug)]
 pub struct Outgoing {
     pub(super) batch: Batch,
@@ -19,8 +22,10 @@ pub struct Outgoing {
     pub(super) settled: bool,
     /// Unsettled, it is not lost: it is in the log on disk.
     pub(super) stays: bool,
-    /// The traces that it completes.
+    /// The traces that it completes, with those before it.
     pub(super) parcel: Option<Parcel>,
+    /// What comes after it, the next one last.
+    pub(super) rest: Vec<Outgoing>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ledger: Ledger,
     pub(super) _charge: Charge,
@@ -40,22 +45,38 @@ impl Outgoing {
         }
     }
 
-    /// The next stage has taken it.
-    pub fn accepted(mut self) {
-        self.settle();
+    /// `batches` to be offered one after the other, which together complete the traces of `parcel`.
+    pub(super) fn in_turn(mut batches: Vec<Self>, parcel: Option<Parcel>) -> Option<Self> {
+        if let Some(last) = batches.last_mut() {
+            last.parcel = parcel;
+        }
+        batches.reverse();
+        Self::first_of(batches)
     }
 
-    fn settle(&mut self) {
+    fn first_of(mut batches: Vec<Self>) -> Option<Self> {
+        let mut first = batches.pop()?;
+        first.rest = batches;
+        Some(first)
+    }
+
+    /// The next stage has taken it. Returns what goes with it and is to be offered now.
+    pub fn accepted(mut self) -> Option<Self> {
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Option<Self> {
         self.settled = true;
         if let Some(parcel) = self.parcel.take() {
             parcel.settle();
         }
+        Self::first_of(std::mem::take(&mut self.rest))
     }
 
-    /// The next stage has refused it for good.
-    pub fn rejected(mut self) {
-        self.settle();
+    /// The next stage has refused it for good. Returns what goes with it and is to be offered now.
+    pub fn rejected(mut self) -> Option<Self> {
         self.ledger.dropped(DropReason::Rejected, self.spans);
+        self.settle()
     }
 }
 

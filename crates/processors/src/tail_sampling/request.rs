@@ -6,6 +6,7 @@ use std::ops::Range;
 use nyquist_core::wire::{Field, Fields, Value};
 
 use super::buffer::Contents;
+use super::client;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
 use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
@@ -16,7 +17,7 @@ use super::rules::{Bits, Marks};
 const MAX_RUN: usize = 16 << 10;
 /// Extras that are kept allocated from request to request.
 const KEEP_EXTRAS: usize = 1024;
-/// No header: the parent of resources.
+/// No header: the parent of clients, and of resources whose client is not told.
 pub(super) const NO_PARENT: u32 = u32::MAX;
 
 /// Spans of one trace that stand next to each other.
@@ -37,14 +38,23 @@ pub(super) struct Run {
     pub(super) extra: u32,
 }
 
-/// What a `ResourceSpans` or `ScopeSpans` holds beside its children.
+/// What a `ResourceSpans` or `ScopeSpans` holds beside its children; or what is kept of a client.
 #[derive(Debug, Clone)]
 pub(super) struct RequestHeader {
     /// Its place in the bytes of all headers.
     bytes: Range<usize>,
     pub(super) hash: u64,
-    /// A scope's resource, as an index into the request's headers; [`NO_PARENT`] for a resource.
+    /// A scope's resource or a resource's client, as an index into the request's headers, or [`NO_PARENT`].
     pub(super) parent: u32,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender<'a> {
+    /// A client, of which this is kept; it may be nothing.
+    Client(&'a [u8]),
+    /// It comes from the log on disk, and says itself whose it is.
+    Log,
 }
 
 /// Keyed hashes of trace ids: which shard, and which place in its tables.
@@ -86,6 +96,10 @@ pub(super) struct Request {
     header_bytes: Vec<u8>,
     pub(super) extras: Extras,
     widest_header: usize,
+    /// The client of the resources that come, as an index into the headers, or [`NO_PARENT`].
+    client: u32,
+    /// Headers above a span: scope and resource, and a client.
+    levels: usize,
     /// Filled only for conditions that may look at it.
     around: Surroundings,
     /// Spans with a sound id.
@@ -113,6 +127,11 @@ impl Request {
     /// Bytes of the longest header.
     pub(super) fn widest_header(&self) -> usize {
         self.widest_header
+    }
+
+    /// How many headers stand above a span, at most.
+    pub(super) fn levels(&self) -> usize {
+        self.levels
     }
 
     /// How many runs there are.
@@ -164,21 +183,41 @@ impl Request {
         self.header_bytes.clear();
         self.extras.clear(KEEP_EXTRAS);
         self.widest_header = 0;
+        (self.client, self.levels) = (NO_PARENT, 2);
         self.spans = 0;
         self.invalid = 0;
         self.bad_trace_states = 0;
     }
 
-    /// Reads `message`, an `ExportTraceServiceRequest`, for `shards` shards.
-    pub(super) fn read(&mut self, message: &[u8], plan: &Plan, hash: &IdHash) {
+    /// Reads `message`, an `ExportTraceServiceRequest` of `sender`, for as many shards as `hash` knows.
+    pub(super) fn read(&mut self, message: &[u8], sender: Sender<'_>, plan: &Plan, hash: &IdHash) {
         self.clear(hash.shards as usize);
         self.around.begin(message.len());
+        if let Sender::Client(client) = sender {
+            self.begin_client(client, hash);
+        }
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
             if let Field { number: 1, value: Value::Len(resource_spans) } = field {
                 self.resource_spans(resource_spans, fields.position() - resource_spans.len(), plan, hash);
+            } else if sender == Sender::Log
+                && let Some(client) = client::named_in(&field)
+            {
+                self.begin_client(client, hash);
             }
         }
+    }
+
+    /// What comes now is of `client`, of which that is known.
+    fn begin_client(&mut self, client: &[u8], hash: &IdHash) {
+        if client.is_empty() {
+            self.client = NO_PARENT;
+            return;
+        }
+        let begin = self.header_bytes.len();
+        self.header_bytes.extend_from_slice(client);
+        self.client = self.end_header(begin, NO_PARENT, hash);
+        self.levels = 3;
     }
 
     /// `at` is the place of `message` in the request.
@@ -203,7 +242,7 @@ impl Request {
         if !plan.ottl.is_empty() {
             self.around.set_resource(self.header_bytes.get(begin..).unwrap_or_default());
         }
-        let resource = self.end_header(begin, NO_PARENT, hash);
+        let resource = self.end_header(begin, self.client, hash);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
             if let Field { number: 2, value: Value::Len(scope_spans) } = field {

@@ -10,6 +10,7 @@ use nyquist_core::telemetry::Entry;
 use super::budget::Charge;
 use super::buffer::Note;
 use super::durable::Durable;
+use super::request::Sender;
 use super::sampler::{KEEP_RUNS, REQUEST, Sampler, nanos};
 
 impl Sampler {
@@ -60,7 +61,7 @@ impl Sampler {
     ) -> Result<usize, Refusal> {
         let at = nanos(at);
         REQUEST.with_borrow_mut(|request| {
-            request.read(message, &self.settings.rules.plan, &self.settings.hash);
+            request.read(message, Sender::Log, &self.settings.rules.plan, &self.settings.hash);
             request.retain(is_needed);
             let spans = request.spans;
             if spans == 0 {

@@ -12,13 +12,14 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::beside::{Beside, watch};
 use super::budget::{Budget, Charge, Reservation};
-use super::buffer::{Arrival, Settings, Shard};
+use super::buffer::{Arrival, Part, Settings, Shard};
+use super::client;
 use super::config::{StressConfig, TailSamplingConfig};
 use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
 use super::metrics::Metrics;
 pub use super::outgoing::Outgoing;
-use super::request::Request;
+use super::request::{Request, Sender};
 use super::rules::compile::{Problem, Problems, compile};
 use super::rules::lists::Watcher;
 use super::setup::Setup;
@@ -174,10 +175,18 @@ impl Sampler {
     /// # Errors
     /// A retryable refusal if the buffer is full; a permanent one if it is too small for the request.
     pub fn insert(&self, message: &[u8], now: Duration) -> Result<(), Refusal> {
+        self.insert_from(&[], message, now)
+    }
+
+    /// The same for a client of which `client` is kept: its spans leave with that.
+    ///
+    /// # Errors
+    /// As [`Sampler::insert`].
+    pub(super) fn insert_from(&self, client: &[u8], message: &[u8], now: Duration) -> Result<(), Refusal> {
         self.prepare(now)?;
         let now = nanos(now);
         REQUEST.with_borrow_mut(|request| {
-            request.read(message, &self.settings.rules.plan, &self.settings.hash);
+            request.read(message, Sender::Client(client), &self.settings.rules.plan, &self.settings.hash);
             let admitted = self.admit(message, request, now).map(|reservation| {
                 self.take_in(message, request, now, false);
                 drop(reservation);
@@ -316,33 +325,39 @@ impl Sampler {
         self.visit(shard, |shard| shard.decide_all(nanos(now), limit, discard)).unwrap_or(false)
     }
 
-    /// The next batch of a shard's kept traces.
+    /// The next batch of a shard's kept traces, the first of several if they are of several clients.
     #[must_use]
     pub fn take(&self, shard: usize, now: Duration) -> Option<Outgoing> {
         let durable = self.durable.get();
         // Before the shard is asked: all up to here is in it, or has left it.
         let upto = durable.map_or(0, |durable| durable.floor());
-        let (kept, charge) = self.visit(shard, |shard| {
+        let (parts, left) = self.visit(shard, |shard| {
             let kept = shard.take_kept(self.settings.batch_size, nanos(now))?;
             if let (Some(durable), Some(since)) = (durable, kept.left.1) {
                 durable.hold(since);
             }
-            let charge = Charge::new(&self.budget, kept.message.capacity());
-            Some((kept, charge))
+            let charged = |part: Part| (Charge::new(&self.budget, part.message.capacity()), part);
+            Some((kept.parts.into_iter().map(charged).collect::<Vec<_>>(), kept.left))
         })??;
-        Some(Outgoing {
-            batch: Batch::from_wire(Signal::Traces, kept.message.into(), kept.spans),
-            spans: kept.spans,
-            settled: false,
-            stays: durable.is_some(),
-            parcel: durable.and_then(|durable| {
-                let (notes, since) = kept.left;
-                Some(Parcel { durable: Arc::clone(durable), since: since?, upto, notes })
-            }),
-            metrics: Arc::clone(&self.metrics),
-            ledger: self.ledger.clone(),
-            _charge: charge,
-        })
+        let parcel = durable.and_then(|durable| {
+            let (notes, since) = left;
+            Some(Parcel { durable: Arc::clone(durable), since: since?, upto, notes })
+        });
+        let outgoing = parts.into_iter().map(|(charge, Part { client, message, spans })| {
+            let batch = Batch::from_wire(Signal::Traces, message.into(), spans);
+            Outgoing {
+                batch: if client.is_empty() { batch } else { batch.with_metadata(client::decode(&client)) },
+                spans,
+                settled: false,
+                stays: durable.is_some(),
+                parcel: None,
+                rest: Vec::new(),
+                metrics: Arc::clone(&self.metrics),
+                ledger: self.ledger.clone(),
+                _charge: charge,
+            }
+        });
+        Outgoing::in_turn(outgoing.collect(), parcel)
     }
 
     /// Does a shard hold enough kept spans for a full batch?
@@ -377,8 +392,8 @@ impl Sampler {
     }
 
     /// Bytes of tables and timers: all that traces take beside their records.
-    #[cfg(test)]
-    pub(super) fn table_memory(&self) -> usize {
+    #[must_use]
+    pub fn table_memory(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().tables()).sum()
     }
 

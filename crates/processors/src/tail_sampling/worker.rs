@@ -100,29 +100,33 @@ impl Worker {
         }
     }
 
-    /// Offers a batch until it is taken, or refused for good.
+    /// Offers a batch, and what goes with it, until it is taken, or refused for good.
     fn send(&self, mut out: Outgoing) -> Sending {
         let (next, sampler, clock) = (Arc::clone(&self.next), Arc::clone(&self.sampler), Arc::clone(&self.clock));
         Box::pin(async move {
             let mut backoff = FIRST_BACKOFF;
             loop {
-                let refusal = match next.consume(out.batch()).await {
-                    Ok(()) => {
-                        out.write_down(&*clock).await;
-                        return out.accepted();
-                    }
-                    Err(refusal) => refusal,
-                };
-                if !refusal.is_retryable() {
-                    tracing::warn!(%refusal, "kept traces were refused for good and are lost");
-                    out.write_down(&*clock).await;
-                    return out.rejected();
+                let outcome = next.consume(out.batch()).await;
+                if let Err(refusal) = &outcome
+                    && refusal.is_retryable()
+                {
+                    sampler.count_retry();
+                    tracing::debug!(%refusal, "kept traces were refused for now");
+                    let delay = refusal.retry_delay().unwrap_or(backoff).min(MAX_DELAY);
+                    sleep(delay.mul_f64(rand::random_range(1.0..1.3))).await;
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
+                    continue;
                 }
-                sampler.count_retry();
-                tracing::debug!(%refusal, "kept traces were refused for now");
-                let delay = refusal.retry_delay().unwrap_or(backoff).min(MAX_DELAY);
-                sleep(delay.mul_f64(rand::random_range(1.0..1.3))).await;
-                backoff = (backoff * 2).min(MAX_BACKOFF);
+                out.write_down(&*clock).await;
+                let rest = match outcome {
+                    Ok(()) => out.accepted(),
+                    Err(refusal) => {
+                        tracing::warn!(%refusal, "kept traces were refused for good and are lost");
+                        out.rejected()
+                    }
+                };
+                let Some(more) = rest else { return };
+                (out, backoff) = (more, FIRST_BACKOFF);
             }
         })
     }

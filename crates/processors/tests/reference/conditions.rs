@@ -160,10 +160,9 @@ impl Condition {
                 .any(|attribute| attribute.key == *key && test.holds(value_of(attribute))),
             Self::Name(Named::Span, test) => test.holds(&span.span.name),
             Self::Name(Named::Event, test) => span.span.events.iter().any(|event| test.holds(&event.name)),
-            Self::Name(Named::Scope, test) => span.scope.as_ref().is_some_and(|scope| test.holds(&scope.name)),
-            Self::Name(Named::ScopeVersion, test) => {
-                span.scope.as_ref().is_some_and(|scope| test.holds(&scope.version))
-            }
+            // No scope is one without a name.
+            Self::Name(Named::Scope, test) => test.holds(span.scope.as_ref().map_or("", |scope| &scope.name)),
+            Self::Name(Named::ScopeVersion, test) => test.holds(span.scope.as_ref().map_or("", |scope| &scope.version)),
             Self::Status(code) => span.status() == *code,
             Self::Exception => span.has_exception(),
             Self::Error => {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{Extensions, HeaderMap, HeaderName, header};
+use http::{Extensions, HeaderMap};
 use nyquist_core::batch::Metadata;
 use nyquist_core::component::{Identity, ServerAuth};
 use nyquist_core::net::server::Peer;
@@ -35,9 +35,6 @@ impl Client {
     }
 }
 
-/// Headers with secrets, which are kept only if they are asked for by name.
-const SECRETS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
-
 /// `include_metadata`.
 #[derive(Debug)]
 pub(crate) struct Keep {
@@ -50,7 +47,7 @@ pub(crate) struct Keep {
 impl Keep {
     /// What to keep according to `include_metadata` and `metadata_keys`; `None` for nothing.
     pub(crate) fn new(include: bool, keys: &[String], auth: Option<&Arc<dyn ServerAuth>>) -> Option<Self> {
-        let mut secrets: Vec<String> = SECRETS.iter().map(HeaderName::to_string).collect();
+        let mut secrets: Vec<String> = Metadata::SECRETS.map(str::to_owned).into();
         secrets.extend(auth.into_iter().flat_map(|auth| auth.secret_headers()));
         let only = keys.iter().map(|key| key.to_ascii_lowercase()).collect();
         include.then_some(Self { only, secrets })

@@ -13,7 +13,7 @@ use nyquist_core::net::server::Handler;
 
 use super::client::{Client, Keep};
 use super::intake::{Accepted, Lane, Rejection};
-use super::limits::Gate;
+use super::limits::Limits;
 
 /// The methods, in the order of `Signal::ALL`.
 const METHODS: [&str; 3] = [
@@ -25,7 +25,7 @@ const METHODS: [&str; 3] = [
 /// Answers OTLP/gRPC requests.
 pub(super) struct GrpcHandler {
     pub(super) lanes: [Option<Arc<Lane>>; 3],
-    pub(super) gate: Arc<Gate>,
+    pub(super) limits: Arc<Limits>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) max_message: usize,
     pub(super) keep: Option<Keep>,
@@ -52,7 +52,7 @@ impl GrpcHandler {
         lane.pass_gates()?;
         let read = async {
             let encoding = encoding(&head.headers)?;
-            let mut room = self.gate.enter(&client, &head.headers)?;
+            let mut room = self.limits.enter(&client, &head.headers)?;
             let message = grpc::read_message(&mut body, encoding, self.max_message, &mut room).await;
             Ok((message.map_err(|error| room.explain(error.into()))?, room))
         };

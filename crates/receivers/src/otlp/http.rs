@@ -19,13 +19,13 @@ use super::client::{Client, Keep};
 use super::cors::Cors;
 use super::intake::{Accepted, Lane, Rejection};
 use super::json;
-use super::limits::{Gate, Pass};
+use super::limits::{Limits, Pass};
 
 /// Answers OTLP/HTTP requests.
 pub(super) struct HttpHandler {
     pub(super) lanes: [Option<Arc<Lane>>; 3],
     pub(super) paths: [String; 3],
-    pub(super) gate: Arc<Gate>,
+    pub(super) limits: Arc<Limits>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     /// Query parameters that the authenticator sees as headers.
     pub(super) auth_params: Vec<String>,
@@ -165,7 +165,7 @@ impl HttpHandler {
     ) -> Result<Accepted, Rejection> {
         lane.pass_gates()?;
         let read = async {
-            let mut room = self.gate.enter(client, headers)?;
+            let mut room = self.limits.enter(client, headers)?;
             let message = self.message(lane.signal, (format, encoding), body, &mut room).await;
             Ok((message.map_err(|rejection| room.explain(rejection))?, room))
         };

@@ -28,6 +28,7 @@ use nyquist_core::component::{
     BuildError, Component, Extensions, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory,
     ServerAuth, Stability, StartError, receiver,
 };
+use nyquist_core::delivery::Status;
 use nyquist_core::net::admission::Admission;
 use nyquist_core::net::compression::decode::Encoding;
 use nyquist_core::net::server::{Family, Keepalive, Server, Settings, in_container};
@@ -47,7 +48,7 @@ use http::HttpHandler;
 pub(crate) use http::drain;
 pub(crate) use intake::{Lane, to_completion};
 pub use limits::ClientLimit;
-use limits::Gate;
+use limits::Limits;
 
 /// What each request is charged beside its bytes.
 const REQUEST_OVERHEAD: usize = 1 << 10;
@@ -107,9 +108,10 @@ impl OtlpReceiver {
         let admission = Admission::new(in_flight.unwrap_or(IN_FLIGHT_PER_CORE.saturating_mul(cores)));
         let max_connections = config.max_connections;
         let lanes = |transport| Lane::all(&id, transport, &context.outputs, &context.telemetry);
-        let gate = Gate::new(&id, &admission, config.min_body_rate.rate(), &config.client_limits, &context.telemetry);
-        let grpc = config.grpc().map(|grpc| grpc_listener(grpc, lanes("grpc"), &gate, context.extensions));
-        let http = config.http().map(|http| http_listener(http, lanes("http"), &gate, context.extensions));
+        let limits =
+            Limits::new(&id, &admission, config.min_body_rate.rate(), &config.client_limits, &context.telemetry);
+        let grpc = config.grpc().map(|grpc| grpc_listener(grpc, lanes("grpc"), &limits, context.extensions));
+        let http = config.http().map(|http| http_listener(http, lanes("http"), &limits, context.extensions));
         let (mut grpc, mut http) = (grpc.transpose()?, http.transpose()?);
         if let Some(most) = max_connections {
             grpc.iter_mut().for_each(|listener| listener.settings.max_connections = most);
@@ -174,6 +176,10 @@ impl Component for OtlpReceiver {
         Ok(())
     }
 
+    fn status(&self) -> Option<Status> {
+        self.servers.lock().iter().map(|server| server.status()).reduce(Status::and)
+    }
+
     async fn shutdown(&self, deadline: Instant) {
         let servers = std::mem::take(&mut *self.servers.lock());
         let stopping: Vec<_> =
@@ -206,7 +212,7 @@ fn authenticator(
 fn grpc_listener(
     config: &GrpcConfig,
     lanes: Lanes,
-    gate: &Arc<Gate>,
+    limits: &Arc<Limits>,
     extensions: &Extensions,
 ) -> Result<Listener<GrpcHandler>, BuildError> {
     let mut settings = Settings::new(&config.endpoint);
@@ -227,7 +233,7 @@ fn grpc_listener(
     let auth = authenticator("grpc", config.auth.as_ref(), extensions)?;
     let handler = GrpcHandler {
         lanes,
-        gate: Arc::clone(gate),
+        limits: Arc::clone(limits),
         keep: Keep::new(config.include_metadata, &config.metadata_keys, auth.as_ref()),
         auth,
         max_message: config.max_message(),
@@ -238,7 +244,7 @@ fn grpc_listener(
 fn http_listener(
     config: &HttpConfig,
     lanes: Lanes,
-    gate: &Arc<Gate>,
+    limits: &Arc<Limits>,
     extensions: &Extensions,
 ) -> Result<Listener<HttpHandler>, BuildError> {
     let mut settings = Settings::new(&config.endpoint);
@@ -255,7 +261,7 @@ fn http_listener(
     let handler = HttpHandler {
         lanes,
         paths: config.paths(),
-        gate: Arc::clone(gate),
+        limits: Arc::clone(limits),
         keep: Keep::new(config.include_metadata, &config.metadata_keys, auth.as_ref()),
         auth,
         auth_params,

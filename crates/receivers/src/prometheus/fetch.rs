@@ -31,6 +31,7 @@ const UNPACK_APART: usize = 256 << 10;
 pub(crate) const DEFAULT_BODY_LIMIT: usize = 256 << 20;
 
 /// Why a page is not read when others take all the room.
+pub(crate) const NO_MEMORY: &str = "data refused due to high memory usage";
 pub(crate) const NO_ROOM: &str = "too many bytes of pages are being read";
 
 /// A page.

@@ -22,7 +22,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
@@ -31,7 +31,8 @@ use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory, Stability,
     StartError, receiver,
 };
-use nyquist_core::net::admission::Admission;
+use nyquist_core::delivery::Status;
+use nyquist_core::net::admission::{Admission, Gate};
 use nyquist_core::telemetry::Telemetry;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -71,8 +72,11 @@ pub struct PrometheusReceiver {
     id: String,
     jobs: Arc<[Job]>,
     next: Option<Arc<dyn Consumer>>,
+    gates: Vec<Arc<Gate>>,
     clock: Arc<dyn Clock>,
     telemetry: Arc<Telemetry>,
+    /// Once started.
+    shared: OnceLock<Arc<Shared>>,
     stop: watch::Sender<bool>,
     manager: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,8 +97,10 @@ impl PrometheusReceiver {
             id: context.id.to_string(),
             jobs: jobs.into(),
             next: context.outputs.get(Signal::Metrics).cloned(),
+            gates: context.outputs.gates(Signal::Metrics).to_vec(),
             clock: Arc::clone(&context.clock),
             telemetry: Arc::clone(&context.telemetry),
+            shared: OnceLock::new(),
             stop: watch::Sender::new(false),
             manager: Mutex::new(None),
         })
@@ -114,8 +120,10 @@ impl Component for PrometheusReceiver {
             next: Arc::clone(next),
             clock: Arc::clone(&self.clock),
             admission: Admission::new(IN_FLIGHT_PER_CORE.saturating_mul(cores)),
+            gates: self.gates.clone(),
             stats: Stats::new(&self.telemetry, &self.id),
         });
+        let _ = self.shared.set(Arc::clone(&shared));
         let manager = Manager {
             jobs: Arc::clone(&self.jobs),
             shared,
@@ -124,6 +132,10 @@ impl Component for PrometheusReceiver {
         };
         *self.manager.lock() = Some(host.runtimes.spawn(manager.run()));
         Ok(())
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(self.shared.get()?.stats.outages.status())
     }
 
     async fn shutdown(&self, deadline: Instant) {

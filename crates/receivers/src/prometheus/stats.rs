@@ -1,7 +1,11 @@
 //! The receiver's own metrics.
 
+use std::time::Instant;
+
 use nyquist_core::batch::Signal;
+use nyquist_core::delivery::Status;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry, UpDown};
+use parking_lot::Mutex;
 
 /// The metrics of one receiver.
 pub(crate) struct Stats {
@@ -13,6 +17,65 @@ pub(crate) struct Stats {
     pub(crate) scrapes_failed: Counter,
     pub(crate) bad_samples: Counter,
     pub(crate) targets: UpDown,
+    pub(crate) outages: Outages,
+}
+
+/// Which targets are down. One that is down is a matter for its own `up`; all of them, for the receiver.
+#[derive(Debug, Default)]
+pub(crate) struct Outages(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    up: usize,
+    down: usize,
+    /// Since when none is up.
+    since: Option<Instant>,
+    last_error: String,
+}
+
+impl Outages {
+    /// A target, which `was_up` or not, was scraped, or not: its instance, and why.
+    pub(crate) fn note(&self, was_up: Option<bool>, failure: Option<(&str, &str)>) {
+        let mut counts = self.0.lock();
+        counts.leave(was_up);
+        match failure {
+            None => counts.up += 1,
+            Some((instance, error)) => {
+                counts.down += 1;
+                counts.last_error = format!("{instance}: {error}");
+            }
+        }
+        counts.settle();
+    }
+
+    /// A target is gone.
+    pub(crate) fn forget(&self, was_up: Option<bool>) {
+        let mut counts = self.0.lock();
+        counts.leave(was_up);
+        counts.settle();
+    }
+
+    /// An error if there are targets and none can be scraped.
+    pub(crate) fn status(&self) -> Status {
+        let counts = self.0.lock();
+        let error = || format!("none of {} targets can be scraped; the last one: {}", counts.down, counts.last_error);
+        Status { failing_since: counts.since, last_error: counts.since.map(|_| error()), is_permanent: false }
+    }
+}
+
+impl Counts {
+    fn leave(&mut self, was_up: Option<bool>) {
+        match was_up {
+            Some(true) => self.up -= 1,
+            Some(false) => self.down -= 1,
+            None => {}
+        }
+    }
+
+    fn settle(&mut self) {
+        let all_down = self.up == 0 && self.down > 0;
+        self.since = all_down.then(|| self.since.unwrap_or_else(Instant::now));
+    }
 }
 
 impl Stats {
@@ -35,7 +98,34 @@ impl Stats {
             scrapes_ok: scrapes("success"),
             scrapes_failed: scrapes("failure"),
             bad_samples: telemetry.counter("nyquist_receiver_bad_samples", bad, &own),
+            outages: Outages::default(),
             targets: telemetry.gauge("nyquist_receiver_targets", "Targets that are scraped.", &own),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receiver_fails_when_no_target_can_be_scraped() {
+        let outages = Outages::default();
+        let is_failing = || outages.status().last_error;
+        assert_eq!(is_failing(), None, "no targets yet");
+        outages.note(None, Some(("a:1", "refused")));
+        assert_eq!(is_failing().unwrap(), "none of 1 targets can be scraped; the last one: a:1: refused");
+        outages.note(None, None);
+        assert_eq!(is_failing(), None, "one of two is up");
+        let since = {
+            outages.note(Some(true), Some(("b:1", "timeout")));
+            outages.status().failing_since
+        };
+        outages.note(Some(false), Some(("b:1", "timeout")));
+        assert!(since.is_some() && outages.status().failing_since == since);
+        assert_eq!(is_failing().unwrap(), "none of 2 targets can be scraped; the last one: b:1: timeout");
+        outages.forget(Some(false));
+        outages.forget(Some(false));
+        assert_eq!(is_failing(), None, "none is left");
     }
 }

@@ -23,6 +23,7 @@ use nyquist_core::component::{
     BuildError, Component, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory, Stability,
     StartError, receiver,
 };
+use nyquist_core::delivery::Status;
 use nyquist_core::net::admission::Admission;
 use nyquist_core::net::server::{Server, Settings, in_container};
 use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
@@ -93,6 +94,7 @@ impl RemoteWriteReceiver {
             Arc::new(WriteHandler {
                 lane: Arc::new(Lane::new(&id, Arc::clone(next), &context.telemetry)),
                 admission: Arc::clone(&admission),
+                gates: context.outputs.gates(Signal::Metrics).to_vec(),
                 keep: Keep::new(config.include_metadata, &[], auth.as_ref()),
                 auth,
                 max_body: config.max_body(),
@@ -134,6 +136,10 @@ impl Component for RemoteWriteReceiver {
         }
         *self.server.lock() = Some(server);
         Ok(())
+    }
+
+    fn status(&self) -> Option<Status> {
+        self.server.lock().as_ref().map(Server::status)
     }
 
     async fn shutdown(&self, deadline: Instant) {

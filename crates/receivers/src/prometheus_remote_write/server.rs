@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version as HttpVers
 use hyper::body::Incoming;
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
 use nyquist_core::component::{Consumer, ServerAuth};
-use nyquist_core::net::admission::{Admission, Admitted};
+use nyquist_core::net::admission::{Admission, Admitted, Gate};
 use nyquist_core::net::body::{ReadError, Reply, read_all};
 use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode};
 use nyquist_core::net::server::Handler;
@@ -36,6 +36,7 @@ const EXPANSION: usize = 8;
 pub(super) struct WriteHandler {
     pub(super) lane: Arc<Lane>,
     pub(super) admission: Arc<Admission>,
+    pub(super) gates: Vec<Arc<Gate>>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) max_body: usize,
     pub(super) read_timeout: Option<Duration>,
@@ -161,6 +162,10 @@ impl WriteHandler {
         head: &request::Parts,
         body: &mut Incoming,
     ) -> Result<Outcome, Rejection> {
+        if !self.gates.iter().all(|gate| gate.is_open()) {
+            self.lane.requests_refused.inc();
+            return Err(Rejection::later("data refused due to high memory usage", None));
+        }
         let read = async {
             let mut room = self.admission.admit(OVERHEAD).ok_or_else(Rejection::no_room)?;
             let message = self.read(body, &mut room).await?;

@@ -66,7 +66,10 @@ impl Proxy {
     }
 
     /// `http://user:password@host:port`; scheme, user and port may be left out.
-    fn parse(url: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// If that names no proxy that can be used; the text may follow the name of a setting.
+    pub fn parse(url: &str) -> Result<Self, String> {
         let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         // The URL may hold a password: it is not repeated in errors.
         let uri: Uri = full.parse().map_err(|_| "is not a URL; write http://host:port".to_owned())?;

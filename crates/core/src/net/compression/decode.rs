@@ -88,7 +88,8 @@ pub fn decode(encoding: Encoding, input: &[u8], limit: usize) -> Result<Bytes, D
 }
 
 /// [`decode`] for a worker that others wait for: what comes to more than a slice is decoded a slice
-/// a turn. `room` is charged before memory is taken.
+/// a turn. `room` is charged before memory is taken; after it, for what is decoded aside by at most as
+/// many threads as there are cores.
 ///
 /// # Errors
 /// The same, and if there is no room.

@@ -13,8 +13,10 @@ mod tests;
 pub use frame::{HEADER_LEN, MessageError, encode_message, header, read_message};
 pub use status::{encode_status, http_status, retry_delay, status_from_headers, with_retry};
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response};
+use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use super::body::Reply;
@@ -36,9 +38,23 @@ pub fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
 /// The reply to a call that went well: `message` is the encoded response.
 #[must_use]
 pub fn reply(message: &[u8]) -> Response<Reply> {
+    respond(Reply::with_trailers(encode_message(message), well()))
+}
+
+/// The reply to a call that goes well and has an answer now and then: `messages` are framed ([`encode_message`]).
+#[must_use]
+pub fn reply_streaming(messages: mpsc::Receiver<Bytes>) -> Response<Reply> {
+    respond(Reply::streaming(messages, well()))
+}
+
+fn well() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let mut response = Response::new(Reply::with_trailers(encode_message(message), trailers));
+    trailers
+}
+
+fn respond(reply: Reply) -> Response<Reply> {
+    let mut response = Response::new(reply);
     response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     response.headers_mut().insert("grpc-accept-encoding", ACCEPT_ENCODING);
     response

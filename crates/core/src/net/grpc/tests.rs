@@ -92,13 +92,17 @@ async fn bodies_that_are_not_one_message_are_refused() {
 }
 
 #[tokio::test]
-async fn a_message_without_room_is_refused_on_the_word_of_its_header() {
+async fn a_message_is_refused_when_more_has_come_than_there_is_room_for() {
     let admission = Admission::new(1 << 20);
     let _other = admission.admit(1 << 19).expect("there is room");
     let mut room = admission.admit(1).expect("there is room");
-    let bytes = header(false, 1 << 20);
-    let result = read_message(&mut pieces(&bytes, 5), Encoding::Identity, LIMIT, &mut room).await;
-    assert!(matches!(result, Err(MessageError::Body(ReadError::NoRoom))));
+    let announced = header(false, 1 << 20);
+    let result = read_message(&mut pieces(&announced, 5), Encoding::Identity, LIMIT, &mut room).await;
+    assert!(matches!(result, Err(MessageError::Truncated { received: 0, .. })), "{result:?}");
+    assert!(room.bytes() <= 64 << 10, "what was announced takes no room: {}", room.bytes());
+    let whole = framed(false, &vec![0; 1 << 20]);
+    let result = read_message(&mut pieces(&whole, 10_000), Encoding::Identity, LIMIT, &mut room).await;
+    assert!(matches!(result, Err(MessageError::Body(ReadError::NoRoom))), "{result:?}");
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub use listen::{BindError, Family};
 
 use super::body::Reply;
 use super::tls::ServerTls;
+use crate::component::Trouble;
+use crate::delivery::Status;
 use crate::runtime::Runtimes;
 use socket::{Bound, Socket};
 
@@ -128,6 +130,8 @@ enum Phase {
 /// A running server. Dropping it closes it at once.
 pub struct Server {
     address: SocketAddr,
+    trouble: Arc<Trouble>,
+    tls: Option<Arc<ServerTls>>,
     phase: watch::Sender<Phase>,
     /// Each task of the server holds a sender; the channel closes when the last one ends.
     alive: Mutex<Option<mpsc::Receiver<()>>>,
@@ -147,8 +151,10 @@ impl Server {
         let address = listener.address().map_err(|error| BindError::new(&settings.endpoint, &error))?;
         let (phase, watched) = watch::channel(Phase::Running);
         let (task, alive) = mpsc::channel(1);
+        let (trouble, tls) = (Arc::<Trouble>::default(), settings.tls.clone());
         let shared = Arc::new(Shared {
             handler,
+            trouble: Arc::clone(&trouble),
             open: (0..runtimes.workers()).map(|_| AtomicUsize::new(0)).collect(),
             runtimes: Arc::clone(runtimes),
             phase: watched,
@@ -159,7 +165,7 @@ impl Server {
             async move { accepting.accept(listener, task).await }
         };
         shared.runtimes.spawn(accept);
-        Ok(Self { address, phase, alive: Mutex::new(Some(alive)) })
+        Ok(Self { address, trouble, tls, phase, alive: Mutex::new(Some(alive)) })
     }
 
     /// Where it listens: with the port that the system chose, if the endpoint said 0. `0.0.0.0:0` on a Unix
@@ -167,6 +173,13 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How it is doing: connections that it cannot take, certificates that it cannot reload.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let tls = self.tls.as_ref().map(|tls| tls.status()).unwrap_or_default();
+        self.trouble.status().and(tls)
     }
 
     /// Stops accepting and tells connections to finish (`GOAWAY`), waits for their requests until
@@ -187,12 +200,21 @@ impl Drop for Server {
     }
 }
 
+/// Until so long after a connection was turned away that the trouble is over.
+async fn quiet(turned_away: Option<Instant>) {
+    const QUIET: Duration = Duration::from_secs(1);
+    if let Some(last) = turned_away {
+        tokio::time::sleep_until(last + QUIET).await;
+    }
+}
+
 /// Held by each task of a server.
 type Alive = mpsc::Sender<()>;
 
 struct Shared<H> {
     settings: Settings,
     handler: Arc<H>,
+    trouble: Arc<Trouble>,
     runtimes: Arc<Runtimes>,
     /// Open connections, per worker.
     open: Vec<AtomicUsize>,
@@ -216,13 +238,23 @@ impl<H: Handler> Shared<H> {
         let endpoint = self.settings.endpoint.clone();
         let listener = match listener.into_listener() {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(endpoint, %error, "cannot listen"),
+            Err(error) => {
+                self.trouble.begin(format!("cannot listen on {endpoint}: {error}"));
+                return tracing::error!(endpoint, %error, "cannot listen");
+            }
         };
+        // When a connection was turned away last, for as long as that counts.
+        let mut turned_away: Option<Instant> = None;
         let mut phase = self.phase.clone();
         let mut last_warning: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
+                () = quiet(turned_away), if turned_away.is_some() => {
+                    turned_away = None;
+                    self.trouble.end();
+                    continue;
+                }
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
             };
             let problem = match accepted {
@@ -239,6 +271,8 @@ impl<H: Handler> Shared<H> {
                     error.to_string()
                 }
             };
+            turned_away = Some(Instant::now());
+            self.trouble.begin(format!("cannot take connections on {endpoint}: {problem}"));
             if last_warning.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
                 last_warning = Some(Instant::now());
                 tracing::warn!(endpoint, problem, "cannot take a connection");

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::TlsError;
+use crate::component::Trouble;
+use crate::delivery::Status;
 
 /// Where a rustls configuration comes from.
 pub(super) trait Source {
@@ -24,6 +26,7 @@ pub(super) struct Reloading<S: Source> {
     source: S,
     interval: Duration,
     current: Mutex<Current<S>>,
+    trouble: Trouble,
 }
 
 struct Current<S: Source> {
@@ -38,11 +41,17 @@ impl<S: Source> Reloading<S> {
         let material = source.read()?;
         let ready = Arc::new(source.ready(&material)?);
         let current = Mutex::new(Current { read_at: Instant::now(), material, ready });
-        Ok(Self { source, interval, current })
+        Ok(Self { source, interval, current, trouble: Trouble::default() })
     }
 
     pub(super) fn source(&self) -> &S {
         &self.source
+    }
+
+    /// Whether the files can still be read.
+    pub(super) fn status(&self) -> Status {
+        self.current();
+        self.trouble.status()
     }
 
     /// What to use for a connection that is made now.
@@ -61,6 +70,7 @@ impl<S: Source> Reloading<S> {
             let ready = self.source.ready(&material)?;
             Ok(Some((material, ready)))
         });
+        self.trouble.set(renewed.as_ref().err().map(|error| format!("cannot reload TLS certificates: {error}")));
         match renewed {
             Ok(None) => {}
             Ok(Some((material, ready))) => {

@@ -10,6 +10,7 @@ use super::material::{Pem, provider, versions};
 use super::reload::{Reloading, Source};
 use super::{ServerTlsConfig, TlsError};
 use crate::config::Secret;
+use crate::delivery::Status;
 
 /// TLS for incoming connections.
 pub struct ServerTls {
@@ -50,6 +51,12 @@ impl ServerTls {
     #[must_use]
     pub fn current(&self) -> Arc<ServerConfig> {
         self.reloading.current()
+    }
+
+    /// How it is doing: whether its files can still be read. Looks at them, if it is time to.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.reloading.status()
     }
 }
 

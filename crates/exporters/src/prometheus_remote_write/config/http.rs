@@ -1,7 +1,7 @@
 //! How requests are sent: the Collector's settings of HTTP clients.
 
-use nyquist_core::config::{Check, Duration, Validate};
-use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint};
+use nyquist_core::config::{Check, Duration, Secret, Validate};
+use nyquist_core::net::client::{AuthConfig, HeadersConfig, HttpEndpoint, Proxy};
 use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
@@ -23,6 +23,8 @@ pub struct HttpBlock {
     pub tls: ClientTlsConfig,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
+    /// The proxy that all connections go through, rather than that of the environment.
+    pub proxy_url: Option<Secret>,
     /// Only `snappy`.
     pub compression: String,
     /// Accepted for the Collector's sake; buffers size themselves.
@@ -33,6 +35,8 @@ pub struct HttpBlock {
     pub max_idle_conns: usize,
     /// The same: there is one host. 0 for `max_idle_conns`.
     pub max_idle_conns_per_host: usize,
+    /// Accepted for the Collector's sake: shards say how many there are.
+    pub max_conns_per_host: usize,
     /// How long an unused connection is kept; 0 for ever. Default 90s.
     pub idle_conn_timeout: Duration,
     /// A connection for each request. Default false.
@@ -54,10 +58,12 @@ impl Default for HttpBlock {
             headers: top.headers,
             tls: top.tls,
             auth: top.auth,
+            proxy_url: top.proxy_url,
             compression: top.compression,
             read_buffer_size: top.read_buffer_size,
             write_buffer_size: top.write_buffer_size,
             max_idle_conns: top.max_idle_conns,
+            max_conns_per_host: top.max_conns_per_host,
             max_idle_conns_per_host: top.max_idle_conns_per_host,
             idle_conn_timeout: top.idle_conn_timeout,
             disable_keep_alives: top.disable_keep_alives,
@@ -69,6 +75,19 @@ impl Default for HttpBlock {
 }
 
 impl HttpBlock {
+    /// The proxy to go through on the way to `endpoint`.
+    pub(in super::super) fn proxy(&self, endpoint: &HttpEndpoint) -> Result<Option<Proxy>, String> {
+        match self.own_proxy() {
+            Some(proxy) => proxy.map(Some),
+            None => Proxy::from_env(endpoint.is_https, &endpoint.host, endpoint.port),
+        }
+    }
+
+    fn own_proxy(&self) -> Option<Result<Proxy, String>> {
+        let url = self.proxy_url.as_ref().map(Secret::expose).filter(|url| !url.is_empty())?;
+        Some(Proxy::parse(url).map_err(|problem| format!("proxy_url {problem}")))
+    }
+
     pub(in super::super) fn connections(&self) -> HttpConnections {
         HttpConnections {
             max_idle_conns: self.max_idle_conns,
@@ -96,6 +115,13 @@ impl Validate for HttpBlock {
             let message =
                 format!("remote write is always compressed with snappy; remove compression: {}", self.compression);
             check.error(&["compression"], message);
+        }
+        if let Some(Err(problem)) = self.own_proxy() {
+            check.error(&["proxy_url"], problem);
+        }
+        if self.max_conns_per_host > 0 {
+            let message = "has no effect: each shard has one request on its way; set max_batch_request_parallelism";
+            check.warning(&["max_conns_per_host"], message);
         }
         for (name, _) in &self.headers.0 {
             check_header(check, &["headers", name], name);

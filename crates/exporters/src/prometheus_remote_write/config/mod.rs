@@ -6,7 +6,7 @@ mod http;
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{ByteSize, Check, Duration, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use nyquist_core::net::client::{AuthConfig, HeadersConfig};
 use nyquist_core::net::tls::ClientTlsConfig;
@@ -46,6 +46,8 @@ pub struct RemoteWriteConfig {
     pub tls: ClientTlsConfig,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
+    /// The proxy that all connections go through. Default: that of the environment.
+    pub proxy_url: Option<Secret>,
     /// Only `snappy`, which the protocol prescribes. Default `snappy`.
     pub compression: String,
     /// Accepted for the Collector's sake; buffers size themselves.
@@ -56,6 +58,8 @@ pub struct RemoteWriteConfig {
     pub max_idle_conns: usize,
     /// The same: there is one host. 0 for `max_idle_conns`.
     pub max_idle_conns_per_host: usize,
+    /// Accepted for the Collector's sake: shards say how many there are.
+    pub max_conns_per_host: usize,
     /// How long an unused connection is kept; 0 for ever. Default 90s.
     pub idle_conn_timeout: Duration,
     /// A connection for each request. Default false.
@@ -141,10 +145,12 @@ impl Default for RemoteWriteConfig {
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
             auth: None,
+            proxy_url: None,
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
             write_buffer_size: 512 << 10,
             max_idle_conns: 100,
+            max_conns_per_host: 0,
             max_idle_conns_per_host: 0,
             idle_conn_timeout: Duration::from_secs(90),
             disable_keep_alives: false,
@@ -194,10 +200,12 @@ impl RemoteWriteConfig {
             headers: self.headers.clone(),
             tls: self.tls.clone(),
             auth: self.auth.clone(),
+            proxy_url: self.proxy_url.clone(),
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
             write_buffer_size: self.write_buffer_size,
             max_idle_conns: self.max_idle_conns,
+            max_conns_per_host: self.max_conns_per_host,
             max_idle_conns_per_host: self.max_idle_conns_per_host,
             idle_conn_timeout: self.idle_conn_timeout,
             disable_keep_alives: self.disable_keep_alives,

@@ -133,6 +133,8 @@ fn mistakes_are_explained() {
     bad(&with("translation_strategy: underscores"), "UnderscoreEscapingWithSuffixes");
     bad(&with("external_labels: {é: x}"), "cannot be the name of a label");
     bad(&with("external_labels: {a: ''}"), "needs a value");
+    bad(&with("proxy_url: https://user:secret@proxy:3128"), "only http:// proxies are supported");
+    bad(&with("http: {endpoint: 'http://a/', proxy_url: 'http://'}"), "write http://host:port");
     bad(&with("compression: gzip"), "always compressed with snappy");
     bad(&with("max_samples_per_send: 0"), "from 1 to 10000");
     bad(&with("max_batch_request_parallelism: 0"), "must be positive");

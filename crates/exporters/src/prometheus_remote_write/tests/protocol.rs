@@ -118,6 +118,42 @@ async fn has_headers(message: &str, content_type: &str, version: &str) {
     assert_eq!(received.message().timeseries[0].lines(), [format!(r#"x{{instance="i-1",job="shop/cart"}} 1@{T}"#)]);
 }
 
+/// A proxy that opens tunnels; `asked` gets what is asked of it.
+async fn proxy(asked: tokio::sync::mpsc::UnboundedSender<String>) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            asked.send(head).unwrap();
+            let mut backend = tokio::net::TcpStream::connect(target).await.unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut backend).await });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_proxy_is_gone_through() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let proxy = proxy(asked).await;
+    let running = start(&receiver, &format!("proxy_url: 'http://u:p@{proxy}'")).await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    assert_eq!((running.ledger.count(Entry::Exported), receiver.received().len()), (1, 1));
+    let head = requests.recv().await.unwrap();
+    assert!(head.starts_with(&format!("CONNECT {} HTTP/1.1\r\n", receiver.address)), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic dTpw\r\n"), "{head}");
+}
+
 /// P3: server errors are retried with the same bytes, later and later.
 #[tokio::test]
 async fn server_errors_are_retried() {

@@ -103,6 +103,28 @@ async fn bounds_that_do_not_fit_give_two_series() {
     assert_eq!(bench.own("bounds_conflict"), 1.0, "L12: known by now");
 }
 
+/// Scenario: the same after a restart, which keeps the slots of both series. Guarantee: both go on.
+#[tokio::test]
+async fn bounds_that_do_not_fit_give_two_series_after_a_restart_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = "{storage: place, rules: [{metrics: [c], labels: {u: 0}}]}";
+    let points = |factor: u64, time| {
+        cumulative_histogram(vec![
+            histogram_point("c", &[0.5, 1.0], &[factor, 2 * factor, 3 * factor], time),
+            histogram_point("d", &[0.7], &[10 * factor, 20 * factor], time),
+        ])
+    };
+    let bench = Bench::stored(yaml, directory.path(), BEGIN).await;
+    bench.step(&points(1, at(0))).await;
+    bench.stop().await;
+    let bench = Bench::stored(yaml, directory.path(), at(0) + SECOND).await;
+    bench.step(&points(2, at(1))).await;
+    let mut step = buckets(&bench.step(&points(3, at(2))).await);
+    step.sort_by_key(|(attributes, ..)| attributes.len());
+    let second = ("otel.metric.bounds=0.7,u=other".to_owned(), vec![0.7], vec![10, 20], 30);
+    assert_eq!(step, [other(&[0.5, 1.0], &[1, 2, 3]), second]);
+}
+
 #[tokio::test]
 async fn too_many_kinds_of_bounds_keep_what_they_have_in_common() {
     let bench = Bench::new(NO_USERS);

@@ -1,5 +1,6 @@
-//! Tests of the limiter. The names of the cases are those of the test plan, L1 to L33: those that are sums and
-//! gauges in steps are rows of `table`, the others are in the file of what they are about.
+//! Tests of the limiter. The names of the cases are those of the test plan, L1 to L34: those that are sums and gauges in
+//! steps are rows of `table`, the others are in the file of what they are about; L34 is tests/cardinality_limit.rs of
+//! the gateway.
 
 mod budgets;
 mod distributions;
@@ -35,6 +36,7 @@ use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use prost::Message;
 
 use super::config::CardinalityLimitConfig;
+use super::hash::Hashes;
 use super::limiter::Limiter;
 use super::place::Place;
 use crate::test_util::{self, Sink, config};
@@ -52,7 +54,7 @@ fn at(n: u64) -> u64 {
 
 struct Bench {
     limiter: Limiter,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
     sink: Arc<Sink>,
     clock: Arc<ManualClock>,
     telemetry: Arc<Telemetry>,
@@ -67,22 +69,31 @@ impl Bench {
 
     /// One that begins at `begin`.
     fn at(yaml: &str, extensions: &Extensions, begin: u64) -> Self {
+        Self::seeded(yaml, extensions, begin, 1)
+    }
+
+    /// One whose hashes come from `seed`.
+    fn seeded(yaml: &str, extensions: &Extensions, begin: u64, seed: u64) -> Self {
         let (sink, clock, telemetry) = (Arc::new(Sink::default()), ManualClock::new(begin), Telemetry::new());
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let context = test_util::context(Signal::Metrics, Arc::clone(&sink) as _, extensions, &telemetry, time);
         let ledger = context.ledger.clone();
         let config = config::<CardinalityLimitConfig>(yaml);
-        let place = Place::find(&config, &context).unwrap();
-        let limiter = config.limiter(context).unwrap();
+        let place = Place::find(&config, &context).unwrap().map(Arc::new);
+        let limiter = config.limiter(context, Hashes::new([seed, !seed])).unwrap();
         Self { limiter, place, sink, clock, telemetry, ledger, accepted: Default::default() }
     }
 
     /// One with the storage in `directory`, which takes over what is there.
     async fn stored(yaml: &str, directory: &Path, begin: u64) -> Self {
+        Self::stored_and_seeded(yaml, directory, begin, 1).await
+    }
+
+    async fn stored_and_seeded(yaml: &str, directory: &Path, begin: u64, seed: u64) -> Self {
         let mut extensions = Extensions::default();
         extensions.insert(&ComponentId::of("place"), Arc::new(Directory(directory.to_owned())));
-        let mut bench = Self::at(yaml, &extensions, begin);
-        bench.place.as_ref().unwrap().open(&mut bench.limiter).await.unwrap();
+        let mut bench = Self::seeded(yaml, &extensions, begin, seed);
+        bench.place.clone().unwrap().open(&mut bench.limiter).await.unwrap();
         bench
     }
 
@@ -249,12 +260,15 @@ fn number(point: &NumberDataPoint) -> f64 {
     }
 }
 
-/// `a=1,b=2` as attributes.
+/// `a=1,b=2` as attributes: texts, but for `true`.
 fn attributes(text: &str) -> Vec<KeyValue> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap();
-        let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
-        KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+        let value = match value {
+            "true" => any_value::Value::BoolValue(true),
+            text => any_value::Value::StringValue(text.to_owned()),
+        };
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
     };
     text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect()
 }

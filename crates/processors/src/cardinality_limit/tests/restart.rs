@@ -167,3 +167,70 @@ async fn half_a_snapshot_is_none() {
     assert_eq!(values(&step), map(&[("u=a", 2.0), ("u=b", 2.0), ("u=other", 0.0)]));
     bench.stop().await;
 }
+
+/// What `kill -9` leaves: a copy of the directory while the log is open.
+fn killed(directory: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, left.path().join(path.file_name().unwrap())).unwrap();
+    }
+    left
+}
+
+/// Scenario: `kill -9` when the last snapshot is older than the last points. Guarantee: those that had slots in it have
+/// them still, even if strangers are first.
+#[tokio::test]
+async fn after_a_kill_the_choice_is_that_of_the_last_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::stored(&format!("{{{STORED}}}"), directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
+    assert!(bench.place.as_ref().unwrap().save(&bench.limiter).await);
+    bench.step(&request(cumulative(users(&[("a", 2), ("b", 3), ("z", 7)], at(1))))).await;
+    let left = killed(directory.path());
+    let bench = Bench::stored(&format!("{{{STORED}}}"), left.path(), at(1) + SECOND).await;
+    let step = bench.step(&request(cumulative(users(&[("z", 9), ("y", 5), ("b", 4), ("a", 3)], at(2))))).await;
+    assert_eq!(values(&step), map(&[("u=a", 3.0), ("u=b", 4.0), ("u=other", 0.0)]));
+    let step = bench.step(&request(cumulative(users(&[("z", 10), ("y", 5)], at(3))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 1.0)]));
+}
+
+/// Scenario: a series loses its slot after the last snapshot, is counted with others, and that is reported; then
+/// `kill -9`. Guarantee: it does not go on with its slot as if nothing had happened, as what it has grown by meanwhile
+/// would count twice.
+#[tokio::test]
+async fn after_a_kill_a_series_that_had_lost_its_slot_counts_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = "{storage: place, default: {max_series_per_metric: 1}}";
+    let bench = Bench::stored(yaml, directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 10)], at(0))))).await;
+    assert!(bench.place.as_ref().unwrap().save(&bench.limiter).await);
+    bench.step(&request(cumulative(users(&[("b", 5)], at(1))))).await;
+    bench.step(&request(cumulative(users(&[("a", 12)], at(2))))).await;
+    let step = bench.step(&request(cumulative(users(&[("a", 15)], at(3))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 8.0)]));
+    let left = killed(directory.path());
+    let bench = Bench::stored(yaml, left.path(), at(3) + SECOND).await;
+    let step = bench.step(&request(cumulative(users(&[("a", 20)], at(4))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 0.0)]));
+    let step = bench.step(&request(cumulative(users(&[("a", 21)], at(5))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 1.0)]));
+}
+
+/// Scenario: a point that was on its way when the process ended comes after one that was counted. Guarantee: it is no
+/// baseline, as what came between the two would count twice.
+#[tokio::test]
+async fn a_point_from_before_the_restart_is_no_baseline() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = format!("{{{STORED}}}");
+    let bench = Bench::stored(&yaml, directory.path(), BEGIN).await;
+    bench.step(&request(cumulative(users(&[("a", 1), ("b", 2), ("c", 9)], at(1))))).await;
+    bench.stop().await;
+    let bench = Bench::stored(&yaml, directory.path(), at(1) + SECOND).await;
+    bench.step(&request(cumulative(users(&[("c", 4)], at(0))))).await;
+    assert_eq!(bench.own("rebaselined"), 1.0);
+    let step = bench.step(&request(cumulative(users(&[("c", 10)], at(2))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 0.0)]));
+    let step = bench.step(&request(cumulative(users(&[("c", 12)], at(3))))).await;
+    assert_eq!(values(&step), map(&[("u=other", 2.0)]));
+}

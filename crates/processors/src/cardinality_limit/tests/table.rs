@@ -162,6 +162,11 @@ const ROWS: &[Row] = &[
         ],
     ),
     row(
+        "min_sightings: two points of a stream in one batch, of which the second gets a slot, count once",
+        "min_sightings: 2",
+        &[("sum@0 a:3 a:3 b:5", "a:3 other:5"), ("sum@1 a:4 b:6 b:7", "a:4 b:2")],
+    ),
+    row(
         "min_sightings with deltas",
         "min_sightings: 2",
         &[("delta@0 a:1 b:2", "other:3"), ("delta@1 a:2 b:3 c:1", "a:2 b:3 other:1")],

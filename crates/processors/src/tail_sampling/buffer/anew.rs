@@ -1,6 +1,6 @@
 //! One shard and the log on disk: what is noted, what is written anew, what comes back after a restart.
 
-use super::assemble::Assembly;
+use super::assemble::{Assembly, Part};
 use super::cache::Past;
 use super::headers::Headers;
 use super::journal::{Journal, Note, Outcome};
@@ -8,6 +8,7 @@ use super::log::{Addr, Log};
 use super::shard::Shard;
 use super::timers::Millis;
 use super::trace::{LATE_ERROR, NO_REASON, STRESS, State, Trace};
+use crate::tail_sampling::client;
 
 /// Slots that one call looks at, at most.
 const LOOKS: u32 = 1 << 14;
@@ -23,7 +24,7 @@ pub(crate) struct Anew {
     /// Milliseconds from its first span to its last.
     pub(crate) last_seen: u32,
     pub(crate) spans: u32,
-    /// Its spans, as an export request.
+    /// Its spans, as an export request that says which client sent what.
     pub(crate) message: Vec<u8>,
 }
 
@@ -156,16 +157,24 @@ impl Shard {
 }
 
 impl Assembly {
-    /// The spans of one trace, as they came.
+    /// The spans of one trace, as they came and from whom.
     fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &Log, max_bytes: usize) -> Vec<u8> {
         self.begin(max_bytes);
         let mut addr = trace.first;
         while addr != Addr::NONE
-            && let Some((record, run)) = log.read(addr)
+            && let Some((record, _)) = log.read(addr)
         {
-            self.add_from_log(record.scope, addr, run.len(), headers);
+            self.add_from_log(&record, addr, headers);
             addr = record.next;
         }
-        self.write(headers, log)
+        let mut parts = self.write(headers, log);
+        if let [Part { client, message, .. }] = parts.as_mut_slice()
+            && client.is_empty()
+        {
+            return std::mem::take(message);
+        }
+        // First what is of nobody: a name holds for all that comes behind it.
+        parts.sort_by_key(|part| !part.client.is_empty());
+        parts.iter().flat_map(|part| [client::field(&part.client), part.message.clone()]).flatten().collect()
     }
 }

@@ -3,9 +3,9 @@
 use nyquist_core::wire::{put_tag, put_varint, varint_len};
 
 use super::cache::Past;
-use super::headers::Headers;
+use super::headers::{Headers, NONE};
 use super::journal::Note;
-use super::log::{Addr, Log, UNIT};
+use super::log::{Addr, Log, Record as LogRecord, UNIT};
 use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
@@ -18,15 +18,23 @@ use crate::tail_sampling::tally::Trigger;
 /// End of a list.
 const END: u32 = u32::MAX;
 
-/// An export request of kept spans.
+/// Kept spans as export requests: one, or one for each client.
 #[derive(Debug)]
 pub(crate) struct Kept {
+    pub(crate) parts: Vec<Part>,
+    /// The traces that they complete, and since when these need what is in the log on disk.
+    pub(crate) left: (Vec<Note>, Option<u64>),
+}
+
+/// An export request of kept spans.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// What is kept of the client that sent them; empty if nothing is.
+    pub(crate) client: Box<[u8]>,
     /// The request.
     pub(crate) message: Vec<u8>,
     /// How many spans it holds.
     pub(crate) spans: usize,
-    /// The traces that it completes, and since when they need what is in the log on disk.
-    pub(crate) left: (Vec<Note>, Option<u64>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +57,7 @@ struct ScopeGroup {
     first: u32,
     last: u32,
     len: usize,
+    spans: usize,
     /// The resource's next scope.
     next: u32,
 }
@@ -56,6 +65,8 @@ struct ScopeGroup {
 #[derive(Debug)]
 struct ResourceGroup {
     header: u32,
+    /// The header of its client, or none.
+    client: u32,
     first: u32,
     last: u32,
     len: usize,
@@ -167,7 +178,7 @@ impl Assembly {
     }
 
     /// Adds a run of spans; returns how many bytes it takes.
-    fn add(&mut self, scope: u32, source: Source, len: usize, headers: &mut Headers) {
+    fn add(&mut self, scope: u32, source: Source, (spans, len): (u16, usize), headers: &mut Headers) {
         let piece = self.pieces.len() as u32;
         self.pieces.push(Piece { source, len, next: END });
         let Some(group) = self.scope(scope, headers) else {
@@ -175,6 +186,7 @@ impl Assembly {
         };
         let last = std::mem::replace(&mut group.last, piece);
         group.len += len;
+        group.spans += usize::from(spans);
         if last == END {
             group.first = piece;
         } else if let Some(last) = self.pieces.get_mut(last as usize) {
@@ -183,8 +195,8 @@ impl Assembly {
     }
 
     /// Adds a run of spans as it is in the log.
-    pub(super) fn add_from_log(&mut self, scope: u32, addr: Addr, len: usize, headers: &mut Headers) {
-        self.add(scope, Source::Log(addr), len, headers);
+    pub(super) fn add_from_log(&mut self, record: &LogRecord, addr: Addr, headers: &mut Headers) {
+        self.add(record.scope, Source::Log(addr), (record.contents.spans, record.len), headers);
     }
 
     fn scope(&mut self, id: u32, headers: &mut Headers) -> Option<&mut ScopeGroup> {
@@ -204,7 +216,7 @@ impl Assembly {
         let header = headers.get_mut(id)?;
         (header.batch, header.group) = (self.number, group);
         self.header_bytes += len;
-        self.scopes.push(ScopeGroup { header: id, first: END, last: END, len, next: END });
+        self.scopes.push(ScopeGroup { header: id, first: END, last: END, len, spans: 0, next: END });
         self.scopes.last_mut()
     }
 
@@ -214,24 +226,40 @@ impl Assembly {
             return self.resources.get_mut(header.group as usize);
         }
         (header.batch, header.group) = (self.number, self.resources.len() as u32);
-        let len = header.bytes.len();
+        let (len, client) = (header.bytes.len(), header.parent);
         self.header_bytes += len;
-        self.resources.push(ResourceGroup { header: id, first: END, last: END, len });
+        if let Some(client) = headers.get_mut(client).filter(|client| client.batch != self.number) {
+            client.batch = self.number;
+            self.header_bytes += client.bytes.len();
+        }
+        self.resources.push(ResourceGroup { header: id, client, first: END, last: END, len });
         self.resources.last_mut()
     }
 
-    pub(super) fn write(&mut self, headers: &Headers, log: &Log) -> Vec<u8> {
-        let mut total = 0;
-        for resource in &mut self.resources {
+    /// The batch, in as many parts as there are clients; none if it is empty.
+    pub(super) fn write(&mut self, headers: &Headers, log: &Log) -> Vec<Part> {
+        self.resources.sort_by_key(|resource| resource.client);
+        let mut resources = std::mem::take(&mut self.resources);
+        let of_clients = resources.chunk_by_mut(|one, other| one.client == other.client);
+        let parts = of_clients.map(|resources| self.write_part(resources, headers, log)).collect();
+        self.resources = resources;
+        parts
+    }
+
+    /// The resources of one client.
+    fn write_part(&self, resources: &mut [ResourceGroup], headers: &Headers, log: &Log) -> Part {
+        let (mut total, mut spans) = (0, 0);
+        for resource in resources.iter_mut() {
             let mut scope = resource.first;
             while let Some(group) = self.scopes.get(scope as usize) {
                 resource.len += field_len(group.len);
+                spans += group.spans;
                 scope = group.next;
             }
             total += field_len(resource.len);
         }
         let mut out = Vec::with_capacity(total);
-        for resource in &self.resources {
+        for resource in resources.iter() {
             put_tag(&mut out, 1, 2);
             put_varint(&mut out, resource.len as u64);
             out.extend_from_slice(header_bytes(headers, resource.header));
@@ -245,7 +273,8 @@ impl Assembly {
             }
         }
         debug_assert_eq!(out.len(), total);
-        out
+        let client = resources.first().map_or(NONE, |resource| resource.client);
+        Part { client: header_bytes(headers, client).into(), message: out, spans }
     }
 
     fn write_pieces(&self, group: &ScopeGroup, log: &Log, out: &mut Vec<u8>) {
@@ -271,8 +300,8 @@ fn field_len(len: usize) -> usize {
 }
 
 impl Shard {
-    /// The next kept traces as one request of about `max_bytes`; `None` if there are none. A trace
-    /// that does not fit goes on in the next.
+    /// The next kept traces as requests of about `max_bytes` in all; `None` if there are none. A trace
+    /// that does not fit goes on with the next.
     pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
         self.assembly.begin(max_bytes);
         let mut spans = 0;
@@ -297,10 +326,10 @@ impl Shard {
             self.tidy();
             return None;
         }
-        let message = self.assembly.write(&self.headers, &self.log);
+        let parts = self.assembly.write(&self.headers, &self.log);
         self.tidy();
         let left = self.journal.as_mut().map(|journal| journal.take_left()).unwrap_or_default();
-        Some(Kept { message, spans, left })
+        Some(Kept { parts, left })
     }
 
     /// Adds the records of a trace to the batch until `max_bytes` are reached: how many spans and
@@ -333,7 +362,7 @@ impl Shard {
             } else {
                 (Source::Log(addr), run.len())
             };
-            self.assembly.add(record.scope, source, len, &mut self.headers);
+            self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
             bytes += run.len();
             let footprint = self.log.footprint(run.len());

@@ -1,20 +1,20 @@
 //! Resource and scope headers, each stored once.
 //!
 //! A header is what a `ResourceSpans` or `ScopeSpans` holds beside its children, whole: schema URL
-//! and unknown fields too. It is kept as long as a block of the log may refer to it: each header
+//! and unknown fields too. What is kept of a client is a header too, above its resources. It is kept as long as a block of the log may refer to it: each header
 //! knows the last block that does, and a sweep that moves on with every new header removes those
 //! whose block is gone. The hash is keyed, so nobody outside can make headers collide.
 
 use super::index::Index;
 use super::slab::{Slab, Slot};
 
-/// No header: the parent of resources.
+/// No header: the parent of clients, and of resources whose client is not told.
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) bytes: Box<[u8]>,
-    /// A scope's resource; [`NONE`] for a resource.
+    /// A scope's resource, a resource's client, or [`NONE`].
     pub(super) parent: u32,
     hash: u64,
     /// The last block of the log with a record that refers to it.
@@ -104,14 +104,15 @@ impl Headers {
         let Some(scope) = self.entries.get_mut(id) else {
             return;
         };
-        // A resource is never older than its scopes.
+        // What is above is never older than what is below it.
         if scope.last_used >= block {
             return;
         }
         scope.last_used = block;
-        let parent = scope.parent;
-        if let Some(resource) = self.entries.get_mut(parent) {
-            resource.last_used = resource.last_used.max(block);
+        let mut parent = scope.parent;
+        while let Some(above) = self.entries.get_mut(parent).filter(|above| above.last_used < block) {
+            above.last_used = block;
+            parent = above.parent;
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
     cache::DecisionCache::bytes_for(entries)
 }
 
+pub(super) use assemble::Part;
 pub(super) use decisions::{DecisionLog, Record};
 
 pub(super) use journal::{Note, Outcome};

@@ -145,7 +145,7 @@ impl Shard {
             + Log::growth(settings.block_size, 0, 0)
             + Headers::growth(0, 0);
         // A shard knows a header only if one of its runs is below it.
-        let headers = (request.headers() * shards).min(2 * runs);
+        let headers = (request.headers() * shards).min(request.levels() * runs);
         let header_bytes = (request.header_bytes() * shards).min(headers * request.widest_header());
         shards * (each + request.headers() * size_of::<u32>())
             + Slab::<Trace>::growth(runs)

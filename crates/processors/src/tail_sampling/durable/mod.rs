@@ -103,17 +103,22 @@ impl Durable {
         })
     }
 
-    /// Writes a request down. What it returns is to be kept until the request is in the buffer.
+    /// Writes a request of `client` down. What it returns is to be kept until the request is in the buffer.
     ///
     /// # Errors
     /// Retryable if the storage is full (unless memory is enough) or fails; permanent if the request can
     /// never fit.
-    pub(super) async fn store(&self, batch: &mut Batch, clock: &dyn Clock) -> Result<Stored<'_>, Refusal> {
+    pub(super) async fn store(
+        &self,
+        batch: &mut Batch,
+        client: &[u8],
+        clock: &dyn Clock,
+    ) -> Result<Stored<'_>, Refusal> {
         let items = batch.items();
-        let message = batch.wire().clone();
+        let request = record::encode_request(client, batch.wire());
         let mut stored = Stored { durable: self, floor: self.intake.lock().begin(), sequence: None };
         let weight = u32::try_from(items).unwrap_or(u32::MAX);
-        match self.log.append(record::REQUEST, weight, clock.unix_nanos(), vec![message]).await {
+        match self.log.append(record::REQUEST, weight, clock.unix_nanos(), request).await {
             Ok(position) => {
                 self.intake.lock().see(position.sequence);
                 stored.sequence = Some(position.sequence);

@@ -1,18 +1,20 @@
 //! The records of the sampler's log. All integers are little-endian.
 //!
-//! - `REQUEST`: an export request as it came; weight: its spans; arrival: when it came.
+//! - `REQUEST`: an export request as it came, behind a field that names its client (`client`) if something is kept of
+//!   it; weight: its spans; arrival: when it came.
 //! - `OUTCOMES`: what became of traces: version (4), a fingerprint of the rules (4), `upto`
 //!   (8), then 20 bytes a trace: its id, outcome (0 dropped, 1 kept, 2 delivered), 0, reason (2; an
 //!   index that holds for rules of that fingerprint). Of a trace that was dropped or delivered, no span
 //!   in a record up to `upto` is needed.
 //! - `SPANS`: the spans of one trace, written anew so that their old records can go: version (4),
 //!   milliseconds from the first span to the last (4), `upto` (8), the trace's id (16), then
-//!   an export request with all its spans that came in records up to `upto`. Weight: spans; arrival: of
+//!   an export request with all its spans that came in records up to `upto`, behind the names of their clients. Weight: spans; arrival: of
 //!   the first span.
 
 use bytes::{BufMut, Bytes};
 
 use crate::tail_sampling::buffer::{Note, Outcome};
+use crate::tail_sampling::client;
 
 /// The kinds of records.
 pub(super) const REQUEST: u8 = 1;
@@ -23,6 +25,13 @@ const VERSION: u32 = 1;
 const ENTRY: usize = 20;
 /// Traces in one record of outcomes.
 pub(super) const MOST_OUTCOMES: usize = 1 << 15;
+
+/// The request of `client`, in pieces.
+pub(super) fn encode_request(client: &[u8], message: &Bytes) -> Vec<Bytes> {
+    let name = client::field(client);
+    let message = client::without_names(message).into_owned();
+    if name.is_empty() { vec![message] } else { vec![name.into(), message] }
+}
 
 /// What became of traces.
 #[derive(Debug, PartialEq, Eq)]

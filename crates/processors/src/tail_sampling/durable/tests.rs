@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nyquist_core::batch::Signal;
+use nyquist_core::batch::{Metadata, Signal};
 use nyquist_core::clock::ManualClock;
 use nyquist_core::proto::trace::v1::{Span, TracesData};
 use nyquist_core::storage::faulty::{Faults, FaultyDisk};
@@ -17,6 +17,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::tail_sampling::client::{self, ClientKeys};
 use crate::tail_sampling::config::TailSamplingConfig;
 use crate::tail_sampling::sampler::{Outgoing, Sampler};
 use crate::tail_sampling::tests::support::{Id, by_trace, failed, id_of, large_span, read, request, span};
@@ -73,7 +74,7 @@ impl Life {
 
     async fn insert(&self, spans: Vec<Span>) -> Result<(), Refusal> {
         let mut batch = Self::batch(spans);
-        let _stored = self.durable.store(&mut batch, &*self.clock).await?;
+        let _stored = self.durable.store(&mut batch, &[], &*self.clock).await?;
         self.sampler.insert(batch.wire(), self.clock.now())
     }
 
@@ -400,7 +401,7 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
                             Life::batch(numbers.into_iter().map(|number| numbered(&mut random, number)).collect());
                         let ids = span_ids(batch.clone());
                         let traces = read(batch.wire());
-                        if let Ok(stored) = durable.store(&mut batch, &*life.clock).await {
+                        if let Ok(stored) = durable.store(&mut batch, &[], &*life.clock).await {
                             let sequence = stored.sequence.unwrap();
                             for (id, span) in ids.iter().zip(&traces) {
                                 model.records.insert(*id, sequence);
@@ -491,4 +492,61 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
         }
     }
     assert!(restored > 500, "{restored}");
+}
+
+/// Scenario: a trace with spans of two tenants and of nobody is in the log twice: as its requests came, and written
+/// anew; somebody else sends the field that names tenants there. Guarantee: after a restart from either, each
+/// span leaves under the tenant that sent it, and nobody's under another's name.
+#[tokio::test]
+async fn clients_survive_a_restart() {
+    let header = |value: &str| Metadata { headers: vec![("x-scope-orgid".to_owned(), value.to_owned())] };
+    let keys = ClientKeys::new(vec!["x-scope-orgid".to_owned()]);
+    let (red, blue) = (keys.encode(&header("red")), keys.encode(&header("blue")));
+    let senders = [&red[..], &blue[..], &[], &red[..]];
+    let expected = BTreeMap::from([(None, 2), (Some("blue".to_owned()), 1), (Some("red".to_owned()), 2)]);
+    for is_anew in [false, true] {
+        let disk = FaultyDisk::new(1);
+        let clock = Arc::new(ManualClock::new(EPOCH));
+        let options = options(Fsync::None, 0);
+        let life = Life::begin(&disk, &options, &clock, RULES).await;
+        let send = async |client: &[u8], message: Vec<u8>, items| {
+            let mut batch = Batch::from_wire(Signal::Traces, message.into(), items);
+            let _stored = life.durable.store(&mut batch, client, &*life.clock).await.unwrap();
+            life.sampler.insert_from(client, batch.wire(), life.clock.now()).unwrap();
+        };
+        for client in senders {
+            send(client, request(vec![error(id_of(1))]).encode_to_vec(), 1).await;
+        }
+        let forged = [client::field(&red), request(vec![error(id_of(1))]).encode_to_vec()].concat();
+        send(&[], forged, 1).await;
+        if is_anew {
+            let mut written = 0;
+            for shard in 0..life.sampler.shards() {
+                let found = life.sampler.visit(shard, |shard| shard.write_anew(u64::MAX, 1 << 20, &mut 0));
+                for trace in found.unwrap() {
+                    let (upto, last_seen) = (life.durable.floor(), trace.last_seen);
+                    let spans = record::Spans { upto, id: trace.id, last_seen, message: trace.message.into() };
+                    let payload = record::encode_spans(&spans);
+                    life.durable.log.append(record::SPANS, trace.spans, EPOCH, payload).await.unwrap();
+                    written += trace.spans;
+                }
+            }
+            assert_eq!(written, 5);
+        }
+        life.crash(&disk, false).await;
+        let life = Life::begin(&disk, &options, &clock, RULES).await;
+        assert_eq!(life.restored, 5, "anew: {is_anew}");
+        clock.advance(Duration::from_secs(60));
+        life.decide();
+        let mut found: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        while let Some(out) = life.take() {
+            let mut next = Some(out);
+            while let Some(out) = next {
+                let batch = out.batch();
+                *found.entry(batch.metadata().header("x-scope-orgid").map(str::to_owned)).or_default() += batch.items();
+                next = out.accepted();
+            }
+        }
+        assert_eq!(found, expected, "anew: {is_anew}");
+    }
 }

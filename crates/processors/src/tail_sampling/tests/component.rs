@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use nyquist_core::batch::Signal;
-use nyquist_core::batch::{Batch, DropReason, Refusal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, Refusal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{Consumer, Extensions, Host, Processor, ProcessorConfig, ProcessorContext};
 use nyquist_core::config::ComponentId;
@@ -51,6 +51,8 @@ struct Next {
     permanently: AtomicBool,
     offers: AtomicUsize,
     spans: Mutex<Vec<KeptSpan>>,
+    /// Of each batch the tenant, and the traces.
+    tenants: Mutex<Vec<(Option<String>, Vec<[u8; 16]>)>>,
     /// How many spans each batch had, and how many had been sampled out by then.
     batches: Mutex<Vec<(usize, u64)>>,
     ledger: Mutex<Option<Ledger>>,
@@ -68,8 +70,17 @@ impl Consumer for Next {
         }
         let sampled_out = self.ledger.lock().as_ref().map_or(0, |ledger| ledger.count(Entry::SampledOut));
         self.batches.lock().push((batch.items(), sampled_out));
-        self.spans.lock().extend(read(&batch.into_wire()));
+        let tenant = batch.metadata().header("x-scope-orgid").map(str::to_owned);
+        let others = batch.metadata().headers.iter().filter(|(name, _)| name != "x-scope-orgid").count();
+        assert_eq!(others, 0, "metadata that nobody looks at is not kept");
+        let spans = read(&batch.into_wire());
+        self.tenants.lock().push((tenant, spans.iter().map(KeptSpan::id).collect()));
+        self.spans.lock().extend(spans);
         Ok(())
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        vec!["x-scope-orgid".to_owned()]
     }
 }
 
@@ -107,8 +118,16 @@ impl Rig {
     }
 
     async fn send(&self, spans: Vec<nyquist_core::proto::trace::v1::Span>) {
+        self.send_as("", spans).await;
+    }
+
+    /// Of a tenant, unless it is empty.
+    async fn send_as(&self, tenant: &str, spans: Vec<nyquist_core::proto::trace::v1::Span>) {
         let items = spans.len();
-        let batch = Batch::from_wire(Signal::Traces, request(spans).encode_to_vec().into(), items);
+        let mut headers = vec![("user-agent".to_owned(), format!("sdk of {tenant}"))];
+        headers.extend((!tenant.is_empty()).then(|| ("x-scope-orgid".to_owned(), tenant.to_owned())));
+        let batch = Batch::from_wire(Signal::Traces, request(spans).encode_to_vec().into(), items)
+            .with_metadata(Arc::new(Metadata { headers }));
         self.processor.consume(batch).await.unwrap();
     }
 
@@ -123,6 +142,44 @@ memory_limit_mib: 64
 num_shards: 2
 rules: [{name: errors, sampling_percentage: 100, when: {error: true}}]
 ";
+
+/// Scenario: traces of two tenants and of nobody, mixed, one trace with spans of both tenants; the next stage
+/// refuses for a while. Guarantee: every span leaves under its tenant and no other, in few batches, and the
+/// account balances.
+#[tokio::test(start_paused = true)]
+async fn tenants_leave_apart() {
+    let rig = Rig::start(ERRORS).await;
+    let tenants = ["red", "blue", ""];
+    let tenant_of = |number: u64| tenants[number as usize % 3];
+    for number in 0..30 {
+        rig.send_as(tenant_of(number), vec![failed(span(id_of(number)))]).await;
+    }
+    for tenant in &tenants[..2] {
+        rig.send_as(tenant, vec![failed(span(id_of(100)))]).await;
+    }
+    rig.next.refuse.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(2)).await;
+    rig.next.refuse.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    let batches = std::mem::take(&mut *rig.next.tenants.lock());
+    // Two shards, and three kinds of clients.
+    assert!(batches.len() <= 2 * 3, "{batches:?}");
+    let mut both = Vec::new();
+    let mut spans = 0;
+    for (tenant, traces) in &batches {
+        let tenant = tenant.as_deref().unwrap_or_default();
+        for trace in traces {
+            spans += 1;
+            match (0..30).find(|number| id_of(*number) == *trace) {
+                Some(number) => assert_eq!(tenant_of(number), tenant),
+                None => both.push(tenant),
+            }
+        }
+    }
+    both.sort_unstable();
+    assert_eq!((spans, both), (32, vec!["blue", "red"]));
+    assert_eq!(rig.ledger.held_count(), 0);
+}
 
 #[tokio::test(start_paused = true)]
 async fn kept_traces_reach_the_next_stage_shortly_after_their_wait() {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::support::{attribute, failed, request, span, text};
 use crate::tail_sampling::config::TailSamplingConfig;
-use crate::tail_sampling::request::{IdHash, Request};
+use crate::tail_sampling::request::{IdHash, Request, Sender};
 use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::compile::{Problems, compile};
 use crate::tail_sampling::rules::verdict::{Decision, Votes};
@@ -64,7 +64,7 @@ fn votes_change_no_decision() {
                 one.attributes.push(attribute("k", text("health")));
             }
             let mut read = Request::default();
-            read.read(&request(vec![one]).encode_to_vec(), &silent.plan, &hash);
+            read.read(&request(vec![one]).encode_to_vec(), Sender::Client(&[]), &silent.plan, &hash);
             let run = &read.shards[0][0];
             let (id, bits, extra) = (&run.id, &run.bits, read.extras.get(run.extra));
             let facts = Facts { id, bits, start: run.start, end: run.end, spans: 1, bytes: 1, extra };

@@ -25,8 +25,8 @@ pub use config::ClientLimit;
 use config::Per;
 use table::{Bounds, Full, Key, Rate, Table};
 
-/// What a request needs to come in: room in the process, and what its client may still send.
-pub(crate) struct Gate {
+/// The limits that a request passes to come in: room in the process, and what its client may still send.
+pub(crate) struct Limits {
     admission: Arc<Admission>,
     hasher: RandomState,
     min_rate: Option<MinRate>,
@@ -44,7 +44,7 @@ struct Limit {
     clients: UpDown,
 }
 
-impl Gate {
+impl Limits {
     /// `limits` for the receiver `id`, behind `admission`, to bodies that come at `min_rate`.
     pub(crate) fn new(
         id: &str,

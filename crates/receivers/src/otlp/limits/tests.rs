@@ -127,7 +127,7 @@ proptest! {
     }
 }
 
-fn gate(per: &str) -> (Arc<Gate>, Arc<Telemetry>) {
+fn limits(per: &str) -> (Arc<Limits>, Arc<Telemetry>) {
     let telemetry = Telemetry::new();
     let limit = ClientLimit {
         per: per.to_owned(),
@@ -135,7 +135,7 @@ fn gate(per: &str) -> (Arc<Gate>, Arc<Telemetry>) {
         burst: nyquist_core::config::Duration::from_secs(1),
         ..ClientLimit::default()
     };
-    (Gate::new("otlp", &Admission::new(1 << 20), &[limit], &telemetry), telemetry)
+    (Limits::new("otlp", &Admission::new(1 << 20), None, &[limit], &telemetry), telemetry)
 }
 
 fn client(address: &str, subject: &str) -> Client {
@@ -148,8 +148,8 @@ fn client(address: &str, subject: &str) -> Client {
 async fn what_makes_a_client() {
     let headers = |tenant: &str| HeaderMap::from_iter([("x-tenant".parse().unwrap(), tenant.parse().unwrap())]);
     let same = |per: &str, one: (Client, HeaderMap), two: (Client, HeaderMap)| {
-        let (gate, _) = gate(per);
-        gate.enter(&one.0, &one.1).is_ok_and(|_| gate.enter(&two.0, &two.1).is_err())
+        let (limits, _) = limits(per);
+        limits.enter(&one.0, &one.1).is_ok_and(|_| limits.enter(&two.0, &two.1).is_err())
     };
     let (a, b) = (|| client("10.0.0.1", "ann"), || client("10.0.0.2", "bob"));
     assert!(same("client.address", (a(), headers("1")), (a(), headers("2"))));
@@ -169,16 +169,16 @@ async fn what_makes_a_client() {
 /// Guarantee: a refusal is typed, says when to come back, and is counted; what it held is given back.
 #[tokio::test(start_paused = true)]
 async fn refusals_are_typed_and_counted() {
-    let (gate, telemetry) = gate("client.address");
+    let (limits, telemetry) = limits("client.address");
     let (ann, none) = (client("10.0.0.1", ""), HeaderMap::new());
-    drop(gate.enter(&ann, &none).unwrap());
-    let Err(rejection) = gate.enter(&ann, &none) else { panic!("over the rate") };
+    drop(limits.enter(&ann, &none).unwrap());
+    let Err(rejection) = limits.enter(&ann, &none) else { panic!("over the rate") };
     assert_eq!((rejection.code, rejection.retry), (Code::ResourceExhausted, Some(MIN_RETRY)));
     let message = "more than requests_per_second of client_limits allows per client.address: slow down and try again";
     assert_eq!(rejection.message, message);
-    assert_eq!(gate.admission.used(), 0);
+    assert_eq!(limits.admission.used(), 0);
     let labels = [("receiver", "otlp"), ("per", "client.address"), ("limit", "requests_per_second")];
     assert_eq!(telemetry.sum("nyquist_receiver_limited_requests", &labels), 1);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(gate.enter(&ann, &none).is_ok());
+    assert!(limits.enter(&ann, &none).is_ok());
 }

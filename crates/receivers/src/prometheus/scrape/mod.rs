@@ -21,12 +21,12 @@ use std::time::Duration;
 use nyquist_core::batch::{Batch, DropReason};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::Consumer;
-use nyquist_core::net::admission::Admission;
+use nyquist_core::net::admission::{Admission, Gate};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::exposition::{Format, Parser, protobuf};
-use super::fetch::{Fetcher, NO_ROOM, Page};
+use super::fetch::{Fetcher, NO_MEMORY, NO_ROOM, Page};
 use super::labels::Labels;
 use super::stats::Stats;
 use round::Round;
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) next: Arc<dyn Consumer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) admission: Arc<Admission>,
+    /// While one is closed, no page is read.
+    pub(crate) gates: Vec<Arc<Gate>>,
     pub(crate) stats: Stats,
 }
 
@@ -133,6 +135,9 @@ impl Life {
         let fetching = async {
             if let Some(verdict) = &self.scraper.verdict {
                 return Err(verdict.clone());
+            }
+            if !self.scraper.shared.gates.iter().all(|gate| gate.is_open()) {
+                return Err(NO_MEMORY.to_owned());
             }
             let room = room.as_mut().ok_or_else(|| NO_ROOM.to_owned())?;
             let page = tokio::time::timeout(self.scraper.timeout, self.scraper.fetcher.fetch(room)).await;
@@ -229,6 +234,7 @@ impl Life {
             let (job, instance) = (labels.get("job"), labels.get("instance"));
             tracing::info!(receiver = stats.id, job, instance, "the target can be scraped again");
         }
+        stats.outages.note(self.was_up, None);
         self.was_up = Some(true);
     }
 
@@ -241,7 +247,14 @@ impl Life {
             let (job, instance) = (labels.get("job"), labels.get("instance"));
             tracing::warn!(receiver = stats.id, job, instance, error, "the target cannot be scraped");
         }
+        stats.outages.note(self.was_up, Some((self.scraper.settings.labels.get("instance"), error)));
         self.was_up = Some(false);
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.scraper.shared.stats.outages.forget(self.was_up);
     }
 }
 
