@@ -21,6 +21,8 @@ pub struct HttpBlock {
     pub headers: HeadersConfig,
     /// TLS, for `https` endpoints.
     pub tls: ClientTlsConfig,
+    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
+    pub proxy_url: Secret,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
     /// Only `snappy`.
@@ -55,6 +57,7 @@ impl Default for HttpBlock {
             timeout: top.timeout,
             headers: top.headers,
             tls: top.tls,
+            proxy_url: top.proxy_url,
             auth: top.auth,
             compression: top.compression,
             read_buffer_size: top.read_buffer_size,
@@ -108,6 +111,11 @@ impl Validate for HttpBlock {
             check_header(check, &["headers", name], name);
         }
         check.nested(&["headers"], &self.headers);
+        if !self.proxy_url.expose().is_empty()
+            && let Err(reason) = Proxy::parse_url(&self.proxy_url)
+        {
+            check.error(&["proxy_url"], reason);
+        }
         check.nested(&["tls"], &self.tls);
     }
 }

@@ -44,6 +44,8 @@ pub struct RemoteWriteConfig {
     pub headers: HeadersConfig,
     /// TLS, for `https` endpoints.
     pub tls: ClientTlsConfig,
+    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
+    pub proxy_url: Secret,
     /// Who authenticates the requests.
     pub auth: Option<AuthConfig>,
     /// Only `snappy`, which the protocol prescribes. Default `snappy`.
@@ -142,6 +144,7 @@ impl Default for RemoteWriteConfig {
             timeout: Duration::from_secs(5),
             headers: HeadersConfig::default(),
             tls: ClientTlsConfig::default(),
+            proxy_url: Secret::default(),
             auth: None,
             compression: "snappy".to_owned(),
             read_buffer_size: 0,
@@ -196,6 +199,7 @@ impl RemoteWriteConfig {
             timeout: self.timeout,
             headers: self.headers.clone(),
             tls: self.tls.clone(),
+            proxy_url: self.proxy_url.clone(),
             auth: self.auth.clone(),
             compression: self.compression.clone(),
             read_buffer_size: self.read_buffer_size,
