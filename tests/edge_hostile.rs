@@ -4,7 +4,7 @@
 //! for a release build on a quiet one:
 //!
 //!     cargo build --release
-//!     NYQUIST_BIN=target/release/nyquist cargo test --test edge_hostile -- --nocapture --test-threads 1
+//!     NYQUIST_BIN=$PWD/target/release/nyquist cargo test --test edge_hostile -- --nocapture --test-threads 1
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;

@@ -1,6 +1,6 @@
 //! Work that takes long, done so that the other connections of its worker do not wait for it.
 //!
-//! A worker runs one task at a time. What can be done in slices (decompression) takes one [`slice`]
+//! A worker runs one task at a time. What can be done in slices (decompression) takes one [`slice()`]
 //! a turn, so that a small request waits for one slice at the most, however many large ones there
 //! are. What cannot be (a JSON document) is done [`aside`], on a thread of its own.
 

@@ -398,7 +398,7 @@ fn seeds() -> std::ops::Range<u64> {
     if let Some(seed) = std::env::var("NYQUIST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return seed..seed + 1;
     }
-    if std::env::var_os("NYQUIST_LONG").is_some() { 0..600 } else { 0..44 }
+    if std::env::var_os("NYQUIST_LONG").is_some() { 0..600 } else { 0..16 }
 }
 
 /// Every kind and temporality.
