@@ -12,6 +12,7 @@ use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 
 use super::admission::Route;
 use super::config::GaugeMode;
+use super::hash::put;
 use super::metric::{
     DistributionInput, Input, Link, Metric, Names, is_counted_by_increments, is_sum_of_last_values, times_of,
 };
@@ -403,7 +404,7 @@ impl Metric {
         // A point without a start does not make the stream's start unknown again.
         let start = if when.start == 0 { previous.map_or(0, |last| last.start) } else { when.start };
         let input = Input { start, time: when.time, bits, link, epoch: self.seen, is_double };
-        self.inputs.insert(fingerprint, input);
+        put(&mut self.inputs, fingerprint, input);
         match previous {
             Some(last) if last.link == link => return true,
             Some(last) => self.unlink(shared, last.link, Some(last.value()), dirty),

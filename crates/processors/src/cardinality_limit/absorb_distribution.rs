@@ -8,6 +8,7 @@ use nyquist_core::wire::{
 };
 
 use super::absorb::{Absorbed, When, hold};
+use super::hash::put;
 use super::metric::{DistributionInput, Metric};
 use super::output::{Accumulator, Output};
 use super::series::Series;
@@ -91,7 +92,7 @@ impl Metric {
         let previous_start = self.distributions.get(&fingerprint).map_or(0, |input| input.start);
         let start = if when.start == 0 { previous_start } else { when.start };
         let input = DistributionInput { start, time: when.time, last, link, epoch: self.seen };
-        if let Some(previous) = self.distributions.insert(fingerprint, input) {
+        if let Some(previous) = put(&mut self.distributions, fingerprint, input) {
             self.heap -= previous.last.bytes();
             if previous.link == link {
                 return;

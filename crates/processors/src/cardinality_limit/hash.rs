@@ -10,7 +10,7 @@ use std::hash::Hasher;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
-pub(super) use nyquist_core::table::Table;
+pub(super) use nyquist_core::table::{Table, put};
 use nyquist_core::wire::{AnyValue, KeyValue};
 
 /// What makes the hash functions of one limiter.

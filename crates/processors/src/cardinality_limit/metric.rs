@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, MetricKind, Number, Temporality, Value};
 
 use super::config::GaugeMode;
-use super::hash::Table;
+use super::hash::{Table, put};
 use super::label::{Label, Watched};
 use super::output::{Group, Output};
 use super::report::{Eviction, sample};
@@ -262,7 +262,7 @@ impl Metric {
     /// Gives the overflow series `fingerprint` its slot, which is beside the budget.
     pub(super) fn admit_overflow(&mut self, fingerprint: u64) {
         let series = Series::collapsed(Role::Overflow, self.label_sets.index(0), self.seen);
-        self.series.insert(fingerprint, series);
+        put(&mut self.series, fingerprint, series);
     }
 
     /// The labels of `found` that would take a slot, and have not been seen often enough for it, as bits.
@@ -370,7 +370,7 @@ impl Metric {
     }
 
     fn admit(&mut self, shared: &Shared, fingerprint: u64, series: Series) {
-        if self.series.insert(fingerprint, series).is_none() {
+        if put(&mut self.series, fingerprint, series).is_none() {
             self.used += 1;
             shared.take_slot(&self.tenant);
         }
@@ -381,7 +381,7 @@ impl Metric {
         let grows = self.ended.len() == self.ended.capacity();
         let bytes = if grows { 2 * self.ended.allocation_size() + 256 } else { 0 };
         if self.ended.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
-            self.ended.insert(fingerprint, ended);
+            put(&mut self.ended, fingerprint, ended);
         } else {
             self.ended_before = self.ended_before.max(ended.0);
         }

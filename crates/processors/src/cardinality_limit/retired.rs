@@ -4,6 +4,7 @@
 //! What such a series has reported on its own must not be counted once more with the others. So its newest point is
 //! known while it has a slot, and after that until it comes again: only a later one can be a baseline.
 
+use super::hash::put;
 use super::metric::Metric;
 use super::report::Eviction;
 use super::series::{Series, Stamp};
@@ -57,7 +58,7 @@ impl Metric {
         let bytes = if grows { 2 * self.retired.allocation_size() + 256 } else { 0 };
         // Those that never come again stay until they are idle, so there is a bound.
         if self.retired.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
-            self.retired.insert(fingerprint, retired);
+            put(&mut self.retired, fingerprint, retired);
         }
     }
 

@@ -9,6 +9,8 @@ use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
 
+/// Inputs that are forgotten at once.
+const FORGOTTEN_TOGETHER: usize = 1024;
 /// A table with fewer entries is not worth evicting from.
 const WORTH_EVICTING: usize = 64;
 
@@ -166,8 +168,7 @@ impl Metric {
 
     fn sweep_inputs<I: Remembered>(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        let idle: Vec<_> = I::table(self).extract_if(|_, input| shared.is_idle(input.epoch(), now)).collect();
-        self.forget_inputs(shared, idle, dirty);
+        self.forget_inputs::<I>(shared, |input| shared.is_idle(input.epoch(), now), dirty);
     }
 
     fn sweep_outputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
@@ -181,17 +182,27 @@ impl Metric {
         }
     }
 
-    fn forget_inputs<I: Remembered>(&mut self, shared: &Shared, inputs: Vec<(u64, I)>, dirty: &mut Vec<u32>) {
-        if inputs.is_empty() {
-            return;
+    /// Forgets the inputs that go, a few at a time: where memory is short, a list of them all would take too much of it.
+    fn forget_inputs<I: Remembered>(
+        &mut self,
+        shared: &Shared,
+        mut goes: impl FnMut(&I) -> bool,
+        dirty: &mut Vec<u32>,
+    ) {
+        let mut table = std::mem::take(I::table(self));
+        let mut going = table.extract_if(|_, input| goes(input)).peekable();
+        while going.peek().is_some() {
+            let inputs: Vec<_> = going.by_ref().take(FORGOTTEN_TOGETHER).collect();
+            shared.report.evicted(Eviction::Input, inputs.len());
+            let key = |(fingerprint, input): &(u64, I)| (shared.life(*fingerprint, input.start()), input.start());
+            shared.forget_lives(inputs.iter().map(key));
+            for (_, input) in inputs {
+                self.heap -= input.heap();
+                self.unlink(shared, input.link(), input.number(), dirty);
+            }
         }
-        shared.report.evicted(Eviction::Input, inputs.len());
-        let key = |(fingerprint, input): &(u64, I)| (shared.life(*fingerprint, input.start()), input.start());
-        shared.forget_lives(inputs.iter().map(key));
-        for (_, input) in inputs {
-            self.heap -= input.heap();
-            self.unlink(shared, input.link(), input.number(), dirty);
-        }
+        drop(going);
+        *I::table(self) = table;
     }
 
     /// Makes room for `wanted`, the last report of one more stream, at the cost of the oldest ones if
@@ -223,14 +234,12 @@ impl Metric {
         let table = I::table(self);
         let mut quota = table.len().saturating_sub(keep);
         let cutoff = cutoff(table.values().map(|input| now.wrapping_sub(input.epoch())), quota);
-        let evicted: Vec<_> = table
-            .extract_if(|_, input| {
-                let goes = quota > 0 && now.wrapping_sub(input.epoch()) >= cutoff;
-                quota -= usize::from(goes);
-                goes
-            })
-            .collect();
-        self.forget_inputs(shared, evicted, dirty);
+        let goes = |input: &I| {
+            let goes = quota > 0 && now.wrapping_sub(input.epoch()) >= cutoff;
+            quota -= usize::from(goes);
+            goes
+        };
+        self.forget_inputs::<I>(shared, goes, dirty);
         tidy(I::table(self));
     }
 
