@@ -2,10 +2,11 @@
 //! call. A program of its own, because it counts for the whole of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
+mod counting;
+
 use std::time::Duration;
 
+use counting::held;
 use nyquist_core::config::{ComponentId, from_str};
 use nyquist_core::proto::common::v1::any_value::Value;
 use nyquist_core::proto::common::v1::{AnyValue, KeyValue};
@@ -14,33 +15,6 @@ use nyquist_core::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use nyquist_processors::tail_sampling::sampler::Sampler;
 use prost::Message;
-
-struct Counting;
-
-/// Bytes that are allocated at the moment.
-static HELD: AtomicIsize = AtomicIsize::new(0);
-
-// Sound because every call is handed to the system's allocator as it is, and an atomic number neither allocates nor
-// re-enters.
-#[allow(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn held() -> isize {
-    HELD.load(Ordering::Relaxed)
-}
 
 /// What one thread keeps from request to request to read the next (shared by all samplers of a process, and so in
 /// no one's budget), the sampler's own series, and small lists of names.

@@ -2,11 +2,12 @@
 //! account, which `memory_limit_mib` bounds. A program of its own, because it counts for the whole of it.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering};
 
 use async_trait::async_trait;
+use counting::held;
 use nyquist_core::batch::{Batch, Refusal, Signal};
 use nyquist_core::clock::ManualClock;
 use nyquist_core::component::{Component, Consumer, Extensions, ProcessorConfig, ProcessorContext};
@@ -20,29 +21,6 @@ use nyquist_core::telemetry::{Ledger, Telemetry};
 use nyquist_processors::cumulative_to_delta::CumulativeToDeltaConfig;
 use nyquist_processors::delta_to_cumulative::DeltaToCumulativeConfig;
 use serde::de::DeserializeOwned;
-
-struct Counting;
-
-/// Bytes that are allocated at the moment.
-static HELD: AtomicIsize = AtomicIsize::new(0);
-
-// Sound because every call is handed to the system's allocator as it is, and an atomic number neither allocates nor
-// re-enters.
-#[allow(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const COUNTERS: i64 = 1_000_000;
 const BATCH: i64 = 10_000;
@@ -98,11 +76,11 @@ where
         clock: ManualClock::new(0),
     };
     let processor = config.build(context).unwrap();
-    let before = HELD.load(Ordering::Relaxed);
+    let before = held();
     for first in (0..COUNTERS).step_by(BATCH as usize) {
         processor.consume(batch(temporality, first..first + BATCH)).await.unwrap();
     }
-    let held = HELD.load(Ordering::Relaxed) - before;
+    let held = held() - before;
     let gauge = |what: &str| {
         let start = format!("otelcol_{}_{what}{{", name.replace('_', ""));
         let page = telemetry.render("");
