@@ -266,7 +266,8 @@ impl Run {
             let stream = &mut self.streams[index];
             // That of a stream without a start shows only where the value falls.
             let shows = !stream.has_no_start || more < stream.value;
-            if shows && stream.held == 0 && self.random.random_bool(0.02) {
+            let restarts = shows && stream.held == 0 && self.random.random_bool(0.02);
+            if restarts {
                 (stream.start, stream.value, stream.arrived) = (time - 1, 0, 0);
             }
             stream.value += more;
@@ -277,7 +278,9 @@ impl Run {
             let grown = self.kind.parts(more);
             self.grown.add(&grown);
             self.grown_in.last_mut().unwrap().add(&grown);
-            let is_late = self.weather.late && self.random.random_bool(0.08);
+            // If the point whose value has fallen came late, nothing would show it.
+            let shows_a_restart = restarts && stream.has_no_start;
+            let is_late = self.weather.late && self.random.random_bool(0.08) && !shows_a_restart;
             let is_repeated = self.weather.late && !self.is_delta && self.random.random_bool(0.05);
             if is_late || is_repeated {
                 let until = export + self.random.random_range(1..4);
