@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{REQUESTS, Requests, SPANS_PER_REQUEST};
+use common::{REQUESTS, Requests, SPANS_PER_REQUEST, resident};
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Ledger, Telemetry};
 use nyquist_processors::tail_sampling::config::TailSamplingConfig;
@@ -30,12 +30,6 @@ fn spans_per_second() -> f64 {
 fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("this is Linux");
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
-}
-
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
-    pages * 4096
 }
 
 fn measure(name: &str, rules: &str, interleaved: bool, seconds: f64) {

@@ -9,10 +9,14 @@
     reason = "an example: it prints what it measures, and its own failures are bugs"
 )]
 
+#[path = "../benches/common/mod.rs"]
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
+use common::resident;
 use nyquist_core::batch::{Batch, Refusal, Signal};
 use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::{Component, Consumer, Extensions, Host, ProcessorConfig, ProcessorContext};
@@ -36,7 +40,7 @@ const SLOTS: i64 = 100;
 /// Points of a batch.
 const BATCH: i64 = 10_000;
 /// What batches and the allocator may take beside the state, in bytes.
-const SLACK: u64 = 64 << 20;
+const SLACK: usize = 64 << 20;
 
 /// Remembers the newest value of the collapsed series.
 #[derive(Default)]
@@ -128,7 +132,7 @@ async fn measure(values: i64, mebibytes: usize) {
     // Each point is worth one.
     assert_eq!(sum + rebaselined, 2 * (values - SLOTS), "something is missing, or counted twice");
     assert!(accounted <= (mebibytes << 20) as i64, "more than the limit is accounted");
-    assert!(resident <= (mebibytes << 20) as u64 + SLACK, "more than the limit is resident");
+    assert!(resident <= (mebibytes << 20) + SLACK, "more than the limit is resident");
 }
 
 fn point(user: i64, export: i64, start: u64) -> NumberDataPoint {
@@ -156,10 +160,4 @@ fn request(data_points: Vec<NumberDataPoint>) -> Batch {
     let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
     let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
     Batch::from_metrics(MetricsData { resource_metrics })
-}
-
-/// Bytes of the process that are in memory.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }

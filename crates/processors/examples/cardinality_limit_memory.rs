@@ -10,9 +10,13 @@
     reason = "an example: it prints what it measures, and its own failures are bugs"
 )]
 
+#[path = "../benches/common/mod.rs"]
+mod common;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use common::resident;
 use nyquist_core::batch::{Batch, Refusal, Signal};
 use nyquist_core::clock::SystemClock;
 use nyquist_core::component::{Component, Consumer, Extensions, Host, ProcessorConfig, ProcessorContext};
@@ -138,10 +142,4 @@ fn request(first: usize, count: usize, metrics: usize) -> Batch {
     let scope_metrics = vec![ScopeMetrics { metrics: metrics.collect(), ..ScopeMetrics::default() }];
     let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
     Batch::from_metrics(MetricsData { resource_metrics })
-}
-
-/// Bytes of the process that are in memory.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }

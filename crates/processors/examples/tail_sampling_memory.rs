@@ -12,7 +12,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Requests, SPANS_PER_REQUEST, SPANS_PER_TRACE};
+use common::{Requests, SPANS_PER_REQUEST, SPANS_PER_TRACE, resident};
 use nyquist_core::config::ComponentId;
 use nyquist_core::runtime::use_small_pages;
 use nyquist_core::telemetry::{Ledger, Telemetry};
@@ -30,12 +30,6 @@ decision_wait_after_last_span: 20s
 memory_limit_mib: 16384
 rules: [{name: default, sampling_percentage: 5}]
 ";
-
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
-    pages * 4096
-}
 
 /// Nanoseconds that this thread has been on a processor: without those in which others were.
 fn on_cpu() -> u64 {

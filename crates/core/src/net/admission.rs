@@ -9,13 +9,14 @@
 //! shared-memory packet switches", 1998). A client that is alone gets two thirds, each of seven a
 //! bit more than an eighth, and a fifteenth is left for the next one.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::table::{Table, put};
 
 /// Whether anything may come in at all: closed while the process uses too much memory.
 ///
@@ -50,7 +51,7 @@ pub struct Admission {
     limit: usize,
     used: AtomicUsize,
     /// What each client holds, if it is anything.
-    held: Mutex<HashMap<ClientKey, usize>>,
+    held: Mutex<Table<usize>>,
     idle: Notify,
 }
 
@@ -92,11 +93,7 @@ impl Admission {
         let mut held = self.held.lock();
         let used = self.used();
         let is_alone = used == bytes;
-        let mut entry = held.entry(client);
-        let total = match &entry {
-            Entry::Occupied(entry) => entry.get().saturating_add(more),
-            Entry::Vacant(_) => more,
-        };
+        let total = held.get(&client).map_or(more, |bytes| bytes.saturating_add(more));
         let free = self.limit.saturating_sub(used.saturating_add(more));
         let is_lent = if is_alone {
             self.used.fetch_add(more, Ordering::AcqRel);
@@ -105,10 +102,7 @@ impl Admission {
             total <= free.saturating_mul(SHARE) && self.add(more)
         };
         if is_lent {
-            match &mut entry {
-                Entry::Occupied(entry) => *entry.get_mut() = total,
-                Entry::Vacant(_) => drop(entry.insert_entry(total)),
-            }
+            put(&mut held, client, total);
         }
         is_lent
     }

@@ -1,4 +1,5 @@
-//! Realistic requests: spans of about 410 bytes with ten attributes, in traces of ten.
+//! What measuring programs share: realistic requests, with spans of about 410 bytes and ten attributes, in traces of ten; and the
+//! memory that the process takes.
 
 #![allow(dead_code, clippy::expect_used, missing_docs, reason = "shared by measuring programs")]
 
@@ -48,6 +49,13 @@ fn span(id: [u8; 16], number: usize, random: u64) -> Span {
         flags: 0x101,
         ..Span::default()
     }
+}
+
+/// Bytes of this process that are in memory.
+pub(crate) fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
+    let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    pages * 4096
 }
 
 /// A message, and which trace id of the request stands where.

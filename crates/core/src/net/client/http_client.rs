@@ -127,28 +127,28 @@ impl Ways {
         }
     }
 
-    async fn send(&self, request: Request<Chunks>) -> Result<Response<Incoming>, legacy::Error> {
+    async fn send(&self, mut request: Request<Chunks>) -> Result<Response<Incoming>, legacy::Error> {
         let count = self.connector.ways().min(self.ways.len());
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let order = || (0..count).map(|step| turn.wrapping_add(step) % count);
+        let order = (0..count).map(|step| turn.wrapping_add(step) % count);
+        let mut usable = order.filter(|&index| !self.ways[index].rests()).peekable();
         // If all rest, the one whose turn it is must do.
-        let mut usable: Vec<usize> = order().filter(|&index| !self.ways[index].rests()).collect();
-        if usable.is_empty() {
-            usable.extend(order().next());
-        }
-        let mut usable = usable.into_iter();
-        let mut index = usable.next().unwrap_or_default();
+        let mut index = usable.next().unwrap_or_else(|| turn.checked_rem(count).unwrap_or_default());
         loop {
             let way = &self.ways[index];
             let client = way.client.get_or_init(|| self.client(index));
             let used = Use(way);
-            match (client.request(request.clone()).await, usable.next()) {
+            let again = usable.peek().map(|&another| (another, request.clone()));
+            match (client.request(request).await, again) {
                 (Ok(response), _) => {
                     used.worked();
                     return Ok(response);
                 }
                 // Nothing was sent: another way may do.
-                (Err(error), Some(another)) if error.is_connect() => index = another,
+                (Err(error), Some(again)) if error.is_connect() => {
+                    usable.next();
+                    (index, request) = again;
+                }
                 (Err(error), _) => return Err(error),
             }
         }
