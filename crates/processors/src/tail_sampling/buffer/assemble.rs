@@ -357,9 +357,7 @@ impl Shard {
         };
         let mut addr = trace.first;
         let mut is_readable = true;
-        while addr != Addr::NONE
-            && bytes + self.assembly.header_bytes < max_bytes
-            && (spans == 0 || self.work < ENOUGH)
+        while addr != Addr::NONE && bytes + self.assembly.header_bytes < max_bytes && (spans == 0 || self.work < ENOUGH)
         {
             let thawed = self.log.thaw(addr);
             self.work += thawed.map_or(0, thawing);

@@ -441,7 +441,9 @@ impl Log {
 
     /// Is there a full block before number `upto` to be compressed?
     pub(super) fn has_to_freeze(&self, upto: u64) -> bool {
-        self.freezer.is_some() && self.next_frozen < upto.min(self.current()) && self.frozen.count < MOST_FROZEN
+        self.freezer.is_some()
+            && self.next_frozen.max(self.oldest) < upto.min(self.current())
+            && self.frozen.count < MOST_FROZEN
     }
 
     /// Are there fewer spare blocks than come and go?
@@ -517,3 +519,7 @@ pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
     let record = Record { next: Addr(word(0)), scope: word(1), contents, len };
     Some((record, rest.get(..len)?))
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;
