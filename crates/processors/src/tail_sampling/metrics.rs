@@ -225,7 +225,7 @@ impl Metrics {
                     telemetry.gauge(&name("compressed_bytes"), "Bytes that compressed blocks take.", &[]),
                     telemetry.gauge(
                         &name("compressed_original_bytes"),
-                        "Bytes that compressed blocks would take if they were not.",
+                        "Bytes of compressed blocks before they were.",
                         &[],
                     ),
                     counter(

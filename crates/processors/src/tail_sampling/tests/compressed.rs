@@ -42,6 +42,8 @@ fn realistic(random: &mut SmallRng, id: Id) -> Span {
     }
 }
 
+const README: &str = include_str!("../README.md");
+
 /// What compressed blocks take, and what they took.
 fn compressed(rig: &Rig) -> (i64, i64) {
     let gauge = |name| rig.telemetry.gauge(&format!("otelcol_processor_tail_sampling_{name}"), "", &[]).get();
@@ -63,14 +65,15 @@ fn requests(count: u64) -> Vec<TracesData> {
 }
 
 /// Scenario: traces of realistic spans wait for long; then they are decided in order. Guarantee: what is kept is what is kept
-/// without compression, span for span; the buffer takes less than 0.4 times the bytes that came; what is read is
+/// without compression, span for span; the buffer takes less than 0.4 times the bytes that came
+/// (lz4: 0.45); what is read is
 /// decompressed once or twice; in the end nothing is left.
 #[test]
 fn the_same_leaves_from_a_part_of_the_memory() {
     let requests = requests(4000);
     let wire: usize = requests.iter().map(Message::encoded_len).sum();
     let mut outcomes = Vec::new();
-    for codec in ["none", "lz4", "zstd"] {
+    for (codec, most) in [("none", 1.2), ("lz4", 0.45), ("zstd", 0.4)] {
         let delay = if codec == "none" { "" } else { "compression_delay: 100ms" };
         let rig = Rig::new(&format!(
             "
@@ -93,7 +96,7 @@ rules: [{{name: some, sampling_percentage: 10}}]
         let ratio = (rig.sampler.memory() - empty) as f64 / wire as f64;
         println!("{codec}: {ratio:.3} x wire, {empty} bytes before");
         let is_compressed = codec != "none";
-        assert_eq!(is_compressed, ratio < 0.4, "{codec}: {ratio}");
+        assert!(ratio < most && (is_compressed || ratio > 1.0), "{codec}: {ratio}");
         let (packed, raw) = if is_compressed { compressed(&rig) } else { (0, 0) };
         assert!(packed <= raw * 2 / 5, "{packed} of {raw}");
         let mut kept = Vec::new();
@@ -109,6 +112,9 @@ rules: [{{name: some, sampling_percentage: 10}}]
             println!("{codec}: {packed} of {raw} bytes, {thaws} of about {chunks} chunks were decompressed");
             assert!(thaws > chunks / 2 && thaws < 2 * chunks, "{thaws} of {chunks}");
             assert_eq!(compressed(&rig), (0, 0));
+            for name in ["compressed_bytes", "compressed_original_bytes", "decompressed_chunks"] {
+                assert!(README.contains(&format!("| `{name}` |")), "{name}");
+            }
         }
         assert_eq!(rig.ledger.held_count(), 0);
         kept.sort_by(|one, other| one.span.span_id.cmp(&other.span.span_id));
