@@ -74,7 +74,7 @@ impl Source for ClientSource {
 
     fn ready(&self, material: &Material) -> Result<ClientConfig, TlsError> {
         let config = &self.config;
-        let provider = provider(&config.cipher_suites)?;
+        let provider = provider(&config.cipher_suites, &config.curve_preferences)?;
         let versions = versions(&config.min_version, &config.max_version);
         let builder =
             ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).map_err(

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use serde::Deserialize;
 
-use super::material::{MAX_VERSION, MIN_VERSION, suites, versions};
+use super::material::{MAX_VERSION, MIN_VERSION, groups, suites, versions};
 use crate::config::{Check, Duration, Secret, Validate};
 
 /// `tls` of a client. Text settings that are empty count as unset.
@@ -37,6 +37,12 @@ pub struct ClientTlsConfig {
     pub max_version: String,
     /// Which cipher suites may be used, by their IANA names. Default: all that are secure.
     pub cipher_suites: Vec<String>,
+    /// Which curves may be used for the key exchange, in the order of preference: `X25519`, `P256`, `P384`. Default: all.
+    pub curve_preferences: Vec<String>,
+    /// Accepted for the Collector's sake: there are no insecure ones.
+    pub include_insecure_cipher_suites: bool,
+    /// The Collector's keys in a trusted platform module, which cannot be used here.
+    pub tpm: TpmConfig,
     /// Read the files again when they are older than this. Default: never.
     pub reload_interval: Duration,
 }
@@ -47,6 +53,20 @@ impl ClientTlsConfig {
     pub fn has_ca(&self) -> bool {
         !self.ca_file.is_empty() || !self.ca_pem.expose().is_empty()
     }
+}
+
+/// `tpm`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct TpmConfig {
+    /// Whether the key is in the module.
+    pub enabled: bool,
+    /// The module's device.
+    pub path: String,
+    /// What opens its owner's hierarchy.
+    pub owner_auth: Secret,
+    /// What opens the key.
+    pub auth: Secret,
 }
 
 /// `tls` of a server. Text settings that are empty count as unset.
@@ -71,6 +91,12 @@ pub struct ServerTlsConfig {
     pub max_version: String,
     /// Which cipher suites may be used, by their IANA names. Default: all that are secure.
     pub cipher_suites: Vec<String>,
+    /// Which curves may be used for the key exchange, in the order of preference: `X25519`, `P256`, `P384`. Default: all.
+    pub curve_preferences: Vec<String>,
+    /// Accepted for the Collector's sake: there are no insecure ones.
+    pub include_insecure_cipher_suites: bool,
+    /// The Collector's keys in a trusted platform module, which cannot be used here.
+    pub tpm: TpmConfig,
     /// Read the files again when they are older than this. Default: never.
     pub reload_interval: Duration,
 }
@@ -84,7 +110,9 @@ impl Validate for ClientTlsConfig {
         let cert = source(check, ("cert_file", &self.cert_file), ("cert_pem", &self.cert_pem));
         let key = source(check, ("key_file", &self.key_file), ("key_pem", &self.key_pem));
         both_halves(check, cert, key);
-        protocol(check, &self.min_version, &self.max_version, &self.cipher_suites);
+        protocol(check, &self.min_version, &self.max_version);
+        cryptography(check, &self.cipher_suites, &self.curve_preferences);
+        unavailable(check, self.include_insecure_cipher_suites, &self.tpm);
     }
 }
 
@@ -100,7 +128,9 @@ impl Validate for ServerTlsConfig {
         if self.client_ca_file_reload && self.client_ca_file.is_empty() {
             check.error(&["client_ca_file_reload"], "client_ca_file_reload needs a client_ca_file");
         }
-        protocol(check, &self.min_version, &self.max_version, &self.cipher_suites);
+        protocol(check, &self.min_version, &self.max_version);
+        cryptography(check, &self.cipher_suites, &self.curve_preferences);
+        unavailable(check, self.include_insecure_cipher_suites, &self.tpm);
     }
 }
 
@@ -134,7 +164,7 @@ fn both_halves(check: &mut Check<'_>, cert: bool, key: bool) {
     check.error(&[], format!("the TLS {there} is set but its {missing} is missing: set {set} too, or neither"));
 }
 
-fn protocol(check: &mut Check<'_>, min: &str, max: &str, cipher_suites: &[String]) {
+fn protocol(check: &mut Check<'_>, min: &str, max: &str) {
     for (key, version) in [("min_version", min), ("max_version", max)] {
         match version {
             "" | MIN_VERSION | MAX_VERSION => {}
@@ -147,7 +177,22 @@ fn protocol(check: &mut Check<'_>, min: &str, max: &str, cipher_suites: &[String
     if versions(min, max).is_empty() {
         check.error(&["max_version"], format!("max_version {max:?} is below min_version {min:?}"));
     }
+}
+
+fn cryptography(check: &mut Check<'_>, cipher_suites: &[String], curve_preferences: &[String]) {
     if let Err(error) = suites(cipher_suites) {
         check.error(&["cipher_suites"], error.0);
+    }
+    if let Err(error) = groups(curve_preferences) {
+        check.error(&["curve_preferences"], error.0);
+    }
+}
+
+fn unavailable(check: &mut Check<'_>, insecure_suites: bool, tpm: &TpmConfig) {
+    if insecure_suites {
+        check.warning(&["include_insecure_cipher_suites"], "has no effect: there are only secure cipher suites here");
+    }
+    if tpm.enabled {
+        check.error(&["tpm"], "keys in a trusted platform module cannot be used here: set key_file, or key_pem");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{NamedGroup, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::TlsError;
 use crate::config::Secret;
@@ -92,7 +92,29 @@ pub(super) fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsE
     names.iter().map(find).collect()
 }
 
+/// The curves called `names` (all for none), in their order.
+pub(super) fn groups(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+    let known = ring::ALL_KX_GROUPS;
+    if names.is_empty() {
+        return Ok(known.to_vec());
+    }
+    // As Go calls them.
+    let name_of = |group: &dyn SupportedKxGroup| match group.name() {
+        NamedGroup::secp256r1 => "P256".to_owned(),
+        NamedGroup::secp384r1 => "P384".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let find = |name: &String| {
+        known.iter().copied().find(|&group| name_of(group) == *name).ok_or_else(|| {
+            let choice: Vec<String> = known.iter().map(|&group| name_of(group)).collect();
+            TlsError(format!("unsupported curve {name:?}; there are {}", choice.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
 /// The cryptography for both sides.
-pub(super) fn provider(cipher_suites: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
-    Ok(Arc::new(CryptoProvider { cipher_suites: suites(cipher_suites)?, ..ring::default_provider() }))
+pub(super) fn provider(cipher_suites: &[String], curves: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
+    let (cipher_suites, kx_groups) = (suites(cipher_suites)?, groups(curves)?);
+    Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..ring::default_provider() }))
 }

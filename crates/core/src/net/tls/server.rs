@@ -78,7 +78,7 @@ impl Source for ServerSource {
         let (Some(cert), Some(key)) = (&material.cert, &material.key) else {
             return Err(TlsError("a server's certificate and its key must both be set".to_owned()));
         };
-        let provider = provider(&config.cipher_suites)?;
+        let provider = provider(&config.cipher_suites, &config.curve_preferences)?;
         let versions = versions(&config.min_version, &config.max_version);
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).map_err(

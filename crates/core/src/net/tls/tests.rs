@@ -38,6 +38,24 @@ fn versions_and_suites_are_checked() {
     assert_eq!(client_errors("{min_version: '1.0'}"), "", "a warning");
     assert!(client_errors("{cipher_suites: [X]}").contains("TLS_AES_128_GCM_SHA256"));
     assert_eq!(client_errors("{cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}"), "");
+    assert!(
+        client_errors("{curve_preferences: [P521]}").contains("there are X25519, P256, P384")
+    );
+    assert_eq!(client_errors("{curve_preferences: [P384, X25519], include_insecure_cipher_suites: true}"), "");
+    assert!(client_errors("{tpm: {enabled: true, path: /dev/tpmrm0}}").contains("set key_file"));
+    assert_eq!(client_errors("{tpm: {enabled: false, owner_auth: a, auth: b}}"), "");
+}
+
+/// The first curve is the one that is offered first.
+#[test]
+fn curves_have_an_order() {
+    let names = |text: &str| {
+        let config = serde_yaml::from_str::<ClientTlsConfig>(text).unwrap();
+        let provider = super::material::provider(&config.cipher_suites, &config.curve_preferences).unwrap();
+        provider.kx_groups.iter().map(|group| format!("{:?}", group.name())).collect::<Vec<_>>()
+    };
+    assert_eq!(names("{curve_preferences: [P384, X25519]}"), ["secp384r1", "X25519"]);
+    assert_eq!(names("{}"), ["X25519", "secp256r1", "secp384r1"]);
 }
 
 #[test]

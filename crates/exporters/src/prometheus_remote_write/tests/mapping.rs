@@ -18,7 +18,7 @@ use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
-use crate::prometheus_remote_write::{LeFormat, RemoteWriteConfig};
+use crate::prometheus_remote_write::LeFormat;
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
@@ -38,7 +38,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(config: &str) -> Self {
-        let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
+        let config = super::read("http://unused/", config);
         let le_format = config.le_format;
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();

@@ -15,7 +15,6 @@ use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::receiver::{Received, Receiver, Reply};
-use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::testing::*;
 
 pub(super) struct Running {
@@ -31,8 +30,7 @@ pub(super) async fn start(receiver: &Receiver, config: &str) -> Running {
 
 /// The same with `extensions`.
 pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &Extensions) -> Running {
-    let mut config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
-    config.endpoint = format!("http://{}/api/v1/write", receiver.address);
+    let mut config = super::read(&format!("http://{}/api/v1/write", receiver.address), config);
     config.target_info.enabled = false;
     let telemetry = Telemetry::new();
     let ledger = Ledger::new(&telemetry, "exporter/rw", Signal::Metrics);
@@ -95,6 +93,31 @@ async fn a_request_has_the_headers_of_the_protocol() {
     has_headers("auto", v2, "2.0.0").await;
     has_headers("io.prometheus.write.v2.Request", v2, "2.0.0").await;
     has_headers("prometheus.WriteRequest", "application/x-protobuf", "0.1.0").await;
+}
+
+/// Cookies that a backend (or the load balancer before it) sets come back with the next request, if they are switched on.
+#[tokio::test]
+async fn cookies_come_back() {
+    for (config, expected) in [("{cookies: {enabled: true}}", [None, Some("sid=1; LB=7")]), ("{}", [None, None])] {
+        let receiver = Receiver::judging(|_, request| {
+            let mut reply = Reply::status(204).all_or_nothing(request);
+            reply.headers.extend([
+                ("set-cookie", "LB=7; Path=/; Max-Age=3600".to_owned()),
+                ("set-cookie", "sid=1; Path=/api".to_owned()),
+            ]);
+            reply
+        })
+        .await;
+        let running = start(&receiver, config).await;
+        for index in 0..2u32 {
+            running.push(one(f64::from(index), T + i64::from(index))).await;
+            running.settled(u64::from(index) + 1).await;
+        }
+        let received = receiver.received();
+        let sent = received.iter().map(|request| request.headers.get("cookie").map(|value| value.to_str().unwrap()));
+        assert_eq!(sent.collect::<Vec<_>>(), expected, "{config}");
+        running.shut_down(Duration::from_secs(5)).await;
+    }
 }
 
 async fn has_headers(message: &str, content_type: &str, version: &str) {
