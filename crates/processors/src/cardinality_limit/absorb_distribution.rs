@@ -62,7 +62,7 @@ impl Metric {
                 counts_from = when.start;
                 Some(now.clone())
             }
-            None if shared.may_be_late(when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return self.skip(shared),
             None => None,
         };
         if increment.is_none() {

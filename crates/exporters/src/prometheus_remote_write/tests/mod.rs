@@ -7,6 +7,8 @@ mod dice;
 mod drill;
 mod durable;
 mod mapping;
+#[path = "../../../../../tests/support/prompb.rs"]
+mod messages;
 mod one_name;
 mod prompb;
 mod prompb_v2;

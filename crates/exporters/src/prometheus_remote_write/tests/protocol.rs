@@ -56,7 +56,11 @@ pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &E
 
 impl Running {
     pub(super) async fn push(&self, data: MetricsData) {
-        self.exporter.consume(Batch::from_metrics(data)).await.unwrap();
+        self.push_batch(Batch::from_metrics(data)).await;
+    }
+
+    pub(super) async fn push_batch(&self, batch: Batch) {
+        self.exporter.consume(batch).await.unwrap();
     }
 
     pub(super) async fn shut_down(&self, within: Duration) {
@@ -297,6 +301,18 @@ async fn too_many_requests_wait_as_asked() {
     running.push(one(1.0, T)).await;
     running.settled(1).await;
     assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+}
+
+/// A shutdown is not the end of a series: the next process goes on with it.
+#[tokio::test]
+async fn a_shutdown_ends_no_series() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "stale_after: 1h").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    running.shut_down(Duration::from_secs(5)).await;
+    let lines = |received: &Received| received.message().timeseries.iter().flat_map(|series| series.lines()).count();
+    assert_eq!(receiver.received().iter().map(lines).sum::<usize>(), 1, "the sample, and no stale marker");
 }
 
 /// P6: a date in the past does not hold anything up.
