@@ -174,6 +174,24 @@ fn an_older_versions_queue_is_delivered() {
     assert_eq!(names, expected);
 }
 
+/// Scenario: the queue was left by `otlp_http`, which the configuration now spells as it once was; beside it lies a
+/// queue of the Collector. Guarantee: it is found and delivered; the Collector's is named in a warning, and left alone.
+#[test]
+fn a_queue_is_found_by_the_old_spelling_beside_the_collectors() {
+    let storage = old_queue();
+    let collectors = storage.path().join("exporter_otlphttp__traces");
+    fs::write(&collectors, "bbolt").unwrap();
+    let sink = Backend::start();
+    let exporter = (http(&sink, "") + &delivery(ON_DISK)).replace("otlp_http:", "otlphttp:");
+    let gateway = Gateway::start(&config(storage.path(), &exporter, "otlphttp"));
+    eventually("the old spans arrive", || if sink.span_count() == 10 { Ok(()) } else { Err(sink.span_count()) });
+    let ended = gateway.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.output);
+    let warns = |line: &str| line.contains("WARN") && line.contains("exporter_otlphttp__traces (5 bytes)");
+    assert!(ended.output.lines().any(warns), "{}", ended.output);
+    assert_eq!(fs::read(&collectors).unwrap(), b"bbolt");
+}
+
 /// Guarantee: on a queue that a newer version wrote, the gateway does not start, names the file, and touches nothing.
 #[test]
 fn a_newer_versions_queue_is_refused_by_name() {

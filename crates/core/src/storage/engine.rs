@@ -58,6 +58,8 @@ pub(super) struct Limits {
     /// A segment is closed rather than getting longer, unless it would be empty.
     pub(super) segment_bytes: u64,
     pub(super) fsync: Fsync,
+    /// The version of the format whose builds can read the payloads.
+    pub(super) format: u32,
 }
 
 /// What a record of `bytes` of payload takes at the most: itself, what is written when it is released, and the
@@ -335,8 +337,9 @@ impl Engine {
         let base = self.next_sequence;
         let salt = (self.salt)();
         let name = FileKind::Segment.name(base);
+        let format = self.limits.format;
         let begin = |file: &mut dyn DiskFile, reused| {
-            let header = FileHeader { base, salt, reused, ..FileHeader::default() }.encode(FileKind::Segment);
+            let header = FileHeader { base, salt, reused, format, ..FileHeader::default() }.encode(FileKind::Segment);
             write_all_at(file, 0, &mut [IoSlice::new(&header)])
         };
         let (file, length) = match self.spares.take(&*self.disk, &name, |file| begin(file, true)) {
@@ -353,7 +356,9 @@ impl Engine {
         // A power cut may have left less.
         let length = length.max(FILE_HEADER as u64);
         self.bytes += length;
-        self.segments.insert(base, Segment::new(base, salt, FILE_HEADER as u64, length));
+        let mut segment = Segment::new(base, salt, FILE_HEADER as u64, length);
+        segment.format = format;
+        self.segments.insert(base, segment);
         let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.disk.sync_directory() };
         if synced.is_err() {
             // Its name is used up, so that it can be deleted later if not now.

@@ -5,6 +5,7 @@ mod faulty;
 mod model;
 mod queue;
 mod retry;
+mod room;
 mod shutdown;
 mod unwritten;
 
