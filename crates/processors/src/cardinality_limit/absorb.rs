@@ -21,7 +21,7 @@ use super::scan::Context;
 use super::series::{Role, Series};
 use super::shared::Shared;
 use super::sweep::Remembered;
-use crate::accumulate::total::{Total, as_double, growth, not_negative};
+use crate::accumulate::total::{Total, as_double, growth, is_finite, not_negative};
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,6 +296,9 @@ impl Metric {
         output.live = output.live.saturating_sub(1);
         let is_sum_of_last = is_sum_of_last_values(output.group.kind, gauge);
         let is_active = output.is_active();
+        if let Accumulator::Distribution(Some(own)) = &mut output.accumulator {
+            own.forget_extremes();
+        }
         if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
             if output.live > 0 {
                 total.subtract(last);
@@ -314,6 +317,8 @@ impl Metric {
             return self.absorb_last_value(shared, arrival, dirty);
         }
         match kind {
+            // Nothing can be added to a sum, nor the next value compared with it: the last one stays the baseline.
+            MetricKind::Sum { .. } if !is_finite(number) => Absorbed::Merged,
             MetricKind::Gauge => {
                 let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
                 if !merge_gauge(&mut output.accumulator, shared.gauge, when.time, number) {

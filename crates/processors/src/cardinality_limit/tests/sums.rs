@@ -244,3 +244,22 @@ async fn exemplars_go_with_the_sum_and_keep_the_label() {
     let step = bench.step(&request(cumulative(users(&[("c", 7)], at(2))))).await;
     assert_eq!(exemplars(&step), [], "L32");
 }
+
+/// Scenario: a collapsed sum is NaN or infinite for once. Guarantee: it goes on from where it was, and counts nothing
+/// twice.
+#[tokio::test]
+async fn what_is_no_number_is_no_baseline() {
+    let kinds = [("cumulative", cumulative as fn(_) -> Data, 101.0), ("up_down", up_down, 101.0)];
+    for (kind, data, expected) in kinds {
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 0}}]}");
+            let mut last = Vec::new();
+            for (n, value) in (0..).zip([100.0, odd, 101.0]) {
+                let value = Some(number_data_point::Value::AsDouble(value));
+                last = bench.step(&request(data(vec![NumberDataPoint { value, ..point("u=c", 0, at(n)) }]))).await;
+            }
+            assert_eq!(values(&last), map(&[("u=other", expected)]), "{kind}: {odd}");
+            assert_eq!(bench.own("rebaselined_total"), 0.0, "{kind}: {odd}");
+        }
+    }
+}
