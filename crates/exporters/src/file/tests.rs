@@ -207,7 +207,7 @@ fn files_are_the_owners() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let rotation = Enabled::On(Rotation { max_megabytes: 1, ..Rotation::default() });
     let begin = |more: FileConfig| Files::new(Arc::new(more), ManualClock::new(1_700_000_000_000_000_000));
-    let mut files = begin(FileConfig { rotation: rotation.clone(), ..config(&path) });
+    let mut files = begin(FileConfig { rotation, ..config(&path) });
     files.open_first().unwrap();
     assert_eq!(mode(&path), 0o600);
     let record = Record { group: None, bytes: Bytes::from(vec![b'x'; 600 << 10]) };

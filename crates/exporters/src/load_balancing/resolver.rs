@@ -58,12 +58,11 @@ pub(super) struct Dns {
 
 /// Asks the system, as it is configured.
 pub(super) fn system_lookup() -> Box<Lookup> {
-    Box::new(|name| {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
-        })
-    })
+    async fn ask(name: String) -> io::Result<Vec<IpAddr>> {
+        let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+        Ok(found.map(|address| address.ip()).collect())
+    }
+    Box::new(|name| Box::pin(ask(name)))
 }
 
 #[async_trait]

@@ -36,7 +36,7 @@ impl ExporterConfig for Named {
             port: self.port.to_string(),
             interval: Duration::from_millis(10),
             timeout: Duration::from_millis(50),
-            lookup: Box::new(move |name| {
+            lookup: Box::new(move |name: String| {
                 assert_eq!(name, "samplers.example");
                 let answer = answer.lock().clone();
                 Box::pin(async move {
