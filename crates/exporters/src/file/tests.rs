@@ -188,8 +188,8 @@ fn what_is_wrong_is_said() {
         ("rotation: {max_megabytes: 0}", "must be positive"),
         ("group_by: {enabled: true}", "exactly one *"),
         ("directory_permissions: '0700'", "requires create_directory"),
-        ("file_permissions: '0999'", "file_permissions: must be an octal number"),
-        ("file_permissions: '0444'", "file_permissions: the owner must be allowed"),
+        ("file_permissions: '0999'", "must be an octal number up to 0777, like \"0640\""),
+        ("file_permissions: '0444'", "the owner must be allowed to read and write"),
         ("flush: 1s", "flush"),
     ] {
         let error = from_str::<FileConfig>(&format!("path: a.json\n{more}\n")).map(|_| ()).unwrap_err().to_string();

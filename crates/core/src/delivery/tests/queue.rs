@@ -65,15 +65,15 @@ async fn nobody_waits_for_room_longer_than_the_caller() {
             }
         };
         let begun = Instant::now();
-        let (_caller, patience) = Patience::new(Some(begun + Duration::from_secs(7)));
+        let (_caller, patience) = Patience::new(Some(begun + Duration::from_millis(700)));
         let refusal = patience.of(call()).await.unwrap_err();
-        assert_eq!(begun.elapsed().as_secs(), 7);
+        assert!((700..=701).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
         assert_eq!((refusal.code(), refusal.is_retryable()), (Code::DeadlineExceeded, true), "{refusal}");
 
         let (caller, patience) = Patience::new(None);
         let waiting = patience.of(call());
         tokio::pin!(waiting);
-        assert!(timeout(Duration::from_secs(3600), &mut waiting).await.is_err(), "it waits while the caller does");
+        assert!(timeout(Duration::from_secs(2), &mut waiting).await.is_err(), "it waits while the caller does");
         drop(caller);
         assert_eq!(waiting.await.unwrap_err().code(), Code::Cancelled);
         assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans"), 6.0);
