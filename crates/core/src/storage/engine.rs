@@ -84,6 +84,8 @@ pub(super) struct Engine {
     pub(super) dirty: BTreeSet<u64>,
     /// A power cut leaves all segments their names.
     pub(super) names_are_synced: bool,
+    /// A power cut leaves the directory, and those that it is in.
+    place_is_synced: bool,
     /// Segments with releases that are not written down, or that are to be deleted.
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
@@ -113,6 +115,7 @@ impl Engine {
             live: 0,
             dirty: BTreeSet::new(),
             names_are_synced: false,
+            place_is_synced: false,
             unsettled: BTreeSet::new(),
             files: Files::default(),
             spares: Spares::default(),
@@ -316,8 +319,7 @@ impl Engine {
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         if !self.names_are_synced {
-            let synced = self.disk.sync_directory();
-            self.names_are_synced = synced.is_ok();
+            let synced = self.sync_names();
             outcome = synced.map_err(|error| Error::from_io(&self.limits.directory, &error));
         }
         for base in self.dirty.clone() {
@@ -327,6 +329,18 @@ impl Engine {
         }
         self.publish();
         outcome
+    }
+
+    /// Makes the names of all files survive a power cut, and that of the directory.
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.names_are_synced = false;
+        if !self.place_is_synced {
+            self.disk.sync_place()?;
+            self.place_is_synced = true;
+        }
+        self.disk.sync_directory()?;
+        self.names_are_synced = true;
+        Ok(())
     }
 
     pub(super) fn active_segment(&self) -> Option<&Segment> {
@@ -359,14 +373,14 @@ impl Engine {
         let mut segment = Segment::new(base, salt, FILE_HEADER as u64, length);
         segment.format = format;
         self.segments.insert(base, segment);
-        let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.disk.sync_directory() };
+        self.names_are_synced = false;
+        let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.sync_names() };
         if synced.is_err() {
             // Its name is used up, so that it can be deleted later if not now.
             self.next_sequence += 1;
             self.delete(base);
         }
         synced?;
-        self.names_are_synced &= self.limits.fsync != Fsync::None;
         self.dirty.insert(base);
         self.active = Some(base);
         Ok(base)

@@ -137,7 +137,7 @@ impl Validate for OtlpHttpConfig {
         }
         check.nested(&[], &self.client);
         check.nested(&["sending_queue"], &self.sending_queue);
-        check.nested(&["retry_on_failure"], &self.retry_on_failure);
+        check.nested(&["retry_on_failure"], &self.retry_on_failure.beside(&self.sending_queue));
     }
 }
 

@@ -149,12 +149,12 @@ impl ExporterConfig for RemoteWriteConfig {
 }
 
 impl RemoteWriteConfig {
-    /// The queue, whose consumers only keep the shards supplied.
+    /// The queue, of which requests with other headers that are sent too are not merged.
     fn pipelined_queue(&self, pipeline_batching: Option<&BatchConfig>) -> delivery::QueueConfig {
         let mut queue = self.queue();
-        queue.num_consumers = PIPELINED;
+        // Their places are the shards'.
+        queue.num_consumers = self.shards();
         if !self.include_metadata_keys.is_empty() {
-            // Requests with other headers must not be merged.
             queue.batch = queue.batch.or_else(|| pipeline_batching.cloned());
             if let Some(batch) = &mut queue.batch {
                 let known = &mut batch.partition.metadata_keys;
@@ -247,6 +247,11 @@ struct Translated {
 #[async_trait]
 impl Attempt for Pipeline {
     type Encoded = Queued;
+
+    /// They only keep the shards supplied.
+    fn in_flight(&self, _: usize) -> usize {
+        PIPELINED
+    }
 
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let client = self.http.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;

@@ -171,7 +171,7 @@ impl HttpHandler {
         };
         let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
         let metadata = self.keep.as_ref().map(|keep| keep.metadata(headers, &client.identity));
-        lane.take(message, metadata, room).await
+        lane.take(message, metadata, room, None).await
     }
 
     /// The request's message, in protobuf.

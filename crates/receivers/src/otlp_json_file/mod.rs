@@ -220,7 +220,7 @@ impl Reader {
             }
             loop {
                 let Some(room) = self.admission.admit(message.len()) else { return false };
-                let Err(rejection) = lane.take(message.clone(), None, room).await else { break };
+                let Err(rejection) = lane.take(message.clone(), None, room, None).await else { break };
                 let Some(delay) = rejection.retry else {
                     self.bad_line(&rejection.message, 1);
                     break;

@@ -2,6 +2,7 @@ mod damage;
 mod model;
 mod packing;
 mod threads;
+mod timer;
 mod versions;
 
 use std::path::PathBuf;

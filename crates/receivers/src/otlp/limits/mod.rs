@@ -62,8 +62,13 @@ impl Limits {
         let sender = self.hasher.hash_one(client.address.map(network));
         let admitted = self.admission.admit_for(sender, REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
         let now = Instant::now();
-        let holds = self.limits.iter().map(|limit| Limit::enter(limit, client, headers, now));
-        Ok(Pass { admitted, holds: holds.collect::<Result<_, _>>()?, min_rate: self.min_rate, refusal: None })
+        let mut holds: Vec<Hold> = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            let entered = Limit::enter(limit, client, headers, now);
+            // What one of them refuses is no request to the others.
+            holds.push(entered.inspect_err(|_| holds.iter().for_each(Hold::refund))?);
+        }
+        Ok(Pass { admitted, holds, min_rate: self.min_rate, refusal: None })
     }
 }
 
@@ -186,6 +191,11 @@ struct Hold {
 }
 
 impl Hold {
+    /// The request does not come in after all.
+    fn refund(&self) {
+        self.limit.table.refund(self.key);
+    }
+
     fn grow_to(&mut self, total: usize) -> bool {
         let more = total.saturating_sub(self.bytes);
         let is_room = more == 0 || self.limit.table.grow(self.key, more);
