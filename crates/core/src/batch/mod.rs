@@ -89,6 +89,13 @@ impl Metadata {
         }
     }
 
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let text: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        text + size_of_val(self.headers.as_slice())
+    }
+
     /// What there is under `keys`, in their order; a header may have several values.
     pub fn under<'a>(&'a self, keys: &'a [String]) -> impl Iterator<Item = &'a (String, String)> + Clone {
         keys.iter().flat_map(|key| self.headers.iter().filter(move |(name, _)| name == key))

@@ -85,7 +85,8 @@ fn measure(sizer: Sizer, batch: &Batch) -> usize {
     match sizer {
         Sizer::Requests => 1,
         Sizer::Items => batch.items(),
-        Sizer::Bytes => batch.size(),
+        // What is kept of the client's headers waits with it.
+        Sizer::Bytes => batch.size().saturating_add(batch.metadata().footprint()),
     }
 }
 

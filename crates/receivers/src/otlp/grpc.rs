@@ -49,18 +49,23 @@ impl GrpcHandler {
     async fn call(&self, request: Request<Incoming>) -> Result<(Signal, Accepted), Rejection> {
         let (head, mut body) = request.into_parts();
         let deadline = timeout(&head.headers).and_then(|timeout| Instant::now().checked_add(timeout));
+        let lane = self.lane(head.uri.path());
+        let room = self.limits.make_room(Client::address(&head.extensions), &head.headers);
+        let room = room.inspect_err(|_| lane.iter().for_each(|lane| lane.count_failure()))?;
         let client = Client::identify(self.auth.as_ref(), &head.headers, &head.extensions).await;
         let client = client.map_err(|reason| Rejection::new(Code::Unauthenticated, reason))?;
-        let lane = self.lane(head.uri.path())?;
+        let lane = lane?;
         lane.pass_gates()?;
         let read = async {
             let encoding = encoding(&head.headers)?;
-            let mut room = self.limits.enter(&client, &head.headers)?;
+            let mut room = self.limits.enter(room, &client, &head.headers)?;
+            let metadata = self.keep.as_ref().map(|keep| keep.metadata(&head.headers, &client.identity));
+            // While the body comes nobody needs them, and the smallest keeps the buffer that it was read into.
+            drop(head);
             let message = grpc::read_message(&mut body, encoding, self.max_message, &mut room).await;
-            Ok((message.map_err(|error| room.explain(error.into()))?, room))
+            Ok((message.map_err(|error| room.explain(error.into()))?, metadata, room))
         };
-        let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
-        let metadata = self.keep.as_ref().map(|keep| keep.metadata(&head.headers, &client.identity));
+        let (message, metadata, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
         let accepted = lane.take(message, metadata, room, deadline).await?;
         Ok((lane.signal, accepted))
     }

@@ -4,7 +4,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::batch::{DropReason, Patience, Permits};
+use crate::batch::{DropReason, Metadata, Patience, Permits};
 use crate::component::Consumer;
 use crate::telemetry::Entry;
 
@@ -146,6 +146,21 @@ async fn bytes_are_bounded_whatever_the_sizer() {
     assert_eq!(rig.delivery.consume(batch("a", 10)).await.unwrap_err().message(), "sending queue is full");
     let refusal = rig.delivery.consume(batch("a", 100)).await.unwrap_err();
     assert!(!refusal.is_retryable() && refusal.message().starts_with("element size too large"), "{refusal}");
+}
+
+/// What is kept of the clients' headers waits in memory, too.
+#[tokio::test(start_paused = true)]
+async fn kept_headers_count_as_bytes() {
+    let backend = Backend::hanging();
+    let headers = || vec![("x-tenant".to_owned(), "y".repeat(1000))];
+    let with_headers = || batch("a", 1).with_metadata(Arc::new(Metadata { headers: headers() }));
+    let size = batch("a", 1).size() as u64;
+    let config = QueueConfig { max_bytes: crate::config::ByteSize(2 * (size + 1100)), ..QueueConfig::default() };
+    let rig = Rig::start(&backend, config, RetryConfig::default()).await;
+    rig.delivery.consume(with_headers()).await.unwrap();
+    rig.delivery.consume(with_headers()).await.unwrap();
+    assert_eq!(rig.delivery.consume(with_headers()).await.unwrap_err().message(), "sending queue is full");
+    rig.delivery.consume(batch("a", 1)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@
 
 mod connection;
 mod container;
+mod frames;
 mod listen;
 mod sniff;
 mod socket;
@@ -88,8 +89,8 @@ pub struct Settings {
     pub tls: Option<Arc<ServerTls>>,
     /// How many connections may be open; further ones are closed at once.
     pub max_connections: usize,
-    /// How long a connection's first bytes, its TLS handshake and, in HTTP/1, each request's head
-    /// may take. In HTTP/1 this is also how long a connection may wait for its next request.
+    /// How long a connection's first bytes, its TLS handshake and each request's head may take. In HTTP/1 this is
+    /// also how long a connection may wait for its next request, in HTTP/2 how long any frame may take.
     pub head_timeout: Option<Duration>,
     /// How long a write may find no taker.
     pub write_timeout: Option<Duration>,

@@ -92,29 +92,24 @@ pub(super) fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsE
     names.iter().map(find).collect()
 }
 
-/// The curves called `names` (all for none), in their order.
-pub(super) fn groups(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
-    let known = ring::ALL_KX_GROUPS;
+/// What keys can be agreed on over, with the names of Go.
+const CURVES: [(&str, &dyn SupportedKxGroup); 3] =
+    [("X25519", ring::kx_group::X25519), ("P256", ring::kx_group::SECP256R1), ("P384", ring::kx_group::SECP384R1)];
+
+/// The curves called `names`, in their order (all for none).
+pub(super) fn curves(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
     if names.is_empty() {
-        return Ok(known.to_vec());
+        return Ok(CURVES.map(|(_, curve)| curve).into());
     }
-    // As Go calls them.
-    let name_of = |group: &dyn SupportedKxGroup| match group.name() {
-        NamedGroup::secp256r1 => "P256".to_owned(),
-        NamedGroup::secp384r1 => "P384".to_owned(),
-        other => format!("{other:?}"),
-    };
     let find = |name: &String| {
-        known.iter().copied().find(|&group| name_of(group) == *name).ok_or_else(|| {
-            let choice: Vec<String> = known.iter().map(|&group| name_of(group)).collect();
-            TlsError(format!("unsupported curve {name:?}; there are {}", choice.join(", ")))
-        })
+        let found = CURVES.iter().find(|(known, _)| known == name).map(|(_, curve)| *curve);
+        found.ok_or_else(|| TlsError(format!("unsupported curve {name:?}; there are X25519, P256 and P384")))
     };
     names.iter().map(find).collect()
 }
 
 /// The cryptography for both sides.
-pub(super) fn provider(cipher_suites: &[String], curves: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
-    let (cipher_suites, kx_groups) = (suites(cipher_suites)?, groups(curves)?);
+pub(super) fn provider(cipher_suites: &[String], curve_names: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
+    let (cipher_suites, kx_groups) = (suites(cipher_suites)?, curves(curve_names)?);
     Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..ring::default_provider() }))
 }
