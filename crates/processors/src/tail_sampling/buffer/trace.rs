@@ -123,6 +123,7 @@ impl Trace {
             spans: u64::from(self.spans),
             bytes: u64::from(self.bytes),
             extra: extras.get(self.extra),
+            marks: extras.marks(self.extra),
         }
     }
 
