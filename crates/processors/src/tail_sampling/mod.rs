@@ -20,6 +20,7 @@ pub mod config;
 mod durable;
 mod evidence;
 pub mod explain;
+mod lock;
 mod metrics;
 mod outgoing;
 pub mod replay;

@@ -15,6 +15,8 @@ use crate::tail_sampling::rules::compile::{AttributeValue, Odds, SAMPLING_RATE, 
 use crate::tail_sampling::rules::extra::Extra;
 use crate::tail_sampling::tally::Trigger;
 
+/// Bytes that are worth a batch of their own where somebody waits for the shard; copied in about 50 us.
+const WORTHWHILE: usize = 128 << 10;
 /// End of a list.
 const END: u32 = u32::MAX;
 
@@ -299,12 +301,13 @@ fn field_len(len: usize) -> usize {
 
 impl Shard {
     /// The next kept traces as requests of about `max_bytes` in all; `None` if there are none. A trace
-    /// that does not fit goes on with the next.
-    pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
+    /// that does not fit goes on with the next. Where `is_wanted` says that somebody waits for the shard, less will do.
+    pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64, is_wanted: impl Fn() -> bool) -> Option<Kept> {
         self.assembly.begin(max_bytes);
         let mut spans = 0;
         let mut bytes = 0;
         while bytes + self.assembly.header_bytes < max_bytes
+            && (bytes < WORTHWHILE || !is_wanted())
             && let Some(slot) = self.kept.front()
         {
             let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);

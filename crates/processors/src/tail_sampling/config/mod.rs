@@ -68,7 +68,7 @@ pub struct TailSamplingConfig {
     /// A trace that grows beyond so many bytes is decided at once (0: no limit). Unset: no limit for
     /// `policies`, as in the Collector; a sixteenth of the byte budget for `rules`.
     pub maximum_trace_size_bytes: Option<u64>,
-    /// How many shards; 0 means the next power of two that is at least twice the number of cores.
+    /// How many shards; 0 means the next power of two that is at least four times the number of cores; two if there is one.
     pub num_shards: u32,
     /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
     /// alone as it comes, and what keeps or drops the trace is final.
