@@ -138,18 +138,19 @@ impl Shard {
         let (shards, runs) = (request.touched.len(), request.runs());
         // What any one shard may need although little comes in.
         let each = Slab::<Trace>::growth(0)
-            + TraceExtras::growth(0)
             + Index::growth(0)
             + 4 * Fifo::<Timer>::growth(0)
             + Fifo::<Handle>::growth(0)
             + Log::growth(settings.block_size, 0, 0)
             + Headers::growth(0, 0);
+        // Each trace gets one where rules try: not when they are decided, for which nothing is set aside.
+        let extras = if settings.rules.tries { runs } else { request.extras.len() };
         // A shard knows a header only if one of its runs is below it.
         let headers = (request.headers() * shards).min(request.levels() * runs);
         let header_bytes = (request.header_bytes() * shards).min(headers * request.widest_header());
         shards * (each + request.headers() * size_of::<u32>())
             + Slab::<Trace>::growth(runs)
-            + TraceExtras::growth(request.extras.len())
+            + TraceExtras::growth(shards, extras, request.extras.nodes())
             + Index::growth(runs)
             + 4 * Fifo::<Timer>::growth(runs)
             + Fifo::<Handle>::growth(runs)
@@ -302,7 +303,11 @@ impl Shard {
 
     fn new_trace(&mut self, run: &Run, now: u64) -> u32 {
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.traces.take(Trace::new(run.id, now, self.generation));
+        let mut trace = Trace::new(run.id, now, self.generation);
+        if self.settings.rules.tries {
+            self.extras.at(&mut trace.extra);
+        }
+        let slot = self.traces.take(trace);
         self.index.insert(run.tag, slot);
         if let Some(journal) = &mut self.journal {
             journal.enter(Millis::of(now));
@@ -371,10 +376,8 @@ impl Shard {
         };
         self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
-        if run.extra != NO_EXTRA
-            && let Some(extra) = self.extras.at(&mut trace.extra)
-        {
-            extra.merge(arrival.request.extras.get(run.extra));
+        if run.extra != NO_EXTRA {
+            self.extras.merge(&mut trace.extra, &arrival.request.extras, run.extra);
         }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);

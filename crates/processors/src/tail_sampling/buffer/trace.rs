@@ -149,6 +149,7 @@ impl Trace {
             spans: u64::from(self.spans),
             bytes: u64::from(self.bytes),
             extra: extras.get(self.extra),
+            marks: extras.marks(self.extra),
         }
     }
 

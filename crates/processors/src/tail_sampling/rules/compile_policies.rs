@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::adaptive::LEVELS;
-use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Odds, Place, Reason, SAMPLING_RATE, put_attribute};
 use super::compile_leaves::leaf;
 use super::doubts::{Coin, Doubts, Shares};
 use super::expr::Expr;
 use super::limits::{Composite, Member};
+use super::random::probability;
 use super::verdict::{Judge, Policy, leveled_threshold};
 use crate::tail_sampling::config::{CompositeConfig, PolicyConfig, TailSamplingConfig};
 
@@ -116,7 +117,19 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
         others.clear();
     }
     doubts.settle(config.sample_on_first_match, &mut reasons);
+    for reason in &mut reasons {
+        let keeps = config.policies.get(reason.name).is_some_and(|policy| policy.kind != "drop");
+        if keeps && let Odds::Threshold(threshold) = reason.odds {
+            put_attribute(&mut reason.attributes, SAMPLING_RATE, AttributeValue::Double(percentage(threshold)));
+        }
+    }
     (Judge::Policies { drops, others, first_match: config.sample_on_first_match }, names, reasons)
+}
+
+/// What a threshold keeps; as round as what it was made of.
+fn percentage(threshold: u64) -> f64 {
+    const DIGITS: f64 = 1e9;
+    (100.0 * probability(threshold) * DIGITS).round() / DIGITS
 }
 
 fn attributes(policy: &str, member: Option<&str>) -> Vec<u8> {

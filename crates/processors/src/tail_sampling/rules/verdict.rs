@@ -201,6 +201,11 @@ impl Judge {
         rules.iter().map(bytes).sum()
     }
 
+    /// Are there rules that only try?
+    pub(super) fn tries(&self) -> bool {
+        matches!(self, Self::Rules { rules, .. } if rules.iter().any(|rule| rule.tried.is_some()))
+    }
+
     pub(super) fn is_drop(&self, name: usize) -> bool {
         match self {
             Self::Policies { drops, .. } => drops.iter().any(|policy| policy.index == name),
