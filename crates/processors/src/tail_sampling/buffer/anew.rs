@@ -2,6 +2,7 @@
 
 use super::assemble::{Assembly, Part};
 use super::cache::Past;
+use super::freeze::thawing;
 use super::headers::Headers;
 use super::journal::{Journal, Note, Outcome};
 use super::log::{Addr, Log};
@@ -65,7 +66,7 @@ impl Shard {
         let (mut found, mut bytes) = (Vec::new(), 0);
         let slots = self.traces.slots().end;
         for _ in 0..LOOKS.min(slots) {
-            if bytes >= max_bytes {
+            if bytes >= max_bytes || self.has_done_enough() {
                 break;
             }
             if *cursor >= slots {
@@ -92,7 +93,8 @@ impl Shard {
             let (_, tag) = self.settings.hash.of(&trace.id);
             journal.note(trace.id, Outcome::Kept, self.sampled.why(tag, trace));
         }
-        let message = self.assembly.copy(trace, &mut self.headers, &self.log, self.settings.batch_size);
+        let message = self.assembly.copy(trace, &mut self.headers, &mut self.log, self.settings.batch_size);
+        self.work += thawing(self.assembly.thawed);
         let Trace { id, generation, last_seen, spans, .. } = *trace;
         Some(Anew { slot, generation, id, arrival: journal.full(trace.arrival), last_seen, spans, message })
     }
@@ -158,12 +160,16 @@ impl Shard {
 
 impl Assembly {
     /// The spans of one trace, as they came and from whom.
-    fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &Log, max_bytes: usize) -> Vec<u8> {
+    fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &mut Log, max_bytes: usize) -> Vec<u8> {
         self.begin(max_bytes);
+        self.thawed = 0;
         let mut addr = trace.first;
-        while addr != Addr::NONE
-            && let Some((record, _)) = log.read(addr)
-        {
+        while addr != Addr::NONE {
+            // Once now, and once when it is written.
+            self.thawed += 2 * log.thaw(addr).unwrap_or_default();
+            let Some((record, _)) = log.read(addr) else {
+                break;
+            };
             self.add_from_log(&record, addr, headers);
             addr = record.next;
         }

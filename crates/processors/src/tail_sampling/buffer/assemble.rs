@@ -3,12 +3,14 @@
 use nyquist_core::wire::{put_tag, put_varint, varint_len};
 
 use super::cache::Past;
+use super::freeze::thawing;
 use super::headers::{Headers, NONE};
 use super::journal::Note;
 use super::log::{Addr, Log, Record as LogRecord, UNIT};
 use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
+use super::work::ENOUGH;
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::compile::{AttributeValue, Odds, SAMPLING_RATE, put_attribute};
@@ -42,7 +44,7 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Log(Addr),
-    /// A run with spans that were changed: its place in `rewritten`.
+    /// A run with spans that were changed, or whose block is compressed: its place in `rewritten`.
     Rewritten(usize),
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Assembly {
     rewritten: Vec<u8>,
     attributes: Vec<u8>,
     scratch: Scratch,
+    /// What copying a trace had to decompress.
+    pub(super) thawed: usize,
 }
 
 impl Assembly {
@@ -121,6 +125,7 @@ impl Assembly {
             rewritten: Vec::new(),
             attributes: Vec::new(),
             scratch: Scratch::default(),
+            thawed: 0,
         }
     }
 
@@ -237,7 +242,7 @@ impl Assembly {
     }
 
     /// The batch, in as many parts as there are clients; none if it is empty.
-    pub(super) fn write(&mut self, headers: &Headers, log: &Log) -> Vec<Part> {
+    pub(super) fn write(&mut self, headers: &Headers, log: &mut Log) -> Vec<Part> {
         self.resources.sort_by_key(|resource| resource.client);
         let mut resources = std::mem::take(&mut self.resources);
         let of_clients = resources.chunk_by_mut(|one, other| one.client == other.client);
@@ -247,7 +252,7 @@ impl Assembly {
     }
 
     /// The resources of one client.
-    fn write_part(&self, resources: &mut [ResourceGroup], headers: &Headers, log: &Log) -> Part {
+    fn write_part(&self, resources: &mut [ResourceGroup], headers: &Headers, log: &mut Log) -> Part {
         let (mut total, mut spans) = (0, 0);
         for resource in resources.iter_mut() {
             let mut scope = resource.first;
@@ -277,11 +282,14 @@ impl Assembly {
         Part { client: header_bytes(headers, client).into(), message: out, spans }
     }
 
-    fn write_pieces(&self, group: &ScopeGroup, log: &Log, out: &mut Vec<u8>) {
+    fn write_pieces(&self, group: &ScopeGroup, log: &mut Log, out: &mut Vec<u8>) {
         let mut index = group.first;
         while let Some(piece) = self.pieces.get(index as usize) {
             let bytes = match piece.source {
-                Source::Log(addr) => log.read(addr).map(|(_, bytes)| bytes),
+                Source::Log(addr) => {
+                    log.thaw(addr);
+                    log.read(addr).map(|(_, bytes)| bytes)
+                }
                 Source::Rewritten(start) => self.rewritten.get(start..start + piece.len),
             };
             out.extend_from_slice(bytes.unwrap_or_default());
@@ -308,6 +316,7 @@ impl Shard {
         let mut bytes = 0;
         while bytes + self.assembly.header_bytes < max_bytes
             && (bytes < WORTHWHILE || !is_wanted())
+            && (spans == 0 || !self.has_done_enough())
             && let Some(slot) = self.kept.front()
         {
             let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);
@@ -326,7 +335,7 @@ impl Shard {
             self.tidy();
             return None;
         }
-        let parts = self.assembly.write(&self.headers, &self.log);
+        let parts = self.assembly.write(&self.headers, &mut self.log);
         self.tidy();
         let left = self.journal.as_mut().map(|journal| journal.take_left()).unwrap_or_default();
         Some(Kept { parts, left })
@@ -347,9 +356,15 @@ impl Shard {
             reason => rules.trace_state_change(reason, &trace.id),
         };
         let mut addr = trace.first;
-        while bytes + self.assembly.header_bytes < max_bytes
-            && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
+        let mut is_readable = true;
+        while addr != Addr::NONE && bytes + self.assembly.header_bytes < max_bytes && (spans == 0 || self.work < ENOUGH)
         {
+            let thawed = self.log.thaw(addr);
+            self.work += thawed.map_or(0, thawing);
+            let Some((record, run)) = self.log.read(addr) else {
+                is_readable = false;
+                break;
+            };
             let assembly = &mut self.assembly;
             let target = assembly.target(trace, record.contents.has_root());
             let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
@@ -359,6 +374,11 @@ impl Shard {
                     trace.marks.record();
                 }
                 (Source::Rewritten(start), assembly.rewritten.len() - start)
+            } else if thawed.is_some() {
+                // The copy that was read will be gone when the batch is written.
+                let start = assembly.rewritten.len();
+                assembly.rewritten.extend_from_slice(run);
+                (Source::Rewritten(start), run.len())
             } else {
                 (Source::Log(addr), run.len())
             };
@@ -375,6 +395,12 @@ impl Shard {
             addr = record.next;
         }
         trace.spans = trace.spans.saturating_sub(spans as u32);
+        if !is_readable {
+            // It cannot be, but nobody may wait for it for ever.
+            addr = Addr::NONE;
+            self.tally.no_room += trace.spans as usize;
+            self.tally.held -= i64::from(std::mem::take(&mut trace.spans));
+        }
         let complete = addr == Addr::NONE;
         if trace.first != Addr::NONE {
             self.log.remove_first(trace.first);

@@ -72,7 +72,7 @@ impl Shard {
         if !more {
             self.work += self.log.end_round() as u64 * work::BLOCK;
         }
-        more
+        self.freeze_old(now) || more
     }
 
     /// Traces whose root came long enough ago.

@@ -1,18 +1,22 @@
 //! One shard: taking spans in.
 
+use std::sync::Arc;
+
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
 use super::decisions::DecisionLog;
 use super::extras::TraceExtras;
 use super::fifo::Fifo;
+use super::frozen::Frozen;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::journal::{Journal, Outcome};
-use super::log::{Addr, Log, UNIT};
+use super::log::{Addr, FrozenBlocks, Log, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
 use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace, Why};
+use crate::tail_sampling::budget::Budget;
 use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
@@ -68,6 +72,11 @@ pub(crate) struct Shard {
     header_ids: Vec<u32>,
     /// What was done since the shard was locked, beside taking in: see `decide`.
     pub(super) work: u64,
+    pub(super) budget: Arc<Budget>,
+    /// What is charged to the budget until the shard is settled, beside `charged`.
+    pub(crate) claimed: usize,
+    /// What was counted so far.
+    pub(super) counted_frozen: FrozenBlocks,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
     /// How many undecided traces were counted so far.
@@ -75,9 +84,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, budget: &Arc<Budget>) -> Self {
         Self {
-            log: Log::new(settings.block_size),
+            log: Log::new(settings.block_size, settings.compression, settings.compression_delay),
             index: Index::with_capacity(settings.expected_traces),
             traces: Slab::default(),
             headers: Headers::default(),
@@ -101,6 +110,9 @@ impl Shard {
             generation: 0,
             header_ids: Vec::new(),
             work: 0,
+            budget: Arc::clone(budget),
+            claimed: 0,
+            counted_frozen: FrozenBlocks::default(),
             charged: 0,
             charged_pending: 0,
             settings,
@@ -155,6 +167,7 @@ impl Shard {
             + 4 * Fifo::<Timer>::growth(runs)
             + Fifo::<Handle>::growth(runs)
             + Log::growth(settings.block_size, runs, bytes)
+            + if settings.compression.is_none() { 0 } else { runs * Frozen::PATCH }
             + Headers::growth(headers, header_bytes)
     }
 

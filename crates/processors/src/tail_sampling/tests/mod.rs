@@ -1,6 +1,7 @@
 //! Tests of the processor as a whole.
 
 mod component;
+mod compressed;
 mod corpus;
 mod counts;
 mod explain;

@@ -6,8 +6,22 @@ use super::*;
 /// written anew, the log stays small, and after a crash it is whole and decided at its time.
 #[tokio::test]
 async fn a_long_trace_does_not_hold_the_log() {
-    let yaml = "{decision_wait: 1h, span_limit: 40, memory_limit_mib: 64, num_shards: 2, storage: file_storage, \
-                rules: [{name: all, sampling_percentage: 100}]}";
+    long_trace("").await;
+}
+
+/// The same, where its spans lie in blocks that are compressed.
+#[tokio::test]
+async fn a_compressed_trace_that_holds_the_log_back_is_written_anew() {
+    for codec in ["lz4", "zstd"] {
+        long_trace(&format!("compression: {codec}, compression_delay: 0s,")).await;
+    }
+}
+
+async fn long_trace(compression: &str) {
+    let yaml = &format!(
+        "{{decision_wait: 1h, span_limit: 40, memory_limit_mib: 64, num_shards: 2, storage: file_storage, {compression} \
+         rules: [{{name: all, sampling_percentage: 100}}]}}"
+    );
     let disk = FaultyDisk::new(2);
     // It counts as full, and is cut into segments of 256 KiB.
     let options = options(Fsync::None, 4 << 20);
@@ -23,6 +37,7 @@ async fn a_long_trace_does_not_hold_the_log() {
             life.insert(vec![span(long)]).await.unwrap();
         }
         clock.advance(Duration::from_secs(10));
+        life.decide();
         delivered += life.deliver().await.values().sum::<usize>();
         life.keeper.tick().await;
         assert!(life.durable.log.usage().bytes < 7 << 19, "{:?}", life.durable.log.usage());

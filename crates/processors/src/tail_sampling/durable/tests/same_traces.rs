@@ -32,7 +32,7 @@ fn of_class(class: u32, id: Id) -> (Span, f64) {
 }
 
 /// Scenario: traces of two spans; the process is killed between the first and the second, which says of every other
-/// trace what class it is of. Guarantee: with 1 shard and with 8, exactly those are kept that the rules keep by
+/// trace what class it is of. Guarantee: with 1 shard and with 8, compressed or not, exactly those are kept that the rules keep by
 /// their words, whole, and each class at its rate within four deviations.
 #[tokio::test]
 async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
@@ -64,8 +64,11 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
         assert!((kept - all * rate).abs() <= 4.0 * deviation, "{percent} %: {kept} of {all}");
     }
     let options = options(Fsync::None, 0);
-    for shards in [1, 8] {
-        let yaml = format!("{COMPOSITE}\nnum_shards: {shards}");
+    for (shards, compression) in [(1, "none"), (8, "none"), (1, "zstd"), (8, "lz4")] {
+        let mut yaml = format!("{COMPOSITE}\nnum_shards: {shards}\ncompression: {compression}");
+        if compression != "none" {
+            yaml.push_str("\ncompression_delay: 0s");
+        }
         let disk = FaultyDisk::new(3);
         let clock = ManualClock::new(EPOCH);
         let life = Life::begin(&disk, &options, &clock, &yaml).await;
@@ -76,11 +79,15 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
 
         let life = Life::begin(&disk, &options, &clock, &yaml).await;
         assert_eq!((life.restored, life.sampler.pending()), (TRACES, TRACES));
+        let before = life.sampler.memory();
+        life.decide();
+        assert_eq!(life.sampler.memory() < before - (1 << 20), compression != "none", "{shards} shards, {compression}");
         for chunk in after.chunks(1000) {
             life.insert(chunk.to_vec()).await.unwrap();
         }
         clock.advance(Duration::from_secs(11));
         life.decide();
-        assert!(life.deliver().await == expected, "{shards} shards");
+        life.decide();
+        assert!(life.deliver().await == expected, "{shards} shards, {compression}");
     }
 }
