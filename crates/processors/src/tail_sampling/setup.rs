@@ -35,6 +35,10 @@ const JOURNAL: usize = 1;
 const FROZEN: usize = 1;
 /// So many times what the budget says is in blocks that are compressed, as far as the number of blocks goes.
 const COMPRESSED: usize = 4;
+/// Few enough that kept traces leave in batches worth sending, and so many that those who want one seldom find
+/// another there. (Alone, a core only finds itself.)
+const SHARDS_PER_CORE: usize = 4;
+const SHARDS_OF_ONE_CORE: usize = 2;
 /// A shard has at least so much of the budget, unless `num_shards` says otherwise.
 const MIN_SHARD: usize = 4 << 20;
 /// With `rules`, a trace that takes more than this part of the budget is decided, unless
@@ -67,8 +71,11 @@ impl Setup {
         let limit = usize::try_from(budget::limit(config)).unwrap_or(usize::MAX);
         let shards = match config.num_shards {
             0 => {
-                let cores = available_parallelism().map_or(1, usize::from);
-                (cores * 2).next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
+                let wanted = match available_parallelism().map_or(1, usize::from) {
+                    1 => SHARDS_OF_ONE_CORE,
+                    cores => cores * SHARDS_PER_CORE,
+                };
+                wanted.next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
             }
             shards => shards as usize,
         };
