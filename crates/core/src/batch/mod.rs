@@ -1,5 +1,6 @@
 //! What travels between components.
 
+mod patience;
 mod permits;
 mod refusal;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+pub use patience::{Caller, Patience, while_wanted};
 pub use permits::{Permit, Permits, Room};
 pub use refusal::{Code, DropReason, Refusal};
 

@@ -192,7 +192,7 @@ impl HttpHandler {
         let Begun { lane, format, encoding, mut room, metadata } = begun;
         let message = self.message(lane.signal, (format, encoding), body, &mut room).await;
         let message = message.map_err(|rejection| room.explain(rejection)).inspect_err(|_| lane.count_failure())?;
-        lane.take(message, metadata, room).await
+        lane.take(message, metadata, room, None).await
     }
 
     /// The request's message, in protobuf.

@@ -259,7 +259,7 @@ impl WriteHandler {
             drop(room);
             outcome
         };
-        match to_completion(delivery).await {
+        match to_completion(delivery, None).await {
             Some(outcome) => outcome.map_err(Rejection::from),
             None => {
                 self.lane.refused.inc_by(points as u64);

@@ -34,6 +34,7 @@ pub use container::in_container;
 pub use listen::{BindError, Family};
 
 use super::body::Reply;
+use super::no_longer_listens;
 use super::tls::ServerTls;
 use crate::component::Trouble;
 use crate::delivery::Status;
@@ -139,7 +140,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the endpoint of `settings` and serves it with `handler` on `runtimes`.
+    /// Binds the endpoint of `settings` and serves it with `handler` on `runtimes`. If the socket dies later, that is
+    /// fatal to the component that `runtimes` belong to ([`Runtimes::fail`]).
     ///
     /// # Errors
     /// If the endpoint cannot be resolved or bound.
@@ -239,10 +241,7 @@ impl<H: Handler> Shared<H> {
         let endpoint = self.settings.endpoint.clone();
         let listener = match listener.into_listener() {
             Ok(listener) => listener,
-            Err(error) => {
-                self.trouble.begin(format!("cannot listen on {endpoint}: {error}"));
-                return tracing::error!(endpoint, %error, "cannot listen");
-            }
+            Err(error) => return self.runtimes.fail(format!("cannot listen on {endpoint}: {error}")),
         };
         // When a connection was turned away last, for as long as that counts.
         let mut turned_away: Option<Instant> = None;
@@ -266,6 +265,9 @@ impl<H: Handler> Shared<H> {
                     }
                     None => format!("all {} connections are in use", self.settings.max_connections),
                 },
+                Err(error) if no_longer_listens(&error) => {
+                    return self.runtimes.fail(format!("no longer listens on {endpoint}: {error}"));
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: nothing gets better by trying at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;

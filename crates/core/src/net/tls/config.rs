@@ -37,7 +37,7 @@ pub struct ClientTlsConfig {
     pub max_version: String,
     /// Which cipher suites may be used, by their IANA names. Default: all that are secure.
     pub cipher_suites: Vec<String>,
-    /// Refused if it is on: there are none.
+    /// Without effect: there are none.
     pub include_insecure_cipher_suites: bool,
     /// Over which curves keys are agreed on, best first: `X25519`, `P256`, `P384`. Default: all, in this order.
     pub curve_preferences: Vec<String>,
@@ -83,7 +83,7 @@ pub struct ServerTlsConfig {
     pub max_version: String,
     /// Which cipher suites may be used, by their IANA names. Default: all that are secure.
     pub cipher_suites: Vec<String>,
-    /// Refused if it is on: there are none.
+    /// Without effect: there are none.
     pub include_insecure_cipher_suites: bool,
     /// Over which curves keys are agreed on, best first: `X25519`, `P256`, `P384`. Default: all, in this order.
     pub curve_preferences: Vec<String>,
@@ -94,7 +94,7 @@ pub struct ServerTlsConfig {
 }
 
 /// `tpm`: a key in a Trusted Platform Module.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct TpmConfig {
     /// Refused if it is on.
@@ -203,8 +203,7 @@ fn cryptography(check: &mut Check<'_>, cipher_suites: &[String], insecure: bool,
         check.error(&["curve_preferences"], error.0);
     }
     if insecure {
-        let message = "there are no insecure cipher suites in this gateway";
-        check.error_with(&["include_insecure_cipher_suites"], message, "remove the key; peers need TLS 1.2 or 1.3");
+        check.warning(&["include_insecure_cipher_suites"], "has no effect: there are only secure cipher suites here");
     }
 }
 

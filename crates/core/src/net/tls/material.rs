@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{NamedGroup, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::TlsError;
 use crate::config::Secret;

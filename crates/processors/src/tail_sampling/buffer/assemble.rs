@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
-use crate::tail_sampling::rules::compile::{AttributeValue, Odds, put_attribute};
+use crate::tail_sampling::rules::compile::{AttributeValue, Odds, SAMPLING_RATE, put_attribute};
 use crate::tail_sampling::rules::extra::Extra;
 use crate::tail_sampling::tally::Trigger;
 
@@ -78,8 +78,8 @@ struct ResourceGroup {
 #[derive(Debug)]
 pub(super) struct Assembly {
     record: Record,
-    /// Attributes for traces that were decided early, by trigger.
-    early: Vec<Vec<u8>>,
+    /// The attributes that say what triggered the decision, by trigger.
+    triggers: [Vec<u8>; Trigger::ALL.len()],
     late: [Vec<u8>; 2],
     incomplete: Vec<u8>,
     /// Bytes of the headers in the batch.
@@ -100,18 +100,16 @@ impl Assembly {
             put_attribute(&mut out, key, value);
             out
         };
-        let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root | Trigger::Idle | Trigger::Ingest => Vec::new(),
-            Trigger::Stress => [
-                attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
-                attribute("nyquist.sampling.rate", AttributeValue::Double(stress_percentage)),
-            ]
-            .concat(),
-            _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
+        let triggers = Trigger::ALL.map(|trigger| {
+            let name = attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name()));
+            match trigger {
+                Trigger::Stress => [name, attribute(SAMPLING_RATE, AttributeValue::Double(stress_percentage))].concat(),
+                _ => name,
+            }
         });
         Self {
             record,
-            early: early.into(),
+            triggers,
             late: ["tailsampling.cached_decision", "nyquist.sampling.late"]
                 .map(|key| attribute(key, AttributeValue::Bool(true))),
             incomplete: attribute("nyquist.sampling.incomplete", AttributeValue::Bool(true)),
@@ -159,11 +157,11 @@ impl Assembly {
             self.attributes.extend_from_slice(&self.late[mark]);
             match trace.reason {
                 LATE_ERROR => self.attributes.extend_from_slice(&self.incomplete),
-                STRESS => self.attributes.extend_from_slice(&self.early[Trigger::Stress as usize]),
+                STRESS => self.attributes.extend_from_slice(&self.triggers[Trigger::Stress as usize]),
                 _ => {}
             }
-        } else if let Some(early) = self.early.get(trace.marks.trigger()) {
-            self.attributes.extend_from_slice(early);
+        } else if let Some(text) = trace.marks.trigger().and_then(|trigger| self.triggers.get(trigger as usize)) {
+            self.attributes.extend_from_slice(text);
         }
     }
 
@@ -320,7 +318,6 @@ impl Shard {
                 self.leave(slot, now);
             }
         }
-        self.kept_bytes = self.kept_bytes.saturating_sub(bytes as u64);
         if spans == 0 {
             if let Some(journal) = &mut self.journal {
                 // There was no room for any of their spans.
@@ -335,8 +332,8 @@ impl Shard {
         Some(Kept { parts, left })
     }
 
-    /// Adds the records of a trace to the batch until `max_bytes` are reached: how many spans and
-    /// bytes, and whether that was all.
+    /// Adds the records of a trace to the batch until `max_bytes` are reached, with what is written to them: how many
+    /// spans and bytes, and whether that was all.
     fn collect(&mut self, slot: u32, max_bytes: usize) -> (usize, usize, bool) {
         let (mut spans, mut bytes) = (0, 0);
         let Some(trace) = self.traces.get_mut(slot) else {
@@ -367,7 +364,8 @@ impl Shard {
             };
             self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
-            bytes += run.len();
+            bytes += len;
+            self.kept_bytes = self.kept_bytes.saturating_sub(run.len() as u64);
             let footprint = self.log.footprint(run.len());
             trace.units = trace.units.saturating_sub((footprint / UNIT) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
@@ -394,11 +392,12 @@ impl Shard {
     fn leave(&mut self, slot: u32, now: u64) {
         if let Some(trace) = self.traces.get(slot) {
             let (_, tag) = self.settings.hash.of(&trace.id);
-            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
+            let why = self.sampled.why(tag, trace);
+            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(why, now));
             self.tally.forgotten[0] += u64::from(forgotten);
             self.tally.ages.push(trace.age(now));
             if let Some(journal) = &mut self.journal {
-                journal.leave(slot, trace.arrival, trace.id, trace.reason);
+                journal.leave(slot, trace.arrival, trace.id, why);
             }
         }
         self.kept_count = self.kept_count.saturating_sub(1);

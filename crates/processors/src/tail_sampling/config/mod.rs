@@ -2,8 +2,8 @@
 //!
 //! `policies` and every top-level key of the Collector are read as the Collector reads them, except
 //! that what it ignores or panics on is an error here. `rules`, `decision_wait_after_last_span`,
-//! `span_limit`, `late_errors`, `memory_limit_mib`, `memory_limit_percentage`, `stress`, `record` and
-//! `hash_salt` are ours.
+//! `span_limit`, `late_errors`, `zero_trace_ids`, `memory_limit_mib`, `memory_limit_percentage`, `stress`,
+//! `record` and `hash_salt` are ours.
 
 mod ottl;
 mod policies;
@@ -48,6 +48,8 @@ pub struct TailSamplingConfig {
     pub span_limit: u32,
     /// What a late span with an error does to a trace that was decided against.
     pub late_errors: LateErrors,
+    /// What becomes of spans whose trace id is all zeros.
+    pub zero_trace_ids: ZeroTraceIds,
     /// At most so many undecided traces; beyond, the oldest are decided early. Unset or 0: only
     /// the byte budget counts.
     pub num_traces: Option<u64>,
@@ -112,6 +114,7 @@ impl Default for TailSamplingConfig {
             decision_wait_after_last_span: Duration::default(),
             span_limit: 0,
             late_errors: LateErrors::Follow,
+            zero_trace_ids: ZeroTraceIds::Group,
             num_traces: None,
             block_on_overflow: false,
             expected_new_traces_per_sec: 0,
@@ -148,6 +151,17 @@ pub enum LateErrors {
     Follow,
     /// The trace is kept from then on, and marked as incomplete.
     Keep,
+}
+
+/// What becomes of spans whose trace id is all zeros, which is no valid id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroTraceIds {
+    /// All of them are one trace, as in the Collector.
+    #[default]
+    Group,
+    /// They are dropped, and counted as those with an id of another length.
+    Reject,
 }
 
 /// What to do with requests while the storage is full.

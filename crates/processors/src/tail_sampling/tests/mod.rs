@@ -12,6 +12,7 @@ mod ottl;
 mod pauses;
 mod probability;
 mod rates;
+mod recorded;
 mod settings;
 pub(crate) mod support;
 mod telemetry;

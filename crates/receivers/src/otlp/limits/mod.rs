@@ -68,8 +68,13 @@ impl Limits {
     /// Lets the request in for which there is room, before its body is read.
     pub(crate) fn enter(&self, room: Admitted, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
         let (now, head) = (Instant::now(), room.bytes());
-        let holds = self.limits.iter().map(|limit| Limit::enter(limit, client, headers, head, now));
-        Ok(Pass { holds: holds.collect::<Result<_, _>>()?, admitted: room, min_rate: self.min_rate, refusal: None })
+        let mut holds: Vec<Hold> = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            let entered = Limit::enter(limit, client, headers, head, now);
+            // What one of them refuses is no request to the others.
+            holds.push(entered.inspect_err(|_| holds.iter().for_each(Hold::refund))?);
+        }
+        Ok(Pass { holds, admitted: room, min_rate: self.min_rate, refusal: None })
     }
 }
 
@@ -200,6 +205,11 @@ struct Hold {
 }
 
 impl Hold {
+    /// The request does not come in after all.
+    fn refund(&self) {
+        self.limit.table.refund(self.key);
+    }
+
     fn grow_to(&mut self, total: usize) -> bool {
         let more = total.saturating_add(self.head).saturating_sub(self.bytes);
         let is_room = more == 0 || self.limit.table.grow(self.key, more);

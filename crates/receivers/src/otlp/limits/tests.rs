@@ -189,3 +189,31 @@ async fn refusals_are_typed_and_counted() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(limits.let_in(&ann, &none).is_ok());
 }
+
+/// Scenario: two entries, of which the second refuses. Guarantee: what it refuses costs nothing at the first, and holds
+/// nothing there; what both let in costs at both.
+#[tokio::test(start_paused = true)]
+async fn what_one_entry_refuses_is_not_charged_to_another() {
+    let limit = |per: &str, burst| ClientLimit {
+        per: per.to_owned(),
+        requests_per_second: Some(1.0),
+        burst: nyquist_core::config::Duration::from_secs(burst),
+        max_in_flight: Some(nyquist_core::config::ByteSize(1 << 20)),
+        ..ClientLimit::default()
+    };
+    let entries = [limit("client.address", 3), limit("metadata.x-tenant", 1)];
+    let limits = Limits::new("otlp", &Admission::new(1 << 20), None, &entries, &Telemetry::new());
+    let of = |tenant: &str| HeaderMap::from_iter([("x-tenant".parse().unwrap(), tenant.parse().unwrap())]);
+    let ann = client("10.0.0.1", "");
+    drop(limits.enter(&ann, &of("noisy")).unwrap());
+    for _ in 0..100 {
+        let Err(rejection) = limits.enter(&ann, &of("noisy")) else { panic!("the tenant is over its rate") };
+        assert!(rejection.message.contains("metadata.x-tenant"), "{}", rejection.message);
+    }
+    assert_eq!(limits.admission.used(), 0);
+    for tenant in ["a", "b"] {
+        assert!(limits.enter(&ann, &of(tenant)).is_ok(), "the address has two of its three left");
+    }
+    let Err(rejection) = limits.enter(&ann, &of("c")) else { panic!("the address is over its rate") };
+    assert!(rejection.message.contains("client.address"), "{}", rejection.message);
+}
