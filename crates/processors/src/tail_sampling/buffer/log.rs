@@ -457,8 +457,7 @@ impl Log {
         let number = self.next_frozen.max(self.oldest);
         self.next_frozen = number + 1;
         let unit = self.unit;
-        let (Some(freezer), Some(block)) =
-            (&mut self.freezer, self.blocks.get_mut((number - self.oldest) as usize))
+        let (Some(freezer), Some(block)) = (&mut self.freezer, self.blocks.get_mut((number - self.oldest) as usize))
         else {
             return 0;
         };
