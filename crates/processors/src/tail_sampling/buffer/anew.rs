@@ -7,7 +7,7 @@ use super::journal::{Journal, Note, Outcome};
 use super::log::{Addr, Log};
 use super::shard::Shard;
 use super::timers::Millis;
-use super::trace::{LATE_ERROR, NO_REASON, STRESS, State, Trace};
+use super::trace::{State, Trace, Why};
 use crate::tail_sampling::client;
 
 /// Slots that one call looks at, at most.
@@ -40,9 +40,9 @@ impl Shard {
         }
     }
 
-    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, reason: u16) {
+    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, why: Why) {
         if let Some(journal) = &mut self.journal {
-            journal.note(id, outcome, reason);
+            journal.note(id, outcome, why);
         }
     }
 
@@ -89,7 +89,8 @@ impl Shard {
             return None;
         }
         if trace.state == State::Kept {
-            journal.note(trace.id, Outcome::Kept, trace.reason);
+            let (_, tag) = self.settings.hash.of(&trace.id);
+            journal.note(trace.id, Outcome::Kept, self.sampled.why(tag, trace));
         }
         let message = self.assembly.copy(trace, &mut self.headers, &self.log, self.settings.batch_size);
         let Trace { id, generation, last_seen, spans, .. } = *trace;
@@ -110,8 +111,7 @@ impl Shard {
     /// Remembers a decision from before a restart.
     pub(crate) fn restore_outcome(&mut self, note: Note, is_same: bool, now: u64) {
         let (_, tag) = self.settings.hash.of(&note.id);
-        let holds = is_same || [LATE_ERROR, STRESS].contains(&note.reason);
-        let past = Past::new(if holds { note.reason } else { NO_REASON }, now);
+        let past = Past::new(if is_same { note.why } else { note.why.after_a_change() }, now);
         match note.outcome {
             Outcome::Dropped => self.not_sampled.insert(tag, &note.id, past),
             Outcome::Kept | Outcome::Delivered => self.sampled.insert(tag, &note.id, past),

@@ -160,8 +160,8 @@ impl Assembly {
                 STRESS => self.attributes.extend_from_slice(&self.triggers[Trigger::Stress as usize]),
                 _ => {}
             }
-        } else if let Some(trigger) = self.triggers.get(trace.marks.trigger()) {
-            self.attributes.extend_from_slice(trigger);
+        } else if let Some(trigger) = trace.marks.trigger() {
+            self.attributes.extend_from_slice(&self.triggers[trigger as usize]);
         }
     }
 
@@ -392,11 +392,12 @@ impl Shard {
     fn leave(&mut self, slot: u32, now: u64) {
         if let Some(trace) = self.traces.get(slot) {
             let (_, tag) = self.settings.hash.of(&trace.id);
-            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
+            let why = self.sampled.why(tag, trace);
+            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(why, now));
             self.tally.forgotten[0] += u64::from(forgotten);
             self.tally.ages.push(trace.age(now));
             if let Some(journal) = &mut self.journal {
-                journal.leave(slot, trace.arrival, trace.id, trace.reason);
+                journal.leave(slot, trace.arrival, trace.id, why);
             }
         }
         self.kept_count = self.kept_count.saturating_sub(1);

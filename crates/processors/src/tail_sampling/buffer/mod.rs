@@ -39,3 +39,4 @@ pub(super) use journal::{Note, Outcome};
 pub(super) use log::Contents;
 pub(super) use settings::Settings;
 pub(super) use shard::{Arrival, Shard};
+pub(super) use trace::Why;

@@ -12,7 +12,7 @@ use super::log::{Addr, Log, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
-use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace};
+use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace, Why};
 use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
@@ -181,10 +181,10 @@ impl Shard {
         self.traces.get(slot).filter(|trace| trace.state == State::Pending)
     }
 
-    /// What is remembered for late spans of the trace `id`: whether they are kept, and the reason.
-    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, u16)> {
-        let sampled = self.sampled.get(tag, id).map(|past| (true, past.reason));
-        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.reason)))
+    /// What is remembered for late spans of the trace `id`: whether they are kept, and why.
+    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, Why)> {
+        let sampled = self.sampled.get(tag, id).map(|past| (true, past.why));
+        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.why)))
     }
 
     /// Is this reason a late span that was an error?
@@ -240,30 +240,30 @@ impl Shard {
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {
             if arrival.restored {
-                let trigger = match past.reason {
-                    LATE_ERROR => None,
-                    STRESS => Some(Trigger::Stress),
-                    _ => Some(Trigger::Wait),
+                let marks = match past.why.reason {
+                    LATE_ERROR => Marks::late(),
+                    STRESS => Marks::of(Some(Trigger::Stress)),
+                    _ => Marks::of(past.why.trigger),
                 };
-                return Some(self.keep(run, now, past.reason, trigger));
+                return Some(self.keep(run, now, past.why.reason, marks));
             }
-            self.note(run.id, Outcome::Kept, past.reason);
+            self.note(run.id, Outcome::Kept, past.why);
             self.tally.late(past.age(now));
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, past.reason, None));
+            return Some(self.keep(run, now, past.why.reason, Marks::late()));
         }
         if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
             self.tally.late(past.age(now));
             if !self.settings.rules.is_late_error(&run.bits) {
                 self.tally.late_not_sampled += u64::from(run.contents.spans);
-                self.note(run.id, Outcome::Dropped, past.reason);
+                self.note(run.id, Outcome::Dropped, past.why);
                 return None;
             }
             self.not_sampled.remove(run.tag, &run.id);
             self.tally.late_errors += 1;
-            self.note(run.id, Outcome::Kept, LATE_ERROR);
+            self.note(run.id, Outcome::Kept, Why::LATE_ERROR);
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, LATE_ERROR, None));
+            return Some(self.keep(run, now, LATE_ERROR, Marks::late()));
         }
         self.tally.new_traces += 1;
         if arrival.stress {
@@ -319,17 +319,13 @@ impl Shard {
         Handle { slot, generation: self.traces.get(slot).map_or(0, |trace| trace.generation) }
     }
 
-    /// A slot for spans of a trace that is decided: for those that come after the decision, or, if
-    /// there is a `trigger`, for all.
-    fn keep(&mut self, run: &Run, now: u64, reason: u16, trigger: Option<Trigger>) -> u32 {
+    /// A slot for spans of a trace that is decided: for those that come after the decision, or for all.
+    fn keep(&mut self, run: &Run, now: u64, reason: u16, marks: Marks) -> u32 {
         let slot = self.new_trace(run, now);
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            match trigger {
-                Some(trigger) => trace.marks.set_trigger(trigger),
-                None => trace.marks = Marks::late(),
-            }
+            trace.marks = marks;
         }
         self.kept_count += 1;
         self.kept.push(slot);
@@ -345,11 +341,12 @@ impl Shard {
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
         self.remember_stress(run, given, decision, now);
-        self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, if kept { STRESS } else { NO_REASON });
+        let why = Why { reason: if kept { STRESS } else { NO_REASON }, trigger: Some(Trigger::Stress) };
+        self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, why);
         if kept {
-            return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
+            return Some(self.keep(run, now, STRESS, Marks::of(Some(Trigger::Stress))));
         }
-        let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(NO_REASON, now));
+        let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(why, now));
         self.tally.forgotten[1] += u64::from(forgotten);
         None
     }

@@ -127,6 +127,16 @@ impl RuleSet {
         }
     }
 
+    /// The part of what it matches that the rule behind `reason` keeps, where that is by the trace id.
+    pub(crate) fn probability(&self, reason: u16) -> Option<f64> {
+        self.reasons.get(usize::from(reason))?;
+        let decided = match &self.dry_run {
+            Some(dry_run) if reason >= dry_run.against => reason - dry_run.against,
+            _ => reason,
+        };
+        self.judge.probability(decided)
+    }
+
     /// Do these late spans bring their trace back?
     pub(crate) fn is_late_error(&self, bits: &Bits) -> bool {
         self.late_errors.as_ref().is_some_and(|errors| errors.iter().any(|error| error.holds_for_span(bits)))

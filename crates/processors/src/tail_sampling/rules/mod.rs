@@ -16,6 +16,7 @@ pub(super) mod ballot;
 pub(super) mod bits;
 mod budgets;
 pub(super) mod compile;
+mod compile_leaves;
 mod compile_policies;
 mod compile_rates;
 mod compile_rules;

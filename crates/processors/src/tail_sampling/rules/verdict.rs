@@ -121,6 +121,12 @@ impl Rule {
         }
     }
 
+    /// Is this one of its reasons for a decision?
+    fn has(&self, reason: u16) -> bool {
+        let levels = if matches!(self.rate, Rate::Adaptive(_)) { adaptive::LEVELS } else { 1 };
+        reason.checked_sub(self.reason).is_some_and(|level| level < levels)
+    }
+
     /// The part of what it matches that is kept, where that is by the trace id.
     fn probability(&self, reason: u16) -> Option<f64> {
         match &self.rate {
@@ -168,6 +174,14 @@ impl Judge {
         match self {
             Self::Policies { .. } => None,
             Self::Rules { randomness, .. } => randomness.derived(id),
+        }
+    }
+
+    /// As [`super::RuleSet::probability`].
+    pub(super) fn probability(&self, reason: u16) -> Option<f64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { rules, .. } => rules.iter().find(|rule| rule.has(reason))?.probability(reason),
         }
     }
 

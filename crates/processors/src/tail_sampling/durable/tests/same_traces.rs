@@ -1,7 +1,6 @@
 //! The ordered composite sampler on 100,000 traces, over a restart.
 
 use super::*;
-use crate::tail_sampling::explain::Status;
 use crate::tail_sampling::tests::support::{attribute, child, text};
 
 const COMPOSITE: &str = "
@@ -84,30 +83,4 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
         life.decide();
         assert!(life.deliver().await == expected, "{shards} shards");
     }
-}
-
-/// Scenario: a trace that is kept, one that is not, one that waits; then a restart. Guarantee: what became of them can
-/// still be told, of decisions in short.
-#[tokio::test]
-async fn decisions_can_be_told_after_a_restart() {
-    let disk = FaultyDisk::new(4);
-    let options = options(Fsync::None, 0);
-    let clock = ManualClock::new(EPOCH);
-    let (kept, dropped, young, never) = (id_of(201), rejected(), id_of(203), id_of(204));
-    let mut life = Life::begin(&disk, &options, &clock, RULES).await;
-    life.insert(vec![error(kept), span(dropped)]).await.unwrap();
-    life.insert(vec![error(young)]).await.unwrap();
-    clock.advance(Duration::from_secs(3));
-    life.insert(vec![error(young)]).await.unwrap();
-    clock.advance(Duration::from_secs(2));
-    life.decide();
-    life.deliver().await;
-    life.keeper.tick().await;
-    life.crash(&disk, false).await;
-
-    let life = Life::begin(&disk, &options, &clock, RULES).await;
-    let told = |id: &Id| life.sampler.explain(id, life.clock.now());
-    assert_eq!([kept, dropped, never].map(|id| told(&id).status), [Status::Kept, Status::Dropped, Status::Unknown]);
-    assert!(told(&kept).decisions.is_empty() && told(&kept).remembered.is_some(), "in short");
-    assert_eq!(told(&young).undecided.map(|undecided| undecided.spans), Some(2));
 }
