@@ -248,6 +248,7 @@ impl Metric {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
         shared.forget_lives([(shared.life(fingerprint, input.start()), input.start())].into_iter());
+        self.forgot(shared, input.time());
         self.unlink(shared, input.link(), input.number(), dirty);
         Some(input.link())
     }
@@ -354,7 +355,7 @@ impl Metric {
                 counts_from = when.start;
                 Some(number)
             }
-            None if shared.may_be_late(when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return self.skip(shared),
             None => None,
         };
         let is_stored = self.store(shared, arrival, previous, dirty);
@@ -419,6 +420,11 @@ impl Metric {
             output.live += 1;
         }
         true
+    }
+
+    /// May a point of `time`, of a stream that is not known, be older than one that was counted?
+    pub(super) fn may_be_late(&self, shared: &Shared, time: u64) -> bool {
+        time <= self.forgotten_until || shared.may_be_late(time)
     }
 
     /// A point that may be older than one that was counted is not even a baseline.

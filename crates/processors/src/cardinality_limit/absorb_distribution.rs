@@ -73,7 +73,7 @@ impl Metric {
                 counts_from = when.start;
                 (Part::All, Some(0.0))
             }
-            None if shared.may_be_late(when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return self.skip(shared),
             None => (Part::Nothing, None),
         };
         let (increment, continues) = match part {

@@ -86,12 +86,12 @@ impl Sampler {
         let rules = Arc::new(compile(config, &mut Problems::default()));
         let setup = Setup::of(config);
         let settings = setup.settings(config, rules);
-        let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
+        let metrics = Arc::new(Metrics::new(telemetry, id, &settings));
         let budget = Budget::new(setup.limit, setup.headroom);
         let beside = Beside::charge(&settings.rules, &budget)?;
         let sampler = Self {
             _lists: watch(&settings.rules, &metrics, &budget, beside)?,
-            shards: (0..setup.shards).map(|_| Locked::new(Shard::new(settings.clone()))).collect(),
+            shards: (0..setup.shards).map(|_| Locked::new(Shard::new(settings.clone(), &budget))).collect(),
             budget,
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(setup.num_traces.unwrap_or(usize::MAX)),
@@ -454,9 +454,12 @@ impl Sampler {
         self.most_work.fetch_max(shard.work(), Ordering::Relaxed);
         shard.end_work();
         let footprint = shard.footprint();
-        self.budget.change(shard.charged, footprint);
+        self.budget.change(shard.charged + std::mem::take(&mut shard.claimed), footprint);
         self.metrics.bytes.add(footprint as i64 - shard.charged as i64);
         shard.charged = footprint;
+        if let Some(compressed) = shard.compressed() {
+            self.metrics.compressed(compressed);
+        }
         let pending = shard.pending();
         self.pending.fetch_add(pending.wrapping_sub(shard.charged_pending), Ordering::Relaxed);
         shard.charged_pending = pending;

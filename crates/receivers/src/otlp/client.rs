@@ -31,7 +31,12 @@ impl Client {
             Some(auth) => auth.admit(headers).await?,
             None => Identity::default(),
         };
-        Ok(Self { address: extensions.get::<Peer>().map(|peer| peer.0), identity })
+        Ok(Self { address: Self::address(extensions), identity })
+    }
+
+    /// Where a request with these `extensions` comes from; `None` on a Unix socket.
+    pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get::<Peer>().map(|peer| peer.0)
     }
 }
 

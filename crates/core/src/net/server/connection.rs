@@ -27,8 +27,9 @@ use crate::net::turns::{TURN, spend};
 /// Large windows and frames: measured to halve the cost of large requests.
 const WINDOW: u32 = 1 << 20;
 const FRAME: u32 = 64 << 10;
-/// Headers of one request.
-const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// Headers of one request, as HTTP/2 counts them: names, values and 32 bytes for each. One byte can stand for a header
+/// that was sent before, so that what comes is no measure of what it becomes.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// What a request takes of its connection's turn: some 16 begin in one.
 const REQUEST_UNITS: usize = TURN / 16;
@@ -74,7 +75,7 @@ where
     let settings = &shared.settings;
     let Some((protocol, mut stream)) = Box::pin(recognized(stream, shared)).await else { return };
     stream.set_write_timeout(settings.write_timeout);
-    let io = TokioIo::new(stream);
+    let mut io = TokioIo::new(stream);
     let activity = settings.keepalive.max_idle.map(|_| Activity::new());
     let service = Call { handler: Arc::clone(&shared.handler), peer, activity: activity.clone() };
     match protocol {
@@ -83,6 +84,7 @@ where
             Box::pin(drive(connection, shared, activity)).await;
         }
         Protocol::Http2 => {
+            io.inner_mut().set_frame_timeout(settings.head_timeout);
             let connection = Box::pin(http2_builder(settings).serve_connection(io, service));
             Box::pin(drive(connection, shared, activity)).await;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nyquist_core::batch::DropReason;
+use nyquist_core::batch::{Batch, DropReason, Metadata};
 use nyquist_core::component::{Component, Extension, Extensions};
 use nyquist_core::config::ComponentId;
 use nyquist_core::proto::metrics::v1::MetricsData;
@@ -37,12 +37,14 @@ impl Extension for Place {
     }
 }
 
-async fn start(receiver: &Receiver, directory: &tempfile::TempDir) -> Running {
+async fn start(receiver: &Receiver, directory: &tempfile::TempDir, more: &str) -> Running {
     let mut extensions = Extensions::default();
     extensions.insert(&ComponentId::of("place"), Arc::new(Place(directory.path().join("queue"))));
-    let config = "{sending_queue: {storage: place}, retry_on_failure: {initial_interval: 5ms, max_interval: 10ms, \
-                  max_elapsed_time: 0}, max_samples_per_send: 3}";
-    start_with(receiver, config, &extensions).await
+    let config = format!(
+        "{{sending_queue: {{storage: place}}, retry_on_failure: {{initial_interval: 5ms, max_interval: 10ms, \
+         max_elapsed_time: 0}}, max_samples_per_send: 3, {more}}}"
+    );
+    start_with(receiver, &config, &extensions).await
 }
 
 const PUSHES: i64 = 50;
@@ -61,7 +63,7 @@ fn all(index: i64) -> MetricsData {
 async fn what_a_shutdown_leaves_is_sent_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(|_| (503, None, "down")).await;
-    let running = start(&receiver, &directory).await;
+    let running = start(&receiver, &directory, "").await;
     for index in 0..PUSHES {
         running.push(all(index)).await;
     }
@@ -71,7 +73,7 @@ async fn what_a_shutdown_leaves_is_sent_in_order() {
     assert_eq!((dropped, running.ledger.held_count()), (0, PUSHES * SERIES));
 
     let receiver = Receiver::start(|_| (204, None, "")).await;
-    let running = start(&receiver, &directory).await;
+    let running = start(&receiver, &directory, "").await;
     let points = PUSHES * SERIES;
     assert_eq!(running.ledger.count(Entry::Created), points as u64);
     let samples = |received: &[super::receiver::Received]| -> Vec<String> {
@@ -89,4 +91,33 @@ async fn what_a_shutdown_leaves_is_sent_in_order() {
     assert_eq!(arrived, in_order.collect());
     running.shut_down(Duration::from_secs(5)).await;
     assert_eq!(running.ledger.count(Entry::Exported), points as u64);
+}
+
+/// What is on disk is OTLP with its client's metadata: after a restart it goes out as the configuration then says.
+#[tokio::test]
+async fn another_version_and_strategy_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(|_| (503, None, "down")).await;
+    let tenants = "include_metadata_keys: [Tenant]";
+    let before = start(&receiver, &directory, &format!("{tenants}, protobuf_message: prometheus.WriteRequest")).await;
+    let metadata = Metadata { headers: vec![("tenant".into(), "t1".into())] };
+    let data = push(vec![gauge("mem.util", "1", vec![number(0.5, T, &[])])]);
+    before.push_batch(Batch::from_metrics(data).with_metadata(Arc::new(metadata))).await;
+    receiver.wait_for(|received| !received.is_empty()).await;
+    let sent = receiver.received().swap_remove(0);
+    assert!(!sent.is_v2() && sent.message().timeseries[0].name() == "mem_util_ratio");
+    before.shut_down(Duration::from_secs(5)).await;
+
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let more = format!(
+        "{tenants}, protobuf_message: io.prometheus.write.v2.Request, \
+         translation_strategy: UnderscoreEscapingWithoutSuffixes"
+    );
+    let after = start(&receiver, &directory, &more).await;
+    receiver.wait_for(|received| !received.is_empty()).await;
+    let sent = receiver.received().swap_remove(0);
+    assert!(sent.is_v2() && sent.message().timeseries[0].name() == "mem_util");
+    assert_eq!(sent.headers["tenant"], "t1");
+    after.shut_down(Duration::from_secs(5)).await;
+    assert_eq!(after.ledger.count(Entry::Exported), 1);
 }

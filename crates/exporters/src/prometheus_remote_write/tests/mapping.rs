@@ -12,13 +12,13 @@ use prost::Message;
 use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
+use crate::prometheus_remote_write::LeFormat;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
-use crate::prometheus_remote_write::{LeFormat, RemoteWriteConfig};
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
@@ -38,7 +38,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(config: &str) -> Self {
-        let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
+        let config = super::read("http://unused/", config);
         let le_format = config.le_format;
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();
@@ -356,8 +356,8 @@ fn remote_write_2() {
         .timeseries
         .iter()
         .flat_map(|series| {
-            let samples = series.samples.iter().map(|sample| sample.start_timestamp);
-            samples.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp))
+            let samples = series.samples.iter().map(|sample| sample.start);
+            samples.chain(series.histograms.iter().map(|histogram| histogram.start))
         })
         .collect();
     assert_eq!(starts, [T - 60_000, 0, T - 5], "E2, E3");
@@ -447,7 +447,7 @@ fn metadata_is_sent_when_it_changes_and_once_a_minute() {
     let mut bench = Bench::new("send_metadata: true");
     let data = push(vec![sum("c", "s", true, CUMULATIVE, vec![int(1, T)])]);
     let [metadata] = bench.request(&data).metadata.try_into().unwrap();
-    assert_eq!((metadata.kind, metadata.metric_family_name.as_str()), (1, "c_seconds_total"));
+    assert_eq!((metadata.kind, metadata.family.as_str()), (1, "c_seconds_total"));
     assert_eq!((metadata.help.as_str(), metadata.unit.as_str()), ("What it is", "seconds"));
     assert_eq!(bench.request(&data).metadata, []);
     bench.now += Duration::from_secs(60);

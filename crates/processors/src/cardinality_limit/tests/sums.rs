@@ -2,6 +2,40 @@ use nyquist_core::proto::metrics::v1::{Exemplar, exemplar};
 
 use super::*;
 
+/// Guarantee: a point that comes late is no baseline, also where nothing is known of its stream any more because memory
+/// was short or it has ended: what came after it was counted, and is not counted again.
+#[tokio::test]
+async fn late_points_of_forgotten_streams_count_nothing() {
+    for ends in [false, true] {
+        let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 0}}]}");
+        let names: Vec<String> = (0..20).map(|user| format!("user{user}")).collect();
+        let all = |value, time| {
+            let values: Vec<_> = names.iter().map(|name| (name.as_str(), value)).collect();
+            request(cumulative(users(&values, time)))
+        };
+        assert_eq!(values(&bench.step(&all(100, at(0))).await)["u=other"], 2000.0);
+        assert_eq!(values(&bench.step(&all(120, at(2))).await)["u=other"], 2400.0);
+        bench.pass_time(30);
+        if ends {
+            let points = names.iter().map(|name| end(&format!("u={name}"), at(3))).collect();
+            bench.step(&request(cumulative(points))).await;
+        } else {
+            bench.limiter.shared.starve();
+            bench.limiter.flush(false).await;
+            assert!(bench.own("evictions") >= 10.0);
+        }
+        // One that was sent before the second one.
+        let late = bench.step(&all(110, at(1))).await;
+        let before = bench.own("rebaselined");
+        let step = bench.step(&all(121, at(4))).await;
+        let grown = step.iter().chain(&late).map(|point| point.value).fold(0.0, f64::max);
+        // After the flag the series begins anew.
+        let had = if ends { 0.0 } else { 2400.0 };
+        assert_eq!(grown + bench.own("rebaselined") - before, had + 20.0, "each has grown by one; ends {ends}");
+        assert_eq!(before, if ends { 20.0 } else { 10.0 }, "the late ones were counted; ends {ends}");
+    }
+}
+
 async fn two_users() -> Bench {
     let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
     let first = bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
