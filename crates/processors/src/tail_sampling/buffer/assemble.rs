@@ -95,6 +95,8 @@ pub(super) struct Assembly {
     scratch: Scratch,
     /// What copying a trace had to decompress.
     pub(super) thawed: usize,
+    /// About the bytes of a batch.
+    max_bytes: usize,
 }
 
 impl Assembly {
@@ -126,6 +128,7 @@ impl Assembly {
             attributes: Vec::new(),
             scratch: Scratch::default(),
             thawed: 0,
+            max_bytes: 0,
         }
     }
 
@@ -135,9 +138,11 @@ impl Assembly {
             + self.scopes.capacity() * size_of::<ScopeGroup>()
             + self.resources.capacity() * size_of::<ResourceGroup>()
             + self.rewritten.capacity()
+            + self.scratch.bytes()
     }
 
     pub(super) fn begin(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
         self.number += 1;
         self.header_bytes = 0;
         self.pieces.clear();
@@ -248,6 +253,7 @@ impl Assembly {
         let of_clients = resources.chunk_by_mut(|one, other| one.client == other.client);
         let parts = of_clients.map(|resources| self.write_part(resources, headers, log)).collect();
         self.resources = resources;
+        self.scratch.shrink_to(self.max_bytes);
         parts
     }
 

@@ -251,7 +251,7 @@ fn a_compressed_record_can_be_linked() {
             pair.check_sums();
         }
         let grown = pair.frozen.charged() - before;
-        assert!(grown >= 100 * 8 && grown <= 100 * Frozen::PATCH, "{grown}");
+        assert!((100 * 8..=100 * Frozen::PATCH).contains(&grown), "{grown}");
         assert!(pair.thawed > 0);
     }
 }
