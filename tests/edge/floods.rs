@@ -21,6 +21,9 @@ service:
   pipelines: {traces: {receivers: [otlp], exporters: [nop]}}
 ";
 
+/// What floods the port that it is given; it gives what was said.
+type Flood = fn(u16) -> Vec<Frame>;
+
 /// Sends `bytes` over a new connection, which does not outlive them; gives what was said before its end.
 fn flood(port: u16, bytes: &[u8]) -> Vec<Frame> {
     let mut raw = Raw::connect(port, 9);
@@ -66,7 +69,7 @@ fn resets(port: u16) -> Vec<Frame> {
 #[test]
 fn floods_end_their_connection() {
     let gateway = Gateway::start(CONFIG);
-    let floods: [(&str, fn(u16) -> Vec<Frame>); 3] =
+    let floods: [(&str, Flood); 3] =
         [("continuations", continuations), ("a header bomb", header_bomb), ("resets", resets)];
     for (what, flood) in floods {
         let code = eventually(what, || farewell(&flood(gateway.grpc_port)).ok_or("no farewell"));

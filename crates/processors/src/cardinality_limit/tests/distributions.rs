@@ -235,6 +235,8 @@ fn count_and_sum(points: &[Point]) -> (u64, f64) {
 /// the sums that come after are counted, none of them twice.
 #[tokio::test]
 async fn a_sum_that_is_no_number_spoils_no_other() {
+    /// A request of one point with this count, sum and time.
+    type Make<'a> = &'a dyn Fn(u64, f64, u64) -> MetricsData;
     let classic = |count: u64, sum, time| {
         let point = HistogramDataPoint { sum: Some(sum), ..histogram_point("c", &[1.0], &[count, 0], time) };
         cumulative_histogram(vec![point])
@@ -259,8 +261,7 @@ async fn a_sum_that_is_no_number_spoils_no_other() {
         };
         request(Data::Summary(Summary { data_points: vec![point] }))
     };
-    let kinds: [(&str, &dyn Fn(u64, f64, u64) -> MetricsData); 3] =
-        [("histogram", &classic), ("exponential", &native), ("summary", &summary)];
+    let kinds: [(&str, Make<'_>); 3] = [("histogram", &classic), ("exponential", &native), ("summary", &summary)];
     for (kind, make) in kinds {
         for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for (sums, expected) in [([100.0, odd, 101.0], 101.0), ([odd, 100.0, 102.0], 102.0)] {

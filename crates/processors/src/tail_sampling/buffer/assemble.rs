@@ -170,8 +170,8 @@ impl Assembly {
                 STRESS => self.attributes.extend_from_slice(&self.triggers[Trigger::Stress as usize]),
                 _ => {}
             }
-        } else if let Some(text) = trace.marks.trigger().and_then(|trigger| self.triggers.get(trigger as usize)) {
-            self.attributes.extend_from_slice(text);
+        } else if let Some(trigger) = trace.marks.trigger() {
+            self.attributes.extend_from_slice(&self.triggers[trigger as usize]);
         }
     }
 

@@ -253,18 +253,17 @@ impl Shard {
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {
             if arrival.restored {
-                let trigger = match past.why.reason {
-                    LATE_ERROR => None,
-                    STRESS => Some(Trigger::Stress),
-                    // What wrote it down did not say.
-                    _ => past.why.trigger.or(Some(Trigger::Wait)),
+                let marks = match past.why.reason {
+                    LATE_ERROR => Marks::late(),
+                    STRESS => Marks::of(Some(Trigger::Stress)),
+                    _ => Marks::of(past.why.trigger),
                 };
-                return Some(self.keep(run, now, past.why.reason, trigger));
+                return Some(self.keep(run, now, past.why.reason, marks));
             }
             self.note(run.id, Outcome::Kept, past.why);
             self.tally.late(past.age(now));
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, past.why.reason, None));
+            return Some(self.keep(run, now, past.why.reason, Marks::late()));
         }
         if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
             self.tally.late(past.age(now));
@@ -277,7 +276,7 @@ impl Shard {
             self.tally.late_errors += 1;
             self.note(run.id, Outcome::Kept, Why::LATE_ERROR);
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, LATE_ERROR, None));
+            return Some(self.keep(run, now, LATE_ERROR, Marks::late()));
         }
         self.tally.new_traces += 1;
         if arrival.stress {
@@ -333,17 +332,13 @@ impl Shard {
         Handle { slot, generation: self.traces.get(slot).map_or(0, |trace| trace.generation) }
     }
 
-    /// A slot for spans of a trace that is decided: for those that come after the decision, or, if
-    /// there is a `trigger`, for all.
-    fn keep(&mut self, run: &Run, now: u64, reason: u16, trigger: Option<Trigger>) -> u32 {
+    /// A slot for spans of a trace that is decided: for those that come after the decision, or for all.
+    fn keep(&mut self, run: &Run, now: u64, reason: u16, marks: Marks) -> u32 {
         let slot = self.new_trace(run, now);
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            match trigger {
-                Some(trigger) => trace.marks.set_trigger(trigger),
-                None => trace.marks = Marks::late(),
-            }
+            trace.marks = marks;
         }
         self.kept_count += 1;
         self.kept.push(slot);
@@ -362,7 +357,7 @@ impl Shard {
         let why = Why { reason: if kept { STRESS } else { NO_REASON }, trigger: Some(Trigger::Stress) };
         self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, why);
         if kept {
-            return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
+            return Some(self.keep(run, now, STRESS, Marks::of(Some(Trigger::Stress))));
         }
         let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(why, now));
         self.tally.forgotten[1] += u64::from(forgotten);

@@ -94,6 +94,12 @@ impl Marks {
     const TRIGGER: u8 = 0x3f;
     /// In place of a trigger.
     const LATE: u8 = 0x3f;
+    const UNKNOWN: u8 = 0x3e;
+
+    /// Of a trace that this has decided; `None`: nobody knows what has.
+    pub(super) fn of(trigger: Option<Trigger>) -> Self {
+        Self(trigger.map_or(Self::UNKNOWN, |trigger| trigger as u8))
+    }
 
     /// Of a trace that was decided before; these are spans that came later.
     pub(super) fn late() -> Self {
@@ -108,7 +114,7 @@ impl Marks {
         self.0 = self.0 & !Self::TRIGGER | trigger as u8;
     }
 
-    /// What decided the trace; `None` if it was decided before, and these are spans that came later.
+    /// What decided the trace; `None` if it was decided before, and these are spans that came later, or if nobody knows.
     pub(super) fn trigger(self) -> Option<Trigger> {
         Trigger::ALL.get(usize::from(self.0 & Self::TRIGGER)).copied()
     }

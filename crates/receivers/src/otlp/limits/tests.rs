@@ -205,15 +205,15 @@ async fn what_one_entry_refuses_is_not_charged_to_another() {
     let limits = Limits::new("otlp", &Admission::new(1 << 20), None, &entries, &Telemetry::new());
     let of = |tenant: &str| HeaderMap::from_iter([("x-tenant".parse().unwrap(), tenant.parse().unwrap())]);
     let ann = client("10.0.0.1", "");
-    drop(limits.enter(&ann, &of("noisy")).unwrap());
+    drop(limits.let_in(&ann, &of("noisy")).unwrap());
     for _ in 0..100 {
-        let Err(rejection) = limits.enter(&ann, &of("noisy")) else { panic!("the tenant is over its rate") };
+        let Err(rejection) = limits.let_in(&ann, &of("noisy")) else { panic!("the tenant is over its rate") };
         assert!(rejection.message.contains("metadata.x-tenant"), "{}", rejection.message);
     }
     assert_eq!(limits.admission.used(), 0);
     for tenant in ["a", "b"] {
-        assert!(limits.enter(&ann, &of(tenant)).is_ok(), "the address has two of its three left");
+        assert!(limits.let_in(&ann, &of(tenant)).is_ok(), "the address has two of its three left");
     }
-    let Err(rejection) = limits.enter(&ann, &of("c")) else { panic!("the address is over its rate") };
+    let Err(rejection) = limits.let_in(&ann, &of("c")) else { panic!("the address is over its rate") };
     assert!(rejection.message.contains("client.address"), "{}", rejection.message);
 }
