@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::otlp::{trace, traces_request};
 use crate::support::otlp_client::{OK, RESOURCE_EXHAUSTED, TRACES};
 use crate::support::ports::free_port;
 use crate::support::{Gateway, OtlpClient, http};
-use crate::{PROTOBUF, is_release, runtime};
+use crate::{PROTOBUF, is_release};
 
 const CONFIG: &str = "
 receivers:
@@ -67,27 +66,45 @@ fn assert_answer(answer: &str, expected: &str) {
     assert!(answer.is_empty() || answer == expected, "{answer:?} instead of {expected:?}");
 }
 
-/// 200 requests that are taken back as soon as they are sent (CVE-2023-44487).
+/// 200 requests that are taken back as soon as they are sent (CVE-2023-44487): `ENHANCE_YOUR_CALM` is the answer.
 fn rapid_reset(target: &Target) {
-    runtime().block_on(async {
-        let Ok(stream) = tokio::net::TcpStream::connect(("127.0.0.1", target.grpc)).await else { return };
-        let Ok((mut sender, connection)) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await
-        else {
-            return;
-        };
-        let connection = tokio::spawn(connection);
-        for _ in 0..200 {
-            if sender.ready().await.is_err() {
-                break;
-            }
-            let request = Request::post(format!("http://a{TRACES}")).header("content-type", "application/grpc");
-            drop(sender.send_request(request.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap()));
-            tokio::task::yield_now().await;
+    let mut stream = TcpStream::connect(("127.0.0.1", target.grpc)).unwrap();
+    let mut requests = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        requests.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
+        requests.extend([kind, flags]);
+        requests.extend(stream.to_be_bytes());
+        requests.extend(payload);
+    };
+    let (settings, headers, reset, end_of_headers, cancel) = (4, 1, 3, 4, 8_u32);
+    frame(settings, 0, 0, &[]);
+    // POST, http, the path, authority "a", application/grpc.
+    let length = u8::try_from(TRACES.len()).unwrap();
+    let content_type = b"\x0f\x10\x10application/grpc".as_slice();
+    let head = [b"\x83\x86\x04".as_slice(), &[length], TRACES.as_bytes(), b"\x01\x01a", content_type].concat();
+    for number in 0..200 {
+        frame(headers, end_of_headers, number * 2 + 1, &head);
+        frame(reset, 0, number * 2 + 1, &cancel.to_be_bytes());
+    }
+    let _ = stream.write_all(&requests);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = Vec::new();
+    // The end may be a reset: the gateway has not read all of it.
+    let _ = stream.read_to_end(&mut answer);
+    assert!(is_calmed(&answer), "{answer:?}");
+}
+
+/// Whether the frames of `answer` end with a `GOAWAY` for `ENHANCE_YOUR_CALM`.
+fn is_calmed(mut answer: &[u8]) -> bool {
+    while let Some((head, rest)) = answer.split_at_checked(9) {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let Some((payload, rest)) = rest.split_at_checked(length) else { return false };
+        if head[3] == 7 && payload.get(4..8) == Some(&[0, 0, 0, 11]) {
+            return true;
         }
-        drop(sender);
-        let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
-    });
+        answer = rest;
+    }
+    false
 }
 
 /// The beginning of the answer to a head of 1 MiB.
