@@ -10,6 +10,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
@@ -38,11 +39,18 @@ struct Case {
     id: u64,
     line: Value,
     policies: Value,
+    /// By their names in the table.
+    trace_ids: Rc<Map<String, Value>>,
 }
 
 impl Case {
     fn text(&self, key: &str) -> Option<&str> {
         self.line[key].as_str()
+    }
+
+    /// By its name in the table, or as it is.
+    fn trace_id<'a>(&'a self, name: &'a str) -> &'a str {
+        self.trace_ids.get(name).map_or(name, |id| id.as_str().unwrap())
     }
 
     /// The processor's section.
@@ -64,26 +72,15 @@ impl Case {
 }
 
 fn table() -> Vec<Case> {
-    let lines: Vec<Value> = serde_yaml::from_str(TABLE).unwrap();
+    let table: Value = serde_yaml::from_str(TABLE).unwrap();
+    let trace_ids = Rc::new(table["trace_ids"].as_object().unwrap().clone());
+    let lines = table["cases"].as_array().unwrap();
     let policies_of = |id: &Value| lines.iter().find(|line| line["id"] == *id).unwrap()["policies"].clone();
     let case = |line: &Value| {
         let policies = if line["same"].is_null() { line["policies"].clone() } else { policies_of(&line["same"]) };
-        Case { id: line["id"].as_u64().unwrap(), line: line.clone(), policies }
+        Case { id: line["id"].as_u64().unwrap(), line: line.clone(), policies, trace_ids: Rc::clone(&trace_ids) }
     };
     lines.iter().map(case).collect()
-}
-
-/// As the table names them.
-fn trace_id(name: &str) -> &str {
-    match name {
-        "T1" => "00000000000000000000000000000001",
-        "T2" => "0102030405060708090a0b0c0d0e0f10",
-        "T3" => "4bf92f3577b34da6a3ce929d0e0e4736",
-        "T4" => "ffffffffffffffffffffffffffffffff",
-        "T5" => "5b8efff798038103d269b633813fc60c",
-        "T6" => "7bba9f33312b3dbb8b2c2c62bb7abe2d",
-        other => other,
-    }
 }
 
 fn attributes(values: &Value) -> Value {
@@ -246,7 +243,7 @@ fn the_collector_keeps_what_the_table_says() {
             ids.push((name, x.as_str().unwrap()));
         }
         for (name, x) in ids {
-            let trace = trace_id(name);
+            let trace = case.trace_id(name);
             collector.send(case.id, request(case.id, 0, trace, case.line["spans"].as_array().unwrap()));
             expected.insert((case.id, 0, trace.to_owned()), (x == "sampled", case.text("by").map(str::to_owned)));
         }
@@ -291,7 +288,7 @@ fn the_collector_treats_batches_as_the_table_says() {
     for (at, case, index) in arrivals {
         std::thread::sleep((begin + Duration::from_millis(at)).saturating_duration_since(Instant::now()));
         let batch = &case.batches()[index];
-        let trace = trace_id(batch["id"].as_str().unwrap_or("T3"));
+        let trace = case.trace_id(batch["id"].as_str().unwrap_or("T3"));
         collector.send(case.id, request(case.id, index, trace, batch["spans"].as_array().unwrap()));
         if batch["x"] == "kept" {
             expected.insert((case.id, index as u64, trace.to_owned()));

@@ -9,6 +9,10 @@ mod certificates;
 mod connections;
 #[path = "edge/identity.rs"]
 mod identity;
+#[path = "edge/keys.rs"]
+mod keys;
+#[path = "edge/passwords.rs"]
+mod passwords;
 
 use prost::Message;
 use support::otlp::{trace, traces_request};

@@ -11,6 +11,8 @@ mod support;
 
 #[path = "edge/attacks.rs"]
 mod attacks;
+#[path = "edge/floods.rs"]
+mod floods;
 #[path = "edge/hoarders.rs"]
 mod hoarders;
 #[path = "edge/idle.rs"]

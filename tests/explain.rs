@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
@@ -141,6 +142,60 @@ fn several_samplers() {
     assert!(decided["decided_at"].as_str().unwrap().starts_with("20"), "{decided}");
     assert_eq!(json[1]["account"]["status"], "undecided");
     assert_eq!(json[1]["account"]["undecided"]["has_root"], true);
+}
+
+/// How often the log in `directory` has the id of a trace.
+fn on_disk(directory: &Path, number: u64) -> usize {
+    let id = trace_id(number);
+    let files = std::fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.map(|path| std::fs::read(path).unwrap().windows(16).filter(|bytes| **bytes == id).count()).sum()
+}
+
+/// Scenario: with `storage`, a trace is kept, one is dropped, and one waits; then `kill -9`. Guarantee: after the restart
+/// the decisions are told with their rule, rate and trigger, and the one that waits does.
+#[test]
+fn decisions_survive_a_kill() {
+    let storage = tempfile::tempdir().unwrap();
+    let directory = storage.path().join("processor_tail~5fsampling__traces");
+    let config = CONFIG
+        .replace("decision_wait: 1s", "decision_wait: 1h\n    decision_wait_after_root_received: 1s\n    storage: file_storage")
+        .replace("@MORE@", "")
+        .replace("service:\n", "extensions: {file_storage: {directory: '@STORAGE@', timeout: 20s}}\nservice:\n  extensions: [file_storage]\n")
+        .replace("@STORAGE@", &storage.path().display().to_string());
+    let gateway = Gateway::start(&config);
+    // The log goes back as far as the oldest trace that waits.
+    send(&gateway, trace(3, 3).split_off(1));
+    send(&gateway, [failed(trace(1, 3)), trace(2, 1)].concat());
+    eventually("both decisions are written down", || match (on_disk(&directory, 1), on_disk(&directory, 2)) {
+        (4.., 2..) => Ok(()),
+        spans => Err(spans),
+    });
+    gateway.kill();
+
+    let gateway = Gateway::start(&config);
+    let told = |number: u64| {
+        let run = ask(&gateway, number, &[]);
+        (run.code(), run.stdout())
+    };
+    let trigger = "decision_wait_after_root_received was over";
+    let short = "\n  the rest of it is older than the log, which is empty\n";
+    let kept = format!("\n  kept by \"errors\": {trigger}\n  its rate is 100 %: the threshold 00000000000000{short}");
+    let dropped =
+        format!("\n  dropped by \"tiny\": {trigger}\n  its rate is 0 %: the threshold 100000000000000{short}");
+    for (number, code, wanted) in [(1, 0, &*kept), (2, 1, &*dropped), (3, 3, "still undecided: 2 spans")] {
+        let (found, text) = told(number);
+        assert_eq!(found, code, "{text}");
+        assert!(text.contains(wanted), "{wanted:?} is missing from:\n{text}");
+    }
+    let json: Value = serde_json::from_str(&ask(&gateway, 1, &["--json"]).stdout()).unwrap();
+    assert_eq!(json[0]["account"]["remembered"]["trigger"], "root");
+    gateway.kill();
+
+    let gateway = Gateway::start(&config.replace("name: tiny", "name: small"));
+    let text = ask(&gateway, 2, &[]).stdout();
+    let wanted = format!("\n  dropped by a rule that is not there any more: {trigger}{short}");
+    assert!(text.contains(&wanted), "{wanted:?} is missing from:\n{text}");
 }
 
 /// Nothing that spans say of themselves is told: no names, no attributes.

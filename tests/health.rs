@@ -165,6 +165,98 @@ fn a_gateway_that_drains_is_alive_and_not_ready() {
     gateway.kill();
 }
 
+/// Scenario: the socket of a receiver dies under it, while a backend hangs. Guarantee: the receiver, its pipelines and the
+/// gateway are in a fatal state, with the reason, for as long as the drain lasts, which is not ready and alive; the
+/// exit code is that of a failure.
+#[test]
+fn a_receiver_that_cannot_go_on_ends_the_gateway() {
+    let mut backend = Backend::start();
+    backend.behave(support::Behaviour::Hang);
+    let config = config(V1, &otlp_exporter(backend.port), TWO_PIPELINES);
+    let mut gateway = Gateway::start_with_args(&config, &["--drain-timeout", "60s"]);
+    send(&gateway);
+    gateway.process.break_listener(gateway.grpc_port);
+    let (code, document) = wait_for(&gateway, "/status?verbose", "StatusFatalError");
+    assert_eq!((code, &document["healthy"]), (500, &Value::Bool(false)), "{document}");
+    let reason = format!("no longer listens on 127.0.0.1:{}: ", gateway.grpc_port);
+    let error = |of: &Value| of["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error(&document).starts_with(&format!("receiver:otlp: {reason}")), "{document}");
+    for pipeline in ["pipeline:traces", "pipeline:metrics/other"] {
+        let pipeline = &document["components"][pipeline];
+        assert_eq!(pipeline["status"], "StatusFatalError", "{document}");
+        let receiver = &pipeline["components"]["receiver:otlp"];
+        assert_eq!(receiver["status"], "StatusFatalError", "{document}");
+        assert!(error(receiver).starts_with(&reason), "{document}");
+    }
+    let exporter = &document["components"]["pipeline:traces"]["components"]["exporter:otlp"];
+    assert_ne!(exporter["status"], "StatusFatalError", "{document}");
+    assert_eq!(get(&gateway, "/status?pipeline=traces").0, 500);
+    assert_eq!(wait_for(&gateway, "/ready", "draining").0, 503);
+    assert_eq!(get(&gateway, "/live").0, 200);
+
+    // The drain need not wait for it any more.
+    backend.stop();
+    let status = gateway.process.wait(support::PATIENCE);
+    assert_eq!(status.code(), Some(1), "not 3: that is for what a shutdown that was asked for left behind");
+    let output = gateway.process.output();
+    assert!(output.contains(&reason) && output.contains("shutting down after a fault that no retry mends"), "{output}");
+}
+
+/// Scenario: of two backends behind `load_balancing` one dies, then the other one; both come back. Guarantee: beneath
+/// the exporter each has a state of its own, with its error, from when it dies until it takes data again; the exporter
+/// and its pipeline are well while one of the two is, and readiness does not change.
+#[test]
+fn backends_of_a_load_balancer_show_beneath_it() {
+    let mut backends = [Backend::start(), Backend::start()];
+    let names = [0, 1].map(|index: usize| format!("127.0.0.1:{}", backends[index].port));
+    let exporters = format!(
+        "  load_balancing:
+    resolver: {{static: {{hostnames: ['{}', '{}']}}}}
+    protocol:
+      otlp:
+        tls: {{insecure: true}}
+        retry_on_failure: {{initial_interval: 50ms, max_interval: 200ms, max_elapsed_time: 0}}",
+        names[0], names[1]
+    );
+    let pipelines = TWO_PIPELINES.replace("exporters: [otlp]", "exporters: [load_balancing]");
+    let gateway = Gateway::start(&config(V1, &exporters, &pipelines));
+    // Enough traces that each has its share.
+    let send_many = || {
+        let traces = (0..50).flat_map(|number| trace(number, 2)).collect();
+        assert_eq!(gateway.client().traces(&traces_request("health", traces)).status, OK);
+    };
+    let (ok, failing) = ("StatusOK", "StatusRecoverableError");
+    let wait_until = |pipeline: &str, [one, two]: [&str; 2]| {
+        eventually("the states are as they should be", || {
+            let (code, document) = get(&gateway, "/status?pipeline=traces&verbose");
+            assert_eq!((code, &document["healthy"]), (200, &Value::Bool(true)), "{document}");
+            let exporter = &document["components"]["exporter:load_balancing"];
+            let parts = [0, 1].map(|index| &exporter["components"][format!("backend:{}", names[index])]);
+            let found = [&document["status"], &exporter["status"], &parts[0]["status"], &parts[1]["status"]];
+            for (part, name) in parts.iter().zip(&names).filter(|(part, _)| part["status"] == failing) {
+                assert!(part["error"].as_str().is_some_and(|error| error.contains(name)), "{document}");
+            }
+            if found == [pipeline, pipeline, one, two] { Ok(()) } else { Err(document) }
+        });
+        assert_eq!(get(&gateway, "/ready").0, 200);
+    };
+    send_many();
+    wait_until(ok, [ok, ok]);
+    backends[1].stop();
+    send_many();
+    wait_until(ok, [ok, failing]);
+    backends[0].stop();
+    send_many();
+    wait_until(failing, [failing, failing]);
+    backends[0].restart();
+    wait_until(ok, [ok, failing]);
+    backends[1].restart();
+    wait_until(ok, [ok, ok]);
+    assert_eq!(gateway.terminate().code, Some(0));
+    let shares = backends.each_ref().map(Backend::span_count);
+    assert!(shares.iter().all(|spans| *spans > 0) && shares.iter().sum::<usize>() == 300, "{shares:?}");
+}
+
 /// What `Watch` tells of `service`, one answer after the other, until the gateway ends.
 fn watch(port: u16, service: &str) -> mpsc::Receiver<Vec<u8>> {
     let mut message = vec![0, 0, 0, 0, 0, 10, u8::try_from(service.len()).unwrap()];

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use support::otlp::{SpanKey, span_keys, trace, traces_request};
 use support::otlp_client::{OK, TRACES};
-use support::{Backend, Gateway, OtlpClient, eventually};
+use support::{Backend, Behaviour, Gateway, OtlpClient, eventually, long_run};
 
 /// Spans of a trace; they come in two requests.
 const SPANS: u64 = 6;
@@ -374,4 +374,68 @@ fn a_killed_balancer_has_its_queue_on_disk() {
         let account = front.metrics().account("exporter/loadbalancing", "traces");
         if account.held == 0.0 && account.difference() == 0.0 { Ok(()) } else { Err(account) }
     });
+}
+
+/// `kill -9` of the balancer, with a queue on disk, while its backends take what clients send: nothing that was
+/// acknowledged is missing, and no more comes twice than the page on durability says.
+#[test]
+fn a_killed_balancer_repeats_no_more_than_it_says() {
+    /// `num_consumers` of the queue in front.
+    const CONSUMERS: usize = 1;
+    /// Requests: those that may be with the backends, and those that are done with and not written down as such.
+    const AGAIN: usize = (100 + 4) * CONSUMERS;
+    let more =
+        format!("sending_queue: {{storage: file_storage/front, queue_size: 100000, num_consumers: {CONSUMERS}}}");
+    let directory = tempfile::tempdir().unwrap();
+    let members = directory.path().join("members");
+    let backends = [Backend::start(), Backend::start()];
+    let [one, two] = &backends;
+    // So that a queue builds up.
+    backends.iter().for_each(|backend| backend.behave(Behaviour::Slow(std::time::Duration::from_millis(20))));
+    let lines: Vec<String> = backends.iter().map(|backend| format!("127.0.0.1:{}", backend.port)).collect();
+    std::fs::write(&members, lines.join("\n")).unwrap();
+    let sent = Sent::new();
+    let mut before = 0;
+    for round in 0..if long_run() { 20 } else { 3 } {
+        let front = Gateway::start(&balancer(&members, &more));
+        let port = front.grpc_port;
+        let count = || sent.acknowledged.lock().unwrap().len();
+        let goal = count() + rand::random_range(1..400) * SPANS as usize;
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut client = OtlpClient::connect(port);
+                    loop {
+                        let spans = trace(sent.next.fetch_add(1, Ordering::Relaxed), SPANS);
+                        let request = traces_request("balanced", spans);
+                        match client.call(TRACES, &request.encode_to_vec()) {
+                            Ok(outcome) if outcome.status == OK => {
+                                sent.acknowledged.lock().unwrap().extend(span_keys(&request));
+                            }
+                            // The balancer is gone.
+                            _ => return,
+                        }
+                    }
+                });
+            }
+            eventually("traffic flows", || if count() >= goal { Ok(()) } else { Err(count()) });
+            front.kill();
+        });
+        let front = Gateway::start(&balancer(&members, &more));
+        eventually("every acknowledged span arrives", || match sent.missing(&[one, two]) {
+            0 => Ok(()),
+            missing => Err(missing),
+        });
+        eventually("the account balances", || {
+            let account = front.metrics().account("exporter/loadbalancing", "traces");
+            if account.held == 0.0 && account.difference() == 0.0 { Ok(()) } else { Err(account) }
+        });
+        let doubled: usize =
+            backends.iter().flat_map(|backend| backend.spans().into_values()).map(|times| times - 1).sum();
+        println!("round {round}: {} spans twice", doubled - before);
+        assert!(doubled - before <= AGAIN * SPANS as usize, "{} spans came twice", doubled - before);
+        before = doubled;
+        assert_eq!(front.terminate().code, Some(0));
+    }
+    assert_eq!(split_traces(&[one, two]).len(), 0);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prost::Message;
 use support::otlp::{SpanKey, attribute, span_keys, trace, traces_request};
-use support::otlp_client::{OK, UNAVAILABLE};
+use support::otlp_client::{self, DEADLINE_EXCEEDED, OK, TRACES, UNAVAILABLE};
 use support::{Backend, Behaviour, Gateway, eventually, http};
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -238,4 +238,92 @@ service:
     assert!(answer.starts_with("http/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
     let metrics = gateway.metrics();
     assert!(metrics.sum("otelcol_receiver_requests", &[("outcome", "refused")]) >= 1.0);
+}
+
+/// One call over gRPC by a client that waits for `patience` and then goes. It says so if `deadline` is set
+/// (`grpc-timeout`), and goes without a word if not: `None`.
+fn call_within(
+    port: u16,
+    deadline: &[(&str, &str)],
+    patience: Duration,
+    message: &[u8],
+) -> Option<otlp_client::Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let call = async {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            otlp_client::call_over(stream, TRACES, deadline, otlp_client::frame(false, message)).await.unwrap()
+        };
+        tokio::time::timeout(patience, call).await.ok()
+    })
+}
+
+/// Sends a request over HTTP/1.1, and goes after `patience` without waiting for an answer.
+fn post_and_go(port: u16, patience: Duration, message: &[u8]) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\nContent-Length: {}\r\n\r\n",
+        message.len()
+    );
+    stream.write_all(&[head.as_bytes(), message].concat()).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let answer = stream.read(&mut [0; 1]);
+    assert!(answer.is_err(), "nobody answers: {answer:?}");
+}
+
+/// Scenario: the sink is down, its queue full (in memory, and on disk), `block_on_overflow: true`. One client has a deadline
+/// (`grpc-timeout`); one goes without a word over gRPC, one over HTTP; all send the same again, as clients do. Guarantee:
+/// the first is told `DEADLINE_EXCEEDED`, to be tried again; no copy waits when its client has gone, so none of them
+/// is stored; when the sink is back it gets what was acknowledged, once, and there is room.
+#[test]
+fn nobody_waits_for_room_longer_than_the_client() {
+    for queue in ["", "storage: file_storage/queue, "] {
+        let mut backend = Backend::stopped();
+        let exporter = format!(
+            "otlp: {{endpoint: '127.0.0.1:{}', tls: {{insecure: true}}, {PATIENT}, \
+             sending_queue: {{{queue}queue_size: 1, num_consumers: 1, block_on_overflow: true}}}}",
+            backend.port
+        );
+        let config = "
+extensions: {file_storage/queue: {directory: '@DIR@/queue', create_directory: true}}"
+            .to_owned()
+            + &config(BOTH, "", "", &exporter).replace("service:", "service:\n  extensions: [file_storage/queue]");
+        let gateway = Gateway::start(&config);
+        let request = |number| traces_request("overload", trace(number, 4));
+        let message = |number| request(number).encode_to_vec();
+        let mut client = gateway.client();
+        assert_eq!(client.traces(&request(0)).status, OK);
+
+        for _ in 0..3 {
+            let patience = Duration::from_secs(60);
+            let outcome = call_within(gateway.grpc_port, &[("grpc-timeout", "300m")], patience, &message(1));
+            let outcome = outcome.expect("an answer when the deadline has passed");
+            assert_eq!((outcome.status, outcome.has_details), (DEADLINE_EXCEEDED, true), "{outcome:?}");
+        }
+        let refused = || gateway.metrics().sum("otelcol_receiver_refused_spans", &[]);
+        assert_eq!(refused(), 3.0 * 4.0);
+        for over_http in [false, true] {
+            let before = refused();
+            // Those whose request was not even read count for nothing.
+            eventually("copies are given up when their clients have gone", || {
+                let patience = Duration::from_millis(300);
+                if over_http {
+                    post_and_go(gateway.http_port, patience, &message(2));
+                } else {
+                    assert!(call_within(gateway.grpc_port, &[], patience, &message(2)).is_none(), "nobody answers");
+                }
+                if refused() >= before + 3.0 * 4.0 { Ok(()) } else { Err(refused()) }
+            });
+        }
+        backend.restart();
+        assert_eq!(client.traces(&request(3)).status, OK, "there is room again");
+        let sent: HashSet<SpanKey> = [0, 3].into_iter().flat_map(|number| span_keys(&request(number))).collect();
+        wait_for_all(&backend, &sent);
+        eventually("nothing is held any more", || match gateway.metrics().account("exporter/otlp", "traces").held {
+            0.0 => Ok(()),
+            held => Err(held),
+        });
+        assert_eq!(backend.span_count(), sent.len(), "what was acknowledged, once: {queue}");
+        assert_nothing_dropped(&gateway);
+    }
 }

@@ -6,6 +6,11 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Histogram, HistogramDataPoint};
+use support::otlp::{attribute, sum_request};
+use support::otlp_client::OK;
 use support::{Gateway, Prometheus, eventually, http, unix_nanos};
 
 /// Names and labels as they came: what leaves must be what arrived.
@@ -207,4 +212,84 @@ scrape_configs:
     assert!(metrics.sum("nyquist_receiver_scrapes", &[("outcome", "success")]) >= 1.0);
     assert!(metrics.sum("nyquist_receiver_scrapes", &[("outcome", "failure")]) >= 1.0);
     assert_eq!(metrics.sum("nyquist_receiver_bad_samples", &[]), 0.0);
+}
+
+/// What senders write with remote write is limited, and written on with names and types as they are by default.
+const LIMITED: &str = "
+extensions:
+  health_check: {endpoint: 127.0.0.1:@HEALTH@}
+receivers:
+  otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}
+  prometheus_remote_write: {endpoint: 127.0.0.1:@HTTP@}
+processors:
+  cardinality_limit: {flush_interval: 200ms, rules: [{metrics: [h_bucket, h_sum, h_count], labels: {u: 0}}]}
+exporters:
+  prometheus_remote_write/sender:
+    endpoint: http://127.0.0.1:@HTTP@/api/v1/write
+    protobuf_message: io.prometheus.write.v2.Request
+  prometheus_remote_write: {endpoint: '@PROMETHEUS@', disable_scope_info: true}
+service:
+  extensions: [health_check]
+  telemetry:
+    metrics:
+      readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: @METRICS@}}}}]
+  pipelines:
+    metrics/sent: {receivers: [otlp], exporters: [prometheus_remote_write/sender]}
+    metrics: {receivers: [prometheus_remote_write], processors: [cardinality_limit], exporters: [prometheus_remote_write]}
+";
+
+/// The histogram `h` of each user: how many values up to 1 and above, or its end.
+fn histograms(start: u64, users: &[(&str, Option<[u64; 2]>)]) -> ExportMetricsServiceRequest {
+    let time = unix_nanos();
+    let point = |(user, buckets): &(&str, Option<[u64; 2]>)| HistogramDataPoint {
+        attributes: vec![attribute("u", user)],
+        start_time_unix_nano: start,
+        time_unix_nano: time,
+        count: buckets.map_or(0, |[low, high]| low + high),
+        sum: Some(buckets.map_or(0.0, |[low, high]| low as f64 + 2.0 * high as f64)),
+        bucket_counts: buckets.map_or(vec![0, 0], Vec::from),
+        explicit_bounds: vec![1.0],
+        flags: u32::from(buckets.is_none()),
+        ..HistogramDataPoint::default()
+    };
+    let aggregation_temporality = AggregationTemporality::Cumulative.into();
+    let histogram = Histogram { data_points: users.iter().map(point).collect(), aggregation_temporality };
+    let mut request = sum_request("shop", "h", start, &[]);
+    let metric = &mut request.resource_metrics[0].scope_metrics[0].metrics[0];
+    metric.data = Some(Data::Histogram(histogram));
+    request
+}
+
+/// Scenario: the series of classic histograms, limited; one of the senders ends, another begins anew. Guarantee: the
+/// collapsed series add up what all of them have counted and never fall, under the names that came.
+#[test]
+fn limited_histograms_rise_when_a_sender_ends() {
+    let backend = Prometheus::start();
+    let gateway = Gateway::start(&LIMITED.replace("@PROMETHEUS@", &backend.write_url()));
+    let mut client = gateway.client();
+    let mut send = |start, users: &[(&str, Option<[u64; 2]>)]| {
+        assert_eq!(client.metrics(&histograms(start, users)).status, OK);
+    };
+    let expect = |low: f64, high: f64| {
+        backend.wait_for("h_bucket{u=\"other\",le=\"1\"}", low);
+        backend.wait_for("h_bucket{u=\"other\",le=\"+Inf\"}", low + high);
+        backend.wait_for("h_count{u=\"other\"}", low + high);
+        backend.wait_for("h_sum{u=\"other\"}", low + 2.0 * high);
+    };
+    // Remote write tells milliseconds apart.
+    let begins = unix_nanos() - 2_000_000;
+    send(begins, &[("c", Some([1, 2])), ("d", Some([30, 40]))]);
+    expect(31.0, 42.0);
+    send(begins, &[("c", Some([2, 2])), ("d", None)]);
+    expect(32.0, 42.0);
+    send(unix_nanos() - 2_000_000, &[("c", Some([1, 1]))]);
+    expect(33.0, 43.0);
+    for name in ["h_bucket", "h_sum", "h_count"] {
+        let falls = backend.query(&format!("resets({name}[1h])"));
+        assert!(!falls.is_empty() && falls.iter().all(|(_, falls)| *falls == 0.0), "{name}: {falls:?}");
+    }
+    assert_eq!(backend.value("count({__name__=~\"h_.*\"})"), Some(4.0), "no others");
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("otelcol_processor_cardinality_limit_rebaselined_total", &[]), 0.0);
+    assert_eq!(metrics.sum("nyquist_ledger_dropped_items", &[]), 0.0);
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peer::Program;
-use scenario::{Outcome, Scenario, Signal, Times};
+use scenario::{Beside, Outcome, Scenario, Signal, Times};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,13 +29,15 @@ const TAIL: Scenario = Scenario {
     rate: 0,
     cores: 1,
     beside_collector: true,
-    beside: None,
+    beside: &[],
+    fsync: "false",
     memory: false,
 };
 
 const PASSTHROUGH: &str = "passthrough.yaml";
+const DURABLE: &str = "passthrough_durable.yaml";
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
@@ -46,8 +48,22 @@ const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "passthrough_durable",
         title: "Passthrough with a queue on disk, without fsync",
-        config: "passthrough_durable.yaml",
+        config: DURABLE,
         wait: Duration::ZERO,
+        ..TAIL
+    },
+    Scenario {
+        name: "queue_levels",
+        title: "Passthrough with a queue on disk without fsync, in turns with one in memory and the other levels (Nyquist only)",
+        config: DURABLE,
+        wait: Duration::ZERO,
+        beside_collector: false,
+        beside: &[
+            Beside { name: "in memory", config: PASSTHROUGH, fsync: "false" },
+            Beside { name: "fsync: 1s", config: DURABLE, fsync: "1s" },
+            Beside { name: "fsync: 100ms", config: DURABLE, fsync: "100ms" },
+            Beside { name: "fsync: true", config: DURABLE, fsync: "true" },
+        ],
         ..TAIL
     },
     Scenario {
@@ -56,7 +72,7 @@ const SCENARIOS: [Scenario; 14] = [
         config: "load_balancing.yaml",
         wait: Duration::ZERO,
         beside_collector: false,
-        beside: Some(("passthrough", PASSTHROUGH)),
+        beside: &[Beside { name: "passthrough", config: PASSTHROUGH, fsync: "false" }],
         ..TAIL
     },
     TAIL,
@@ -69,9 +85,10 @@ const SCENARIOS: [Scenario; 14] = [
     },
     Scenario {
         name: "tail_sampling_durable",
-        title: "The same policies with buffer and queue on disk, without fsync (Nyquist only)",
+        title: "The same policies with buffer and queue on disk, without fsync, in turns with memory (Nyquist only)",
         config: "tail_sampling_durable.yaml",
         beside_collector: false,
+        beside: &[Beside { name: "in memory", config: "tail_sampling.yaml", fsync: "false" }],
         ..TAIL
     },
     Scenario {
@@ -175,8 +192,8 @@ fn main() {
             continue;
         }
         println!("{}", report::table(&scenario, &outcomes));
-        if let Some((name, _)) = scenario.beside {
-            println!("{}", report::over(name, &outcomes));
+        for beside in scenario.beside {
+            println!("{}", report::over(beside.name, &outcomes));
         }
         if scenario.cores == 1 && scenario.rate == 0 {
             one_core.push((scenario.config, outcomes));
@@ -215,8 +232,8 @@ fn measure(mut scenario: Scenario, options: &Options) -> Vec<Outcome> {
             eprintln!("{} with {} (round {round} of {})", scenario.name, program.name, options.rounds);
             let run =
                 |scenario: &Scenario| scenario::run(scenario, program, options.times, &options.configs, &options.work);
-            if let Some((name, config)) = scenario.beside {
-                outcomes.push(Outcome { program: name, ..run(&Scenario { config, ..scenario }) });
+            for &Beside { name, config, fsync } in scenario.beside {
+                outcomes.push(Outcome { program: name, ..run(&Scenario { config, fsync, ..scenario }) });
             }
             outcomes.push(run(&scenario));
         }

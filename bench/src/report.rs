@@ -68,18 +68,21 @@ pub fn scaling(one: &[Outcome], many: &[Outcome], cores: usize) -> String {
     )
 }
 
-/// What Nyquist spends on an item beyond what it spends in the runs called `name`.
+/// What Nyquist spends on an item, and how many it takes, beside the runs called `name`.
 pub fn over(name: &str, outcomes: &[Outcome]) -> String {
-    let of = |program: &str| {
-        let runs = outcomes.iter().filter(|run| run.program == program);
-        let times: Vec<f64> = runs.map(|run| run.cpu_per_item.as_secs_f64()).collect();
+    let of = |program: &str, value: &dyn Fn(&Outcome) -> f64| {
+        let times: Vec<f64> = outcomes.iter().filter(|run| run.program == program).map(value).collect();
         let low = times.iter().copied().fold(f64::INFINITY, f64::min);
         let high = times.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         (low, times.iter().sum::<f64>() / times.len() as f64, high)
     };
-    let (base, more) = (of(name), of("nyquist"));
-    let (ratio, low, high) = (more.1 / base.1, more.0 / base.2, more.2 / base.0);
-    format!("- CPU time an item: {ratio:.2} times that of the {name} (spread {low:.2} to {high:.2})\n")
+    let over = |value: &dyn Fn(&Outcome) -> f64| {
+        let (base, more) = (of(name, value), of("nyquist", value));
+        format!("{:.2} (spread {:.2} to {:.2})", more.1 / base.1, more.0 / base.2, more.2 / base.0)
+    };
+    let cpu = over(&|outcome| outcome.cpu_per_item.as_secs_f64());
+    let rate = over(&|outcome| outcome.items_per_second);
+    format!("- over {name}: CPU time an item {cpu}, throughput {rate}\n")
 }
 
 fn ratios(scenario: &Scenario, outcomes: &[Outcome]) -> String {

@@ -35,10 +35,19 @@ pub struct Scenario {
     pub cores: usize,
     /// Whether the Collector runs it too.
     pub beside_collector: bool,
-    /// A name and another configuration with which Nyquist runs in turns with this one.
-    pub beside: Option<(&'static str, &'static str)>,
+    /// What else Nyquist runs, in turns with this.
+    pub beside: &'static [Beside],
+    /// Where the configuration has storage.
+    pub fsync: &'static str,
     /// Whether what is buffered dominates the memory, so that it is worth a column.
     pub memory: bool,
+}
+
+/// Another configuration for the same load.
+pub struct Beside {
+    pub name: &'static str,
+    pub config: &'static str,
+    pub fsync: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -244,6 +253,7 @@ fn config_file(scenario: &Scenario, configs: &Path, work: &Path, ports: [u16; 3]
     let _ = fs::remove_dir_all(&storage);
     fs::create_dir(&storage).expect("the storage can be made");
     let text = text
+        .replace("@FSYNC@", scenario.fsync)
         .replace("@STORAGE@", &storage.display().to_string())
         .replace("@IN@", &ports[0].to_string())
         .replace("@OUT@", &ports[1].to_string())

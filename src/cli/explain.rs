@@ -117,23 +117,25 @@ fn tell(out: &mut String, explanation: &Explanation) {
     for decided in &explanation.decisions {
         tell_decided(out, decided);
     }
-    if explanation.late_error {
-        out.push_str("  since then a late span was an error: late spans are kept (late_errors: keep)\n");
+    let forgotten = explanation.decisions.is_empty();
+    match &explanation.remembered {
+        _ if explanation.late_error && !forgotten => {
+            out.push_str("  since then a late span was an error: late spans are kept (late_errors: keep)\n");
+        }
+        _ if explanation.late_error => {
+            out.push_str(
+                "  dropped at first; then a late span was an error: late spans are kept (late_errors: keep)\n",
+            );
+            let _ = writeln!(out, "  the rest of it is older than the log{}", covers(&explanation.log));
+        }
+        Some(remembered) => tell_remembered(out, remembered, &explanation.log),
+        None => {}
     }
     if explanation.decisions.len() > 1 {
         let _ = writeln!(
             out,
             "  decided {} times: spans came after a decision had been forgotten",
             explanation.decisions.len()
-        );
-    }
-    if let Some(Remembered { kept, rule }) = &explanation.remembered {
-        let what = if *kept { "kept" } else { "dropped" };
-        let _ = writeln!(
-            out,
-            "  {what} {}; when and how is older than the log{}",
-            by(rule.as_deref()),
-            covers(&explanation.log)
         );
     }
     if explanation.status == Status::Unknown {
@@ -151,8 +153,14 @@ fn covers(log: &Coverage) -> String {
     format!(", which covers the last {} of its shard ({})", count(log.decisions, "decision"), seconds(log.seconds))
 }
 
-fn by(rule: Option<&str>) -> String {
-    rule.map_or_else(|| "because no rule matched".to_owned(), |rule| format!("by {:?}", printable(rule)))
+/// Who or what decided.
+fn by(rule: Option<&str>, trigger: Option<&str>) -> String {
+    match (rule, trigger) {
+        (_, Some("stress")) => "by its id alone".to_owned(),
+        (Some(rule), _) => format!("by {:?}", printable(rule)),
+        (None, Some("size")) => "without asking policies".to_owned(),
+        (None, _) => "because no rule matched".to_owned(),
+    }
 }
 
 fn tell_undecided(out: &mut String, undecided: &Undecided) {
@@ -167,16 +175,25 @@ fn tell_undecided(out: &mut String, undecided: &Undecided) {
     );
 }
 
+fn tell_remembered(out: &mut String, remembered: &Remembered, log: &Coverage) {
+    let what = if remembered.kept { "kept" } else { "dropped" };
+    let _ = match remembered.rules_changed {
+        true => write!(out, "  {what} by a rule that is not there any more"),
+        false => write!(out, "  {what} {}", by(remembered.rule.as_deref(), remembered.trigger.as_deref())),
+    };
+    if let Some(decided_by) = &remembered.trigger {
+        let _ = write!(out, ": {}", trigger(decided_by));
+    }
+    out.push('\n');
+    if let (Some(percentage), Some(threshold)) = (remembered.sampling_percentage, &remembered.threshold) {
+        let _ = writeln!(out, "  its rate is {}: the threshold {}", percent(percentage), printable(threshold));
+    }
+    let _ = writeln!(out, "  the rest of it is older than the log{}", covers(log));
+}
+
 fn tell_decided(out: &mut String, decided: &Decided) {
     let what = if decided.kept { "kept" } else { "dropped" };
-    let never_asked = decided.rule.is_none() && decided.trigger == "size";
-    let by = if decided.trigger == "stress" {
-        "by its id alone".to_owned()
-    } else if never_asked {
-        "without asking policies".to_owned()
-    } else {
-        by(decided.rule.as_deref())
-    };
+    let by = by(decided.rule.as_deref(), Some(&decided.trigger));
     let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
     if decided.kept && decided.decision != "sampled" {
         out.push_str("  dry_run is on: otherwise it would have been dropped\n");

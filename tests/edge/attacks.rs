@@ -1,6 +1,6 @@
 //! What bad clients do, each kind by itself and all at once, beside a good one.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,18 +15,23 @@ use hyper::Request;
 use crate::support::otlp::{trace, traces_request};
 use crate::support::otlp_client::{OK, RESOURCE_EXHAUSTED, TRACES};
 use crate::support::ports::free_port;
-use crate::support::{Gateway, OtlpClient, http};
-use crate::{PROTOBUF, is_release};
+use crate::support::{Gateway, OtlpClient, PATIENCE, eventually, http};
+use crate::{PROTOBUF, floods, is_release};
 
 const CONFIG: &str = "
 receivers:
-  otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}, http: {endpoint: 127.0.0.1:@HTTP@}}}
+  otlp:
+    min_body_rate: {grace_period: 3s}
+    protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}, http: {endpoint: 127.0.0.1:@HTTP@, read_header_timeout: 3s}}
   otlp/locked:
     protocols:
       http: {endpoint: 127.0.0.1:@LOCKED@, auth: {authenticator: bearertokenauth}}
   otlp/tls:
     protocols:
-      http: {endpoint: 127.0.0.1:@TLS@, tls: {cert_file: @DIR@/../server.pem, key_file: @DIR@/../server.key}}
+      http:
+        endpoint: 127.0.0.1:@TLS@
+        read_header_timeout: 3s
+        tls: {cert_file: @DIR@/../server.pem, key_file: @DIR@/../server.key}
 extensions: {bearertokenauth: {token: right}}
 exporters: {nop: {}}
 service:
@@ -50,9 +55,11 @@ struct Target {
 /// An attack: done again and again. It checks the answers that it gets.
 type Attack = fn(&Target);
 
-const ATTACKS: [(&str, Attack); 8] = [
-    ("rapid reset", rapid_reset),
+const ATTACKS: [(&str, Attack); 10] = [
+    ("rapid reset", |target| floods::assert_calm(&floods::resets(target.grpc))),
     ("header flood", |target| assert_answer(&header_flood(target.http), "HTTP/1.1 431")),
+    ("endless headers", |target| floods::assert_calm(&floods::continuations(target.grpc))),
+    ("header bomb", |target| floods::assert_calm(&floods::header_bomb(target.grpc))),
     ("bombs over HTTP", bombs_over_http),
     ("bombs over gRPC", bombs_over_grpc),
     ("oversize", oversize),
@@ -64,47 +71,6 @@ const ATTACKS: [(&str, Attack); 8] = [
 /// Under load a client may see its connection end before the answer; what it must not see is another answer.
 fn assert_answer(answer: &str, expected: &str) {
     assert!(answer.is_empty() || answer == expected, "{answer:?} instead of {expected:?}");
-}
-
-/// 200 requests that are taken back as soon as they are sent (CVE-2023-44487): `ENHANCE_YOUR_CALM` is the answer.
-fn rapid_reset(target: &Target) {
-    let mut stream = TcpStream::connect(("127.0.0.1", target.grpc)).unwrap();
-    let mut requests = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        requests.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
-        requests.extend([kind, flags]);
-        requests.extend(stream.to_be_bytes());
-        requests.extend(payload);
-    };
-    let (settings, headers, reset, end_of_headers, cancel) = (4, 1, 3, 4, 8_u32);
-    frame(settings, 0, 0, &[]);
-    // POST, http, the path, authority "a", application/grpc.
-    let length = u8::try_from(TRACES.len()).unwrap();
-    let content_type = b"\x0f\x10\x10application/grpc".as_slice();
-    let head = [b"\x83\x86\x04".as_slice(), &[length], TRACES.as_bytes(), b"\x01\x01a", content_type].concat();
-    for number in 0..200 {
-        frame(headers, end_of_headers, number * 2 + 1, &head);
-        frame(reset, 0, number * 2 + 1, &cancel.to_be_bytes());
-    }
-    let _ = stream.write_all(&requests);
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut answer = Vec::new();
-    // The end may be a reset: the gateway has not read all of it.
-    let _ = stream.read_to_end(&mut answer);
-    assert!(is_calmed(&answer), "{answer:?}");
-}
-
-/// Whether the frames of `answer` end with a `GOAWAY` for `ENHANCE_YOUR_CALM`.
-fn is_calmed(mut answer: &[u8]) -> bool {
-    while let Some((head, rest)) = answer.split_at_checked(9) {
-        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
-        let Some((payload, rest)) = rest.split_at_checked(length) else { return false };
-        if head[3] == 7 && payload.get(4..8) == Some(&[0, 0, 0, 11]) {
-            return true;
-        }
-        answer = rest;
-    }
-    false
 }
 
 /// The beginning of the answer to a head of 1 MiB.
@@ -210,21 +176,97 @@ fn wrong_credentials(target: &Target) {
     }
 }
 
-/// Connections that say a byte at a time what they have to say.
-fn slow_ones(target: &Target) -> Vec<TcpStream> {
-    let beginnings: [&[u8]; 4] = [
-        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\nx-slow: ",
+/// Connections that say a byte at a time what they have to say: how they begin, and how they are to end.
+const SLOW: [(&str, &[u8], Port, &str); 5] = [
+    ("head", b"POST /v1/traces HTTP/1.1\r\nhost: a\r\nx-slow: ", |target| target.http, ""),
+    (
+        "body",
         b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ncontent-length: 10000\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    ];
-    let ports = [target.http, target.http, target.grpc, target.tls];
-    let open = (0..400).map(|number| {
-        let mut stream = TcpStream::connect(("127.0.0.1", ports[number % 4])).unwrap();
-        stream.write_all(beginnings[number % 4]).unwrap();
-        stream
-    });
-    open.collect()
+        |target| target.http,
+        "HTTP/1.1 408",
+    ),
+    // No settings, but a frame of a kind that nobody knows, which is to have 8192 bytes.
+    ("settings", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\x20\0\xfa\0\0\0\0\0", |target| target.http, ""),
+    // A block of headers that is to have 4096 bytes.
+    (
+        "block",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\x10\0\x01\0\0\0\0\x01",
+        |target| target.http,
+        "",
+    ),
+    ("hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", |target| target.tls, ""),
+];
+
+type Port = fn(&Target) -> u16;
+
+/// How many of each kind are open at once.
+const SLOW_OPEN: usize = 80;
+
+/// Slow connections, kept up by a thread: what is closed is counted and begun anew.
+struct SlowOnes {
+    stop: Arc<AtomicBool>,
+    closed: [Arc<AtomicUsize>; SLOW.len()],
+    thread: JoinHandle<()>,
+}
+
+impl SlowOnes {
+    fn start(target: &Target) -> Self {
+        let (stop, target) = (Arc::new(AtomicBool::new(false)), target.clone());
+        let closed = [(); SLOW.len()].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (ended, counts) = (Arc::clone(&stop), closed.clone());
+        let thread = std::thread::spawn(move || {
+            let begin = |kind: usize| {
+                let (_, beginning, port, _) = SLOW[kind];
+                let mut stream = TcpStream::connect(("127.0.0.1", port(&target))).unwrap();
+                stream.write_all(beginning).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                stream
+            };
+            let mut open: Vec<_> =
+                (0..SLOW.len() * SLOW_OPEN).map(|number| (number % SLOW.len(), begin(number % SLOW.len()))).collect();
+            while !ended.load(Ordering::Relaxed) {
+                for (kind, stream) in &mut open {
+                    if let Some(answer) = dribble(stream, *kind) {
+                        let (name, _, _, expected) = SLOW[*kind];
+                        assert!(answer.is_empty() || answer.starts_with(expected), "{name}: {answer:?}");
+                        // An answer may get lost when the connection ends; most do not.
+                        counts[*kind].fetch_add(usize::from(answer.starts_with(expected)), Ordering::Relaxed);
+                        *stream = begin(*kind);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { stop, closed, thread }
+    }
+
+    /// Waits until, of every kind, as many have been closed (and told why) as there are at once.
+    fn end(self) {
+        eventually("slow connections are closed", || {
+            let counts: Vec<_> = self.closed.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+            if counts.iter().all(|count| *count >= SLOW_OPEN) { Ok(()) } else { Err(counts) }
+        });
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("they were told what they should be");
+    }
+}
+
+/// Sends a byte; if the connection is over (or was answered), what was said.
+fn dribble(stream: &mut TcpStream, kind: usize) -> Option<String> {
+    let mut answer = [0; 256];
+    let is_http2 = SLOW[kind].1.starts_with(b"PRI");
+    match stream.read(&mut answer) {
+        // HTTP/2 servers have something to say before they are asked.
+        Ok(read) if read > 0 && is_http2 => return None,
+        Ok(read) => return Some(String::from_utf8_lossy(&answer[..read]).into_owned()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(_) => return Some(String::new()),
+    }
+    match stream.write(b"x") {
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(_) => Some(String::new()),
+    }
 }
 
 /// Attackers, one thread each, that are let loose and held.
@@ -345,11 +387,11 @@ fn a_good_client_does_not_notice_the_bad_ones() {
     for (index, (name, _)) in ATTACKS.iter().enumerate() {
         results.push((*name, compare(&gateway, &attackers, 1 << index)));
     }
-    let mut slow = slow_ones(&target);
+    let slow = SlowOnes::start(&target);
     results.push(("slow-loris", compare(&gateway, &attackers, 0)));
-    slow.retain_mut(|stream| stream.write_all(b"x").is_ok());
     results.push(("all together", compare(&gateway, &attackers, (1 << ATTACKS.len()) - 1)));
     attackers.end();
+    slow.end();
     let (_, peak) = gateway.process.resident();
     for (name, (quiet, attacked)) in &results {
         let ratio = attacked.as_secs_f64() / quiet.as_secs_f64();
@@ -363,6 +405,5 @@ fn a_good_client_does_not_notice_the_bad_ones() {
     for (name, (quiet, attacked)) in results {
         assert!(attacked <= quiet * factor + margin, "{name}: p99 {quiet:?} when quiet, {attacked:?} under attack");
     }
-    drop(slow);
     assert_eq!(gateway.client().traces(&traces_request("good", trace(9, 1))).status, OK);
 }

@@ -8,6 +8,7 @@ pub(crate) mod backend;
 pub(crate) mod clients;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod jaeger;
 pub(crate) mod metrics;
 pub(crate) mod otlp;

@@ -21,6 +21,7 @@ pub(crate) const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsServic
 /// Statuses that tests name.
 pub(crate) const OK: i32 = 0;
 pub(crate) const INVALID_ARGUMENT: i32 = 3;
+pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
 pub(crate) const RESOURCE_EXHAUSTED: i32 = 8;
 pub(crate) const UNIMPLEMENTED: i32 = 12;
 pub(crate) const UNAVAILABLE: i32 = 14;

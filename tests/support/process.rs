@@ -2,9 +2,12 @@
 //! test fails.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 /// A running program.
 pub(crate) struct Process {
@@ -34,6 +37,25 @@ impl Process {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill exists");
         assert!(status.success(), "kill -{signal} {pid} ({})", self.name);
+    }
+
+    /// Ends the listening of its socket on `port`, as nobody but the kernel could: it keeps the socket, which takes no
+    /// connection any more.
+    pub(crate) fn break_listener(&self, port: u16) {
+        let child = rustix::process::Pid::from_child(&self.child);
+        let child = rustix::process::pidfd_open(child, PidfdFlags::empty()).expect("the process lives");
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the process lives");
+        let numbers = files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok());
+        let sockets = numbers.filter_map(|number| {
+            let file = rustix::process::pidfd_getfd(&child, number, PidfdGetfdFlags::empty());
+            Some(TcpStream::from(file.ok()?))
+        });
+        // Connections have the same port, and a peer.
+        let is_listener =
+            |socket: &TcpStream| socket.local_addr().is_ok_and(|own| own.port() == port) && socket.peer_addr().is_err();
+        let mut listeners = sockets.filter(is_listener).peekable();
+        assert!(listeners.peek().is_some(), "{} does not listen on {port}, or may not be looked at", self.name);
+        listeners.for_each(|listener| listener.shutdown(Shutdown::Both).expect("a socket can be shut down"));
     }
 
     /// Its exit status, if it has ended.

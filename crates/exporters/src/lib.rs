@@ -2,7 +2,7 @@
 
 pub mod debug;
 pub mod file;
-mod http_connections;
+pub mod http_client;
 pub mod load_balancing;
 pub mod nop;
 pub mod otlp;

@@ -1,5 +1,6 @@
 //! What a second core gives: spans a second through one tail sampler (read, insert, decide, assemble) from one thread and
-//! from two, in turns. Every thread decides the shards that are its own, as a worker of the gateway does.
+//! from two, in turns, and from two threads with a sampler each: what the machine gives. Every thread decides the shards
+//! that are its own, as a worker of the gateway does.
 //!
 //!     cargo run --release -p nyquist-processors --example tail_sampling_cores [-- rounds]
 
@@ -8,7 +9,7 @@
 #[path = "../benches/common/mod.rs"]
 mod common;
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,34 +66,47 @@ fn feed(sampler: &Sampler, own: usize, threads: usize, begin: Instant) -> usize 
     spans
 }
 
-/// Spans a second.
-fn measure(threads: usize) -> f64 {
+fn sampler(telemetry: &Arc<Telemetry>) -> Sampler {
     let config: TailSamplingConfig = serde_yaml::from_str(CONFIG).expect("the configuration is sound");
-    let telemetry = Telemetry::new();
-    let sampler = Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), &telemetry)
-        .expect("the configuration is valid");
+    Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), telemetry)
+        .expect("the configuration is valid")
+}
+
+/// Millions of spans a second from so many threads: through one sampler, or through one each.
+fn measure(threads: usize, shared: bool) -> f64 {
     let (together, begin) = (Barrier::new(threads), Instant::now());
+    let telemetry = Telemetry::new();
+    let shared = shared.then(|| sampler(&telemetry));
     let spans: usize = thread::scope(|scope| {
-        let (sampler, together) = (&sampler, &together);
-        let feed = |own| {
+        let (shared, together) = (shared.as_ref(), &together);
+        let feed = |number| {
             scope.spawn(move || {
+                let own = shared.is_none().then(|| sampler(&Telemetry::new()));
                 together.wait();
-                feed(sampler, own, threads, begin)
+                match (shared, &own) {
+                    (Some(sampler), _) => feed(sampler, number, threads, begin),
+                    (None, Some(own)) => feed(own, 0, 1, begin),
+                    (None, None) => 0,
+                }
             })
         };
         let workers: Vec<_> = (0..threads).map(feed).collect();
         workers.into_iter().map(|worker| worker.join().expect("it does not panic")).sum()
     });
-    spans as f64 / WINDOW.as_secs_f64()
+    spans as f64 / WINDOW.as_secs_f64() / 1e6
 }
 
 fn main() {
     use_small_pages(); // as the gateway does
     let rounds: usize = std::env::args().nth(1).map_or(3, |rounds| rounds.parse().expect("a number of rounds"));
     // The first to touch memory pays for it.
-    measure(2);
+    measure(2, false);
     for _ in 0..rounds {
-        let (one, two) = (measure(1), measure(2));
-        println!("one thread {:.2} million spans/s, two {:.2}: {:.2} times", one / 1e6, two / 1e6, two / one);
+        let (one, two, apart) = (measure(1, true), measure(2, true), measure(2, false));
+        println!(
+            "million spans/s: one thread {one:.2}, two {two:.2} ({:.2} times), two with a sampler each {apart:.2} ({:.2} times)",
+            two / one,
+            apart / one
+        );
     }
 }

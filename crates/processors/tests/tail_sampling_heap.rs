@@ -35,8 +35,10 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(yaml: &str) -> Self {
-        let (config, _) = from_str(yaml).expect("the configuration is valid");
+    /// `yaml` is a map in braces.
+    fn new(yaml: &str, compression: &str) -> Self {
+        let yaml = yaml.replacen('{', &format!("{{compression: {compression}, "), 1);
+        let (config, _) = from_str(&yaml).expect("the configuration is valid");
         let (telemetry, ledger, base) = (Telemetry::new(), Ledger::detached(), held());
         let sampler = Sampler::new(&config, &ComponentId::of("tail_sampling"), ledger.clone(), &telemetry).unwrap();
         Self { sampler, ledger, _telemetry: telemetry, base, sent: 0, kept: 0, refused: 0, peak: (0, 0) }
@@ -151,17 +153,20 @@ fn millis(millis: u64) -> Duration {
 /// Scenario: one trace that never ends, of ten times the budget, among small ones; with a limit for traces and
 /// without, kept and not kept, with a next stage that takes and one that does not. Guarantee: after every call the
 /// account is within the limit, and true.
-fn an_endless_trace() {
+fn an_endless_trace(compression: &str) {
     for (name, limit, percentage, is_taken) in [
         ("kept", "", 100, true),
         ("without a limit", "maximum_trace_size_bytes: 0", 100, true),
         ("not kept", "maximum_trace_size_bytes: 0", 0, true),
         ("stuck", "", 100, false),
     ] {
-        let mut watched = Watched::new(&format!(
-            "{{memory_limit_mib: 8, num_shards: 2, decision_wait: 1s, {limit}{} rules: [{{name: all, sampling_percentage: {percentage}}}]}}",
-            if limit.is_empty() { "" } else { "," }
-        ));
+        let mut watched = Watched::new(
+            &format!(
+                "{{memory_limit_mib: 8, num_shards: 2, decision_wait: 1s, {limit}{} rules: [{{name: all, sampling_percentage: {percentage}}}]}}",
+                if limit.is_empty() { "" } else { "," }
+            ),
+            compression,
+        );
         for number in 0..8000u64 {
             let now = millis(number);
             let mut spans: Vec<Span> = (0..5).map(|_| span(vec![0xee; 16], 2000)).collect();
@@ -181,10 +186,11 @@ fn an_endless_trace() {
 }
 
 /// Scenario: a million spans, each of a trace of its own. Guarantee: as above.
-fn a_flood_of_trace_ids() {
+fn a_flood_of_trace_ids(compression: &str) {
     let mut watched = Watched::new(
         "{memory_limit_mib: 16, num_shards: 4, decision_wait_after_root_received: 20s, \
          decision_wait_after_last_span: 20s, rules: [{name: some, sampling_percentage: 1}]}",
+        compression,
     );
     for group in 0..10_000u64 {
         let now = millis(group);
@@ -204,10 +210,11 @@ fn a_flood_of_trace_ids() {
 
 /// Scenario: a trace of an hour with a span a second, among others that come and go. Guarantee: as above; it leaves
 /// whole.
-fn a_trace_of_an_hour() {
+fn a_trace_of_an_hour(compression: &str) {
     let mut watched = Watched::new(
         "{memory_limit_mib: 4, num_shards: 1, decision_wait: 2h, decision_wait_after_last_span: 3s, maximum_trace_size_bytes: 0, \
          rules: [{name: long, sampling_percentage: 100, when: {span_count: {min: 2}}}]}",
+        compression,
     );
     for second in 0..3600u64 {
         let mut spans: Vec<Span> = (0..5).map(|number| span(id(second * 5 + number), 1000)).collect();
@@ -225,9 +232,10 @@ fn a_trace_of_an_hour() {
 }
 
 /// Scenario: every span has a resource and a scope of its own, kept ones get attributes. Guarantee: as above.
-fn resources_of_their_own() {
+fn resources_of_their_own(compression: &str) {
     let mut watched = Watched::new(
         "{memory_limit_mib: 8, num_shards: 2, decision_wait: 1s, record: all, rules: [{name: half, sampling_percentage: 50}]}",
+        compression,
     );
     for number in 0..20_000u64 {
         let now = millis(number);
@@ -252,11 +260,49 @@ fn resources_of_their_own() {
     println!("resources: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
 }
 
+/// Scenario: long traces of spans that can be compressed, that cannot, and of large ones, of which half are kept and
+/// handed on late, twice as much as there is room for. Guarantee: as above.
+fn a_mixture(compression: &str) {
+    let mut watched = Watched::new(
+        "{memory_limit_mib: 8, num_shards: 2, decision_wait: 3s, maximum_trace_size_bytes: 0, \
+         rules: [{name: half, sampling_percentage: 50}]}",
+        compression,
+    );
+    let mut state = 1u64;
+    for number in 0..12_000u64 {
+        let now = millis(number);
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!("{:016x}", state ^ state >> 29)
+        };
+        // Each trace has a span every 100 ms, for two seconds.
+        let mut spans: Vec<Span> =
+            (0..5).map(|nth| span(id(number % 100 + nth * 100 + number / 2000 * 1000), 800)).collect();
+        spans[0].attributes = (0..50).map(|_| attribute(&noise(), &noise())).collect();
+        if number % 500 == 0 {
+            spans.push(span(id(number), 300_000));
+        }
+        watched.insert(spans, now);
+        watched.decide(now);
+        if number % 700 == 0 {
+            watched.take(now);
+        }
+    }
+    assert!(watched.kept > 1000, "{} were kept", watched.kept);
+    let peak = watched.finish(millis(100_000));
+    println!("mixture: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
+}
+
 /// One test, because the counter is that of the whole process.
 #[test]
 fn the_account_is_within_the_limit_and_true_after_every_call() {
-    an_endless_trace();
-    a_flood_of_trace_ids();
-    a_trace_of_an_hour();
-    resources_of_their_own();
+    // With a delay of 0, so that all that is full is compressed, linked and read so.
+    for compression in ["none", "lz4, compression_delay: 0s", "zstd, compression_delay: 0s"] {
+        println!("compression: {compression}");
+        an_endless_trace(compression);
+        a_flood_of_trace_ids(compression);
+        a_trace_of_an_hour(compression);
+        resources_of_their_own(compression);
+        a_mixture(compression);
+    }
 }

@@ -1,5 +1,6 @@
 //! What travels between components.
 
+mod patience;
 mod permits;
 mod refusal;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+pub use patience::{Caller, Patience, while_wanted};
 pub use permits::{Permit, Permits, Room};
 pub use refusal::{Code, DropReason, Refusal};
 
@@ -85,6 +87,13 @@ impl Metadata {
                  from elsewhere (headers_setter with value, or an authenticator of the exporter), or remove the storage"
             )),
         }
+    }
+
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let text: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        text + size_of_val(self.headers.as_slice())
     }
 
     /// What there is under `keys`, in their order; a header may have several values.

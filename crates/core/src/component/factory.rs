@@ -1,6 +1,7 @@
 //! Factories and the registry: the list of component types that a binary has.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -89,6 +90,17 @@ impl Extensions {
     /// If it is not enabled, or is no storage.
     pub fn storage(&self, id: &str) -> Result<Arc<dyn Storage>, String> {
         self.get(id)?.storage().ok_or_else(|| format!("extension {id:?} is no storage; file_storage is one"))
+    }
+
+    /// The extension `id` as a middleware of HTTP clients.
+    ///
+    /// # Errors
+    /// Always: no extension is one. The error says which are enabled.
+    pub fn client_middleware(&self, id: &str) -> Result<Infallible, String> {
+        let mut enabled: Vec<&str> = self.built.keys().map(String::as_str).collect();
+        enabled.sort_unstable();
+        let enabled = if enabled.is_empty() { "none".to_owned() } else { enabled.join(", ") };
+        Err(format!("extension {id:?} is no middleware, nor is any other (enabled are: {enabled}): remove the entry"))
     }
 
     fn get(&self, id: &str) -> Result<&Arc<dyn Extension>, String> {

@@ -58,13 +58,14 @@ pub(super) fn check(loader: &mut Loader<'_>, pipelines: &[Pipeline], extensions:
     }
 }
 
-/// Finds `auth.authenticator` and `storage` below `node`, whose key is `key`.
+/// Finds `auth.authenticator`, `storage` and the `id`s of `middlewares` below `node`, whose key is `key`.
 fn collect(node: &Node, key: &str, path: &str, found: &mut Vec<Reference>) {
     for (name, _, value) in node.entries() {
         let path = super::expand::join(path, name);
         let is_authenticator = key == "auth" && name == "authenticator";
         let is_storage = name == "storage" && matches!(key, "" | "sending_queue" | "queue");
-        if (is_authenticator || is_storage)
+        let is_middleware = key == "middlewares" && name == "id";
+        if (is_authenticator || is_storage || is_middleware)
             && let Some(id) = value.as_text().and_then(|text| text.parse().ok())
         {
             found.push(Reference { id, location: value.location.clone(), path });

@@ -13,6 +13,12 @@ pub(super) const DURATION: &str = "nyquist::Duration";
 pub(super) const ENABLED: &str = "nyquist::Enabled";
 pub(super) const SECRET: &str = "nyquist::Secret";
 
+/// The name of a field (`#[serde(rename = "nyquist::flat")]`) whose keys stand among those of the struct around it, as
+/// with `#[serde(flatten)]`, which would lose the places of errors. One a struct, not within another, and a
+/// `#[serde(default)]` struct itself: its own defaults count, not those of the struct around it. Where both
+/// have a key, that of the struct around it gets the value.
+pub(super) const FLAT: &str = "nyquist::flat";
+
 /// A block that can be switched off as a whole.
 ///
 /// A key with nothing after it is the block with its defaults, `enabled: false` switches it off

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{OnFull, QueueConfig, Sizer};
-use crate::batch::{Batch, Code, Permit, Permits, Refusal, Room};
+use crate::batch::{Batch, Code, Permit, Permits, Refusal, Room, while_wanted};
 
 /// The room of one queue: what `queue_size` counts, and bytes.
 #[derive(Debug)]
 pub(super) struct Admission {
     rooms: Vec<(Sizer, Arc<Room>)>,
-    /// Whoever finds no room waits for it.
+    /// Whoever finds no room waits for it (`block_on_overflow`).
     pub(super) wait: bool,
     pub(super) on_full: OnFull,
 }
@@ -58,7 +58,7 @@ impl Admission {
     }
 
     /// Room for `batch`: what was reserved for it, or else new room; waits for it if that is
-    /// configured.
+    /// configured, as long as whoever brings the batch does.
     pub(super) async fn admit(&self, batch: &Batch, reserved: &mut Permits) -> Result<Vec<Permit>, Turned> {
         let mut permits = Vec::with_capacity(self.rooms.len());
         for (sizer, room) in &self.rooms {
@@ -72,7 +72,7 @@ impl Admission {
             }
             let permit = match room.try_reserve(units) {
                 Some(permit) => permit,
-                None if self.wait => room.reserve(units).await,
+                None if self.wait => while_wanted(room.reserve(units)).await.map_err(Turned::Full)?,
                 None => return Err(Turned::Full(Refusal::retryable(None, "sending queue is full"))),
             };
             permits.push(permit);
@@ -85,7 +85,8 @@ fn measure(sizer: Sizer, batch: &Batch) -> usize {
     match sizer {
         Sizer::Requests => 1,
         Sizer::Items => batch.items(),
-        Sizer::Bytes => batch.size(),
+        // What is kept of the client's headers waits with it.
+        Sizer::Bytes => batch.size().saturating_add(batch.metadata().footprint()),
     }
 }
 

@@ -255,24 +255,40 @@ impl Default for RetryConfig {
     }
 }
 
+/// `retry_on_failure` beside a `sending_queue`, which decides how long a request is tried if nothing is said.
+#[derive(Debug)]
+pub struct RetryBeside<'a> {
+    retry: &'a RetryConfig,
+    is_on_disk: bool,
+}
+
+impl RetryConfig {
+    /// For [`Validate`]: what is on disk is tried for ever unless told otherwise.
+    #[must_use]
+    pub fn beside(&self, queue: &QueueConfig) -> RetryBeside<'_> {
+        RetryBeside { retry: self, is_on_disk: queue.enabled && queue.storage.is_some() }
+    }
+}
+
 /// Checked even when `enabled` is false, as in the Collector.
-impl Validate for RetryConfig {
+impl Validate for RetryBeside<'_> {
     fn validate(&self, check: &mut Check<'_>) {
-        if !(0.0..=1.0).contains(&self.randomization_factor) {
+        let Self { retry, is_on_disk } = *self;
+        if !(0.0..=1.0).contains(&retry.randomization_factor) {
             let message =
-                format!("'randomization_factor' must be within [0, 1], and {} is not", self.randomization_factor);
+                format!("'randomization_factor' must be within [0, 1], and {} is not", retry.randomization_factor);
             check.error(&["randomization_factor"], message);
         }
-        if !self.multiplier.is_finite() || self.multiplier < 0.0 {
-            let message = format!("'multiplier' must be non-negative, and {} is not", self.multiplier);
+        if !retry.multiplier.is_finite() || retry.multiplier < 0.0 {
+            let message = format!("'multiplier' must be non-negative, and {} is not", retry.multiplier);
             check.error(&["multiplier"], message);
         }
-        let limit = self.give_up_after(false);
+        let limit = retry.give_up_after(is_on_disk);
         if limit.is_zero() {
             return;
         }
-        let whose = if self.max_elapsed_time.is_none() { " (its default; 0 tries for ever)" } else { "" };
-        for (name, interval) in [("initial_interval", self.initial_interval), ("max_interval", self.max_interval)] {
+        let whose = if retry.max_elapsed_time.is_none() { " (its default; 0 tries for ever)" } else { "" };
+        for (name, interval) in [("initial_interval", retry.initial_interval), ("max_interval", retry.max_interval)] {
             if limit < interval.0 {
                 let message = format!(
                     "'max_elapsed_time' must not be less than '{name}', and {limit:?}{whose} is less than {:?}",
@@ -281,5 +297,12 @@ impl Validate for RetryConfig {
                 check.error(&["max_elapsed_time"], message);
             }
         }
+    }
+}
+
+/// Of a queue in memory.
+impl Validate for RetryConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        RetryBeside { retry: self, is_on_disk: false }.validate(check);
     }
 }

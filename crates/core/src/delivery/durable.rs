@@ -18,15 +18,16 @@ use super::sending::reached;
 use super::stage::{Inner, Keeper, Phase, Settings, State, shutting_down, signed};
 use super::ticket::{self, Ticket};
 use super::{Attempt, OnFull, Request, record};
-use crate::batch::{Batch, DropReason, Permit, Refusal};
+use crate::batch::{Batch, DropReason, Permit, Refusal, while_wanted};
 use crate::component::{BuildError, ExporterContext, StartError};
 use crate::storage::{self, Chunk, Error, Log, Owner, Storage};
 use crate::telemetry::Entry;
 
 /// Bytes of requests that are in memory too, what is on its way included. A single larger one passes.
 pub(super) const IN_MEMORY: usize = 32 << 20;
-/// So many times `num_consumers` requests may be done with and not written down as such: a crash sends them again. More
-/// than once, so that consumers do not wait for each fsync of what comes in meanwhile.
+/// So many times `num_consumers` requests, as configured, may be done with and not written down as such beside those that
+/// are on their way: a crash sends them again. More than once, so that consumers do not wait for each fsync of what comes
+/// in meanwhile.
 pub(super) const UNWRITTEN: usize = 4;
 /// Bytes that are read back at once.
 const CHUNK: usize = 1 << 20;
@@ -92,7 +93,7 @@ impl<A: Attempt> Inner<A> {
             match log.append(record::KIND, weight, arrival, record::encode(&request, &self.metadata_keys)).await {
                 Ok(position) => break position,
                 Err(Error::Closed) => return Err(shutting_down()),
-                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed).await?,
+                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed, request.items()).await?,
                 Err(error) => return self.refuse_for_disk(error, request.items(), on_full),
             }
         };
@@ -134,7 +135,7 @@ impl<A: Attempt> Inner<A> {
                 Ok(()) => return Ok(()),
                 // Finds out again, and counts, when the batch comes.
                 Err(Error::Full { .. }) if on_full == OnFull::Drop => return Ok(()),
-                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed).await?,
+                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed, batch.items()).await?,
                 Err(error) => return self.refuse_for_disk(error, batch.items(), OnFull::Refuse),
             }
         }
@@ -145,12 +146,14 @@ impl<A: Attempt> Inner<A> {
         self.admission.as_ref().is_some_and(|admission| admission.wait)
     }
 
-    /// Until the disk has more room.
-    async fn wait_for_room(self: &Arc<Self>, freed: impl Future<Output = ()>) -> Result<(), Refusal> {
+    /// Until the disk has more room for what holds `items`.
+    async fn wait_for_room(self: &Arc<Self>, freed: impl Future<Output = ()>, items: usize) -> Result<(), Refusal> {
         self.make_room();
         let mut phase = self.phase.subscribe();
         tokio::select! {
-            () = freed => Ok(()),
+            freed = while_wanted(freed) => {
+                freed.or_else(|refusal| self.turn_away(Turned::Full(refusal), items, OnFull::Refuse))
+            }
             () = reached(&mut phase, Phase::Draining) => Err(shutting_down()),
         }
     }

@@ -22,8 +22,8 @@ pub(super) struct Gather {
     flush_timeout: Duration,
     /// In lower case.
     keys: Vec<String>,
-    /// By the values of `keys`; holds no empty partition, so it is bounded by the queue.
-    waiting: HashMap<Vec<Option<String>>, Waiting>,
+    /// By what there is under `keys`, all values of each; holds no empty partition, so it is bounded by the queue.
+    waiting: HashMap<Vec<(String, String)>, Waiting>,
 }
 
 #[derive(Debug)]
@@ -125,9 +125,7 @@ impl Gather {
         if self.sizer == Sizer::Bytes { request.size() } else { request.items() }
     }
 
-    fn partition_of(&self, request: &Request) -> Vec<Option<String>> {
-        let headers = &request.metadata().headers;
-        let value = |key: &String| headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
-        self.keys.iter().map(value).collect()
+    fn partition_of(&self, request: &Request) -> Vec<(String, String)> {
+        request.metadata().under(&self.keys).cloned().collect()
     }
 }

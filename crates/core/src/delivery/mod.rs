@@ -10,7 +10,7 @@
 //!
 //! - The ack comes when the batch has room; merging happens behind it.
 //! - A batch keeps its room until its outcome is known, in flight and between retries too.
-//! - `sending_queue.num_consumers` requests are on their way at once. A consumer is a task that
+//! - `sending_queue.num_consumers` requests are on their way at once (an attempt may have it otherwise). A consumer is a task that
 //!   lives while there is work; it starts on the worker that brought the work, unless another one
 //!   has clearly less to do.
 //! - Every item ends in exactly one place of the exporter's ledger: exported or dropped{reason}.
@@ -39,7 +39,7 @@ mod status;
 mod tests;
 mod ticket;
 
-pub use config::{BatchConfig, OnFull, Partition, QueueConfig, RetryConfig, Sizer};
+pub use config::{BatchConfig, OnFull, Partition, QueueConfig, RetryBeside, RetryConfig, Sizer};
 pub use request::{Attempt, Outcome, Request};
 pub use retry::Backoff;
 pub use stage::{Delivery, Settings};

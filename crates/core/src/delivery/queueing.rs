@@ -68,7 +68,7 @@ impl<A: Attempt> Inner<A> {
         let Some(runtimes) = self.runtimes.get() else { return };
         let mut begun = Vec::new();
         let mut at_work: usize = state.consumers.iter().sum();
-        while at_work < self.settings.queue.num_consumers {
+        while at_work < self.in_flight {
             let Some(work) = state.pop() else { break };
             let worker = least_busy(&state.consumers, Runtimes::current_index());
             if let Some(consumers) = state.consumers.get_mut(worker) {
@@ -107,7 +107,7 @@ impl<A: Attempt> Inner<A> {
     }
 }
 
-/// A consumer's place among the `num_consumers`; given up on drop, should its task not get to its
+/// A consumer's place among those that there may be; given up on drop, should its task not get to its
 /// end.
 struct Slot<A: Attempt> {
     inner: Arc<Inner<A>>,

@@ -191,6 +191,12 @@ pub trait Attempt: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How many requests may be on their way at once where `num_consumers` says so many. More where an attempt is
+    /// mostly waiting for stages of its own, as that of `load_balancing` does.
+    fn in_flight(&self, num_consumers: usize) -> usize {
+        num_consumers
+    }
+
     /// Sends it once. Dropped when `timeout` passes.
     async fn attempt(&self, encoded: &Self::Encoded) -> Outcome;
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::booking::{Booking, Failure};
 use super::stage::{Inner, Keeper, Phase, shutting_down};
 use super::{Attempt, Backoff, Outcome, Request};
-use crate::batch::{Code, DropReason, Refusal};
+use crate::batch::{Code, DropReason, Refusal, while_wanted};
 
 /// How the work on a request ended.
 pub(super) enum End {
@@ -102,7 +102,10 @@ impl<A: Attempt> Inner<A> {
                 "will try again"
             );
             tokio::select! {
-                () = sleep(wait) => {}
+                // Without a queue somebody waits.
+                waited = while_wanted(sleep(wait)) => if waited.is_err() {
+                    return retry.into_end(DropReason::RetriesExhausted);
+                },
                 // The last attempt comes at once.
                 () = reached(&mut phase, Phase::Draining) => {}
             }

@@ -110,6 +110,8 @@ impl State {
 pub(super) struct Inner<A> {
     pub(super) attempt: A,
     pub(super) settings: Settings,
+    /// Requests on their way at once, at most.
+    pub(super) in_flight: usize,
     pub(super) admission: Option<Admission>,
     pub(super) state: Mutex<State>,
     pub(super) runtimes: OnceLock<Arc<Runtimes>>,
@@ -181,6 +183,7 @@ impl<A: Attempt> Delivery<A> {
         }
         let capacity = queue.enabled.then_some(queue.queue_size);
         let inner = Inner {
+            in_flight: attempt.in_flight(queue.num_consumers),
             attempt,
             admission: queue.enabled.then(|| Admission::new(queue)),
             state: Mutex::new(State {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hashbrown::hash_map::Entry;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -44,6 +45,14 @@ pub const SHARE: usize = 2;
 
 /// The name of a client here: a hash that outsiders cannot foresee.
 pub type ClientKey = u64;
+
+/// Bytes of memory that `headers` take: what is sent again over HTTP/2 comes as one byte, and is here as a whole.
+#[must_use]
+pub fn footprint(headers: &HeaderMap) -> usize {
+    /// The map's own places for one of them.
+    const ENTRY: usize = 128;
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ENTRY).sum()
+}
 
 /// A bound on the bytes in flight.
 #[derive(Debug)]
@@ -78,14 +87,15 @@ impl Admission {
     /// request is admitted whatever its size, so that a small limit cannot shut it out for ever.
     #[must_use]
     pub fn admit(self: &Arc<Self>, bytes: usize) -> Option<Admitted> {
-        self.add(bytes).then(|| Admitted { admission: Arc::clone(self), bytes, client: None })
+        self.add(bytes).then(|| Admitted { admission: Arc::clone(self), bytes, beside: 0, client: None })
     }
 
     /// Admits `bytes` of `client`, or `None` if there is no room for them, or `client` holds its
     /// share already.
     #[must_use]
     pub fn admit_for(self: &Arc<Self>, client: ClientKey, bytes: usize) -> Option<Admitted> {
-        self.lend(client, bytes, 0).then(|| Admitted { admission: Arc::clone(self), bytes, client: Some(client) })
+        let is_lent = self.lend(client, bytes, 0);
+        is_lent.then(|| Admitted { admission: Arc::clone(self), bytes, beside: 0, client: Some(client) })
     }
 
     /// Adds `more` bytes to what `client` holds, to a request of `bytes`.
@@ -144,6 +154,8 @@ impl Admission {
 pub struct Admitted {
     admission: Arc<Admission>,
     bytes: usize,
+    /// What totals do not include.
+    beside: usize,
     client: Option<ClientKey>,
 }
 
@@ -154,10 +166,17 @@ impl Admitted {
         self.bytes
     }
 
-    /// Makes it stand for `total` bytes; `false`, and no change, if there is no room.
+    /// What it stands for now stays beside what it grows to.
+    #[must_use]
+    pub fn kept_beside(mut self) -> Self {
+        self.beside = self.bytes;
+        self
+    }
+
+    /// Makes it stand for `total` bytes (and what is kept beside them); `false`, and no change, if there is no room.
     #[must_use]
     pub fn grow_to(&mut self, total: usize) -> bool {
-        let more = total.saturating_sub(self.bytes);
+        let more = total.saturating_add(self.beside).saturating_sub(self.bytes);
         let is_lent = match self.client {
             _ if more == 0 => true,
             Some(client) => self.admission.lend(client, more, self.bytes),
@@ -255,6 +274,18 @@ mod tests {
         assert!(greedy.grow_to(500), "alone it passes whatever its size");
         drop(greedy);
         assert_eq!(admission.used(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_beside_is_not_part_of_a_total() {
+        let admission = Admission::new(100);
+        let mut request = admission.admit_for(1, 20).expect("there is room").kept_beside();
+        let _other = admission.admit(10).expect("there is room");
+        assert!(request.grow_to(15));
+        assert_eq!((request.bytes(), admission.used()), (35, 45));
+        assert!(!request.grow_to(71));
+        drop(request);
+        assert_eq!(admission.used(), 10);
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
+use super::no_longer_listens;
 use crate::runtime::Runtimes;
 
 /// More connections than this wait: a page is read by a handful of clients.
@@ -48,14 +49,15 @@ pub struct PageServer {
 }
 
 impl PageServer {
-    /// Binds `endpoint` (`host:port`; an empty host means all interfaces) and serves `page`.
+    /// Binds `endpoint` (`host:port`; an empty host means all interfaces) and serves `page`. If the socket dies later, that
+    /// is fatal to the component that `runtimes` belong to.
     ///
     /// # Errors
     /// If the endpoint cannot be resolved or bound; the message names it.
-    pub async fn start(runtimes: &Runtimes, endpoint: &str, page: Arc<dyn Page>) -> Result<Self, String> {
+    pub async fn start(runtimes: &Arc<Runtimes>, endpoint: &str, page: Arc<dyn Page>) -> Result<Self, String> {
         let listener = bind(endpoint).await.map_err(|error| format!("cannot listen on {endpoint:?}: {error}"))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let task = runtimes.spawn(accept(listener, page));
+        let task = runtimes.spawn(accept(listener, page, Arc::clone(runtimes)));
         Ok(Self { address, acceptor: Mutex::new(Some(task.abort_handle())) })
     }
 
@@ -91,12 +93,15 @@ async fn bind(endpoint: &str) -> std::io::Result<TcpListener> {
     Err(last)
 }
 
-async fn accept(listener: TcpListener, page: Arc<dyn Page>) {
+async fn accept(listener: TcpListener, page: Arc<dyn Page>, runtimes: Arc<Runtimes>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            Err(error) if no_longer_listens(&error) => {
+                return runtimes.fail(format!("no longer listens for those who read its page: {error}"));
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;

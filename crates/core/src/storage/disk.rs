@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directory of one log.
@@ -49,6 +49,13 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// Of the operating system.
     fn sync_directory(&self) -> io::Result<()>;
+
+    /// Makes the directory itself survive a power cut, and those that it is in: one of them may have been made just
+    /// now, or by a process that was killed before it came to this.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn sync_place(&self) -> io::Result<()>;
 }
 
 /// An open file.
@@ -106,6 +113,15 @@ impl RealDisk {
     }
 }
 
+/// The directories that hold the name of `directory`, of its parent and so on, as far as they are on the same file
+/// system: the first name on it is where it is mounted.
+fn parents(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let directory = fs::canonicalize(directory)?;
+    let device = fs::metadata(&directory)?.dev();
+    let is_here = |parent: &&Path| fs::metadata(parent).is_ok_and(|metadata| metadata.dev() == device);
+    Ok(directory.ancestors().skip(1).take_while(is_here).map(Path::to_owned).collect())
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -153,6 +169,18 @@ impl Disk for RealDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
+    }
+
+    fn sync_place(&self) -> io::Result<()> {
+        for parent in parents(&self.directory)? {
+            match File::open(&parent) {
+                Ok(parent) => parent.sync_all()?,
+                // Who may not even look into it has not made anything in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -222,4 +250,22 @@ pub(super) fn write_all_at(file: &mut dyn DiskFile, mut offset: u64, mut pieces:
 /// Reads exactly `buffer`, or fails with `UnexpectedEof`.
 pub(super) fn read_exactly(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     if file.read_at(offset, buffer)? == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: of a directory that is made in others that are made with it, the names of all of them are synced.
+    #[test]
+    fn the_names_of_all_directories_are_synced() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("a/b/log");
+        let disk = RealDisk::open(&directory).unwrap();
+        let parents = parents(&directory).unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        assert_eq!(parents[..3], [root.join("a/b"), root.join("a"), root]);
+        disk.sync_place().unwrap();
+        disk.sync_directory().unwrap();
+    }
 }

@@ -58,6 +58,8 @@ pub(super) struct Limits {
     /// A segment is closed rather than getting longer, unless it would be empty.
     pub(super) segment_bytes: u64,
     pub(super) fsync: Fsync,
+    /// The version of the format whose builds can read the payloads.
+    pub(super) format: u32,
 }
 
 /// What a record of `bytes` of payload takes at the most: itself, what is written when it is released, and the
@@ -82,6 +84,8 @@ pub(super) struct Engine {
     pub(super) dirty: BTreeSet<u64>,
     /// A power cut leaves all segments their names.
     pub(super) names_are_synced: bool,
+    /// A power cut leaves the directory, and those that it is in.
+    place_is_synced: bool,
     /// Segments with releases that are not written down, or that are to be deleted.
     pub(super) unsettled: BTreeSet<u64>,
     pub(super) files: Files,
@@ -111,6 +115,7 @@ impl Engine {
             live: 0,
             dirty: BTreeSet::new(),
             names_are_synced: false,
+            place_is_synced: false,
             unsettled: BTreeSet::new(),
             files: Files::default(),
             spares: Spares::default(),
@@ -314,8 +319,7 @@ impl Engine {
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         if !self.names_are_synced {
-            let synced = self.disk.sync_directory();
-            self.names_are_synced = synced.is_ok();
+            let synced = self.sync_names();
             outcome = synced.map_err(|error| Error::from_io(&self.limits.directory, &error));
         }
         for base in self.dirty.clone() {
@@ -327,6 +331,18 @@ impl Engine {
         outcome
     }
 
+    /// Makes the names of all files survive a power cut, and that of the directory.
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.names_are_synced = false;
+        if !self.place_is_synced {
+            self.disk.sync_place()?;
+            self.place_is_synced = true;
+        }
+        self.disk.sync_directory()?;
+        self.names_are_synced = true;
+        Ok(())
+    }
+
     pub(super) fn active_segment(&self) -> Option<&Segment> {
         self.segments.get(&self.active?)
     }
@@ -335,8 +351,9 @@ impl Engine {
         let base = self.next_sequence;
         let salt = (self.salt)();
         let name = FileKind::Segment.name(base);
+        let format = self.limits.format;
         let begin = |file: &mut dyn DiskFile, reused| {
-            let header = FileHeader { base, salt, reused, ..FileHeader::default() }.encode(FileKind::Segment);
+            let header = FileHeader { base, salt, reused, format, ..FileHeader::default() }.encode(FileKind::Segment);
             write_all_at(file, 0, &mut [IoSlice::new(&header)])
         };
         let (file, length) = match self.spares.take(&*self.disk, &name, |file| begin(file, true)) {
@@ -353,15 +370,17 @@ impl Engine {
         // A power cut may have left less.
         let length = length.max(FILE_HEADER as u64);
         self.bytes += length;
-        self.segments.insert(base, Segment::new(base, salt, FILE_HEADER as u64, length));
-        let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.disk.sync_directory() };
+        let mut segment = Segment::new(base, salt, FILE_HEADER as u64, length);
+        segment.format = format;
+        self.segments.insert(base, segment);
+        self.names_are_synced = false;
+        let synced = if self.limits.fsync == Fsync::None { Ok(()) } else { self.sync_names() };
         if synced.is_err() {
             // Its name is used up, so that it can be deleted later if not now.
             self.next_sequence += 1;
             self.delete(base);
         }
         synced?;
-        self.names_are_synced &= self.limits.fsync != Fsync::None;
         self.dirty.insert(base);
         self.active = Some(base);
         Ok(base)

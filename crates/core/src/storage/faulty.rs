@@ -110,6 +110,9 @@ struct State {
     dead: bool,
     locked: bool,
     syncs: u64,
+    failed_syncs: u64,
+    /// A power cut leaves the directory itself.
+    place_is_synced: bool,
 }
 
 /// The disk. Clones are the same disk.
@@ -123,6 +126,15 @@ fn died() -> io::Error {
 impl State {
     fn happens(&mut self, percent: u32) -> bool {
         percent > 0 && self.random.random_range(0..100) < percent
+    }
+
+    fn fsync(&mut self) -> io::Result<()> {
+        let percent = self.faults.sync;
+        if self.happens(percent) {
+            self.failed_syncs += 1;
+            return Err(io::Error::other("fsync failed"));
+        }
+        Ok(())
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -142,6 +154,8 @@ impl FaultyDisk {
             dead: false,
             locked: false,
             syncs: 0,
+            failed_syncs: 0,
+            place_is_synced: false,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -180,11 +194,17 @@ impl FaultyDisk {
     }
 
     /// The machine is gone: of what was not synced, anything may be there, be there as zeros, or not
-    /// be there.
+    /// be there. Nothing at all is there if the directory was not.
     pub fn cut_power(&self) {
         self.kill();
         let mut state = self.0.lock();
-        let State { files, synced_files, random, .. } = &mut *state;
+        let State { files, synced_files, random, place_is_synced, .. } = &mut *state;
+        if !*place_is_synced && random.random() {
+            files.clear();
+            synced_files.clear();
+        }
+        // What is there now has been there.
+        *place_is_synced = true;
         settle_renames(files, synced_files, random);
         let mut left = BTreeMap::new();
         let names: BTreeSet<String> = files.keys().chain(synced_files.keys()).cloned().collect();
@@ -207,6 +227,11 @@ impl FaultyDisk {
         *synced_files = left;
     }
 
+    /// How often an fsync failed.
+    pub fn failed_syncs(&self) -> u64 {
+        self.0.lock().failed_syncs
+    }
+
     /// How often the content of a file was synced.
     pub fn syncs(&self) -> u64 {
         self.0.lock().syncs
@@ -227,7 +252,9 @@ impl FaultyDisk {
     /// Puts a file there, synced.
     pub fn put(&self, name: &str, data: Vec<u8>) {
         let content = Content { synced: data.clone(), data };
-        self.0.lock().files.insert(name.to_owned(), Arc::new(Mutex::new(content)));
+        let mut state = self.0.lock();
+        state.files.insert(name.to_owned(), Arc::new(Mutex::new(content)));
+        state.place_is_synced = true;
     }
 
     /// What a file holds.
@@ -310,11 +337,16 @@ impl Disk for FaultyDisk {
     fn sync_directory(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         state.alive()?;
-        let percent = state.faults.sync;
-        if state.happens(percent) {
-            return Err(io::Error::other("fsync failed"));
-        }
+        state.fsync()?;
         state.synced_files = state.files.clone();
+        Ok(())
+    }
+
+    fn sync_place(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.alive()?;
+        state.fsync()?;
+        state.place_is_synced = true;
         Ok(())
     }
 }
@@ -438,10 +470,7 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.alive()?;
-        let percent = state.faults.sync;
-        if state.happens(percent) {
-            return Err(io::Error::other("fsync failed"));
-        }
+        state.fsync()?;
         state.syncs += 1;
         let mut content = self.content.lock();
         let Content { data, synced } = &mut *content;

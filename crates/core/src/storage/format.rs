@@ -1,7 +1,9 @@
 //! The bytes of `docs/storage-format.md`.
 
-/// What the log can read: 1, and 2 of segments that were packed.
-pub(super) const VERSION: u32 = 2;
+/// What the log can read: 1, 2 of segments that were packed, and 3 of those whose payloads ask for it.
+pub(super) const VERSION: u32 = 3;
+/// The first version that is about payloads.
+const PAYLOADS: u32 = 3;
 const RECORD_MAGIC: [u8; 4] = *b"NQR\x01";
 
 /// More records than any log will see; keeps arithmetic on sequence numbers away from the edge.
@@ -75,6 +77,8 @@ pub(super) struct FileHeader {
     pub(super) reused: bool,
     /// What was released has been left out: sequence numbers have gaps.
     pub(super) packed: bool,
+    /// The version whose builds can read the payloads, if that tells more than the rest of the header; 0 otherwise.
+    pub(super) format: u32,
 }
 
 impl FileHeader {
@@ -82,7 +86,7 @@ impl FileHeader {
         let mut out = [0; FILE_HEADER];
         put(&mut out, 0, &kind.magic());
         // The first version with what is used, so that older ones read what they can.
-        let version: u32 = if self.packed { 2 } else { 1 };
+        let version = self.format.max(if self.packed { 2 } else { 1 });
         put(&mut out, 8, &version.to_le_bytes());
         put(&mut out, 12, &(u32::from(self.reused) | u32::from(self.packed) << 1).to_le_bytes());
         put(&mut out, 16, &self.base.to_le_bytes());
@@ -106,7 +110,8 @@ impl FileHeader {
             return Err("it has another version of the format");
         }
         let packed = version > 1 && flags & 2 == 2;
-        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24), reused: flags & 1 == 1, packed };
+        let format = if version < PAYLOADS { 0 } else { version };
+        let header = Self { base: u64_at(bytes, 16), salt: u64_at(bytes, 24), reused: flags & 1 == 1, packed, format };
         if header.base > MAX_BASE { Err("its header is damaged") } else { Ok(header) }
     }
 

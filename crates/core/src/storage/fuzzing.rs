@@ -21,7 +21,7 @@ pub fn segment_reader(data: &[u8]) {
     check(segment.to_vec(), acks.to_vec());
 
     let flag = |bit: u8| data.first().is_some_and(|byte| byte >> bit & 1 == 1);
-    let header = FileHeader { base: 1, salt: 0, reused: flag(0), packed: flag(1) };
+    let header = FileHeader { base: 1, salt: 0, reused: flag(0), packed: flag(1), format: 3 * u32::from(flag(2)) };
     let behind = |kind, bytes: &[u8]| [header.encode(kind).as_slice(), bytes].concat();
     check(behind(FileKind::Segment, segment), behind(FileKind::Acks, acks));
 
@@ -54,7 +54,7 @@ pub fn segment_reader(data: &[u8]) {
 
 fn open(disk: &FaultyDisk, salt: u64) -> Engine {
     let directory = PathBuf::from("memory");
-    let limits = Limits { directory, max_bytes: 1 << 30, segment_bytes: 1 << 20, fsync: Fsync::None };
+    let limits = Limits { directory, max_bytes: 1 << 30, segment_bytes: 1 << 20, fsync: Fsync::None, format: 1 };
     let mut engine = Engine::new(Arc::new(disk.clone()), limits, Arc::new(Stats::default()), Box::new(move || salt));
     engine.recover().expect("a directory that can be listed can be opened");
     engine

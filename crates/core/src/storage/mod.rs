@@ -116,13 +116,15 @@ pub struct Options {
     pub max_bytes: u64,
     /// How long to wait for another process to let go of the directory.
     pub lock_timeout: Duration,
+    /// The version of the format whose builds can read the payloads: see [`Owner::format`].
+    pub format: u32,
 }
 
 impl Options {
     /// A log in `directory` without fsync or limit.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, fsync: Fsync::None, max_bytes: 0, lock_timeout: Duration::from_secs(1) }
+        Self { directory, fsync: Fsync::None, max_bytes: 0, lock_timeout: Duration::from_secs(1), format: 1 }
     }
 
     fn limits(&self) -> Limits {
@@ -132,6 +134,7 @@ impl Options {
             max_bytes,
             segment_bytes: (max_bytes / 16).clamp(4 << 10, format::LONGEST_SEGMENT),
             fsync: self.fsync,
+            format: self.format,
         }
     }
 }

@@ -17,13 +17,17 @@ pub struct Owner {
     pub name: String,
     /// What tells the instances of one component apart: a signal, a pipeline; empty if there is one.
     pub part: String,
+    /// The version of the storage format (docs/storage-format.md) whose builds can read the payloads: 1, unless they have
+    /// changed since.
+    pub format: u32,
 }
 
 impl Owner {
     /// The exporter `kind/name` of `signal`.
     #[must_use]
     pub fn exporter(kind: &str, name: &str, signal: Signal) -> Self {
-        Self { role: "exporter", kind: kind.to_owned(), name: name.to_owned(), part: signal.name().to_owned() }
+        let (kind, name, part) = (kind.to_owned(), name.to_owned(), signal.name().to_owned());
+        Self { role: "exporter", kind, name, part, format: 1 }
     }
 
     /// The name of its directory: `exporter_otlp_main_traces`. Different owners have different ones.

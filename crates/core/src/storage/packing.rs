@@ -57,7 +57,7 @@ impl Engine {
     fn pack_segment(&mut self, base: u64) -> io::Result<()> {
         let Some(segment) = self.segments.get_mut(&base) else { return Ok(()) };
         segment.tried_packing();
-        let (salt, before) = (segment.salt, segment.length);
+        let (salt, before, format) = (segment.salt, segment.length, segment.format);
         let file: &dyn DiskFile = self.files.get(&self.disk, FileKind::Segment, base)?;
         let Some(stretches) = what_stays(file, segment)? else { return Ok(()) };
         let length = FILE_HEADER as u64 + stretches.iter().map(|(from, to)| to - from).sum::<u64>();
@@ -68,7 +68,7 @@ impl Engine {
         let name = packing_name(base);
         self.litter.insert(name.clone(), length);
         let mut packed = self.disk.create(&name)?;
-        let header = FileHeader { base, salt, packed: true, ..FileHeader::default() }.encode(FileKind::Segment);
+        let header = FileHeader { base, salt, packed: true, format, ..FileHeader::default() }.encode(FileKind::Segment);
         write_all_at(packed.as_mut(), 0, &mut [IoSlice::new(&header)])?;
         let file: &dyn DiskFile = self.files.get(&self.disk, FileKind::Segment, base)?;
         copy(file, &stretches, packed.as_mut())?;

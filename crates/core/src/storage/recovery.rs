@@ -93,6 +93,7 @@ impl Engine {
         let mut segment = Segment::new(base, header.salt, length, length);
         let (is_reused, is_packed) = (header.reused, header.packed);
         segment.is_packed = is_packed;
+        segment.format = header.format;
         // What is released must be known first, so that only the rest is weighed.
         let acks = self.read_acks(&mut segment);
         let file = self.file(FileKind::Segment, base)?;

@@ -47,6 +47,8 @@ pub(super) struct Segment {
     pub(super) failed_reads: u32,
     /// What was released has been left out of the file: sequence numbers have gaps.
     pub(super) is_packed: bool,
+    /// The version of the format whose builds can read the payloads; 0 for any.
+    pub(super) format: u32,
     /// How often the file was replaced: a place in the one before means nothing.
     pub(super) edition: u32,
     /// How many records were live when packing was tried last.
@@ -68,6 +70,7 @@ impl Segment {
             unwritten: Vec::new(),
             failed_reads: 0,
             is_packed: false,
+            format: 0,
             edition: 0,
             packed_at: None,
         }

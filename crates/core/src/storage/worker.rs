@@ -4,8 +4,7 @@
 //! most one fsync a segment, as that allows: the longer a disk takes, the larger the groups.
 
 use std::mem;
-use std::ops::Range;
-use std::sync::Arc;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -29,7 +28,7 @@ pub(super) struct Append {
 
 /// What the thread is to do, in this order.
 #[derive(Default)]
-struct Orders {
+pub(super) struct Orders {
     appends: Vec<Append>,
     releases: Vec<Range<u64>>,
     segments: Vec<u64>,
@@ -118,7 +117,7 @@ impl Inbox {
     }
 
     /// Everything there is to do; nothing if `timeout` passes first.
-    fn wait(&self, timeout: Option<Duration>) -> Orders {
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Orders {
         let mut orders = self.orders.lock();
         if orders.is_empty() {
             match timeout {
@@ -133,30 +132,59 @@ impl Inbox {
 }
 
 /// Runs until the inbox is closed.
-pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
-    let interval = match engine.limits.fsync {
-        Fsync::Interval(interval) => Some(interval),
-        Fsync::None | Fsync::Always => None,
-    };
-    // What another process left is held to this one's promise.
-    if engine.limits.fsync != Fsync::None {
-        report(engine.sync());
-    }
-    let (mut synced, mut probed) = (Instant::now(), Instant::now());
+pub(super) fn run(engine: Engine, inbox: &Inbox) {
+    let mut worker = Worker::new(engine, Instant::now());
     loop {
-        let sync = interval.filter(|_| engine.is_dirty()).map(|interval| interval.saturating_sub(synced.elapsed()));
-        let is_failing = engine.stats.failing().is_some();
-        let probe = is_failing.then(|| PROBE_EVERY.saturating_sub(probed.elapsed()));
-        let orders = inbox.wait(sync.into_iter().chain(probe).min());
-        if is_failing && probed.elapsed() >= PROBE_EVERY {
-            probed = Instant::now();
-            engine.probe();
+        let orders = inbox.wait(worker.may_wait(Instant::now()));
+        if worker.turn(orders, Instant::now()).is_break() {
+            return;
         }
-        if interval.is_some_and(|interval| synced.elapsed() >= interval) {
-            synced = Instant::now();
+    }
+}
+
+/// What the thread does, at times that it is told.
+pub(super) struct Worker {
+    engine: Engine,
+    /// How long what is answered may stay unsynced.
+    interval: Option<Duration>,
+    synced: Instant,
+    probed: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(mut engine: Engine, now: Instant) -> Self {
+        let interval = match engine.limits.fsync {
+            Fsync::Interval(interval) => Some(interval),
+            Fsync::None | Fsync::Always => None,
+        };
+        // What another process left is held to this one's promise.
+        if engine.limits.fsync != Fsync::None {
             report(engine.sync());
         }
-        append(&mut engine, orders.appends);
+        Self { engine, interval, synced: now, probed: now }
+    }
+
+    /// How long it may wait for orders; `None`: until some come.
+    pub(super) fn may_wait(&self, now: Instant) -> Option<Duration> {
+        let left = |of: Duration, since: Instant| of.saturating_sub(now.saturating_duration_since(since));
+        let sync = self.interval.filter(|_| self.engine.is_dirty()).map(|interval| left(interval, self.synced));
+        let probe = self.engine.stats.failing().map(|_| left(PROBE_EVERY, self.probed));
+        sync.into_iter().chain(probe).min()
+    }
+
+    /// Does what is due, and what is ordered. Breaks when that was the end.
+    pub(super) fn turn(&mut self, orders: Orders, now: Instant) -> ControlFlow<()> {
+        let Self { engine, interval, synced, probed } = self;
+        let is_over = |time: Duration, since: Instant| now.saturating_duration_since(since) >= time;
+        if engine.stats.failing().is_some() && is_over(PROBE_EVERY, *probed) {
+            *probed = now;
+            engine.probe();
+        }
+        if interval.is_some_and(|interval| is_over(interval, *synced)) {
+            *synced = now;
+            report(engine.sync());
+        }
+        append(engine, orders.appends);
         let has_releases = !orders.releases.is_empty() || !orders.segments.is_empty();
         orders.releases.into_iter().for_each(|range| engine.release(range));
         orders.segments.into_iter().for_each(|base| engine.release_segment(base));
@@ -178,8 +206,9 @@ pub(super) fn run(mut engine: Engine, inbox: &Arc<Inbox>) {
         }
         if orders.closed {
             engine.close();
-            return;
+            return ControlFlow::Break(());
         }
+        ControlFlow::Continue(())
     }
 }
 

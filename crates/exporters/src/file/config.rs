@@ -36,6 +36,8 @@ pub struct FileConfig {
     pub group_by: GroupBy,
     /// Make the folder of the file if it is missing. Default false.
     pub create_directory: bool,
+    /// The permissions of files that are made, in octal. Default `0600`.
+    pub file_permissions: String,
     /// The permissions of folders that are made, in octal. Default `0755`.
     pub directory_permissions: String,
     /// The queue. Default: off.
@@ -57,6 +59,7 @@ impl Default for FileConfig {
             flush_interval: Duration::from_secs(1),
             group_by: GroupBy::default(),
             create_directory: false,
+            file_permissions: String::new(),
             directory_permissions: String::new(),
             sending_queue: QueueConfig::disabled(),
             retry_on_failure: RetryConfig { enabled: false, ..RetryConfig::default() },
@@ -114,12 +117,22 @@ impl FileConfig {
         self.format == Format::Proto || self.is_compressed()
     }
 
+    /// The permissions of files to make. There may be secrets in telemetry.
+    pub(super) fn file_mode(&self) -> u32 {
+        mode(&self.file_permissions, "0600").unwrap_or(0o600)
+    }
+
     /// The permissions of folders to make; `None` if none are made.
     pub(super) fn directory_mode(&self) -> Option<u32> {
-        let text = if self.directory_permissions.is_empty() { "0755" } else { &self.directory_permissions };
-        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)?;
+        let mode = mode(&self.directory_permissions, "0755")?;
         (self.create_directory || self.group_by.enabled).then_some(mode)
     }
+}
+
+/// The mode that `text` is in octal digits, or else `default`; `None` if it is none.
+fn mode(text: &str, default: &str) -> Option<u32> {
+    let text = if text.is_empty() { default } else { text };
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
 impl Validate for FileConfig {
@@ -154,6 +167,13 @@ impl Validate for FileConfig {
         if self.group_by.enabled {
             self.validate_groups(check);
         }
+        match mode(&self.file_permissions, "0600") {
+            None => check.error(&["file_permissions"], "must be an octal number up to 0777, like \"0640\""),
+            Some(mode) if mode & 0o600 != 0o600 => {
+                check.error(&["file_permissions"], "the owner must be allowed to read and write, like \"0640\"");
+            }
+            Some(_) => {}
+        }
         if !self.directory_permissions.is_empty() {
             if !self.create_directory {
                 check.error(&["directory_permissions"], "directory_permissions requires create_directory to be true");
@@ -162,7 +182,7 @@ impl Validate for FileConfig {
             }
         }
         check.nested(&["sending_queue"], &self.sending_queue);
-        check.nested(&["retry_on_failure"], &self.retry_on_failure);
+        check.nested(&["retry_on_failure"], &self.retry_on_failure.beside(&self.sending_queue));
         if self.sending_queue.enabled && !self.retry_on_failure.enabled {
             check.warning(
                 &["sending_queue"],

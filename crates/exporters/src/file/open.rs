@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where writing begins.
@@ -28,10 +29,10 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens or makes the file at `path`.
-    pub(super) fn open(path: &Path, begin: Begin) -> io::Result<Self> {
+    /// Opens the file at `path`, or makes it with the permissions `mode`: those of a file that is there stay.
+    pub(super) fn open(path: &Path, begin: Begin, mode: u32) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(begin != Begin::Empty).write(true).create(true).truncate(begin == Begin::Empty);
+        options.read(begin != Begin::Empty).write(true).create(true).truncate(begin == Begin::Empty).mode(mode);
         let mut file = options.open(path)?;
         let end = file.metadata()?.len();
         let length = match begin {

@@ -11,8 +11,8 @@ use super::open::{Begin, OpenFile};
 
 const DAY: u64 = 24 * 3600;
 
-/// Renames the file, and begins a new one in its place.
-pub(super) fn set_aside(file: &mut OpenFile, unix_nanos: u64) -> io::Result<()> {
+/// Renames the file, and begins a new one in its place, with the permissions `mode`.
+pub(super) fn set_aside(file: &mut OpenFile, mode: u32, unix_nanos: u64) -> io::Result<()> {
     file.sync()?;
     let path = file.path().to_owned();
     let now = UNIX_EPOCH + Duration::from_nanos(unix_nanos);
@@ -20,7 +20,7 @@ pub(super) fn set_aside(file: &mut OpenFile, unix_nanos: u64) -> io::Result<()> 
     let newest = backups(&path)?.into_iter().map(|(time, _)| time + Duration::from_millis(1)).max();
     let time = newest.map_or(now, |newest| newest.max(now));
     fs::rename(&path, aside(&path, time))?;
-    *file = OpenFile::open(&path, Begin::Empty)?;
+    *file = OpenFile::open(&path, Begin::Empty, mode)?;
     Ok(())
 }
 

@@ -188,11 +188,41 @@ fn what_is_wrong_is_said() {
         ("rotation: {max_megabytes: 0}", "must be positive"),
         ("group_by: {enabled: true}", "exactly one *"),
         ("directory_permissions: '0700'", "requires create_directory"),
+        ("file_permissions: '0999'", "must be an octal number up to 0777, like \"0640\""),
+        ("file_permissions: '0444'", "the owner must be allowed to read and write"),
         ("flush: 1s", "flush"),
     ] {
         let error = from_str::<FileConfig>(&format!("path: a.json\n{more}\n")).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{more}: {error}");
     }
+}
+
+/// Guarantee: whatever the umask, nobody else may read what was written unless that was asked for; a file that rotation
+/// begins is like the first one, one that is there keeps its mode.
+#[test]
+fn files_are_the_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.json");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let rotation = Enabled::On(Rotation { max_megabytes: 1, ..Rotation::default() });
+    let begin = |more: FileConfig| Files::new(Arc::new(more), ManualClock::new(1_700_000_000_000_000_000));
+    let mut files = begin(FileConfig { rotation, ..config(&path) });
+    files.open_first().unwrap();
+    assert_eq!(mode(&path), 0o600);
+    let record = Record { group: None, bytes: Bytes::from(vec![b'x'; 600 << 10]) };
+    for _ in 0..2 {
+        files.write(std::slice::from_ref(&record)).1.unwrap();
+    }
+    let made: Vec<u32> = fs::read_dir(folder.path()).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
+    assert_eq!(made, [0o600, 0o600]);
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    begin(config(&path)).open_first().unwrap();
+    assert_eq!(mode(&path), 0o640);
+    let asked = folder.path().join("asked.json");
+    begin(FileConfig { file_permissions: "0400".to_owned(), ..config(&asked) }).open_first().unwrap();
+    assert_eq!(mode(&asked), 0o400);
 }
 
 /// Scenario: a crash left half a record. Guarantee: the next process goes on behind the last whole one.

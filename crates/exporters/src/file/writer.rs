@@ -176,7 +176,7 @@ impl Files {
         if let Some(rotation) = config.rotation.as_ref().filter(|_| !config.group_by.enabled) {
             let limit = rotation.max_megabytes.saturating_mul(1 << 20);
             if file.length() > 0 && file.length().saturating_add(record.bytes.len() as u64) > limit {
-                rotation::set_aside(file, clock.unix_nanos())?;
+                rotation::set_aside(file, config.file_mode(), clock.unix_nanos())?;
                 rotation::clean_up(file.path(), rotation, clock.unix_nanos());
             }
         }
@@ -209,7 +209,7 @@ impl Files {
             (true, true) => Begin::BehindRecords,
             (true, false) => Begin::BehindLines,
         };
-        OpenFile::open(path, begin)
+        OpenFile::open(path, begin, self.config.file_mode())
     }
 
     /// Makes everything survive a power cut.

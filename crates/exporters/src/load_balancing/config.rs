@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::keys::Routing;
-use super::resolver::{Dns, File, Resolver, Static};
+use super::resolver::{Dns, File, Resolver, Static, system_lookup};
 use crate::otlp::OtlpConfig;
 
 /// What the `load_balancing` exporter is told.
@@ -131,7 +131,8 @@ impl ResolverConfig {
         }
         if let Some(DnsConfig { hostname, port, interval, timeout }) = &self.dns {
             let (hostname, port) = (hostname.clone(), port.clone());
-            return Ok(Arc::new(Dns { hostname, port, interval: interval.0, timeout: timeout.0 }));
+            let lookup = system_lookup();
+            return Ok(Arc::new(Dns { hostname, port, interval: interval.0, timeout: timeout.0, lookup }));
         }
         if let Some(FileConfig { path, interval }) = &self.file {
             return Ok(Arc::new(File { path: path.clone(), interval: interval.0 }));
@@ -244,7 +245,8 @@ impl Validate for LoadBalancingConfig {
             check.nested(&["sending_queue"], queue);
         }
         if let Some(retry) = &self.retry_on_failure {
-            check.nested(&["retry_on_failure"], retry);
+            let queue = self.sending_queue.clone().unwrap_or_else(QueueConfig::disabled);
+            check.nested(&["retry_on_failure"], &retry.beside(&queue));
         }
     }
 }

@@ -10,6 +10,10 @@ use parking_lot::Mutex;
 
 use super::balancer::{Balancer, Unplaced};
 
+/// A request in front waits for the slowest of its backends; so that one that is down does not stop the
+/// others, this many times `num_consumers` requests may wait.
+pub(super) const WAITING: usize = 100;
+
 /// Gives a request to the backends and waits until each has its part. Parts that were delivered are not
 /// sent again.
 pub(super) struct Front {
@@ -30,6 +34,10 @@ impl Attempt for Front {
 
     fn metadata_keys(&self) -> Vec<String> {
         self.metadata_keys.clone()
+    }
+
+    fn in_flight(&self, num_consumers: usize) -> usize {
+        num_consumers.saturating_mul(WAITING)
     }
 
     async fn attempt(&self, rest: &Mutex<Vec<Batch>>) -> Outcome {

@@ -64,10 +64,6 @@ pub fn factory() -> ExporterFactory {
     })
 }
 
-/// A request in front waits for the slowest of its backends; so that one that is down does not stop the
-/// others, this many times `num_consumers` requests may wait.
-const WAITING: usize = 100;
-
 impl LoadBalancingConfig {
     /// The settings of what stands in front of the backends, if anything does.
     fn front(&self) -> Option<(QueueConfig, RetryConfig)> {
@@ -83,9 +79,7 @@ impl LoadBalancingConfig {
             (None, true) => RetryConfig { max_elapsed_time: Some(Duration::from_secs(0)), ..RetryConfig::default() },
             (None, false) => RetryConfig { enabled: false, ..RetryConfig::default() },
         };
-        let mut queue = queue.unwrap_or_else(QueueConfig::disabled);
-        queue.num_consumers = queue.num_consumers.saturating_mul(WAITING);
-        Some((queue, retry))
+        Some((queue.unwrap_or_else(QueueConfig::disabled), retry))
     }
 
     /// The exporters of the backends, behind a front or not.
@@ -102,9 +96,20 @@ impl LoadBalancingConfig {
 
 impl ExporterConfig for LoadBalancingConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
+        let resolver = self.resolver.build().map_err(|error| BuildError::new(&["resolver"], error))?;
+        self.build_with(context, resolver)
+    }
+}
+
+impl LoadBalancingConfig {
+    /// The exporter to the backends that `resolver` finds.
+    fn build_with(
+        &self,
+        context: ExporterContext<'_>,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Arc<dyn Exporter>, BuildError> {
         let routing = Routing::new(self.routing_key.as_deref(), &self.routing_attributes, context.signal);
         let routing = routing.map_err(|error| BuildError::new(&["routing_key"], error))?;
-        let resolver = self.resolver.build().map_err(|error| BuildError::new(&["resolver"], error))?;
         let front = self.front();
         let ledger = match &front {
             None => context.ledger.clone(),

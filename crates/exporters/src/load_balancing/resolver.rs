@@ -1,10 +1,12 @@
 //! Where the list of backends comes from.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 /// Finds the backends.
@@ -41,6 +43,9 @@ impl Resolver for Static {
     }
 }
 
+/// Asks for the addresses of a name.
+pub(super) type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
+
 /// `resolver.dns`: every address of a name is a backend.
 pub(super) struct Dns {
     pub(super) hostname: String,
@@ -48,6 +53,16 @@ pub(super) struct Dns {
     pub(super) port: String,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+    pub(super) lookup: Box<Lookup>,
+}
+
+/// Asks the system, as it is configured.
+pub(super) fn system_lookup() -> Box<Lookup> {
+    async fn ask(name: String) -> io::Result<Vec<IpAddr>> {
+        let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+        Ok(found.map(|address| address.ip()).collect())
+    }
+    Box::new(|name| Box::pin(ask(name)))
 }
 
 #[async_trait]
@@ -62,12 +77,11 @@ impl Resolver for Dns {
 
     async fn resolve(&self) -> Result<Vec<String>, String> {
         let hostname = &self.hostname;
-        let lookup = tokio::net::lookup_host((hostname.as_str(), 0));
-        let found = timeout(self.timeout, lookup)
+        let found = timeout(self.timeout, (self.lookup)(hostname.clone()))
             .await
             .map_err(|_| format!("no answer for {hostname:?} within {:?} (resolver.dns.timeout)", self.timeout))?
             .map_err(|error| format!("cannot resolve {hostname:?}: {error}"))?;
-        Ok(found.map(|address| endpoint(address.ip(), &self.port)).collect())
+        Ok(found.into_iter().map(|address| endpoint(address, &self.port)).collect())
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Backend {
     /// What to answer; `Ok` when it has run out.
     pub(crate) script: Arc<Mutex<VecDeque<Answer>>>,
     pub(crate) received: Arc<Mutex<Vec<(ExportTraceServiceRequest, MetadataMap)>>>,
+    /// The longest message that it takes, in bytes; `None`: tonic's default.
+    pub(crate) longest: Option<usize>,
 }
 
 #[tonic::async_trait]
@@ -60,6 +62,10 @@ impl Backend {
         let service = TraceServiceServer::new(self.clone())
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
+        let service = match self.longest {
+            Some(longest) => service.max_decoding_message_size(longest),
+            None => service,
+        };
         let task = async move {
             let mut connections = JoinSet::new();
             loop {

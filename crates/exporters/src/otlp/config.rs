@@ -113,6 +113,6 @@ impl Validate for OtlpConfig {
         check.nested(&["tls"], &self.tls);
         check.nested(&["headers"], &self.headers);
         check.nested(&["sending_queue"], &self.sending_queue);
-        check.nested(&["retry_on_failure"], &self.retry_on_failure);
+        check.nested(&["retry_on_failure"], &self.retry_on_failure.beside(&self.sending_queue));
     }
 }

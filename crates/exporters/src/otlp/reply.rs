@@ -26,13 +26,34 @@ pub(super) fn outcome(reply: &Reply, retry_resource_exhausted: bool) -> Outcome 
     let message = format!("the backend answered {code:?}: {}", status.message());
     let after = retry_delay(status.details());
     let is_exhausted = code == Code::ResourceExhausted;
-    if is_exhausted && status.message().contains("larger than max") {
+    if is_about_size(code, status.message()) {
         return Outcome::TooLarge { message };
     }
     if is_retryable(code) || is_exhausted && (after.is_some() || retry_resource_exhausted) {
         return Outcome::Retry { code, after, message };
     }
     Outcome::Refused { code, message }
+}
+
+/// Does the answer say that the message was too large for the server? gRPC has no status for that, so each library has
+/// words of its own. What is none of them is what its code says.
+fn is_about_size(code: Code, message: &str) -> bool {
+    let words: &[&str] = match code {
+        Code::ResourceExhausted => &[
+            // Go, C++ and what is built on it, JavaScript, this gateway.
+            "larger than max",
+            // Java.
+            "exceeds maximum size",
+            // .NET.
+            "exceeds the maximum configured message size",
+            // tonic, of a message that was compressed.
+            "exceeded while decompressing message",
+        ],
+        // tonic.
+        Code::OutOfRange => &["message length too large"],
+        _ => &[],
+    };
+    words.iter().any(|words| message.contains(words))
 }
 
 fn is_retryable(code: Code) -> bool {

@@ -170,3 +170,78 @@ async fn an_unknown_authenticator_is_named() {
     let rig = std::panic::catch_unwind(|| Rig::build(&config(yaml), None, &Extensions::default()));
     assert!(rig.is_err());
 }
+
+/// Scenario: a tonic server that takes messages of 2000 bytes; a request of many spans, then one with a single span that
+/// is too long; compressed and not; without a queue, and in a queue that tries for ever. Guarantee: what can be split
+/// arrives in pieces, each span once; what cannot is dropped as rejected and stops nobody.
+#[tokio::test]
+async fn what_is_too_large_for_tonic_is_split_and_never_tried_for_ever() {
+    for (compression, queue) in [
+        ("none", "enabled: false"),
+        ("gzip", "enabled: false"),
+        ("none", "num_consumers: 1"),
+        ("gzip", "num_consumers: 1"),
+    ] {
+        let backend = Backend { longest: Some(2000), ..Backend::default() };
+        let (address, _server) = backend.serve("127.0.0.1:0", None).await;
+        let yaml = format!(
+            "{{endpoint: '{address}', tls: {{insecure: true}}, compression: {compression}, sending_queue: {{{queue}}}, \
+             retry_on_failure: {{initial_interval: 10ms, max_interval: 20ms, max_elapsed_time: 0}}}}"
+        );
+        let rig = Rig::start(&config(&yaml), None).await;
+        let has_queue = queue != "enabled: false";
+        rig.exporter.consume(batch("a", 300)).await.unwrap();
+        let refused = rig.exporter.consume(batch(&"long".repeat(1000), 1)).await.err();
+        assert_eq!(
+            refused.as_ref().map(|refusal| refusal.is_retryable()),
+            (!has_queue).then_some(false),
+            "{refused:?}"
+        );
+        rig.exporter.consume(batch("b", 1)).await.unwrap();
+        until("all is settled", || rig.ledger.count(Entry::Exported) == 301).await;
+        assert_eq!(rig.ledger.held_count(), 0);
+        assert_eq!(rig.ledger.dropped_count(DropReason::Rejected), u64::from(has_queue));
+        let received = backend.received.lock();
+        let scopes =
+            received.iter().flat_map(|(request, _)| &request.resource_spans).flat_map(|spans| &spans.scope_spans);
+        let names: Vec<&String> = scopes.flat_map(|scope| &scope.spans).map(|span| &span.name).collect();
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!((names.len(), distinct.len()), (301, 301), "{compression}, {queue}");
+    }
+}
+
+/// Guarantee: the words of the servers that there are, each with its own code; anything else is what its code says.
+#[tokio::test]
+async fn every_library_says_too_large_in_its_own_words() {
+    let too_large = [
+        Status::resource_exhausted("grpc: received message larger than max (5242880 vs. 4194304)"),
+        Status::resource_exhausted("SERVER: Received message larger than max (5242880 vs. 4194304)"),
+        Status::resource_exhausted("gRPC message exceeds maximum size 4194304: 5242880"),
+        Status::resource_exhausted("Received message exceeds the maximum configured message size."),
+        Status::out_of_range(
+            "Error, decoded message length too large: found 5242880 bytes, the limit is: 4194304 bytes",
+        ),
+        Status::resource_exhausted(
+            "Error decompressing: size limit, of 4194304 bytes, exceeded while decompressing message",
+        ),
+    ];
+    for status in too_large {
+        let backend = Backend::default();
+        let (address, _server) = backend.serve("127.0.0.1:0", None).await;
+        let rig = Rig::start(&direct(address, NO_RETRY), None).await;
+        backend.answer(Err(status.clone()));
+        rig.exporter.consume(batch("a", 10)).await.unwrap();
+        assert_eq!(backend.spans(), [10, 5, 5], "{status}");
+    }
+    for (status, retryable) in
+        [(Status::resource_exhausted("no room"), false), (Status::out_of_range("too late"), true)]
+    {
+        let backend = Backend::default();
+        let (address, _server) = backend.serve("127.0.0.1:0", None).await;
+        let rig = Rig::start(&direct(address, NO_RETRY), None).await;
+        backend.answer(Err(status.clone()));
+        let refusal = rig.exporter.consume(batch("a", 10)).await.unwrap_err();
+        assert_eq!(refusal.is_retryable(), retryable, "{status}");
+        assert_eq!(backend.spans(), [10]);
+    }
+}

@@ -3,36 +3,32 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request as HttpRequest, Uri};
 use nyquist_core::batch::Code;
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{BuildError, ClientAuth, ExporterContext, Host, StartError};
-use nyquist_core::config::Secret;
 use nyquist_core::delivery::{Attempt, Outcome, Request};
-use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint, Proxy, user_agent};
+use nyquist_core::net::client::{Chunks, HttpEndpoint, user_agent};
 use nyquist_core::net::compression::encode::Compression;
-use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
 
 use super::reply::outcome;
 use super::{Encoding, OtlpHttpConfig};
+use crate::http_client::{HttpClient, HttpClientConfig};
 
 /// Posts requests of one signal.
 pub(super) struct HttpAttempt {
     endpoint: HttpEndpoint,
     /// As the request names it: with the `Host` header's authority, if there is one.
     uri: Uri,
-    tls: ClientTlsConfig,
-    proxy_url: Secret,
-    alpn: &'static [&'static str],
-    options: ClientOptions,
+    settings: HttpClientConfig,
     headers: HeaderMap,
     auth: Option<Arc<dyn ClientAuth>>,
     encoding: Encoding,
     compression: Compression,
     level: Option<i32>,
     clock: Arc<dyn Clock>,
-    client: OnceLock<Client>,
+    client: OnceLock<HttpClient>,
 }
 
 impl HttpAttempt {
@@ -41,11 +37,9 @@ impl HttpAttempt {
         endpoint: HttpEndpoint,
         context: &ExporterContext<'_>,
     ) -> Result<Self, BuildError> {
-        let compression = Compression::parse(&config.compression, Compression::HTTP)
-            .map_err(|error| BuildError::new(&["compression"], error))?;
-        let auth = config.auth.as_ref().map(|auth| context.extensions.client_auth(&auth.authenticator));
-        let auth = auth.transpose().map_err(|error| BuildError::new(&["auth", "authenticator"], error))?;
-        let mut headers = config.headers.to_map().map_err(|error| BuildError::new(&["headers"], error))?;
+        let compression = config.compression().map_err(|error| BuildError::new(&["compression"], error))?;
+        let auth = config.client.extensions(&[], context.extensions)?;
+        let mut headers = config.client.headers.to_map().map_err(|error| BuildError::new(&["headers"], error))?;
         let uri = match headers.remove(HOST) {
             None => endpoint.uri.clone(),
             Some(host) => {
@@ -53,19 +47,15 @@ impl HttpAttempt {
             }
         };
         common_headers(&mut headers, config, compression);
-        let connections = config.connections();
         Ok(Self {
             endpoint,
             uri,
-            tls: config.tls.clone(),
-            proxy_url: config.proxy_url.clone(),
-            alpn: connections.alpn(),
-            options: connections.options(),
+            settings: config.client.clone(),
             headers,
             auth,
             encoding: config.encoding,
             compression,
-            level: config.compression_params.level,
+            level: config.client.compression_params.chosen(),
             clock: Arc::clone(&context.clock),
             client: OnceLock::new(),
         })
@@ -89,9 +79,6 @@ fn common_headers(headers: &mut HeaderMap, config: &OtlpHttpConfig, compression:
     if compression != Compression::None {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.name()));
     }
-    if config.disable_keep_alives {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     if let (false, Ok(agent)) = (headers.contains_key(USER_AGENT), HeaderValue::try_from(user_agent())) {
         headers.insert(USER_AGENT, agent);
     }
@@ -102,13 +89,7 @@ impl Attempt for HttpAttempt {
     type Encoded = Chunks;
 
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let tls = self.endpoint.is_https.then(|| ClientTls::new(&self.tls, self.alpn));
-        let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
-        let endpoint = &self.endpoint;
-        let proxy = Proxy::configured(&self.proxy_url, endpoint.is_https, &endpoint.host, endpoint.port);
-        let proxy = proxy.map_err(StartError)?;
-        let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy);
-        let client = Client::new(host.runtimes.workers(), &connector, &self.options);
+        let client = self.settings.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }
 

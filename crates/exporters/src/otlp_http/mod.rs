@@ -15,7 +15,7 @@ use nyquist_core::component::{
 };
 use nyquist_core::delivery::{Delivery, Settings};
 
-pub use config::{CompressionParams, Encoding, OtlpHttpConfig};
+pub use config::{Encoding, OtlpHttpConfig};
 
 use attempt::HttpAttempt;
 
@@ -47,7 +47,7 @@ impl ExporterConfig for OtlpHttpConfig {
             kind: "otlp_http",
             queue: self.sending_queue.clone(),
             retry: self.retry_on_failure.clone(),
-            timeout: self.timeout.0,
+            timeout: self.timeout(),
             endpoint: endpoint.uri.to_string(),
             max_request_bytes: MAX_MERGED,
         };

@@ -77,7 +77,7 @@ impl Backend {
 
 fn direct(address: SocketAddr, more: &str) -> OtlpHttpConfig {
     let yaml = format!("{{endpoint: 'http://{address}/', sending_queue: {{enabled: false}}, {more}}}");
-    serde_yaml::from_str(&yaml).unwrap()
+    from_str(&yaml).map(|(config, _)| config).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 const QUICK: &str = "retry_on_failure: {initial_interval: 10ms, max_interval: 20ms}";
@@ -236,6 +236,23 @@ async fn payload_too_large_is_split() {
     assert_eq!(spans, [8, 4, 4]);
 }
 
+#[tokio::test]
+async fn cookies_come_back() {
+    let backend = Backend::default();
+    let address = backend.serve().await;
+    for (more, expected) in [("cookies: {enabled: true}", [None, Some("LB=7")]), ("compression: none", [None, None])] {
+        backend.received.lock().clear();
+        let rig = Rig::start(&direct(address, more), None).await;
+        for _ in 0..2 {
+            backend.then(200, &[("set-cookie", "LB=7; Path=/v1; HttpOnly")], b"");
+            rig.exporter.consume(batch("a", 1)).await.unwrap();
+        }
+        let received = backend.received.lock();
+        let sent = received.iter().map(|(_, headers, _)| headers.get("cookie").map(|value| value.to_str().unwrap()));
+        assert_eq!(sent.collect::<Vec<_>>(), expected, "{more}");
+    }
+}
+
 #[test]
 fn faults_are_named() {
     let errors = |yaml: &str| format!("{:?}", from_str::<OtlpHttpConfig>(yaml).unwrap_err().errors);
@@ -244,6 +261,14 @@ fn faults_are_named() {
     let brotli = errors("{endpoint: 'http://b', compression: brotli}");
     assert!(brotli.contains("brotli") && brotli.contains("none, gzip, zlib"), "{brotli}");
     assert!(errors("{endpoint: 'http://b', compression_params: {level: 12}}").contains("1 to 9"));
+    assert!(errors("{endpoint: 'http://b', endpont: x}").contains("unknown key"));
+    for default in ["{level: 0}", "{level: -1}"] {
+        let yaml = format!("{{endpoint: 'http://b', compression_params: {default}}}");
+        assert_eq!(from_str::<OtlpHttpConfig>(&yaml).unwrap().0.client.compression_params.chosen(), None);
+    }
+    let few = "{endpoint: 'http://b', max_conns_per_host: 3}";
+    let warnings = from_str::<OtlpHttpConfig>(few).unwrap().1.warnings;
+    assert!(warnings[0].to_string().contains("set sending_queue.num_consumers"), "{warnings:?}");
     assert!(
         errors("{endpoint: 'http://b', compression: snappy, compression_params: {level: 1}}").contains("no levels")
     );

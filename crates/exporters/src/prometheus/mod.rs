@@ -8,6 +8,7 @@ mod config;
 mod escape;
 mod negotiate;
 mod page;
+mod pages;
 mod protobuf;
 mod store;
 #[cfg(test)]
@@ -28,16 +29,16 @@ use nyquist_core::net::server::{Server, Settings as ServerSettings};
 use nyquist_core::net::tls::{ServerTls, ServerTlsConfig};
 use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry, UpDown};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use config::PrometheusConfig;
 
 use crate::prometheus_mapping::{
-    Family, HashSeed, Losses, LostLabels, OwnedTarget, Point, Settings, Sink, Target, TargetInfo, Translator,
-    Untranslatable,
+    Family, HashSeed, Losses, LostExemplars, LostLabels, OwnedTarget, Point, Settings, Sink, Target, TargetInfo,
+    Translator, Untranslatable,
 };
-use page::{SCRAPES_AT_ONCE, ScrapePage};
+use page::ScrapePage;
+use pages::Pages;
 use store::Store;
 
 /// The factory of `prometheus`.
@@ -164,7 +165,7 @@ impl Component for PrometheusExporter {
             open_metrics: self.config.enable_open_metrics,
             timestamps: self.config.send_timestamps,
             response_headers: self.config.headers(),
-            at_once: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
+            pages: Arc::new(Pages::new(self.config.bounds().bytes)),
         };
         let server = Server::start(settings, Arc::new(page), &host.runtimes).await;
         let server = server.map_err(|error| StartError(format!("exporter {}: {error}", self.id)))?;
@@ -222,6 +223,14 @@ impl Sink for StoreSink<'_> {
 
     fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
         self.stats.losses.labels(metric, lost);
+    }
+
+    fn exemplars_lost(&mut self, metric: &[u8], lost: LostExemplars) {
+        self.stats.losses.exemplars(metric, lost);
+    }
+
+    fn targets_forgotten(&mut self, targets: usize) {
+        self.stats.losses.targets(targets);
     }
 }
 

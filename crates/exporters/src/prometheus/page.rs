@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use super::negotiate::{Encoding, Format};
+use super::pages::{Form, NoPage, Page, Pages};
+use super::store::Store;
+use super::{protobuf, text};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -10,17 +14,9 @@ use nyquist_core::clock::Clock;
 use nyquist_core::component::ServerAuth;
 use nyquist_core::net::body::Reply;
 use nyquist_core::net::server::Handler;
-use tokio::sync::Semaphore;
-
-use super::negotiate::{Encoding, Format};
-use super::store::Store;
-use super::{protobuf, text};
 
 /// Smaller pages are not worth compressing, in bytes.
 const WORTH_COMPRESSING: usize = 1024;
-
-/// How many pages are made at once: each one is a copy of all series. Other scrapers wait.
-pub(super) const SCRAPES_AT_ONCE: usize = 4;
 
 /// `/metrics`.
 pub(super) struct ScrapePage {
@@ -29,7 +25,7 @@ pub(super) struct ScrapePage {
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) open_metrics: bool,
     pub(super) timestamps: bool,
-    pub(super) at_once: Arc<Semaphore>,
+    pub(super) pages: Arc<Pages>,
     /// Added to every reply.
     pub(super) response_headers: HeaderMap,
 }
@@ -58,35 +54,45 @@ impl ScrapePage {
         if head.method != Method::GET && head.method != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
-        let place = Arc::clone(&self.at_once).acquire_owned().await;
-        // Large pages take long: not on a worker.
-        let page = move || {
-            let _place = place;
-            self.page(&head.headers)
+        let form = self.form(&head.headers);
+        let pages = Arc::clone(&self.pages);
+        let Page { bytes, is_compressed } = match pages.get(form, move || self.make(form)).await {
+            Ok(page) => page,
+            Err(problem) => {
+                let status = match problem {
+                    NoPage::TooManyUnread => StatusCode::SERVICE_UNAVAILABLE,
+                    NoPage::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                return plain(status, problem.to_string());
+            }
         };
-        let made = tokio::task::spawn_blocking(page).await;
-        made.unwrap_or_else(|error| {
-            plain(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot make the page: {error}\n"))
-        })
+        let mut response = Response::new(Reply::new(bytes));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.format.content_type()));
+        if is_compressed {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
     }
 
-    fn page(&self, headers: &HeaderMap) -> Response<Reply> {
+    /// What the scraper reads.
+    fn form(&self, headers: &HeaderMap) -> Form {
         let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
         let format = Format::negotiate(header(ACCEPT), self.open_metrics, self.timestamps);
+        Form { format, gzip: header(ACCEPT_ENCODING).contains("gzip") }
+    }
+
+    /// Makes a page; `true`: it is compressed.
+    fn make(&self, Form { format, gzip: may_compress }: Form) -> (Vec<u8>, bool) {
         let (series, families) = self.store.snapshot(self.clock.now());
         let page = match format.encoding {
             Encoding::Protobuf => protobuf::render(format, &series, &families),
             Encoding::Text | Encoding::OpenMetrics => text::render(format, &series, &families),
         };
-        let is_gzip = page.len() >= WORTH_COMPRESSING && header(ACCEPT_ENCODING).contains("gzip");
-        let compressed = is_gzip.then(|| gzip(&page)).flatten();
-        let mut response = Response::new(Reply::new(Bytes::new()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-        if compressed.is_some() {
-            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let is_worth_it = may_compress && page.len() >= WORTH_COMPRESSING;
+        match is_worth_it.then(|| gzip(&page)).flatten() {
+            Some(compressed) => (compressed, true),
+            None => (page, false),
         }
-        *response.body_mut() = Reply::new(compressed.unwrap_or(page).into());
-        response
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn render(format: Format, series: &[Series], families: &HashMap<Strin
     for group in series.chunk_by(|left, right| left.family.name == right.family.name) {
         let Some(first) = group.first() else { continue };
         let info = families.get(&first.family.name);
-        let metric_type = info.map_or(first.family.metric_type, |info| info.metric_type);
+        let metric_type = info.map_or(first.family.sample_type(), |info| info.metric_type);
         let family = MetricFamily {
             name: metric_name(&first.family.name, format.utf8_names).into_owned(),
             help: info.map(|info| info.help.to_string()),
@@ -44,7 +44,7 @@ fn metric(format: Format, series: &Series, metric_type: MetricType) -> Metric {
     metric.timestamp_ms = format.timestamps.then_some(series.time);
     let created_timestamp = (series.start > 0).then(|| Timestamp::of(series.start));
     match &series.value {
-        &OwnedValue::Number(value) => match metric_type {
+        &OwnedValue::Number { value, .. } => match metric_type {
             MetricType::Counter => {
                 let exemplar = series.exemplar(f64::NEG_INFINITY, f64::INFINITY).map(|one| exemplar(format, one));
                 metric.counter = Some(Counter { value, exemplar, created_timestamp });

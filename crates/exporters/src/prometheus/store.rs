@@ -143,7 +143,7 @@ impl Store {
     pub(super) fn admit(&self, family: &Family, description: &[u8], now: Duration) -> bool {
         let mut families = self.families.lock();
         if let Some(known) = families.get_mut(&family.name) {
-            let is_same = known.metric_type == family.metric_type;
+            let is_same = known.metric_type == family.sample_type();
             if is_same {
                 known.seen = now;
                 return true;
@@ -158,7 +158,7 @@ impl Store {
         if families.len() < MAX_FAMILIES {
             let mut help = String::from_utf8_lossy(description).into_owned();
             help.truncate(help.floor_char_boundary(MAX_HELP));
-            let info = FamilyInfo { metric_type: family.metric_type, help: help.into(), seen: now };
+            let info = FamilyInfo { metric_type: family.sample_type(), help: help.into(), seen: now };
             families.insert(family.name.clone(), info);
         }
         true
@@ -166,6 +166,9 @@ impl Store {
 
     /// Stores a point.
     pub(super) fn put(&self, point: &Point<'_>, now: Duration) -> Result<(), Untranslatable> {
+        if point.is_delta && !point.is_stale && !point.value.is_countable() {
+            return Err(Untranslatable::Value);
+        }
         let is_native = matches!(point.value, PointValue::Native(_));
         let hash = point.series();
         let index = (hash >> 32) as usize % PARTS;
@@ -198,7 +201,11 @@ impl Store {
                     is_native,
                     time: point.time,
                     start: point.start,
-                    value: OwnedValue::of(&point.value),
+                    value: if point.is_delta {
+                        OwnedValue::total_of(&point.value)
+                    } else {
+                        OwnedValue::of(&point.value)
+                    },
                     exemplars: exemplars(point),
                     seen: now,
                     bytes: 0,
@@ -238,7 +245,7 @@ impl Store {
             series.value.set(&point.value);
             series.start = point.start;
         } else if series.value.add(&point.value) == Added::StartedOver {
-            series.start = point.start;
+            series.start = if point.start == 0 { series.time } else { point.start };
         }
         series.time = point.time;
         series.seen = now;

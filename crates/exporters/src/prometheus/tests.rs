@@ -223,6 +223,57 @@ async fn deltas_add_up() {
     );
 }
 
+/// Deltas that are NaN or infinite do not count, and say so; a total that begins anew begins where the old one ended.
+#[tokio::test]
+async fn what_is_no_number_spoils_no_total() {
+    for values in [[f64::NAN, 5.0, 2.0], [5.0, f64::INFINITY, 2.0]] {
+        let running = exporter_with("");
+        for (at, value) in (T..).zip(values) {
+            let mut point = histogram_point();
+            (point.time_unix_nano, point.sum) = (nanos(at), Some(value));
+            let mut histogram = histogram(point);
+            if let Some(Data::Histogram(histogram)) = &mut histogram.data {
+                histogram.aggregation_temporality = DELTA;
+            }
+            running.push(push(vec![sum("d", "", true, DELTA, vec![number(value, at, &[])]), histogram])).await;
+        }
+        let page = running.page("");
+        for expected in ["d_total{%B} 7\n", "h_seconds_sum{%B} 7\n", "h_seconds_count{%B} 18\n"] {
+            assert!(page.contains(&expected.replace("%B", SHOP_LABELS)), "{values:?}: {page}");
+        }
+        assert_eq!(running.dropped("value"), 1, "{values:?}");
+    }
+    let running = exporter_with("");
+    for (at, bounds) in [(T, [0.5, 1.0]), (T + 10_000, [0.7, 1.0])] {
+        let mut point = histogram_point();
+        (point.time_unix_nano, point.explicit_bounds) = (nanos(at), bounds.to_vec());
+        let mut histogram = histogram(point);
+        if let Some(Data::Histogram(histogram)) = &mut histogram.data {
+            histogram.aggregation_temporality = DELTA;
+        }
+        running.push(push(vec![histogram])).await;
+    }
+    let (series, _) = running.exporter.store.snapshot(running.clock.now());
+    assert_eq!(series.iter().find(|one| one.family.name == "h_seconds").unwrap().start, T);
+}
+
+/// The series of a classic histogram that came on their own stand on the page as what they are: samples of no known type,
+/// because a histogram of their name would look otherwise.
+#[tokio::test]
+async fn parts_of_histograms_stand_alone() {
+    let running = exporter_with("enable_open_metrics: true");
+    let mut part = sum("h_seconds_bucket", "s", true, CUMULATIVE, vec![number(3.0, T, &[("le", "0.5")])]);
+    part.metadata = attributes(&[("prometheus.type", "histogram")]);
+    running.push(push(vec![part])).await;
+    let sample = format!("h_seconds_bucket{{{SHOP_LABELS},le=\"0.5\"}} 3\n");
+    for (accept, kind) in [("", "untyped"), (OPEN_METRICS, "unknown")] {
+        let page = running.page(accept);
+        assert!(page.contains(&format!("# TYPE h_seconds_bucket {kind}\n")) && page.contains(&sample), "{page}");
+    }
+    let family = running.protobuf().remove(0);
+    assert_eq!((family.name.as_str(), family.kind), ("h_seconds_bucket", 3));
+}
+
 #[tokio::test]
 async fn the_latest_value_counts() {
     let running = exporter_with("");

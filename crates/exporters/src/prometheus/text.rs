@@ -50,7 +50,7 @@ struct Extra<'a> {
 impl Page {
     fn head(&mut self, series: &Series, info: Option<&FamilyInfo>) {
         let family = &series.family;
-        let metric_type = info.map_or(family.metric_type, |info| info.metric_type);
+        let metric_type = info.map_or(family.sample_type(), |info| info.metric_type);
         // In OpenMetrics a counter's family goes without the suffix of its samples.
         let stripped = family
             .name
@@ -90,7 +90,7 @@ impl Page {
 
     fn series(&mut self, series: &Series) {
         match &series.value {
-            OwnedValue::Number(value) => {
+            OwnedValue::Number { value, .. } => {
                 let exemplar = series.exemplars.last().filter(|_| series.family.kind == Kind::Counter);
                 self.sample(series, "", Extra { exemplar, label: None }, |out| put_float(out, *value));
             }

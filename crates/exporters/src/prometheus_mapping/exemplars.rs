@@ -2,6 +2,7 @@
 
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
+use super::LostExemplars;
 use super::labels::{LabelRules, Labels, Source};
 
 /// OpenMetrics' limit for all names and values of an exemplar's labels together, in characters.
@@ -44,19 +45,21 @@ impl Exemplars {
         self.encoded.clear();
     }
 
-    /// Reads the exemplars in field `number` of `point`.
-    pub(super) fn read(&mut self, point: &[u8], number: u32, rules: LabelRules) {
+    /// Reads the exemplars in field `number` of `point`. Returns what did not stay of them.
+    pub(super) fn read(&mut self, point: &[u8], number: u32, rules: LabelRules) -> LostExemplars {
         self.clear();
+        let mut lost = LostExemplars::default();
         for field in Fields::new(point) {
             match field.value {
-                Value::Len(bytes) if field.number == number => self.push(bytes, rules),
+                Value::Len(bytes) if field.number == number => self.push(bytes, rules, &mut lost),
                 _ => {}
             }
         }
         self.items.sort_by_key(|exemplar| exemplar.time);
+        lost
     }
 
-    fn push(&mut self, bytes: &[u8], rules: LabelRules) {
+    fn push(&mut self, bytes: &[u8], rules: LabelRules, lost: &mut LostExemplars) {
         let (mut time, mut value) = (0, 0.0);
         let (mut trace_id, mut span_id): (&[u8], &[u8]) = (&[], &[]);
         for Field { number, value: field } in Fields::new(bytes) {
@@ -73,13 +76,16 @@ impl Exemplars {
         for Field { number, value: field } in Fields::new(bytes) {
             if let (7, Value::Len(attribute)) = (number, field) {
                 let attribute = KeyValue::new(attribute);
-                self.labels.push_attribute(attribute.key, &attribute.value, rules);
+                let is_named = self.labels.push_attribute(attribute.key, &attribute.value, rules);
+                lost.unnamable += usize::from(!is_named);
             }
         }
         self.labels.sort_and_join();
         if self.labels.characters() > LONGEST_LABELS {
+            let all = self.labels.len();
             self.begin(trace_id, span_id, rules);
             self.labels.sort_and_join();
+            lost.too_long += all.saturating_sub(self.labels.len());
         }
         let start = self.encoded.len();
         self.labels.encode(&mut self.encoded);

@@ -79,6 +79,19 @@ impl Family {
         }
     }
 
+    /// The name that its metadata has: that of the histogram or summary it is a part of, or its own.
+    #[must_use]
+    pub fn described_name(&self) -> &str {
+        let suffixes = ["_bucket", "_sum", "_count"].iter().filter(|_| self.kind == Kind::Part);
+        suffixes.filter_map(|suffix| self.name.strip_suffix(suffix)).next().unwrap_or(&self.name)
+    }
+
+    /// The type of its samples where they stand alone, under their own name.
+    #[must_use]
+    pub fn sample_type(&self) -> MetricType {
+        if self.kind == Kind::Part { MetricType::Unknown } else { self.metric_type }
+    }
+
     /// A hash of the name, seeded for this process.
     pub(super) fn hash(&self) -> u64 {
         self.hash

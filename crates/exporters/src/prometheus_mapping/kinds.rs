@@ -9,6 +9,9 @@ pub enum Kind {
     Counter,
     /// A sum that may go down; a gauge in Prometheus.
     UpDown,
+    /// A monotonic sum that is one of the series of a classic histogram or summary (`_bucket`, `_sum`, `_count`), as
+    /// the remote-write receiver has them. It keeps its name.
+    Part,
     /// A histogram with explicit bounds.
     Histogram,
     /// An exponential histogram, native in Prometheus.
@@ -36,17 +39,30 @@ impl Kind {
     pub fn metric_type(self) -> MetricType {
         match self {
             Self::Gauge | Self::UpDown => MetricType::Gauge,
-            Self::Counter => MetricType::Counter,
+            Self::Counter | Self::Part => MetricType::Counter,
             Self::Histogram | Self::Exponential => MetricType::Histogram,
             Self::Summary => MetricType::Summary,
         }
     }
 
+    /// The kind of the metric `name` whose metadata has `prometheus.type`.
+    #[must_use]
+    pub(super) fn noted(self, name: &[u8], prometheus_type: &[u8]) -> Self {
+        let is_part = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix.as_bytes()));
+        match (self, prometheus_type) {
+            (Self::Counter, b"histogram") if is_part(&["_bucket", "_sum", "_count"]) => Self::Part,
+            (Self::Counter, b"summary") if is_part(&["_sum", "_count"]) => Self::Part,
+            _ => self,
+        }
+    }
+
     /// The type of a metric whose metadata has `prometheus.type`: what OTLP has no kind for is a
-    /// gauge or a non-monotonic sum with this note.
+    /// gauge or a sum with this note.
     #[must_use]
     pub fn typed(self, prometheus_type: &[u8]) -> MetricType {
         match (self, prometheus_type) {
+            (Self::Part, b"histogram") => MetricType::Histogram,
+            (Self::Part, b"summary") => MetricType::Summary,
             (Self::Gauge | Self::UpDown, b"unknown") => MetricType::Unknown,
             (Self::Gauge | Self::UpDown, b"info") => MetricType::Info,
             (Self::Gauge | Self::UpDown, b"stateset") => MetricType::StateSet,

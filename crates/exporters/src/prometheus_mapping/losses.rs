@@ -8,7 +8,7 @@ use nyquist_core::telemetry::{Counter, Telemetry};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{LostLabels, Untranslatable};
+use super::{LostExemplars, LostLabels, Untranslatable};
 
 /// How many pairs of a metric and a reason are remembered.
 const NAMED: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
@@ -26,6 +26,9 @@ pub(crate) struct Losses {
     unnamable: Counter,
     overwritten: Counter,
     joined: Counter,
+    exemplars: Counter,
+    exemplar_labels: [Counter; 2],
+    forgotten_targets: Counter,
     named: Mutex<Named>,
 }
 
@@ -51,9 +54,20 @@ impl Losses {
             let help = "Points that could not be translated, by reason.";
             telemetry.counter(&format!("{prefix}dropped_points"), help, &labels)
         });
+        let exemplar_labels = ["name", "too_long"].map(|reason| {
+            let labels = [("exporter", exporter), ("reason", reason)];
+            let help = "Labels of exemplars that were left out, by reason.";
+            telemetry.counter(&format!("{prefix}dropped_exemplar_labels"), help, &labels)
+        });
         Self {
             exporter: exporter.to_owned(),
             points,
+            exemplars: counter("unsupported_exemplars", "Exemplars of metrics that have none in Prometheus."),
+            exemplar_labels,
+            forgotten_targets: counter(
+                "forgotten_targets",
+                "Resources whose target_info was ended because there are too many.",
+            ),
             unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
             overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
             joined: counter("joined_labels", "Labels whose names became those of others, and were joined with them."),
@@ -101,6 +115,50 @@ impl Losses {
                 let metric = String::from_utf8_lossy(metric);
                 tracing::warn!(exporter = self.exporter, %metric, reason, labels, "a label is not as it was: {advice}");
             }
+        }
+    }
+
+    /// Exemplars of `metric` are not what they were, or not there.
+    pub(crate) fn exemplars(&self, metric: &[u8], lost: LostExemplars) {
+        let LostExemplars { exemplars, unnamable, too_long } = lost;
+        let [by_name, by_length] = &self.exemplar_labels;
+        let each = [
+            (
+                "exemplar_dropped",
+                &self.exemplars,
+                exemplars,
+                "only counters and histograms have exemplars in Prometheus",
+            ),
+            ("exemplar_label_dropped", by_name, unnamable, "nothing is left of its name: rename the attribute"),
+            (
+                "exemplar_label_too_long",
+                by_length,
+                too_long,
+                "names and values of an exemplar's labels come to more than 128 characters: filter fewer attributes",
+            ),
+        ];
+        for (reason, counter, count, advice) in each {
+            if count == 0 {
+                continue;
+            }
+            counter.inc_by(count as u64);
+            if let Some(count) = self.line_is_due(reason, metric, count) {
+                let metric = String::from_utf8_lossy(metric);
+                tracing::warn!(exporter = self.exporter, %metric, reason, count, "exemplars are not as they were: {advice}");
+            }
+        }
+    }
+
+    /// So many resources were forgotten, and their `target_info` ended.
+    pub(crate) fn targets(&self, targets: usize) {
+        self.forgotten_targets.inc_by(targets as u64);
+        if let Some(targets) = self.line_is_due("target_forgotten", b"target_info", targets) {
+            tracing::warn!(
+                exporter = self.exporter,
+                targets,
+                "ending the target_info of resources that were not heard of for longest: there are too many resources, \
+                 or their attributes are too large"
+            );
         }
     }
 
@@ -163,6 +221,17 @@ mod tests {
         assert_eq!(telemetry.sum("test_dropped_points", &[("reason", "delta")]), 10_000);
         assert_eq!(losses.named.lock().lines, MAX_LINES);
         assert!(losses.named.lock().metrics.len() <= NAMED.get());
+    }
+
+    #[test]
+    fn exemplars_are_counted_by_what_became_of_them() {
+        let (losses, telemetry) = losses();
+        losses.exemplars(b"a", LostExemplars { exemplars: 1, unnamable: 2, too_long: 3 });
+        losses.targets(4);
+        let labels = |reason| telemetry.sum("test_dropped_exemplar_labels", &[("reason", reason)]);
+        assert_eq!((labels("name"), labels("too_long")), (2, 3));
+        let plain = ["test_unsupported_exemplars", "test_forgotten_targets"].map(|name| telemetry.sum(name, &[]));
+        assert_eq!(plain, [1, 4]);
     }
 
     #[test]

@@ -25,8 +25,9 @@ impl NativeHistogram {
             return Err(Untranslatable::Bounds);
         }
         let mut sum = self.clone();
-        sum.sum += other.sum;
-        sum.count = checked(self.count, other.count)?;
+        // One NaN or infinity would stay for ever.
+        sum.sum += if other.sum.is_finite() { other.sum } else { 0.0 };
+        sum.count = checked(self.count, other.countable())?;
         sum.zero_count = checked(self.zero_count, other.zero_count)?;
         let mut sides = Sides::default();
         if are_custom.0 {
@@ -49,6 +50,24 @@ impl NativeHistogram {
         refill(&mut sum.negative, &sides.negative)?;
         *self = sum;
         Ok(())
+    }
+
+    /// Makes it the first of a total.
+    pub(super) fn begin_total(&mut self) {
+        if !self.sum.is_finite() {
+            self.count = self.countable();
+            self.sum = 0.0;
+        }
+    }
+
+    /// How many of its values can be added to a total. Those that are NaN are in no bucket, and have made the sum NaN:
+    /// left out of the sum, they have to be left out of the count, or Prometheus refuses the total.
+    fn countable(&self) -> u64 {
+        if self.sum.is_finite() {
+            return self.count;
+        }
+        let all = self.positive.buckets().chain(self.negative.buckets());
+        all.fold(self.zero_count, |sum, (_, count)| sum.saturating_add(count)).min(self.count)
     }
 
     /// How much memory it takes outside of itself, roughly, in bytes.

@@ -64,7 +64,7 @@ pub enum Untranslatable {
     Scale,
     /// An exponential histogram without a sum.
     NoSum,
-    /// A point without a value, or with one that cannot be represented.
+    /// A point without a value, or with one that cannot be represented; a delta that is NaN or infinite.
     Value,
     /// A point without a time.
     Time,
@@ -128,7 +128,7 @@ impl Untranslatable {
             Self::Name => "nothing is left of the metric's name once invalid characters are replaced: rename it",
             Self::Scale => "the exponential histogram's scale is below -4, the coarsest that Prometheus has",
             Self::NoSum => "an exponential histogram without a sum cannot be a native histogram",
-            Self::Value => "the point has no value, or one that cannot be represented",
+            Self::Value => "the point has no value, or one that cannot be represented or added up",
             Self::Time => "the point has no time, which backends refuse together with everything sent along",
             Self::Bounds => "the histogram's bounds are not numbers in rising order",
             Self::Count => "the histogram's buckets do not add up to its count, which Prometheus refuses",
@@ -150,6 +150,17 @@ pub enum PointValue<'a> {
     Native(&'a NativeHistogram),
     /// A summary.
     Summary(Summary<'a>),
+}
+
+impl PointValue<'_> {
+    /// Can it be added to a total? One NaN or infinity would stay in it for ever.
+    #[must_use]
+    pub fn is_countable(&self) -> bool {
+        match self {
+            Self::Number(value) => value.is_finite(),
+            Self::Histogram(_) | Self::Native(_) | Self::Summary(_) => true,
+        }
+    }
 }
 
 /// A translated data point.
@@ -222,6 +233,17 @@ pub struct LostLabels {
     pub joined: usize,
 }
 
+/// What did not stay of exemplars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LostExemplars {
+    /// Those of metrics that have none in Prometheus: gauges, and sums that can fall.
+    pub exemplars: usize,
+    /// Their labels of which nothing is left but the name's underscores.
+    pub unnamable: usize,
+    /// Their labels that, together, are longer than OpenMetrics allows.
+    pub too_long: usize,
+}
+
 /// Takes what a [`Translator`] finds.
 pub trait Sink {
     /// The points of a metric follow.
@@ -243,5 +265,16 @@ pub trait Sink {
     /// Labels of `metric` (empty: of a resource or scope) are not what they were.
     fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
         let _ = (metric, lost);
+    }
+
+    /// Exemplars of `metric` are not what they were, or not there.
+    fn exemplars_lost(&mut self, metric: &[u8], lost: LostExemplars) {
+        let _ = (metric, lost);
+    }
+
+    /// So many resources were forgotten because there are too many: their `target_info` ends, and begins again when
+    /// they are heard of.
+    fn targets_forgotten(&mut self, targets: usize) {
+        let _ = targets;
     }
 }

@@ -45,6 +45,9 @@ pub struct NoName;
 /// If nothing is left of it, or nothing but underscores that were not there before.
 pub fn metric_name(strategy: Strategy, namespace: &str, name: &str, unit: &str, kind: Kind) -> Result<String, NoName> {
     let translated = match strategy {
+        // It has its unit already, in front of its own suffix.
+        Strategy::UnderscoreEscapingWithSuffixes if kind == Kind::Part => escaped(namespace, name),
+        Strategy::NoUTF8EscapingWithSuffixes if kind == Kind::Part => with_namespace(namespace, name),
         Strategy::UnderscoreEscapingWithSuffixes => escaped_with_suffixes(namespace, name, unit, kind),
         Strategy::UnderscoreEscapingWithoutSuffixes => escaped(namespace, name),
         Strategy::NoUTF8EscapingWithSuffixes => kept_with_suffixes(&with_namespace(namespace, name), unit, kind),

@@ -10,7 +10,12 @@ use super::{PointValue, STALE_NAN_BITS};
 #[derive(Debug, Clone, PartialEq)]
 pub enum OwnedValue {
     /// Of a gauge or sum.
-    Number(f64),
+    Number {
+        /// It.
+        value: f64,
+        /// What rounding has left out of a total: it is carried along until it counts.
+        rest: f64,
+    },
     /// A histogram with explicit bounds.
     Histogram {
         /// How many values.
@@ -44,12 +49,25 @@ pub enum Added {
     StartedOver,
 }
 
+/// `value` and `rest`, which belong together, and `change`: as a double, and what rounding has left out of it. A
+/// counter beyond 2^53 would stand still without it (Neumaier 1974).
+fn sum(value: f64, rest: f64, change: f64) -> (f64, f64) {
+    let exact = |left: f64, right: f64| {
+        let sum = left + right;
+        let (large, small) = if left.abs() >= right.abs() { (left, right) } else { (right, left) };
+        (sum, (large - sum) + small)
+    };
+    let (sum, lost) = exact(value, change);
+    let (sum, rest) = exact(sum, rest + lost);
+    if rest.is_finite() { (sum, rest) } else { (value + change, 0.0) }
+}
+
 impl OwnedValue {
     /// `value`, kept.
     #[must_use]
     pub fn of(value: &PointValue<'_>) -> Self {
         match *value {
-            PointValue::Number(value) => Self::Number(value),
+            PointValue::Number(value) => Self::Number { value, rest: 0.0 },
             PointValue::Histogram(Histogram { count, sum, bounds, counts }) => {
                 Self::Histogram { count, sum, bounds: bounds.into(), counts: counts.to_vec() }
             }
@@ -60,11 +78,24 @@ impl OwnedValue {
         }
     }
 
+    /// A total that begins with the delta `value`.
+    #[must_use]
+    pub fn total_of(value: &PointValue<'_>) -> Self {
+        let mut total = Self::of(value);
+        match &mut total {
+            // A sum that is NaN or infinite would spoil the total for ever.
+            Self::Histogram { sum: Some(sum), .. } if !sum.is_finite() => *sum = 0.0,
+            Self::Native(histogram) => histogram.begin_total(),
+            _ => {}
+        }
+        total
+    }
+
     /// The value of a point.
     #[must_use]
     pub fn view(&self) -> PointValue<'_> {
         match self {
-            Self::Number(value) => PointValue::Number(*value),
+            Self::Number { value, .. } => PointValue::Number(*value),
             Self::Histogram { count, sum, bounds, counts } => {
                 PointValue::Histogram(Histogram { count: *count, sum: *sum, bounds, counts })
             }
@@ -80,7 +111,7 @@ impl OwnedValue {
     pub fn is_like(&self, value: &PointValue<'_>) -> bool {
         matches!(
             (self, value),
-            (Self::Number(_), PointValue::Number(_))
+            (Self::Number { .. }, PointValue::Number(_))
                 | (Self::Histogram { .. }, PointValue::Histogram(_))
                 | (Self::Native(_), PointValue::Native(_))
                 | (Self::Summary { .. }, PointValue::Summary(_))
@@ -90,7 +121,7 @@ impl OwnedValue {
     /// Replaces the value, re-using what can be.
     pub fn set(&mut self, value: &PointValue<'_>) {
         match (&mut *self, value) {
-            (Self::Number(old), PointValue::Number(new)) => *old = *new,
+            (Self::Number { value, rest }, PointValue::Number(new)) => (*value, *rest) = (*new, 0.0),
             (Self::Histogram { count, sum, bounds, counts }, PointValue::Histogram(new)) if **bounds == *new.bounds => {
                 (*count, *sum) = (new.count, new.sum);
                 counts.clear();
@@ -101,27 +132,28 @@ impl OwnedValue {
         }
     }
 
-    /// Adds a delta. Where that is not possible the value starts over with it.
+    /// Adds a delta. Where that is not possible the value starts over with it. Sums of histograms that are NaN or
+    /// infinite are left out; numbers are to be asked about with [`PointValue::is_countable`] before.
     pub fn add(&mut self, value: &PointValue<'_>) -> Added {
         match (&mut *self, value) {
-            (Self::Number(total), PointValue::Number(change)) => *total += change,
+            (Self::Number { value, rest }, PointValue::Number(change)) => (*value, *rest) = sum(*value, *rest, *change),
             (Self::Histogram { count, sum, bounds, counts }, PointValue::Histogram(change))
                 if **bounds == *change.bounds && counts.len() == change.counts.len() =>
             {
                 *count = count.saturating_add(change.count);
-                *sum = sum.zip(change.sum).map(|(total, change)| total + change);
+                *sum = sum.zip(change.sum).map(|(sum, change)| if change.is_finite() { sum + change } else { sum });
                 for (total, change) in counts.iter_mut().zip(change.counts) {
                     *total = total.saturating_add(*change);
                 }
             }
             (Self::Native(total), PointValue::Native(change)) => {
                 if total.add(change).is_err() {
-                    total.clone_from(change);
+                    *self = Self::total_of(value);
                     return Added::StartedOver;
                 }
             }
             (_, new) => {
-                *self = Self::of(new);
+                *self = Self::total_of(new);
                 return Added::StartedOver;
             }
         }
@@ -132,7 +164,7 @@ impl OwnedValue {
     pub fn end(&mut self) {
         let stale = f64::from_bits(STALE_NAN_BITS);
         match self {
-            Self::Number(value) => *value = stale,
+            Self::Number { value, .. } => *value = stale,
             // Each of their series gets the marker because the point says that it ends them.
             Self::Histogram { .. } | Self::Summary { .. } => {}
             Self::Native(histogram) if histogram.schema == super::CUSTOM_BUCKETS => histogram.fill_stale_custom(stale),
@@ -144,7 +176,7 @@ impl OwnedValue {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Self::Number(_) => 0,
+            Self::Number { .. } => 0,
             Self::Histogram { bounds, counts, .. } => (bounds.len() + counts.len()) * 8,
             Self::Native(histogram) => histogram.heap_bytes(),
             Self::Summary { quantiles, .. } => quantiles.len() * 16,

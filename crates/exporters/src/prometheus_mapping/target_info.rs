@@ -4,7 +4,7 @@
 //! before; timestamps of a series strictly increase, and resources of one push are merged. When the
 //! labels of a target (`job` and `instance`) change, or a target has been silent for five minutes,
 //! the old series ends with a stale marker. Where several resources share a target, their series
-//! alternate without being ended.
+//! alternate without being ended. When there are too many, those that were heard of longest ago end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// After this time without data a target is gone, unless another one is set.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// What the labels of all remembered series may take together, in bytes.
+/// What the labels of all remembered series may take together between pushes, in bytes, unless another limit is set.
 const MAX_BYTES: usize = 16 << 20;
 
 /// What a remembered series takes besides its labels, roughly.
@@ -86,6 +86,7 @@ pub struct TargetInfo {
     /// In milliseconds.
     interval: i64,
     idle: Duration,
+    max_bytes: usize,
     last_sweep: Duration,
     no_exemplars: Exemplars,
 }
@@ -131,6 +132,7 @@ impl TargetInfo {
             seen: Vec::new(),
             interval: INTERVAL.as_millis() as i64,
             idle: IDLE,
+            max_bytes: MAX_BYTES,
             last_sweep: Duration::ZERO,
             no_exemplars: Exemplars::default(),
         }
@@ -150,6 +152,13 @@ impl TargetInfo {
         self
     }
 
+    /// With another limit of what all may take, in bytes.
+    #[cfg(test)]
+    pub(crate) fn within(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
     /// Notes a target that a push holds. `now` is the clock's.
     pub fn note(&mut self, target: &Target<'_>, now: Duration) {
         if let Some(known) = self.series.get_mut(&target.hash) {
@@ -160,7 +169,6 @@ impl TargetInfo {
             let new =
                 Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
             self.series.put(target.hash, new);
-            self.make_room();
         }
         match self.seen.iter_mut().find(|seen| seen.series == target.hash) {
             Some(seen) => seen.newest = seen.newest.max(target.newest),
@@ -173,20 +181,27 @@ impl TargetInfo {
         let family = Arc::clone(&self.family);
         let exemplars = std::mem::take(&mut self.no_exemplars);
         let mut is_first = true;
-        self.emit_due(now, unix_millis, |due| {
+        let forgotten = self.emit_due(now, unix_millis, |due| {
             if std::mem::take(&mut is_first) {
                 sink.metric(&family, b"Target metadata");
             }
             sink.point(&due.point(&family, &exemplars));
         });
         self.no_exemplars = exemplars;
+        if forgotten > 0 {
+            sink.targets_forgotten(forgotten);
+        }
     }
 
-    fn make_room(&mut self) {
-        while self.bytes > MAX_BYTES && self.series.len() > 1 {
-            let Some((hash, gone)) = self.series.pop_lru() else { break };
+    /// Ends those that were noted longest ago, until the others are within the bounds. Returns how many.
+    fn make_room(&mut self, unix_millis: i64, due: &mut impl FnMut(Due<'_>)) -> usize {
+        let before = self.series.len();
+        while self.bytes > self.max_bytes && self.series.len() > 1 {
+            let Some((hash, mut gone)) = self.series.pop_lru() else { break };
+            end(&mut gone, unix_millis, due);
             self.forget(hash, &gone);
         }
+        before - self.series.len()
     }
 
     fn forget(&mut self, hash: u64, gone: &Series) {
@@ -196,7 +211,8 @@ impl TargetInfo {
         }
     }
 
-    fn emit_due(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
+    /// Returns how many were forgotten before their time.
+    fn emit_due(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) -> usize {
         let mut seen = std::mem::take(&mut self.seen);
         for &Seen { series: hash, newest } in &seen {
             let ended = self.claim_target(hash, &seen);
@@ -219,8 +235,9 @@ impl TargetInfo {
         self.seen = seen;
         if now.saturating_sub(self.last_sweep) >= self.idle / 10 {
             self.last_sweep = now;
-            self.sweep(now, unix_millis, due);
+            self.sweep(now, unix_millis, &mut due);
         }
+        self.make_room(unix_millis, &mut due)
     }
 
     /// Makes the series `hash` the current one of its target. Returns the one that it ends.
@@ -241,14 +258,14 @@ impl TargetInfo {
         (!target.is_shared).then_some(old)
     }
 
-    fn sweep(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) {
+    fn sweep(&mut self, now: Duration, unix_millis: i64, due: &mut impl FnMut(Due<'_>)) {
         // Least recently used first: the first that is not idle ends the sweep.
         while let Some((_, oldest)) = self.series.peek_lru() {
             if now.saturating_sub(oldest.seen) < self.idle {
                 break;
             }
             let Some((hash, mut gone)) = self.series.pop_lru() else { break };
-            end(&mut gone, unix_millis, &mut due);
+            end(&mut gone, unix_millis, due);
             self.forget(hash, &gone);
         }
     }

@@ -15,7 +15,7 @@ use super::native::NativeHistogram;
 use super::points::{self, Arrays, Exponential, Head, Histogram, Number};
 use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
 use super::settings::{CustomBuckets, Settings};
-use super::{LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
+use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
 const GAUGE: u32 = 5;
@@ -182,6 +182,7 @@ impl Translator {
             EXPONENTIAL => (Kind::Exponential, data.varint(2)),
             _ => (Kind::Summary, CUMULATIVE),
         };
+        let kind = kind.noted(name, prometheus_type);
         let refused = match temporality {
             CUMULATIVE => None,
             DELTA if self.settings.accept_delta => None,
@@ -197,7 +198,7 @@ impl Translator {
         sink.metric(&family, description);
         let metric = Metric { name, family: &family, is_delta: temporality == DELTA, data };
         match kind {
-            Kind::Gauge | Kind::Counter | Kind::UpDown => self.numbers(&metric, sink),
+            Kind::Gauge | Kind::Counter | Kind::UpDown | Kind::Part => self.numbers(&metric, sink),
             Kind::Histogram => self.histograms(&metric, sink),
             Kind::Exponential => self.exponentials(&metric, sink),
             Kind::Summary => self.summaries(&metric, sink),
@@ -242,8 +243,13 @@ impl Translator {
                 continue;
             }
             let hash = self.hash(metric, &collected, sink);
-            let has_exemplars = head.has_exemplars && metric.family.kind == Kind::Counter;
-            self.scratch.read_exemplars(bytes, points::NUMBER_EXEMPLARS, has_exemplars, rules);
+            let may_have = matches!(metric.family.kind, Kind::Counter | Kind::Part);
+            if head.has_exemplars && !may_have {
+                let exemplars = len_fields(Fields::new(bytes), points::NUMBER_EXEMPLARS).count();
+                sink.exemplars_lost(metric.name, LostExemplars { exemplars, ..LostExemplars::default() });
+            }
+            let own = (bytes, points::NUMBER_EXEMPLARS, head.has_exemplars && may_have);
+            self.scratch.read_exemplars(metric, own, rules, sink);
             self.scratch.note_time(&head);
             sink.point(&point(
                 metric,
@@ -269,7 +275,8 @@ impl Translator {
                 Some(_) if self.lacks_time(metric, &head, sink) => {}
                 Some(histogram) => {
                     let hash = self.hash(metric, &collected, sink);
-                    self.scratch.read_exemplars(bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars, rules);
+                    let own = (bytes, points::HISTOGRAM_EXEMPLARS, head.has_exemplars);
+                    self.scratch.read_exemplars(metric, own, rules, sink);
                     self.scratch.note_time(&head);
                     self.histogram(metric, &head, histogram, hash, sink);
                 }
@@ -326,7 +333,8 @@ impl Translator {
                 continue;
             }
             let hash = self.hash(metric, &collected, sink);
-            self.scratch.read_exemplars(bytes, points::EXPONENTIAL_EXEMPLARS, head.has_exemplars, rules);
+            let own = (bytes, points::EXPONENTIAL_EXEMPLARS, head.has_exemplars);
+            self.scratch.read_exemplars(metric, own, rules, sink);
             self.scratch.note_time(&head);
             let value = if is_native {
                 PointValue::Native(&self.scratch.native)
@@ -388,11 +396,20 @@ impl Translator {
 pub struct HashSeed(pub(super) RandomState);
 
 impl Scratch {
-    fn read_exemplars(&mut self, point: &[u8], number: u32, has_exemplars: bool, rules: LabelRules) {
-        if has_exemplars {
-            self.exemplars.read(point, number, rules);
-        } else {
-            self.exemplars.clear();
+    /// Reads the exemplars in field `number` of `point`, if it has any, and tells the sink what did not stay of them.
+    fn read_exemplars<S: Sink>(
+        &mut self,
+        metric: &Metric<'_>,
+        (point, number, has_exemplars): (&[u8], u32, bool),
+        rules: LabelRules,
+        sink: &mut S,
+    ) {
+        if !has_exemplars {
+            return self.exemplars.clear();
+        }
+        let lost = self.exemplars.read(point, number, rules);
+        if lost != LostExemplars::default() {
+            sink.exemplars_lost(metric.name, lost);
         }
     }
 

@@ -11,7 +11,7 @@ use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
 use super::v1;
 use crate::prometheus_mapping::{
-    Exemplar, Exemplars, Family, Histogram, LostLabels, NativeHistogram, OwnedTarget, Point, PointValue,
+    Exemplar, Exemplars, Family, Histogram, LostExemplars, LostLabels, NativeHistogram, OwnedTarget, Point, PointValue,
     STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
 };
 
@@ -134,6 +134,14 @@ impl Sink for SeriesSink<'_> {
 
     fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
         self.stats.labels_lost(metric, lost);
+    }
+
+    fn exemplars_lost(&mut self, metric: &[u8], lost: LostExemplars) {
+        self.stats.exemplars_lost(metric, lost);
+    }
+
+    fn targets_forgotten(&mut self, targets: usize) {
+        self.stats.targets_forgotten(targets);
     }
 }
 

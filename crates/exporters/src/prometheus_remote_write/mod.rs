@@ -40,16 +40,15 @@ use nyquist_core::component::{
     StartError, exporter,
 };
 use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
-use nyquist_core::net::client::{Client, Connector, HttpEndpoint, Proxy};
-use nyquist_core::net::tls::ClientTls;
+use nyquist_core::net::client::HttpEndpoint;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use config::{
-    DropOutOfOrder, HttpBlock, LeFormat, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig,
-    WalConfig,
+    DropOutOfOrder, LeFormat, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig,
 };
 
+use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::{HashSeed, OwnedTarget, Settings, TargetInfo, Translator};
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
@@ -84,26 +83,19 @@ pub fn factory() -> ExporterFactory {
 
 impl ExporterConfig for RemoteWriteConfig {
     fn build(&self, context: ExporterContext<'_>) -> Result<Arc<dyn Exporter>, BuildError> {
-        let http = self.http();
-        let endpoint =
-            HttpEndpoint::parse(&http.endpoint).map_err(|problem| BuildError::new(&["endpoint"], problem))?;
-        let headers = http.headers.to_map().map_err(|problem| BuildError::new(&["headers"], problem))?;
-        let auth = match &http.auth {
-            Some(auth) => {
-                let at = |problem| BuildError::new(&["auth", "authenticator"], problem);
-                let found = context.extensions.client_auth(&auth.authenticator).map_err(at)?;
-                if let Some(key) = found.metadata_keys().first() {
-                    let problem = format!(
-                        "{:?} sends what it finds in the client's metadata, and this exporter sends series of several \
-                         clients together: use include_metadata_keys: [{key}] instead",
-                        auth.authenticator
-                    );
-                    return Err(at(problem));
-                }
-                Some(found)
-            }
-            None => None,
-        };
+        let (http, path) = (self.client(), self.client_path());
+        let at = |key: &[&str], problem| BuildError::new(&[path, key].concat(), problem);
+        let endpoint = HttpEndpoint::parse(&http.endpoint).map_err(|problem| at(&["endpoint"], problem))?;
+        let headers = http.headers.to_map().map_err(|problem| at(&["headers"], problem))?;
+        let auth = http.extensions(path, context.extensions)?;
+        if let Some(key) = auth.as_ref().and_then(|auth| auth.metadata_keys().into_iter().next()) {
+            let problem = format!(
+                "{:?} sends what it finds in the client's metadata, and this exporter sends series of several \
+                 clients together: use include_metadata_keys: [{key}] instead",
+                http.auth.as_ref().map_or("", |auth| &auth.authenticator)
+            );
+            return Err(at(&["auth", "authenticator"], problem));
+        }
         let id = context.id.to_string();
         let stats = Arc::new(Stats::new(&context.telemetry, &id, self.shards()));
         let streams = StreamState::new(self, &context.telemetry, &id);
@@ -112,7 +104,7 @@ impl ExporterConfig for RemoteWriteConfig {
             headers,
             auth,
             client: OnceLock::new(),
-            timeout: http.timeout.0,
+            timeout: self.timeout(),
             retry: self.retry(),
             retry_on_429: self.retry_on_429,
             negotiation: Negotiation::new(&self.protobuf_message),
@@ -149,7 +141,7 @@ impl ExporterConfig for RemoteWriteConfig {
             // Shards retry and watch the time, each for its own request.
             retry: delivery::RetryConfig { enabled: false, ..Default::default() },
             timeout: std::time::Duration::ZERO,
-            endpoint: http.endpoint,
+            endpoint: http.endpoint.clone(),
             max_request_bytes: MAX_MERGED,
         };
         Ok(Arc::new(RemoteWrite { delivery: Delivery::new(&context, settings, pipeline)?, shards }))
@@ -157,12 +149,12 @@ impl ExporterConfig for RemoteWriteConfig {
 }
 
 impl RemoteWriteConfig {
-    /// The queue, whose consumers only keep the shards supplied.
+    /// The queue, of which requests with other headers that are sent too are not merged.
     fn pipelined_queue(&self, pipeline_batching: Option<&BatchConfig>) -> delivery::QueueConfig {
         let mut queue = self.queue();
-        queue.num_consumers = PIPELINED;
+        // Their places are the shards'.
+        queue.num_consumers = self.shards();
         if !self.include_metadata_keys.is_empty() {
-            // Requests with other headers must not be merged.
             queue.batch = queue.batch.or_else(|| pipeline_batching.cloned());
             if let Some(batch) = &mut queue.batch {
                 let known = &mut batch.partition.metadata_keys;
@@ -234,7 +226,7 @@ struct Pipeline {
     room: Arc<Room>,
     clock: Arc<dyn Clock>,
     endpoint: HttpEndpoint,
-    http: HttpBlock,
+    http: HttpClientConfig,
     stats: Arc<Stats>,
 }
 
@@ -256,17 +248,13 @@ struct Translated {
 impl Attempt for Pipeline {
     type Encoded = Queued;
 
+    /// They only keep the shards supplied.
+    fn in_flight(&self, _: usize) -> usize {
+        PIPELINED
+    }
+
     async fn start(&self, host: &Host) -> Result<(), StartError> {
-        let tls = match self.endpoint.is_https {
-            true => Some(
-                ClientTls::new(&self.http.tls, self.http.connections().alpn()).map_err(|error| StartError(error.0))?,
-            ),
-            false => None,
-        };
-        let endpoint = &self.endpoint;
-        let proxy = Proxy::configured(&self.http.proxy_url, endpoint.is_https, &endpoint.host, endpoint.port);
-        let connector = Connector::new(&endpoint.host, endpoint.port, tls).through(proxy.map_err(StartError)?);
-        let client = Client::new(host.runtimes.workers(), &connector, &self.http.connections().options());
+        let client = self.http.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
             host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));

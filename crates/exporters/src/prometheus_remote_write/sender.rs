@@ -13,7 +13,7 @@ use nyquist_core::batch::{Code, DropReason};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::ClientAuth;
 use nyquist_core::delivery::{Backoff, Health, RetryConfig};
-use nyquist_core::net::client::{Chunks, Client};
+use nyquist_core::net::client::Chunks;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,6 +25,7 @@ use super::protocol::{Negotiation, Version};
 use super::stats::Stats;
 use super::v2::Totals;
 use super::{v1, v2};
+use crate::http_client::HttpClient;
 
 /// How much of a refusal's body is logged, in bytes.
 const MAX_LOGGED: usize = 4096;
@@ -44,7 +45,7 @@ pub(super) struct Sender {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) auth: Option<Arc<dyn ClientAuth>>,
-    pub(super) client: OnceLock<Client>,
+    pub(super) client: OnceLock<HttpClient>,
     pub(super) timeout: Duration,
     pub(super) retry: RetryConfig,
     pub(super) retry_on_429: bool,

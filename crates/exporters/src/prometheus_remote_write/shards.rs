@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use nyquist_core::delivery::Health;
-use nyquist_core::net::client::Client;
 use nyquist_core::runtime::Runtimes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -21,6 +20,7 @@ use super::outgoing::{Outgoing, Waiting};
 use super::pending::Pending;
 use super::rows::Segment;
 use super::sender::{Desk, Phase, Sender};
+use crate::http_client::HttpClient;
 
 #[derive(Default)]
 struct Shard {
@@ -55,7 +55,7 @@ impl Shards {
     }
 
     /// Starts the senders, spread over the workers.
-    pub(super) fn start(&self, runtimes: &Runtimes, client: Client) {
+    pub(super) fn start(&self, runtimes: &Runtimes, client: HttpClient) {
         // Started once: `Component::start` is.
         let _ = self.sender.client.set(client);
         let spawn = |(index, shard): (usize, &Arc<Shard>)| {

@@ -7,7 +7,7 @@ use nyquist_core::telemetry::{Counter, Telemetry};
 use super::answer::Written;
 use super::rows::Described;
 use super::v2::Totals;
-use crate::prometheus_mapping::{Losses, LostLabels, Untranslatable};
+use crate::prometheus_mapping::{Losses, LostExemplars, LostLabels, Untranslatable};
 
 const DROPPED: &str = "Points that were not sent, by reason.";
 
@@ -77,6 +77,14 @@ impl Stats {
 
     pub(super) fn labels_lost(&self, metric: &[u8], lost: LostLabels) {
         self.losses.labels(metric, lost);
+    }
+
+    pub(super) fn exemplars_lost(&self, metric: &[u8], lost: LostExemplars) {
+        self.losses.exemplars(metric, lost);
+    }
+
+    pub(super) fn targets_forgotten(&self, targets: usize) {
+        self.losses.targets(targets);
     }
 
     pub(super) fn translated(&self, series: u64) {

@@ -73,7 +73,7 @@ pub(super) fn series_len(labels: usize, value: SeriesValue<'_>, exemplars: usize
 pub(super) fn metadata_len(metric: &Described) -> usize {
     let text_len = |len: usize| 1 + varint_len(len as u64) + len;
     let Described { family, help } = metric;
-    let len = 2 + text_len(family.name.len()) + text_len(help.len()) + text_len(family.unit.len());
+    let len = 2 + text_len(family.described_name().len()) + text_len(help.len()) + text_len(family.unit.len());
     text_len(len)
 }
 
@@ -82,7 +82,7 @@ fn put_metadata(out: &mut Vec<u8>, metric: &Described) {
     let Described { family, help } = metric;
     let mut message = vec![0x08];
     put_varint(&mut message, family.metric_type.number());
-    for (tag, text) in [(0x12, family.name.as_bytes()), (0x22, help), (0x2a, family.unit.as_bytes())] {
+    for (tag, text) in [(0x12, family.described_name().as_bytes()), (0x22, help), (0x2a, family.unit.as_bytes())] {
         message.push(tag);
         put_varint(&mut message, text.len() as u64);
         message.extend_from_slice(text);

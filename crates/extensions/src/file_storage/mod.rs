@@ -132,6 +132,7 @@ impl Directory {
             fsync: self.config.fsync.0,
             max_bytes: self.config.max_size.0,
             lock_timeout: self.config.timeout.0,
+            format: owner.format,
         }
     }
 }

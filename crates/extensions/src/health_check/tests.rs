@@ -45,6 +45,24 @@ async fn follows_the_life_of_the_pipelines() {
     assert!(get(address, "/").await.starts_with("HTTP/1.1 503"));
 }
 
+/// Guarantee: `response_body` is what is answered, with the status that it would have been.
+#[tokio::test]
+async fn bodies_are_as_configured() {
+    let keys = "{endpoint: '127.0.0.1:0', response_body: {healthy: I am fine, unhealthy: I am not}}";
+    let (config, _) = nyquist_core::config::from_str::<HealthCheckConfig>(keys).unwrap();
+    let extension = HealthCheck::new(config, ManualClock::new(0));
+    let (fatal, _) = tokio::sync::mpsc::unbounded_channel();
+    let clock = Arc::clone(&extension.shared.clock);
+    let host = Host { runtimes: Runtimes::current(), clock, telemetry: Telemetry::new(), fatal };
+    extension.start(&host).await.unwrap();
+    let address = extension.page.lock().as_ref().unwrap().address();
+    let before = get(address, "/").await;
+    assert!(before.starts_with("HTTP/1.1 503") && before.ends_with("\r\n\r\nI am not"), "{before}");
+    extension.ready();
+    let during = get(address, "/").await;
+    assert!(during.starts_with("HTTP/1.1 200") && during.ends_with("\r\n\r\nI am fine"), "{during}");
+}
+
 /// Scenario: start, ready, draining, asked by probes. Guarantee: liveness holds throughout, so that nobody
 /// restarts a gateway that replays or drains; readiness only while it takes data.
 #[tokio::test]

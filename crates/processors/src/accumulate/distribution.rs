@@ -84,11 +84,59 @@ impl Distribution {
         }
     }
 
+    /// The sum of its values, if known.
+    pub(crate) fn sum(&self) -> Option<f64> {
+        match self {
+            Self::Explicit(own) => own.sum,
+            Self::Exponential(own) => own.sum,
+        }
+    }
+
+    fn sum_mut(&mut self) -> &mut Option<f64> {
+        match self {
+            Self::Explicit(own) => &mut own.sum,
+            Self::Exponential(own) => &mut own.sum,
+        }
+    }
+
+    /// Makes it the first of a total. A sum that is NaN or infinite would spoil it for ever: it does not count.
+    pub(crate) fn begin_total(&mut self) {
+        if let Self::Exponential(own) = self {
+            own.count = own.countable();
+        }
+        self.become_baseline(Some(0.0));
+    }
+
+    /// Makes it what the next report of its stream is compared with. From a sum that is NaN or infinite nothing
+    /// could be subtracted: `counted`, what has been counted of the stream since its start, takes its place.
+    pub(crate) fn become_baseline(&mut self, counted: Option<f64>) {
+        if let (Some(sum), Some(counted)) = (self.sum_mut(), counted)
+            && !sum.is_finite()
+        {
+            *sum = counted;
+        }
+    }
+
     /// Minimum and maximum say nothing of a part of a cumulative stream.
     pub(crate) fn forget_extremes(&mut self) {
+        let (min, max) = self.extremes_mut();
+        (*min, *max) = (None, None);
+    }
+
+    /// Minimum and maximum are those of `whole`, of which this is the part that is new.
+    pub(crate) fn take_extremes(&mut self, whole: &Self) {
+        let (least, most) = match whole {
+            Self::Explicit(whole) => (whole.min, whole.max),
+            Self::Exponential(whole) => (whole.min, whole.max),
+        };
+        let (min, max) = self.extremes_mut();
+        (*min, *max) = (least, most);
+    }
+
+    fn extremes_mut(&mut self) -> (&mut Option<f64>, &mut Option<f64>) {
         match self {
-            Self::Explicit(own) => (own.min, own.max) = (None, None),
-            Self::Exponential(own) => (own.min, own.max) = (None, None),
+            Self::Explicit(own) => (&mut own.min, &mut own.max),
+            Self::Exponential(own) => (&mut own.min, &mut own.max),
         }
     }
 
@@ -163,7 +211,7 @@ impl Explicit {
             *own = own.saturating_add(*other);
         }
         self.count = self.count.saturating_add(other.count);
-        self.sum = self.sum.zip(other.sum).map(|(own, other)| own + other);
+        self.sum = added(self.sum, other.sum);
         self.min = self.min.zip(other.min).map(|(own, other)| own.min(other));
         self.max = self.max.zip(other.max).map(|(own, other)| own.max(other));
         Ok(())
@@ -191,6 +239,11 @@ impl Explicit {
         self.buckets = folded;
         self.bounds = Arc::clone(bounds);
     }
+}
+
+/// Two sums in one. NaN and infinities, which would stay for ever, do not count.
+pub(super) fn added(own: Option<f64>, other: Option<f64>) -> Option<f64> {
+    own.zip(other).map(|(own, other)| if other.is_finite() { own + other } else { own })
 }
 
 /// Are the (ascending) bounds `coarse` all in `fine`? No bounds at all are not a coarser set: one

@@ -5,7 +5,7 @@
 
 use nyquist_core::wire::{BucketsView, ExponentialHistogramDataPointView};
 
-use super::distribution::{Distribution, Growth};
+use super::distribution::{Distribution, Growth, added};
 
 /// Buckets on either side.
 const MAX_BUCKETS: i64 = 160;
@@ -77,10 +77,20 @@ impl Exponential {
         self.positive.plus(&other.positive);
         self.negative.plus(&other.negative);
         self.zero_count = self.zero_count.saturating_add(other.zero_count);
-        self.count = self.count.saturating_add(other.count);
-        self.sum = self.sum.zip(other.sum).map(|(own, other)| own + other);
+        self.count = self.count.saturating_add(other.countable());
+        self.sum = added(self.sum, other.sum);
         self.min = self.min.zip(other.min).map(|(own, other)| own.min(other));
         self.max = self.max.zip(other.max).map(|(own, other)| own.max(other));
+    }
+
+    /// How many of its values can be added to a total. Those that are NaN are in no bucket, and have made the sum NaN:
+    /// left out of the sum, they have to be left out of the count, which must be that of the buckets.
+    pub(super) fn countable(&self) -> u64 {
+        if self.sum.is_none_or(f64::is_finite) {
+            return self.count;
+        }
+        let all = self.positive.counts.iter().chain(&self.negative.counts);
+        all.fold(self.zero_count, |sum, count| sum.saturating_add(*count)).min(self.count)
     }
 
     pub(crate) fn bytes(&self) -> usize {

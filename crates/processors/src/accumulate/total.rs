@@ -50,6 +50,14 @@ impl Total {
     }
 }
 
+/// Is it neither NaN nor infinite?
+pub(crate) fn is_finite(number: Number) -> bool {
+    match number {
+        Number::Int(_) => true,
+        Number::Double(number) => number.is_finite(),
+    }
+}
+
 /// `number` as a double.
 pub(crate) fn as_double(number: Number) -> f64 {
     match number {

@@ -21,7 +21,7 @@ use super::scan::Context;
 use super::series::{Role, Series};
 use super::shared::Shared;
 use super::sweep::Remembered;
-use crate::accumulate::total::{Total, as_double, growth, not_negative};
+use crate::accumulate::total::{Total, as_double, growth, is_finite, not_negative};
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,6 +248,7 @@ impl Metric {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
         shared.forget_lives([(shared.life(fingerprint, input.start()), input.start())].into_iter());
+        self.forgot(shared, input.time());
         self.unlink(shared, input.link(), input.number(), dirty);
         Some(input.link())
     }
@@ -295,6 +296,9 @@ impl Metric {
         output.live = output.live.saturating_sub(1);
         let is_sum_of_last = is_sum_of_last_values(output.group.kind, gauge);
         let is_active = output.is_active();
+        if let Accumulator::Distribution(Some(own)) = &mut output.accumulator {
+            own.forget_extremes();
+        }
         if let (Accumulator::Total(total), Some(last), true) = (&mut output.accumulator, last, is_sum_of_last) {
             if output.live > 0 {
                 total.subtract(last);
@@ -313,6 +317,8 @@ impl Metric {
             return self.absorb_last_value(shared, arrival, dirty);
         }
         match kind {
+            // Nothing can be added to a sum, nor the next value compared with it: the last one stays the baseline.
+            MetricKind::Sum { .. } if !is_finite(number) => Absorbed::Merged,
             MetricKind::Gauge => {
                 let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
                 if !merge_gauge(&mut output.accumulator, shared.gauge, when.time, number) {
@@ -349,7 +355,7 @@ impl Metric {
                 counts_from = when.start;
                 Some(number)
             }
-            None if shared.may_be_late(when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return self.skip(shared),
             None => None,
         };
         let is_stored = self.store(shared, arrival, previous, dirty);
@@ -414,6 +420,11 @@ impl Metric {
             output.live += 1;
         }
         true
+    }
+
+    /// May a point of `time`, of a stream that is not known, be older than one that was counted?
+    pub(super) fn may_be_late(&self, shared: &Shared, time: u64) -> bool {
+        time <= self.forgotten_until || shared.may_be_late(time)
     }
 
     /// A point that may be older than one that was counted is not even a baseline.

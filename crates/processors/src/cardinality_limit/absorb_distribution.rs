@@ -9,7 +9,7 @@ use nyquist_core::wire::{
 
 use super::absorb::{Absorbed, When, hold};
 use super::hash::put;
-use super::metric::{DistributionInput, Metric};
+use super::metric::{DistributionInput, Link, Metric};
 use super::output::{Accumulator, Output};
 use super::series::Series;
 use super::shared::Shared;
@@ -26,6 +26,16 @@ const BOUNDS: &[u8] = b"otel.metric.bounds";
 /// Such a text is cut to this many bytes.
 const MAX_BOUNDS_TEXT: usize = 64;
 
+/// What a report of a cumulative stream adds.
+enum Part {
+    /// Everything in it.
+    All,
+    /// What has come since the report that was counted for this output.
+    Since(Link, Distribution),
+    /// It is the baseline for the next one.
+    Nothing,
+}
+
 impl Metric {
     /// Adds a histogram of any kind, or a summary.
     pub(super) fn absorb_distribution(
@@ -37,7 +47,7 @@ impl Metric {
         point: &[u8],
         dirty: &mut Vec<u32>,
     ) -> Absorbed {
-        let (when, now) = read(shared, kind, point);
+        let (when, mut now) = read(shared, kind, point);
         if when.is_end {
             return self.absorb_end(shared, fingerprint, dirty);
         }
@@ -48,30 +58,42 @@ impl Metric {
         }
         let is_known = self.distributions.contains_key(&fingerprint);
         let is_stored = is_known || self.make_room::<DistributionInput>(shared, now.bytes(), dirty);
-        let mut counts_from = self.distributions.get(&fingerprint).map_or(when.time, |last| last.time);
-        let increment = match self.distributions.get(&fingerprint) {
+        let previous = self.distributions.get(&fingerprint);
+        let mut counts_from = previous.map_or(when.time, |last| last.time);
+        let (part, counted) = match previous {
             Some(last) if when.is_late(last.start, last.time) => return Absorbed::Merged,
-            Some(last) if when.has_restarted(last.start) => Some(now.clone()),
+            Some(last) if when.has_restarted(last.start) => (Part::All, Some(0.0)),
             Some(last) => match now.since(&last.last) {
-                Growth::By(grown) => Some(grown),
+                Growth::By(grown) => (Part::Since(last.link, grown), last.last.sum()),
                 Growth::Reset if when.time == last.time => return Absorbed::Merged,
-                Growth::Reset => Some(now.clone()),
-                Growth::Unclear => None,
+                Growth::Reset => (Part::All, Some(0.0)),
+                Growth::Unclear => (Part::Nothing, None),
             },
             None if is_stored && self.is_new(shared, fingerprint, when.start) => {
                 counts_from = when.start;
-                Some(now.clone())
+                (Part::All, Some(0.0))
             }
-            None if shared.may_be_late(when.time) => return self.skip(shared),
-            None => None,
+            None if self.may_be_late(shared, when.time) => return self.skip(shared),
+            None => (Part::Nothing, None),
         };
-        if increment.is_none() {
-            shared.report.rebaselined.inc();
-        }
-        let mut increment = increment.unwrap_or_else(|| now.zeroed());
-        increment.forget_extremes();
+        let (increment, continues) = match part {
+            Part::All => (now.clone(), None),
+            Part::Since(link, mut grown) => {
+                grown.take_extremes(&now);
+                (grown, Some(link))
+            }
+            Part::Nothing => {
+                shared.report.rebaselined.inc();
+                (now.zeroed(), None)
+            }
+        };
         let index = self.add_distribution(shared, index, increment, when.time);
+        if continues.is_some_and(|link| link != self.link(index)) {
+            // They are of values, too, that were counted elsewhere.
+            self.forget_extremes(index);
+        }
         if is_stored {
+            now.become_baseline(counted);
             self.store_distribution(shared, fingerprint, index, when, now, dirty);
         }
         self.hold_distribution(index, counts_from, when.time, dirty)
@@ -101,6 +123,14 @@ impl Metric {
         }
         if let Some(output) = self.outputs.get_mut(index as usize) {
             output.live += 1;
+        }
+    }
+
+    fn forget_extremes(&mut self, index: u32) {
+        if let Some(Output { accumulator: Accumulator::Distribution(Some(own)), .. }) =
+            self.outputs.get_mut(index as usize)
+        {
+            own.forget_extremes();
         }
     }
 
@@ -134,13 +164,16 @@ impl Metric {
     }
 
     /// Adds `more` to output `index`, or hands it back if its bounds do not fit.
-    fn merge_distribution(&mut self, index: u32, more: Distribution) -> Result<(), Distribution> {
+    fn merge_distribution(&mut self, index: u32, mut more: Distribution) -> Result<(), Distribution> {
         let Some(output) = self.outputs.get_mut(index as usize) else { return Err(more) };
         let Accumulator::Distribution(slot) = &mut output.accumulator else { return Err(more) };
         let before = slot.as_ref().map_or(0, Distribution::bytes);
         match slot {
             Some(own) => own.add(more)?,
-            None => *slot = Some(more),
+            None => {
+                more.begin_total();
+                *slot = Some(more);
+            }
         }
         self.heap = self.heap + slot.as_ref().map_or(0, Distribution::bytes) - before;
         Ok(())

@@ -81,6 +81,8 @@ pub(super) struct Metric {
     pub(super) ended: Table<(u64, u16)>,
     /// None of those that are not in that table was reported later than this.
     pub(super) ended_before: u64,
+    /// No collapsed stream that is known no longer was counted later than this: an older point of one comes late.
+    pub(super) forgotten_until: u64,
     /// All series sketched so far; `None` while sketching is off.
     pub(super) sketched: Option<Sketched>,
     pub(super) outputs: Vec<Output>,
@@ -146,6 +148,7 @@ impl Metric {
             retired: Table::default(),
             ended: Table::default(),
             ended_before: shared.ended_before.load(Ordering::Relaxed),
+            forgotten_until: shared.forgotten_until.load(Ordering::Relaxed),
             sketched: None,
             outputs: Vec::new(),
             free_outputs: Vec::new(),
@@ -189,6 +192,7 @@ impl Metric {
     /// Books that it is gone.
     pub(super) fn unbook(&self, shared: &Shared) {
         shared.ended_before.fetch_max(self.ended_before, Ordering::Relaxed);
+        shared.forgotten_until.fetch_max(self.forgotten_until, Ordering::Relaxed);
         shared.resized(self.booked, 0);
         shared.give_slots(&self.tenant, self.used);
     }

@@ -60,6 +60,7 @@ impl Place {
             kind: "cardinality_limit".to_owned(),
             name: context.id.name.clone(),
             part: context.pipeline.to_string(),
+            format: 1,
         };
         Ok(Some(Self {
             storage,

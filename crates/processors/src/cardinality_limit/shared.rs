@@ -30,6 +30,10 @@ const RESERVED_SHARE: usize = 4;
 /// What the counts of values that wait for a slot may take.
 const MAX_DOORKEEPER: usize = 4 << 20;
 
+/// How much faster than the limiter's clock (nanoseconds) those of senders may be for late points to be told apart
+/// after their streams were forgotten.
+const FAST_CLOCK: u64 = 60_000_000_000;
+
 pub(super) struct Shared {
     pub(super) hashes: Hashes,
     pub(super) report: Report,
@@ -74,6 +78,8 @@ pub(super) struct Shared {
     starving: AtomicBool,
     /// Collapsed series of metrics that are forgotten were not reported later than this.
     pub(super) ended_before: AtomicU64,
+    /// Nor were streams of them counted later than this.
+    pub(super) forgotten_until: AtomicU64,
 }
 
 struct ReadyRule {
@@ -189,6 +195,7 @@ impl Shared {
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
             ended_before: AtomicU64::new(0),
+            forgotten_until: AtomicU64::new(0),
             clock,
         })
     }
@@ -293,6 +300,12 @@ impl Shared {
     /// May a point of `time` (Unix nanoseconds) be older than one that was counted before the restart?
     pub(super) fn may_be_late(&self, time: u64) -> bool {
         time <= self.counted_until
+    }
+
+    /// When a stream that is forgotten now, and was counted last at `time` (Unix nanoseconds), was counted: what a clock
+    /// that is far too fast says would keep all others from being counted again.
+    pub(super) fn counted_at(&self, time: u64) -> u64 {
+        time.min(self.clock.unix_nanos().saturating_add(FAST_CLOCK))
     }
 
     /// May a stream that started at `start` (Unix nanoseconds; 0 if that is not known), and had no slot

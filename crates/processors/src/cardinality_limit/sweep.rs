@@ -12,7 +12,7 @@ use super::shared::Shared;
 /// Inputs that are forgotten at once.
 const FORGOTTEN_TOGETHER: usize = 1024;
 /// A table with fewer entries is not worth evicting from.
-const WORTH_EVICTING: usize = 64;
+const WORTH_EVICTING: usize = if cfg!(test) { 8 } else { 64 };
 
 /// What is kept of a collapsed stream: its last report.
 pub(super) trait Remembered: Sized {
@@ -20,6 +20,7 @@ pub(super) trait Remembered: Sized {
     fn epoch(&self) -> u16;
     /// 0 if unknown.
     fn start(&self) -> u64;
+    fn time(&self) -> u64;
     fn link(&self) -> Link;
     /// The value that counts until the next one comes.
     fn number(&self) -> Option<Number>;
@@ -38,6 +39,10 @@ impl Remembered for Input {
 
     fn start(&self) -> u64 {
         self.start
+    }
+
+    fn time(&self) -> u64 {
+        self.time
     }
 
     fn link(&self) -> Link {
@@ -64,6 +69,10 @@ impl Remembered for DistributionInput {
 
     fn start(&self) -> u64 {
         self.start
+    }
+
+    fn time(&self) -> u64 {
+        self.time
     }
 
     fn link(&self) -> Link {
@@ -190,6 +199,7 @@ impl Metric {
         dirty: &mut Vec<u32>,
     ) {
         let mut table = std::mem::take(I::table(self));
+        let mut newest = 0;
         let mut going = table.extract_if(|_, input| goes(input)).peekable();
         while going.peek().is_some() {
             let inputs: Vec<_> = going.by_ref().take(FORGOTTEN_TOGETHER).collect();
@@ -198,11 +208,18 @@ impl Metric {
             shared.forget_lives(inputs.iter().map(key));
             for (_, input) in inputs {
                 self.heap -= input.heap();
+                newest = newest.max(input.time());
                 self.unlink(shared, input.link(), input.number(), dirty);
             }
         }
         drop(going);
         *I::table(self) = table;
+        self.forgot(shared, newest);
+    }
+
+    /// Streams that were counted at `time` at the latest are known no longer.
+    pub(super) fn forgot(&mut self, shared: &Shared, time: u64) {
+        self.forgotten_until = self.forgotten_until.max(shared.counted_at(time));
     }
 
     /// Makes room for `wanted`, the last report of one more stream, at the cost of the oldest ones if

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use nyquist_core::wire::{DataPoint, MetricFields, Number};
+use nyquist_core::wire::{DataPoint, MetricFields};
 
 use super::config::InitialValue;
 use super::matching::Selection;
 use crate::accumulate::distribution::Growth;
-use crate::accumulate::total::growth;
+use crate::accumulate::total::{growth, is_finite};
 use crate::accumulate::write::put_times;
 use crate::streams::{Aging, Bounded, Converter, Full, HeapSize, Measured, Point, put_point_without_values};
 
@@ -123,6 +123,8 @@ enum Given {
     All,
     /// This, since this time.
     Since(u64, Measured),
+    /// All of it, which began at some time since this one.
+    Reset(u64, Measured),
     Nothing(Dropped),
 }
 
@@ -133,14 +135,14 @@ impl Converter for Subtracting<'_> {
 
     fn convert(&mut self, stream: u64, raw: DataPoint<'_>, out: &mut Vec<u8>) -> bool {
         let Some(point) = Point::new(raw) else { return false };
-        let is_nan = matches!(point.value, Measured::Number(Number::Double(number)) if number.is_nan());
-        if point.has_no_value() || is_nan {
+        let says_nothing = matches!(point.value, Measured::Number(number) if !is_finite(number));
+        if point.has_no_value() || says_nothing {
             // The stream goes on from where it was.
             out.extend_from_slice(raw.bytes());
             return true;
         }
         let (start, time) = (point.start, point.time);
-        let new = Stream { start, time, last_seen: self.now, value: point.value };
+        let mut new = Stream { start, time, last_seen: self.now, value: point.value };
         let settings = self.settings;
         let changed = self.streams.change(stream, |kept, horizon| {
             let given = match kept {
@@ -150,6 +152,10 @@ impl Converter for Subtracting<'_> {
             };
             if matches!(given, Given::Nothing(Dropped::OutOfOrder)) {
                 return (given, None);
+            }
+            let counted = given.counted(kept.as_ref());
+            if let Measured::Distribution(distribution) = &mut new.value {
+                distribution.become_baseline(counted);
             }
             let before = kept.replace(new);
             (given, Some(Change { stream, before, time }))
@@ -161,7 +167,7 @@ impl Converter for Subtracting<'_> {
         self.done.changes.extend(change);
         match given {
             Given::All => out.extend_from_slice(raw.bytes()),
-            Given::Since(start, ref part) => {
+            Given::Since(start, ref part) | Given::Reset(start, ref part) => {
                 put_point_without_values(out, raw);
                 put_times(out, start.min(time), time);
                 part.put(out);
@@ -172,6 +178,17 @@ impl Converter for Subtracting<'_> {
             }
         }
         true
+    }
+}
+
+impl Given {
+    /// What the sums that were given come to by now, of a histogram; `None` if that is not known.
+    fn counted(&self, last: Option<&Stream>) -> Option<f64> {
+        match self {
+            Self::All | Self::Reset(..) => Some(0.0),
+            Self::Since(..) => last.and_then(Stream::sum),
+            Self::Nothing(_) => None,
+        }
     }
 }
 
@@ -189,6 +206,14 @@ fn initial(settings: &Settings, new: &Stream, horizon: u64) -> Given {
 }
 
 impl Stream {
+    /// The sum of a histogram.
+    fn sum(&self) -> Option<f64> {
+        match &self.value {
+            Measured::Distribution(distribution) => distribution.sum(),
+            Measured::Number(_) => None,
+        }
+    }
+
     /// What this point gives, after `last`.
     fn since(&self, last: &Self) -> Given {
         let begins_anew = self.start != 0 && self.start > last.start && self.start >= last.time;
@@ -199,11 +224,11 @@ impl Stream {
             (Measured::Number(now), Measured::Number(before)) => match growth(*now, *before) {
                 Some(grown) => Given::Since(last.time, Measured::Number(grown)),
                 // It fell, so it began anew at some time since.
-                None => Given::Since(last.time, self.value.clone()),
+                None => Given::Reset(last.time, self.value.clone()),
             },
             (Measured::Distribution(now), Measured::Distribution(before)) => match now.since(before) {
                 Growth::By(grown) => Given::Since(last.time, Measured::Distribution(Box::new(grown))),
-                Growth::Reset => Given::Since(last.time, self.value.clone()),
+                Growth::Reset => Given::Reset(last.time, self.value.clone()),
                 Growth::Unclear => Given::Nothing(Dropped::BucketMismatch),
             },
             _ => Given::Nothing(Dropped::BucketMismatch),

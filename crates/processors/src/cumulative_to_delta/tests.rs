@@ -109,6 +109,29 @@ async fn the_rest_is_left_alone() {
     assert_eq!(read(rig.number(CUMULATIVE, int(1, 5, 8)).await), Some((2, 5, 3.0)));
 }
 
+/// A total that is NaN or infinite says nothing of what has come since: the next one is compared with the one before.
+#[tokio::test]
+async fn what_is_no_number_is_no_baseline() {
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let rig = rig("{}");
+        let mut found = (0.0, 0.0, 0.0);
+        for (time, own) in (2..).zip([5.0, odd, 8.0, 9.0]) {
+            let mut classic = buckets(1, time, &[time, 0]);
+            let mut native = powers(1, time, 0, 0, &[time]);
+            (classic.sum, native.sum) = (Some(own), Some(own));
+            let number = rig.number(CUMULATIVE, number(1, time, Number::AsDouble(own))).await;
+            let classic = rig.histogram(CUMULATIVE, classic).await.unwrap().sum.unwrap();
+            let native = rig.exponential(CUMULATIVE, native).await.unwrap().sum.unwrap();
+            if own.is_finite() {
+                found.0 += read(number).unwrap().2;
+                found.1 += classic;
+                found.2 += native;
+            }
+        }
+        assert_eq!(found, (9.0, 9.0, 9.0), "{odd}");
+    }
+}
+
 /// Which metrics are converted.
 #[tokio::test]
 async fn selection() {

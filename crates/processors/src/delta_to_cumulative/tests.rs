@@ -136,6 +136,28 @@ async fn exponential_histograms() {
     assert!(far.positive.unwrap().bucket_counts.len() <= 160);
 }
 
+/// A sum that is NaN or infinite is not added, and spoils no other: of numbers and of histograms of both kinds.
+#[tokio::test]
+async fn what_is_no_number_is_not_added() {
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for sums in [[odd, 2.0, 3.0], [2.0, odd, 3.0]] {
+            let rig = rig("{}");
+            let mut last = (None, None, None);
+            for (time, own) in (2..).zip(sums) {
+                let mut classic = buckets(time - 1, time, &[1, 0]);
+                let mut native = powers(time - 1, time, 0, 0, &[1]);
+                (classic.sum, native.sum) = (Some(own), Some(own));
+                let number = rig.number(DELTA, number(time - 1, time, Number::AsDouble(own))).await.unwrap();
+                let classic = rig.histogram(DELTA, classic).await.unwrap();
+                let native = rig.exponential(DELTA, native).await.unwrap();
+                assert_eq!((classic.count, native.count), (time - 1, time - 1));
+                last = (number.value, classic.sum, native.sum);
+            }
+            assert_eq!(last, (Some(Number::AsDouble(5.0)), Some(5.0), Some(5.0)), "{sums:?}");
+        }
+    }
+}
+
 /// A stream that says it has no value has ended; what comes later begins anew.
 #[tokio::test]
 async fn no_recorded_value() {

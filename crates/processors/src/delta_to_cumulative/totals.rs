@@ -45,7 +45,10 @@ impl Sum {
                 total.add(number);
                 Self::Number(total)
             }
-            Measured::Distribution(distribution) => Self::Distribution(distribution),
+            Measured::Distribution(mut distribution) => {
+                distribution.begin_total();
+                Self::Distribution(distribution)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use super::metrics::Metrics;
 use super::rules::RuleSet;
-use super::rules::lists::Watcher;
+use super::rules::lists::{Room, Watcher};
 use super::sampler::ConfigError;
 
 /// What rules take beside the buffer, of the same budget.
@@ -30,7 +30,8 @@ impl Beside {
             );
             return Err(ConfigError(message));
         };
-        let most = left / rules.lists.len().max(1);
+        // One part more: a list that is read again stands beside the one in use.
+        let most = left / (rules.lists.len() + 1);
         for list in &rules.lists {
             list.check(most).map_err(|error| ConfigError(format!("values_file: {error}")))?;
         }
@@ -51,15 +52,42 @@ pub(super) fn watch(
     if rules.lists.is_empty() {
         return Ok(None);
     }
-    let (lists, Beside { most, lists: mut charged }) = (rules.lists.clone(), beside);
-    let (rules, metrics, budget) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(budget));
-    let report = move |read| {
-        metrics.list_read(read);
-        let bytes = rules.list_bytes();
-        budget.change(charged, bytes);
-        metrics.rules_take(rules.adaptive_bytes() + bytes);
-        charged = bytes;
-    };
-    let watcher = Watcher::new(lists, most, report);
+    let Beside { most, lists: charged } = beside;
+    let room = ListRoom { rules: Arc::clone(rules), metrics: Arc::clone(metrics), budget: Arc::clone(budget), charged };
+    let watcher = Watcher::new(rules.lists.clone(), most, room);
     watcher.map(Some).map_err(|error| ConfigError(format!("no thread to watch values_file: {error}")))
+}
+
+/// The part of the budget that lists take.
+struct ListRoom {
+    rules: Arc<RuleSet>,
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    charged: usize,
+}
+
+impl ListRoom {
+    fn charge(&mut self, bytes: usize) {
+        self.budget.change(self.charged, bytes);
+        self.charged = bytes;
+        self.metrics.rules_take(self.rules.adaptive_bytes() + bytes);
+    }
+}
+
+impl Room for ListRoom {
+    fn claim(&mut self, bytes: usize) -> bool {
+        let budget = Arc::clone(&self.budget);
+        // Charged before the reservation is given back.
+        budget.reserve(bytes).map(|_reservation| self.charge(self.charged + bytes)).is_some()
+    }
+
+    fn settle(&mut self, read: Option<bool>) {
+        if let Some(read) = read {
+            self.metrics.list_read(read);
+        }
+        let bytes = self.rules.list_bytes();
+        if bytes != self.charged {
+            self.charge(bytes);
+        }
+    }
 }

@@ -91,6 +91,11 @@ impl Budget {
         (self.used.load(Ordering::SeqCst) + reserved <= self.ceiling).then_some(reservation)
     }
 
+    /// Charges `bytes`, if that many are free.
+    pub(super) fn claim(&self, bytes: usize) -> bool {
+        self.reserve(bytes).map(|_reservation| self.change(0, bytes)).is_some()
+    }
+
     #[cfg(test)]
     pub(super) fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)

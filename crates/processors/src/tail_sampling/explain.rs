@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::buffer::{Record, Shard};
+use super::buffer::{Record, Shard, Why};
 use super::rules::ballot::MAX_VOTES;
 use super::sampler::{Sampler, nanos};
 use super::tally::Trigger;
@@ -115,12 +115,21 @@ pub struct Vote {
 }
 
 /// A decision that is remembered without its circumstances.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Remembered {
     /// Whether late spans are kept.
     pub kept: bool,
     /// The rule or policy that decided.
     pub rule: Option<String>,
+    /// The rules have changed since, in a restart: nobody knows the one that decided.
+    #[serde(default)]
+    pub rules_changed: bool,
+    /// Why it was decided then, as in [`Decided::trigger`].
+    pub trigger: Option<String>,
+    /// As in [`Decided::sampling_percentage`].
+    pub sampling_percentage: Option<f64>,
+    /// As in [`Decided::threshold`].
+    pub threshold: Option<String>,
 }
 
 /// How far back the log of decisions goes.
@@ -173,9 +182,9 @@ impl Sampler {
                 waiting_seconds: seconds(0, trace.waited(now)),
                 decided_in_seconds: seconds(trace.waited(now), wait),
             });
-            let reason = shard.cached(id, tag);
-            explanation.late_error = reason.is_some_and(|(kept, reason)| kept && Shard::is_late_error(reason));
-            explanation.remembered = reason.map(|(kept, reason)| Remembered { kept, rule: self.rule(Some(reason)) });
+            let cached = shard.cached(id, tag);
+            explanation.late_error = cached.is_some_and(|(kept, why)| kept && Shard::is_late_error(why.reason));
+            explanation.remembered = cached.map(|(kept, why)| self.recall(kept, why));
             explanation.log.decisions = shard.decisions.len() as u64;
             explanation.log.seconds = shard.decisions.oldest().map_or(0.0, |record| seconds(record.at, now));
             Some(shard.decisions.next())
@@ -214,10 +223,21 @@ impl Sampler {
         self.settings.rules.names.get(reason.name).cloned()
     }
 
+    fn recall(&self, kept: bool, why: Why) -> Remembered {
+        let probability = self.settings.rules.probability(why.reason);
+        Remembered {
+            kept,
+            rule: self.rule(Some(why.reason)),
+            rules_changed: why.is_of_earlier_rules(),
+            trigger: why.trigger.map(|trigger| trigger.name().to_owned()),
+            sampling_percentage: probability.map(percentage),
+            threshold: probability.map(threshold).map(digits),
+        }
+    }
+
     fn tell(&self, record: &Record, now: u64) -> Decided {
         let rules = &self.settings.rules;
         let ballot = record.ballot;
-        let digits = |number: u64| format!("{number:014x}");
         let vote = |(name, rule): (usize, &String)| Vote { rule: rule.clone(), matched: ballot.matches(name) };
         Decided {
             trace_id: hex::encode(record.id),
@@ -244,6 +264,11 @@ impl Sampler {
 fn threshold(probability: f64) -> u64 {
     const ALL: u64 = 1 << 56;
     ALL - ((probability * ALL as f64) as u64).min(ALL)
+}
+
+/// Of a threshold, or of randomness.
+fn digits(number: u64) -> String {
+    format!("{number:014x}")
 }
 
 /// In percent, without what a threshold of 56 bits adds to a decimal fraction.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Counter, Histogram, Telemetry, UpDown};
 
+use super::buffer::{Compressed, Settings};
 use super::rules::RuleSet;
 use super::rules::verdict::Decision;
 use super::tally::{Tally, Trigger};
@@ -59,6 +60,8 @@ pub(super) struct Metrics {
     pub(super) limit: UpDown,
     pub(super) refused: Counter,
     pub(super) retries: Counter,
+    /// If blocks are compressed: what they take, what they took, and chunks that were decompressed.
+    compressed: Option<(UpDown, UpDown, Counter)>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -68,7 +71,8 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(telemetry: &Arc<Telemetry>, id: &ComponentId, rules: &RuleSet) -> Self {
+    pub(super) fn new(telemetry: &Arc<Telemetry>, id: &ComponentId, settings: &Settings) -> Self {
+        let rules = &settings.rules;
         let name = |name: &str| format!("{PREFIX}{name}");
         let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
         let policy =
@@ -216,7 +220,30 @@ impl Metrics {
                 "forward_retries",
                 "Kept batches that the next stage refused and that were offered again.",
             ),
+            compressed: (!settings.compression.is_none()).then(|| {
+                (
+                    telemetry.gauge(&name("compressed_bytes"), "Bytes that compressed blocks take.", &[]),
+                    telemetry.gauge(
+                        &name("compressed_original_bytes"),
+                        "Bytes of compressed blocks before they were.",
+                        &[],
+                    ),
+                    counter(
+                        "decompressed_chunks",
+                        "Pieces of about 4 KiB of compressed blocks that were decompressed to read kept spans.",
+                    ),
+                )
+            }),
             telemetry: Arc::clone(telemetry),
+        }
+    }
+
+    /// Blocks were compressed, freed or read.
+    pub(super) fn compressed(&self, change: Compressed) {
+        if let Some((bytes, raw, thaws)) = &self.compressed {
+            bytes.add(change.bytes);
+            raw.add(change.raw);
+            thaws.inc_by(change.thaws);
         }
     }
 

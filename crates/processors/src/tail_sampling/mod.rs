@@ -20,6 +20,7 @@ pub mod config;
 mod durable;
 mod evidence;
 pub mod explain;
+mod lock;
 mod metrics;
 mod outgoing;
 pub mod replay;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Metadata, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, Metadata, Permits, Refusal, Signal, while_wanted};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
@@ -141,7 +142,7 @@ impl TailSampling {
                     result => return result,
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            while_wanted(tokio::time::sleep(LOOK_AGAIN)).await?;
             self.open()?;
         }
     }

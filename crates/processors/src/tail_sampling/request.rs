@@ -7,10 +7,11 @@ use nyquist_core::wire::{Field, Fields, Value};
 
 use super::buffer::Contents;
 use super::client;
+use super::rules::Bits;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
+use super::rules::marks::Single;
 use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
-use super::rules::{Bits, Marks};
 
 /// The longest run of several spans: what is copied and written out as one piece. No more than 65,535 spans
 /// fit into it.
@@ -104,7 +105,7 @@ pub(super) struct Request {
     around: Surroundings,
     /// Spans with a sound id.
     pub(super) spans: usize,
-    /// Spans whose trace id is not 16 bytes long.
+    /// Spans without a valid trace id.
     pub(super) invalid: usize,
     pub(super) bad_trace_states: usize,
 }
@@ -232,7 +233,7 @@ impl Request {
                 (2, Value::Len(_)) => {}
                 (1, Value::Len(resource)) => {
                     plan.fold_resource(resource, &mut base.bits);
-                    plan.mark_resource(resource, &mut base.marks);
+                    plan.values_of_resource(resource, &mut base.values);
                     self.keep(message, before..fields.position());
                 }
                 _ => self.keep(message, before..fields.position()),
@@ -277,7 +278,7 @@ impl Request {
             }
             let fold = plan.fold_span(span, bits);
             self.bad_trace_states += usize::from(fold.bad_trace_state);
-            let Some(id) = fold.id else {
+            let Some(id) = fold.id.filter(|id| plan.takes(id)) else {
                 self.invalid += 1;
                 continue;
             };
@@ -354,19 +355,34 @@ impl Request {
 #[derive(Debug, Clone, Copy, Default)]
 struct Base {
     bits: Bits,
-    marks: Marks,
+    /// That adaptive rates ask for.
+    values: Single,
 }
 
 impl Extras {
     /// Notes what a span brings beside its bits, which most do not.
     #[inline]
     fn note(&mut self, run: &mut Run, fold: &SpanFold, span: &[u8], base: &Base, plan: &Plan) {
-        if (fold.given != Given::NOTHING || plan.wants_marks())
+        if fold.given != Given::NOTHING
             && let Some(extra) = self.at(&mut run.extra)
         {
             extra.given.merge(fold.given);
-            extra.add_marks(&base.marks);
-            plan.mark_span(span, fold.root, &mut extra.marks);
         }
+        if plan.wants_marks() {
+            self.note_values(run, fold.root, span, base, plan);
+        }
+    }
+
+    /// Notes the values that adaptive rates ask for.
+    fn note_values(&mut self, run: &mut Run, root: bool, span: &[u8], base: &Base, plan: &Plan) {
+        let mut first = self.get(run.extra).values;
+        // All of a run are of one resource.
+        if run.contents.spans == 1 {
+            for &value in base.values.iter().filter(|&&value| value != 0) {
+                self.add_value(&mut first, value);
+            }
+        }
+        plan.values_of_span(span, root, |value| self.add_value(&mut first, value));
+        self.set_values(&mut run.extra, first);
     }
 }

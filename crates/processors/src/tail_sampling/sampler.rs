@@ -8,7 +8,7 @@ use std::time::Duration;
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
 use nyquist_core::config::ComponentId;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
 use super::beside::{Beside, watch};
 use super::budget::{Budget, Charge, Reservation};
@@ -17,6 +17,7 @@ use super::client;
 use super::config::{StressConfig, TailSamplingConfig};
 use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
+use super::lock::{Locked, wait_for_each};
 use super::metrics::Metrics;
 pub use super::outgoing::Outgoing;
 use super::request::{Request, Sender};
@@ -27,6 +28,8 @@ use super::stress::{Change, Stress};
 
 /// How long a client should stay away when the buffer is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Traces that are decided before somebody who waits for the shard may have it: about 20 us.
+const STEP: usize = 32;
 /// Runs per shard that are kept allocated from request to request.
 pub(super) const KEEP_RUNS: usize = 4096;
 
@@ -38,7 +41,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Sampler {
     pub(super) settings: Settings,
-    pub(super) shards: Vec<Mutex<Shard>>,
+    pub(super) shards: Vec<Locked>,
     pub(super) budget: Arc<Budget>,
     /// Undecided traces.
     pending: AtomicUsize,
@@ -83,12 +86,12 @@ impl Sampler {
         let rules = Arc::new(compile(config, &mut Problems::default()));
         let setup = Setup::of(config);
         let settings = setup.settings(config, rules);
-        let metrics = Arc::new(Metrics::new(telemetry, id, &settings.rules));
+        let metrics = Arc::new(Metrics::new(telemetry, id, &settings));
         let budget = Budget::new(setup.limit, setup.headroom);
         let beside = Beside::charge(&settings.rules, &budget)?;
         let sampler = Self {
             _lists: watch(&settings.rules, &metrics, &budget, beside)?,
-            shards: (0..setup.shards).map(|_| Mutex::new(Shard::new(settings.clone()))).collect(),
+            shards: (0..setup.shards).map(|_| Locked::new(Shard::new(settings.clone(), &budget))).collect(),
             budget,
             pending: AtomicUsize::new(0),
             block_at: config.block_on_overflow.then_some(setup.num_traces.unwrap_or(usize::MAX)),
@@ -246,20 +249,16 @@ impl Sampler {
                 self.settle(&mut shard);
             }
         };
-        // A shard in which decisions are made is visited when the others have been.
+        // A shard that somebody else has is visited when the others have been.
         let mut busy = Vec::new();
         for &index in &request.touched {
-            match self.shards.get(index).map(Mutex::try_lock) {
-                Some(Some(shard)) => insert(shard, index),
-                Some(None) => busy.push(index),
-                None => {}
+            let Some(locked) = self.shards.get(index) else { continue };
+            match locked.try_lock() {
+                Some(shard) => insert(shard, index),
+                None => busy.push((index, locked)),
             }
         }
-        for index in busy {
-            if let Some(shard) = self.shards.get(index) {
-                insert(shard.lock(), index);
-            }
-        }
+        wait_for_each(busy, |index, shard| insert(shard, index));
     }
 
     /// Are new traces to be decided by their id?
@@ -303,20 +302,29 @@ impl Sampler {
         shard.charged >= self.budget.ceiling() / self.shards.len() / 10 * 9
     }
 
-    /// Decides up to `limit` traces of a shard that are due. True if there may be more.
-    pub fn decide(&self, shard: usize, now: Duration, limit: usize) -> bool {
+    /// Decides up to `limit` traces of a shard that are due, fewer if somebody waits for it. True if there
+    /// may be more.
+    pub fn decide(&self, index: usize, now: Duration, limit: usize) -> bool {
         if self.restoring.load(Ordering::Acquire) {
             return false;
         }
         let decide = |shard: &mut Shard| {
-            let more = shard.decide_due(nanos(now), limit);
+            let mut left = limit;
+            let more = loop {
+                let step = left.min(STEP);
+                left -= step;
+                let more = shard.decide_due(nanos(now), step);
+                if !more || left == 0 || self.is_wanted(index) {
+                    break more;
+                }
+            };
             // Spare memory is for who has plenty.
             if self.budget.is_half_used() {
                 shard.limit_spares();
             }
             more
         };
-        self.visit(shard, decide).unwrap_or(false)
+        self.visit(index, decide).unwrap_or(false)
     }
 
     /// Decides up to `limit` of all undecided traces of a shard on what has arrived, or discards
@@ -327,12 +335,12 @@ impl Sampler {
 
     /// The next batch of a shard's kept traces, the first of several if they are of several clients.
     #[must_use]
-    pub fn take(&self, shard: usize, now: Duration) -> Option<Outgoing> {
+    pub fn take(&self, index: usize, now: Duration) -> Option<Outgoing> {
         let durable = self.durable.get();
         // Before the shard is asked: all up to here is in it, or has left it.
         let upto = durable.map_or(0, |durable| durable.floor());
-        let (parts, left) = self.visit(shard, |shard| {
-            let kept = shard.take_kept(self.settings.batch_size, nanos(now))?;
+        let (parts, left) = self.visit(index, |shard| {
+            let kept = shard.take_kept(self.settings.batch_size, nanos(now), || self.is_wanted(index))?;
             if let (Some(durable), Some(since)) = (durable, kept.left.1) {
                 durable.hold(since);
             }
@@ -420,12 +428,18 @@ impl Sampler {
     }
 
     pub(super) fn visit<T>(&self, shard: usize, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
-        let mut shard = self.shards.get(shard)?.lock();
+        let locked = self.shards.get(shard)?;
+        locked.give_way();
+        let mut shard = locked.lock();
         let result = act(&mut shard);
         self.settle(&mut shard);
         // To a receiver that waits: the next slice of decisions would have the lock again before it wakes up.
         MutexGuard::unlock_fair(shard);
         Some(result)
+    }
+
+    fn is_wanted(&self, shard: usize) -> bool {
+        self.shards.get(shard).is_some_and(Locked::is_wanted)
     }
 
     /// Entries of tables that the shards have moved since the last call.
@@ -440,9 +454,12 @@ impl Sampler {
         self.most_work.fetch_max(shard.work(), Ordering::Relaxed);
         shard.end_work();
         let footprint = shard.footprint();
-        self.budget.change(shard.charged, footprint);
+        self.budget.change(shard.charged + std::mem::take(&mut shard.claimed), footprint);
         self.metrics.bytes.add(footprint as i64 - shard.charged as i64);
         shard.charged = footprint;
+        if let Some(compressed) = shard.compressed() {
+            self.metrics.compressed(compressed);
+        }
         let pending = shard.pending();
         self.pending.fetch_add(pending.wrapping_sub(shard.charged_pending), Ordering::Relaxed);
         shard.charged_pending = pending;

@@ -31,6 +31,14 @@ const HEADROOM: usize = 8;
 const COMPACTED: usize = 1;
 /// And one for what the log on disk needs to know.
 const JOURNAL: usize = 1;
+/// And, if blocks are compressed, one for what is both in its block and compressed for a moment.
+const FROZEN: usize = 1;
+/// So many times what the budget says is in blocks that are compressed, as far as the number of blocks goes.
+const COMPRESSED: usize = 4;
+/// Few enough that kept traces leave in batches worth sending, and so many that those who want one seldom find
+/// another there. (Alone, a core only finds itself.)
+const SHARDS_PER_CORE: usize = 4;
+const SHARDS_OF_ONE_CORE: usize = 2;
 /// A shard has at least so much of the budget, unless `num_shards` says otherwise.
 const MIN_SHARD: usize = 4 << 20;
 /// With `rules`, a trace that takes more than this part of the budget is decided, unless
@@ -39,6 +47,9 @@ const MAX_TRACE_PART: usize = 16;
 /// Under pressure, a trace that takes more than this part of a shard's share goes first.
 const GIANT_PART: usize = 64;
 const MIN_GIANT: usize = 64 << 10;
+/// How long a block that is full is not compressed, unless `compression_delay` says otherwise: by then most traces are
+/// complete, and what is decided early is gone.
+const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
 /// Past decisions that can be asked for, if `decision_log` does not say.
 const LOGGED_DECISIONS: usize = 1 << 14;
 
@@ -60,15 +71,21 @@ impl Setup {
         let limit = usize::try_from(budget::limit(config)).unwrap_or(usize::MAX);
         let shards = match config.num_shards {
             0 => {
-                let cores = available_parallelism().map_or(1, usize::from);
-                (cores * 2).next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
+                let wanted = match available_parallelism().map_or(1, usize::from) {
+                    1 => SHARDS_OF_ONE_CORE,
+                    cores => cores * SHARDS_PER_CORE,
+                };
+                wanted.next_power_of_two().min(256).min(prev_power_of_two(limit / MIN_SHARD)).max(1)
             }
             shards => shards as usize,
         };
         let batch_size = prev_power_of_two(limit / (shards * BATCHES_PER_SHARD)).clamp(MIN_BATCH, MAX_BATCH);
-        let least = (limit / (shards * MAX_BLOCKS)).next_power_of_two();
+        let is_compressed = !config.compression.is_none();
+        let most = if is_compressed { limit.saturating_mul(COMPRESSED) } else { limit };
+        let least = (most / (shards * MAX_BLOCKS)).next_power_of_two();
         let block_size = (batch_size / BLOCKS_PER_BATCH).max(MIN_BLOCK).max(least).min(batch_size);
-        let blocks = COMPACTED + if config.storage.is_some() { JOURNAL } else { 0 };
+        let extra = |needed: bool, blocks: usize| if needed { blocks } else { 0 };
+        let blocks = COMPACTED + extra(config.storage.is_some(), JOURNAL) + extra(is_compressed, FROZEN);
         let num_traces = config.num_traces.filter(|&traces| traces > 0);
         Self {
             limit,
@@ -117,6 +134,8 @@ impl Setup {
             randomness: Randomness::new(&config.hash_salt),
             record: config.record,
             block_size,
+            compression: config.compression,
+            compression_delay: millis(config.compression_delay.map_or(COMPRESSION_DELAY, |delay| delay.0)),
             batch_size,
             sampled_cache: per_shard(sampled_cache),
             non_sampled_cache: per_shard(non_sampled_cache),

@@ -13,6 +13,8 @@ use crate::spans::{ERROR, Id, OK, Placed, UNSET, first_value, trace_duration, va
 pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) percentage: f64,
+    /// It decides nothing.
+    pub(crate) dry_run: bool,
     pub(crate) when: Option<Condition>,
 }
 
@@ -104,19 +106,32 @@ pub(crate) enum NameTest {
     Regex(String),
 }
 
-/// The first rule that matches a trace.
-pub(crate) fn first_match<'a>(rules: &'a [Rule], spans: &[Placed]) -> Option<&'a Rule> {
-    rules.iter().find(|rule| rule.when.as_ref().is_none_or(|when| when.holds(spans)))
+/// The rules that match a trace, in order, up to the one that decides.
+pub(crate) fn asked<'a>(rules: &'a [Rule], spans: &[Placed]) -> Vec<&'a Rule> {
+    let mut asked = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.when.as_ref().is_none_or(|when| when.holds(spans))) {
+        asked.push(rule);
+        if !rule.dry_run {
+            break;
+        }
+    }
+    asked
 }
 
-/// OpenTelemetry's definition: the low 56 bits of the id are the randomness, and what is below the
-/// threshold is not kept.
+/// OpenTelemetry's definition: what is below the threshold is not kept.
+pub(crate) fn threshold(percentage: f64) -> u64 {
+    ((1.0 - percentage / 100.0) * (1_u64 << 56) as f64).round() as u64
+}
+
+/// Its low 56 bits are the randomness of an id.
 pub(crate) fn keeps(percentage: f64, id: Id) -> bool {
+    low_bits(id) >= threshold(percentage)
+}
+
+pub(crate) fn low_bits(id: Id) -> u64 {
     let mut low = [0; 8];
     low[1..].copy_from_slice(&id[9..]);
-    let randomness = u64::from_be_bytes(low);
-    let threshold = ((1.0 - percentage / 100.0) * (1_u64 << 56) as f64).round() as u64;
-    randomness >= threshold
+    u64::from_be_bytes(low)
 }
 
 impl Condition {
@@ -264,6 +279,9 @@ impl Rule {
         let mut rule = json!({ "name": self.name, "sampling_percentage": self.percentage });
         if let Some(when) = &self.when {
             rule["when"] = when.json();
+        }
+        if self.dry_run {
+            rule["dry_run"] = json!(true);
         }
         rule
     }

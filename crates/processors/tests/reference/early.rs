@@ -50,11 +50,12 @@ fn whole_traces(
     config["decision_wait_after_root_received"] = json!("1h");
     config["decision_wait_after_last_span"] = json!("1h");
     config["drop_pending_traces_on_shutdown"] = json!(false);
+    config["span_limit"] = json!(0);
     config["num_shards"] = json!(random.between(1, 4));
     let context = format!("NYQUIST_SEED={seed}\n{config:#}");
 
     let rig = Rig::new(&config);
-    let mut reference = Reference::new(crate::sampler::Settings { drop_pending: false, ..settings });
+    let mut reference = Reference::new(crate::sampler::Settings { drop_pending: false, span_limit: None, ..settings });
     let places = places(random);
     let mut kept = Vec::new();
     for _ in 0..traces {

@@ -28,13 +28,18 @@ const START: u64 = 1_700_000_000_000_000_000;
 pub(crate) fn settings(random: &mut Random) -> Settings {
     let what = if random.one_in(2) { What::Rules(rules(random)) } else { What::Policies(policies(random)) };
     let first_match = matches!(what, What::Policies(_)) && random.one_in(3);
+    let remember_others = !random.one_in(6);
     Settings {
+        tracestate: matches!(what, What::Rules(_)) && random.one_in(2),
+        span_limit: random.one_in(4).then(|| random.between(1, 5) as u64),
+        keep_late_errors: remember_others && random.one_in(3),
+        dry_run: random.one_in(8),
         what,
         decision_wait: random.between(1, 6) as u64,
         after_root: random.one_in(3).then(|| random.between(1, 4) as u64),
         after_last: random.one_in(3).then(|| random.between(1, 4) as u64),
         remember_sampled: !random.one_in(6),
-        remember_others: !random.one_in(6),
+        remember_others,
         first_match,
         drop_pending: random.one_in(4),
         record: random.pick(&["root", "root", "all", "none"]),
@@ -47,7 +52,8 @@ fn rules(random: &mut Random) -> Vec<Rule> {
     let rule = |number| {
         let is_last = number == count - 1;
         let when = (!is_last || random.one_in(2)).then(|| condition(random, 3));
-        Rule { name: format!("rule {number}"), percentage: random.pick(&PERCENTAGES), when }
+        let dry_run = random.one_in(6);
+        Rule { name: format!("rule {number}"), percentage: random.pick(&PERCENTAGES), dry_run, when }
     };
     (0..count).map(rule).collect()
 }
@@ -336,9 +342,7 @@ pub(crate) fn span(random: &mut Random, id: Id) -> Span {
             1..=5 => vec![],
             _ => random.bytes::<8>().to_vec(),
         },
-        trace_state: random
-            .pick(&["", "", "v=1", "o=2,v=1", "v=2 ,o=1", "t@x=a b", "bad key=1,v=1", "v=1,v=1", "v", "V=1,v=1"])
-            .to_owned(),
+        trace_state: trace_state(random),
         name: random.pick(&NAMES).to_owned(),
         kind: random.below(6) as i32,
         start_time_unix_nano,
@@ -348,6 +352,35 @@ pub(crate) fn span(random: &mut Random, id: Id) -> Span {
         status: random.one_in(3).then(|| Status { code: random.below(4) as i32, ..Status::default() }),
         flags: random.pick(&[0, 0, 1, 0x100, 0x101, 0x300]),
         ..Span::default()
+    }
+}
+
+/// With and without what a sampler before has left, sound and malformed.
+fn trace_state(random: &mut Random) -> String {
+    const EDGES: [u64; 4] = [1 << 55, (1 << 55) - 1, 3 << 54, 7 << 53];
+    const MALFORMED: [&str; 6] = ["bad key=1,v=1", "v=1,v=1", "v", "V=1,v=1", "ot=rv:12,v=1", "ot=th:xyz"];
+    const PLAIN: [&str; 5] = ["v=1", "o=2,v=1", "v=2 ,o=1", "t@x=a b", ""];
+    if random.one_in(6) {
+        return random.pick(&MALFORMED).to_owned();
+    }
+    let mut fields = Vec::new();
+    if random.one_in(4) {
+        fields.push(format!("th:{}", random.pick(&["8", "c", "4", "f", "0", "fd70a3d70a3d7", "ffffffffffffff"])));
+    }
+    if random.one_in(4) {
+        let low = random.number() >> 8;
+        fields.push(format!("rv:{:014x}", if random.one_in(2) { random.pick(&EDGES) } else { low }));
+    }
+    if random.one_in(8) {
+        fields.push("x:1".to_owned());
+    }
+    random.shuffle(&mut fields);
+    let plain = random.pick(&PLAIN).to_owned();
+    match (fields.is_empty(), plain.is_empty()) {
+        (true, _) => plain,
+        (false, true) => format!("ot={}", fields.join(";")),
+        (false, false) if random.one_in(2) => format!("ot={},{plain}", fields.join(";")),
+        (false, false) => format!("{plain},ot={}", fields.join(";")),
     }
 }
 

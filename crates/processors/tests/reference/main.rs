@@ -1,7 +1,7 @@
 //! `tail_sampling` from outside, against a second sampler that was written from its documentation
 //! alone, to be obviously right rather than fast.
 //!
-//! - [`spans`], [`conditions`], [`policies`], [`sampler`]: the reference. It works on decoded
+//! - [`spans`], [`conditions`], [`policies`], [`probability`], [`sampler`]: the reference. It works on decoded
 //!   spans, asks every condition of every span, and remembers everything.
 //! - [`model`]: random configurations and spans; both samplers keep the same spans.
 //! - [`early`]: decisions before their time.
@@ -23,6 +23,7 @@ mod limits;
 mod model;
 mod ordered;
 mod policies;
+mod probability;
 mod random;
 mod randomness;
 mod rig;

@@ -128,7 +128,7 @@ fn policies_keep_the_same_traces_as_the_reference() {
     settings.shards = 4;
     let expected: BTreeSet<Id> = traces
         .iter()
-        .filter(|trace| settings.verdict(trace.id, &trace.template.spans).is_some())
+        .filter(|trace| settings.verdict(trace.id, &trace.template.spans).keeps())
         .map(|trace| trace.id)
         .collect();
     assert!(expected.len() > TRACES / 10 && expected.len() < TRACES / 2, "{} traces to keep", expected.len());
@@ -238,7 +238,12 @@ fn traces(templates: &[Template], seed: u64) -> Vec<Trace<'_>> {
 
 fn rules() -> Vec<Rule> {
     let users = ["u1", "u2"].map(|user| Scalar::Text(user.to_owned())).to_vec();
-    let rule = |name: &str, class: Class, when| Rule { name: name.to_owned(), percentage: class.percentage(), when };
+    let rule = |name: &str, class: Class, when| Rule {
+        name: name.to_owned(),
+        percentage: class.percentage(),
+        dry_run: false,
+        when,
+    };
     vec![
         rule(
             "important",

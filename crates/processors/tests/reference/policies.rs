@@ -85,6 +85,18 @@ pub(crate) fn decide(policies: &[Named], id: Id, spans: &[Placed]) -> Decision {
 }
 
 impl Policy {
+    /// What it may say that it keeps, in percent: of several rates in one the smallest.
+    pub(crate) fn rates(&self) -> Vec<f64> {
+        match self {
+            Self::Probabilistic { percentage, .. } => vec![*percentage],
+            Self::And(parts) => {
+                let least = parts.iter().flat_map(|part| part.policy.rates()).fold(100.0, f64::min);
+                vec![least]
+            }
+            _ => vec![100.0],
+        }
+    }
+
     fn samples(&self, id: Id, spans: &[Placed]) -> bool {
         match self {
             Self::AlwaysSample => true,
@@ -162,7 +174,7 @@ pub(crate) fn share_of_u64(percentage: f64) -> u64 {
 }
 
 /// The entries of a W3C `tracestate`; none if it is not valid.
-fn trace_state(text: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn trace_state(text: &str) -> Option<Vec<(String, String)>> {
     let mut entries: Vec<(String, String)> = Vec::new();
     for member in text.split(',').filter(|member| !member.is_empty()) {
         let (key, value) = member.split_once('=')?;

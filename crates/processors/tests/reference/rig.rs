@@ -89,7 +89,12 @@ pub(crate) struct Recorded {
     pub(crate) rule: Option<String>,
     pub(crate) rate: Option<f64>,
     pub(crate) policy: Option<String>,
+    pub(crate) trigger: Option<String>,
+    /// What would have been decided, and the rule that would have, if it is one that only tries.
+    pub(crate) dry_run: Option<String>,
+    pub(crate) tried_by: Option<String>,
     pub(crate) late: bool,
+    pub(crate) incomplete: bool,
 }
 
 /// The span as it came, and what the sampler has written on it.
@@ -104,12 +109,16 @@ pub(crate) fn strip(mut kept: Placed) -> (Placed, Recorded) {
         None => None,
         other => panic!("the rate is no number: {other:?}"),
     };
-    let is_late = |key: &str| first_value(&kept.span.attributes, key) == Some(&Value::BoolValue(true));
+    let is_true = |key: &str| first_value(&kept.span.attributes, key) == Some(&Value::BoolValue(true));
     let recorded = Recorded {
         rule: text("nyquist.sampling.rule"),
         rate,
         policy: text("tailsampling.policy"),
-        late: is_late("nyquist.sampling.late") || is_late("tailsampling.cached_decision"),
+        trigger: text("nyquist.sampling.trigger"),
+        dry_run: text("nyquist.sampling.dry_run"),
+        tried_by: text("nyquist.sampling.dry_run.rule"),
+        late: is_true("nyquist.sampling.late") || is_true("tailsampling.cached_decision"),
+        incomplete: is_true("nyquist.sampling.incomplete"),
     };
     kept.span.attributes.retain(|attribute| !OURS.iter().any(|prefix| attribute.key.starts_with(prefix)));
     (kept, recorded)

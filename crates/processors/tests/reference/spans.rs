@@ -95,6 +95,19 @@ pub(crate) fn flatten(data: TracesData) -> Vec<Placed> {
     flat
 }
 
+/// The spans of a request in runs: those of one trace that stand next to each other below one scope came together.
+pub(crate) fn runs(data: &TracesData) -> Vec<Vec<Placed>> {
+    let mut runs: Vec<Vec<Placed>> = Vec::new();
+    for resource in &data.resource_spans {
+        for scope in &resource.scope_spans {
+            let alone = ResourceSpans { scope_spans: vec![scope.clone()], ..resource.clone() };
+            let spans = flatten(TracesData { resource_spans: vec![alone] });
+            runs.extend(spans.chunk_by(|one, other| one.id() == other.id()).map(<[Placed]>::to_vec));
+        }
+    }
+    runs
+}
+
 /// The value of an attribute; none if it has none, which is not the same as not being there.
 pub(crate) fn value_of(attribute: &KeyValue) -> Option<&Value> {
     attribute.value.as_ref()?.value.as_ref()

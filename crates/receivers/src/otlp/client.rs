@@ -44,7 +44,12 @@ impl Client {
             },
             None => Identity::default(),
         };
-        Ok(Self { address: extensions.get::<Peer>().map(|peer| peer.0), identity })
+        Ok(Self { address: Self::address(extensions), identity })
+    }
+
+    /// Where a request with these `extensions` comes from; `None` on a Unix socket.
+    pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get::<Peer>().map(|peer| peer.0)
     }
 }
 

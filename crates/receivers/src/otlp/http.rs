@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
-use nyquist_core::batch::{Code, Signal};
+use nyquist_core::batch::{Code, Metadata, Signal};
 use nyquist_core::component::ServerAuth;
 use nyquist_core::net::body::{Pace, Reply, Room, next_data, read_all};
 use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode_in_turns};
@@ -81,30 +81,59 @@ impl Handler for HttpHandler {
     }
 }
 
+/// A request that was let in: what is left of it but its body.
+struct Begun {
+    lane: Arc<Lane>,
+    format: Format,
+    encoding: Encoding,
+    room: Pass,
+    metadata: Option<Arc<Metadata>>,
+}
+
 impl HttpHandler {
     async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
         let (head, mut body) = request.into_parts();
-        let mut response = match self.check_head(&head).await {
-            Ok((client, lane, format, encoding)) => {
-                let result = self.export(&client, &lane, (format, encoding), &head.headers, &mut body).await;
-                match result {
-                    Ok(accepted) => success(lane.signal, format, accepted),
+        let version = head.version;
+        // A copy: the original would keep the buffer that it was read into.
+        let origin = head.headers.get(header::ORIGIN).filter(|_| self.cors.is_some());
+        let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin.as_bytes()).ok());
+        let mut response = match self.begin(head).await {
+            Ok(begun) => {
+                let (signal, format) = (begun.lane.signal, begun.format);
+                match self.export(begun, &mut body).await {
+                    Ok(accepted) => success(signal, format, accepted),
                     Err(rejection) => failure(Some(format), &rejection),
                 }
             }
             Err(response) => response,
         };
         if let Some(cors) = &self.cors {
-            cors.decorate(head.headers.get(header::ORIGIN), response.headers_mut());
+            cors.decorate(origin.as_ref(), response.headers_mut());
         }
-        let is_unread = head.version < Version::HTTP_2 && !response.status().is_success();
+        let is_unread = version < Version::HTTP_2 && !response.status().is_success();
         if is_unread && response.status() != StatusCode::REQUEST_TIMEOUT {
             drain(&mut body).await;
         }
         response
     }
 
-    /// All that can be said before the body is read, in the Collector's order.
+    /// All that can be done before the body is read. The headers end here: while the body comes nobody needs them.
+    async fn begin(&self, head: request::Parts) -> Result<Begun, Response<Reply>> {
+        let room = self.limits.make_room(Client::address(&head.extensions), &head.headers).map_err(|rejection| {
+            self.lane(&head).iter().for_each(|lane| lane.count_failure());
+            failure(Format::of(&head.headers), &rejection)
+        })?;
+        let (client, lane, format, encoding) = self.check_head(&head).await?;
+        lane.pass_gates().map_err(|rejection| failure(Some(format), &rejection))?;
+        let room = self.limits.enter(room, &client, &head.headers).map_err(|rejection| {
+            lane.count_failure();
+            failure(Some(format), &rejection)
+        })?;
+        let metadata = self.keep.as_ref().map(|keep| keep.metadata(&head.headers, &client.identity));
+        Ok(Begun { lane, format, encoding, room, metadata })
+    }
+
+    /// Who sends it, where it goes and how it is written, in the Collector's order.
     async fn check_head(
         &self,
         head: &request::Parts,
@@ -112,8 +141,7 @@ impl HttpHandler {
         let format = Format::of(&head.headers);
         let client = self.identify(head).await.map_err(|rejection| failure(format, &rejection))?;
         let encoding = self.encoding(&head.headers).map_err(|rejection| failure(format, &rejection))?;
-        let signal = self.paths.iter().position(|path| path == head.uri.path());
-        let Some(lane) = signal.and_then(|index| self.lanes[index].as_ref()) else {
+        let Some(lane) = self.lane(head) else {
             return Err(text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
         if head.method != Method::POST {
@@ -124,6 +152,11 @@ impl HttpHandler {
             return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         };
         Ok((client, Arc::clone(lane), format, encoding))
+    }
+
+    fn lane(&self, head: &request::Parts) -> Option<&Arc<Lane>> {
+        let signal = self.paths.iter().position(|path| path == head.uri.path())?;
+        self.lanes[signal].as_ref()
     }
 
     async fn identify(&self, head: &request::Parts) -> Result<Client, Rejection> {
@@ -155,23 +188,11 @@ impl HttpHandler {
         }
     }
 
-    async fn export(
-        &self,
-        client: &Client,
-        lane: &Arc<Lane>,
-        (format, encoding): (Format, Encoding),
-        headers: &HeaderMap,
-        body: &mut Incoming,
-    ) -> Result<Accepted, Rejection> {
-        lane.pass_gates()?;
-        let read = async {
-            let mut room = self.limits.enter(client, headers)?;
-            let message = self.message(lane.signal, (format, encoding), body, &mut room).await;
-            Ok((message.map_err(|rejection| room.explain(rejection))?, room))
-        };
-        let (message, room) = read.await.inspect_err(|_: &Rejection| lane.count_failure())?;
-        let metadata = self.keep.as_ref().map(|keep| keep.metadata(headers, &client.identity));
-        lane.take(message, metadata, room).await
+    async fn export(&self, begun: Begun, body: &mut Incoming) -> Result<Accepted, Rejection> {
+        let Begun { lane, format, encoding, mut room, metadata } = begun;
+        let message = self.message(lane.signal, (format, encoding), body, &mut room).await;
+        let message = message.map_err(|rejection| room.explain(rejection)).inspect_err(|_| lane.count_failure())?;
+        lane.take(message, metadata, room, None).await
     }
 
     /// The request's message, in protobuf.

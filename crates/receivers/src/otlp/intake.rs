@@ -2,13 +2,12 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nyquist_core::batch::{Batch, Code, DropReason, Metadata, Refusal, Signal};
+use nyquist_core::batch::{Batch, Code, DropReason, Metadata, Patience, Refusal, Signal};
 use nyquist_core::component::{Consumer, Outputs};
 use nyquist_core::net::admission::Gate;
 use nyquist_core::net::body::ReadError;
@@ -16,6 +15,7 @@ use nyquist_core::net::grpc;
 use nyquist_core::net::turns::aside;
 use nyquist_core::telemetry::{Counter, Ledger, Telemetry};
 use nyquist_core::wire;
+use tokio::time::Instant;
 
 use super::limits::Pass;
 
@@ -163,12 +163,14 @@ impl Lane {
         Err(Rejection::retry_after(Code::Unavailable, message, MIN_RETRY))
     }
 
-    /// Takes a message that has been read. `room` stays charged until the pipeline has it.
+    /// Takes a message that has been read. `room` stays charged until the pipeline has it. The client waits until
+    /// `deadline`, if it says so.
     pub(crate) async fn take(
         self: &Arc<Self>,
         bytes: Bytes,
         metadata: Option<Arc<Metadata>>,
         room: impl Into<Pass>,
+        deadline: Option<Instant>,
     ) -> Result<Accepted, Rejection> {
         let (bytes, items, rejected) = self.check(bytes).await?;
         let mut room = room.into();
@@ -200,7 +202,7 @@ impl Lane {
             drop(room);
             outcome
         };
-        match to_completion(delivery).await {
+        match to_completion(delivery, deadline).await {
             Some(Ok(())) => Ok(Accepted { rejected }),
             Some(Err(refusal)) => Err(refusal.into()),
             None => {
@@ -248,17 +250,19 @@ pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<(Bytes, usize,
     Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
 }
 
-/// Runs `future` to its end, even if the caller's own future is dropped meanwhile. `None` if it
-/// panicked.
+/// Runs `future` to its end, even if the caller's own future is dropped meanwhile: what is half taken must not be
+/// left so. But it does not wait for room (`block_on_overflow`) for somebody who has gone, or whose `deadline` has
+/// passed. `None` if it panicked.
 ///
 /// Most deliveries end without waiting, so it is first polled in place; only what has to wait
 /// gets a task of its own.
-pub(crate) async fn to_completion<F>(future: F) -> Option<F::Output>
+pub(crate) async fn to_completion<F>(future: F, deadline: Option<Instant>) -> Option<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let mut future: Pin<Box<F>> = Box::pin(future);
+    let (_caller, patience) = Patience::new(deadline);
+    let mut future = Box::pin(patience.of(future));
     let first = std::future::poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         Poll::Ready(polled)

@@ -42,7 +42,7 @@ pub(super) struct Step {
     pub(super) lines: Vec<Line>,
     /// Lines that were left out because they are too long.
     pub(super) too_long: usize,
-    /// All files have been read as far as they go.
+    /// All files have been read as far as they go; what cannot be read is the follower's `trouble`.
     pub(super) is_round_done: bool,
 }
 
@@ -75,6 +75,10 @@ pub(super) struct Follower {
     /// Files that turn up now have been there before.
     is_start: bool,
     has_warned: bool,
+    /// What could not be read in the last round, and why.
+    unreadable: BTreeMap<PathBuf, String>,
+    /// The same of this round, as far as it has come.
+    failed: BTreeMap<PathBuf, String>,
 }
 
 impl Follower {
@@ -96,6 +100,8 @@ impl Follower {
             files: BTreeMap::new(),
             round: VecDeque::new(),
             has_warned: false,
+            unreadable: BTreeMap::new(),
+            failed: BTreeMap::new(),
         })
     }
 
@@ -133,6 +139,9 @@ impl Follower {
             };
             match followed.read(id, limit) {
                 Ok(Some(step)) => return step,
+                Ok(None) if followed.broken_at.is_some() && followed.is_listed => {
+                    self.failed.extend(self.unreadable.remove_entry(&followed.path));
+                }
                 Ok(None) => {
                     if self.config.replay_file {
                         followed.taken = 0;
@@ -141,18 +150,36 @@ impl Follower {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(receiver = "otlp_json_file", path = %followed.path.display(), %error, "cannot read");
+                    let path = followed.path.clone();
                     if followed.source.is_compressed() {
                         // It says the same until it is another file.
                         followed.broken_at = followed.source.metadata().map(|metadata| metadata.len()).ok();
                     } else {
                         self.files.remove(&id);
                     }
+                    self.fail(path, &error);
                 }
             }
             self.round.pop_front();
         }
+        self.unreadable = std::mem::take(&mut self.failed);
         Step { is_round_done: true, ..Step::default() }
+    }
+
+    /// What could not be read in the last round.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let (path, error) = self.unreadable.first_key_value()?;
+        let others = self.unreadable.len() - 1;
+        let more = if others > 0 { format!("; nor can {others} others be read") } else { String::new() };
+        Some(format!("cannot read {}: {error}{more}", path.display()))
+    }
+
+    /// Said once, for as long as it lasts.
+    fn fail(&mut self, path: PathBuf, error: &io::Error) {
+        if !self.unreadable.contains_key(&path) {
+            tracing::warn!(receiver = "otlp_json_file", path = %path.display(), %error, "cannot read a file");
+        }
+        self.failed.insert(path, error.to_string());
     }
 
     /// Finds out which files there are.
@@ -163,7 +190,7 @@ impl Follower {
         self.files.values_mut().for_each(|followed| followed.is_listed = false);
         for path in paths {
             if let Err(error) = self.add(path.clone()) {
-                tracing::warn!(receiver = "otlp_json_file", path = %path.display(), %error, "cannot open");
+                self.fail(path, &error);
             }
         }
         self.is_start = false;
@@ -234,6 +261,7 @@ impl Followed {
         if self.source.is_at_end(length, self.taken) || self.broken_at == Some(length) {
             return Ok(None);
         }
+        self.broken_at = None;
         self.source.forget(self.taken);
         let mut bytes = Vec::new();
         let mut wanted = BLOCK;

@@ -21,9 +21,9 @@ use nyquist_core::batch::Signal;
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Host, Info, Receiver, ReceiverConfig, ReceiverContext, ReceiverFactory, Stability,
-    StartError, receiver,
+    StartError, Trouble, receiver,
 };
-use nyquist_core::delivery::LogGate;
+use nyquist_core::delivery::{LogGate, Status};
 use nyquist_core::net::admission::Admission;
 use nyquist_core::storage::Storage;
 use parking_lot::Mutex;
@@ -67,6 +67,7 @@ impl ReceiverConfig for OtlpJsonFileConfig {
             storage,
             clock: context.clock,
             reader: Arc::new(reader),
+            trouble: Arc::default(),
             stop: watch::Sender::new(false),
             task: Mutex::new(None),
         }))
@@ -81,6 +82,8 @@ struct OtlpJsonFile {
     storage: Option<Arc<dyn Storage>>,
     clock: Arc<dyn Clock>,
     reader: Arc<Reader>,
+    /// Files that cannot be read.
+    trouble: Arc<Trouble>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -96,10 +99,15 @@ impl Component for OtlpJsonFile {
         }
         let follower = Follower::new(&self.config, Arc::clone(&self.clock), found).map_err(StartError)?;
         let stop = self.stop.subscribe();
-        let run = Run { reader: Arc::clone(&self.reader), offsets, pause: self.config.poll_interval.0, stop };
+        let (reader, trouble) = (Arc::clone(&self.reader), Arc::clone(&self.trouble));
+        let run = Run { reader, trouble, offsets, pause: self.config.poll_interval.0, stop };
         let run = run.follow(follower);
         *self.task.lock() = Some(host.runtimes.spawn(host.runtimes.vital("reading of OTLP/JSON files", run)));
         Ok(())
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(self.trouble.status())
     }
 
     async fn shutdown(&self, deadline: Instant) {
@@ -117,6 +125,7 @@ impl Receiver for OtlpJsonFile {}
 /// The rounds over the files.
 struct Run {
     reader: Arc<Reader>,
+    trouble: Arc<Trouble>,
     offsets: Option<Offsets>,
     pause: Duration,
     stop: watch::Receiver<bool>,
@@ -141,6 +150,7 @@ impl Run {
                 break;
             }
             if step.is_round_done {
+                self.trouble.set(follower.trouble());
                 tokio::select! {
                     () = sleep(self.pause) => {}
                     _ = self.stop.wait_for(|stop| *stop) => {}
@@ -210,7 +220,7 @@ impl Reader {
             }
             loop {
                 let Some(room) = self.admission.admit(message.len()) else { return false };
-                let Err(rejection) = lane.take(message.clone(), None, room).await else { break };
+                let Err(rejection) = lane.take(message.clone(), None, room, None).await else { break };
                 let Some(delay) = rejection.retry else {
                     self.bad_line(&rejection.message, 1);
                     break;

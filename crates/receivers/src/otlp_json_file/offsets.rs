@@ -76,8 +76,8 @@ impl Offsets {
         receiver: String,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Option<Vec<Offset>>), StartError> {
-        let owner =
-            Owner { role: "receiver", kind: "otlp_json_file".to_owned(), name: name.to_owned(), part: String::new() };
+        let (kind, name) = ("otlp_json_file".to_owned(), name.to_owned());
+        let owner = Owner { role: "receiver", kind, name, part: String::new(), format: 1 };
         let failed = |error: nyquist_core::storage::Error| StartError(format!("storage: {error}"));
         let (log, _) = storage.open(&owner).await.map_err(failed)?;
         let (mut last, mut found) = (None, None);

@@ -166,7 +166,11 @@ impl Gzip {
         let read = self.ahead.len() - before;
         self.at += read as u64;
         match result {
-            Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error),
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+                // The decoder is of no use any more, and the file may become another one.
+                *self = Self::new(&self.file);
+                return Err(error);
+            }
             _ if read < most => self.end = Some(length),
             _ => {}
         }

@@ -299,8 +299,8 @@ async fn what_was_not_accepted_is_not_passed_over() {
     stop(receiver).await;
 }
 
-/// Scenario: gzip files beside others, one of them growing by members, one damaged. Guarantee: each line once,
-/// the damaged one is said and left alone.
+/// Scenario: gzip files beside others, one of them growing by members, one damaged. Guarantee: each line once;
+/// the damaged one is left alone, and is the receiver's status until it is whole.
 #[tokio::test]
 async fn reads_gzip() {
     let folder = tempfile::tempdir().unwrap();
@@ -325,6 +325,18 @@ async fn reads_gzip() {
     sleep(Duration::from_millis(20)).await;
     file.write_all(end).unwrap();
     sink.expect(&["plain", "1", "2", "3"]).await;
+    let status = async |is_failing: bool| {
+        while receiver.status().unwrap().failing_since.is_some() != is_failing {
+            sleep(Duration::from_millis(5)).await;
+        }
+        receiver.status().unwrap().last_error
+    };
+    let error = status(true).await.unwrap();
+    let damaged = format!("cannot read {}: ", folder.path().join("damaged.gz").display());
+    assert!(error.starts_with(&damaged), "{error}");
+    fs::write(folder.path().join("damaged.gz"), zip(&format!("{}\n", line("4")))).unwrap();
+    sink.expect(&["plain", "1", "2", "3", "4"]).await;
+    assert_eq!(status(false).await, None);
     stop(receiver).await;
 }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version as HttpVersion, request};
 use hyper::body::Incoming;
-use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, Refusal, Signal};
 use nyquist_core::component::{Consumer, ServerAuth};
-use nyquist_core::net::admission::{Admission, Admitted, Gate};
+use nyquist_core::net::admission::{Admission, Admitted, Gate, footprint};
 use nyquist_core::net::body::{ReadError, Reply, read_all};
 use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode};
 use nyquist_core::net::server::Handler;
@@ -28,7 +28,7 @@ pub(super) const PATH: &str = "/api/v1/write";
 /// The least that a sender is asked to wait.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 /// What each request is charged beside its bytes.
-const OVERHEAD: usize = 1 << 10;
+const OVERHEAD: usize = 4 << 10;
 /// A request may come to so many times the largest body, as OTLP.
 const EXPANSION: usize = 8;
 
@@ -117,21 +117,43 @@ impl From<Refusal> for Rejection {
 impl Handler for WriteHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         let (head, mut body) = request.into_parts();
-        let result = match self.check_head(&head).await {
-            Ok((version, client)) => {
-                self.write(version, &client, &head, &mut body).await.map(|outcome| answer(version, &outcome))
+        let http_version = head.version;
+        let result = match self.begin(head).await {
+            Ok(begun) => {
+                let version = begun.version;
+                self.write(begun, &mut body).await.map(|outcome| answer(version, &outcome))
             }
             Err(rejection) => Err(rejection),
         };
         let response = result.unwrap_or_else(|rejection| refusal(&rejection));
-        if head.version < HttpVersion::HTTP_2 && !response.status().is_success() {
+        if http_version < HttpVersion::HTTP_2 && !response.status().is_success() {
             drain(&mut body).await;
         }
         response
     }
 }
 
+/// A request that was let in: what is left of it but its body.
+struct Begun {
+    version: Version,
+    room: Admitted,
+    metadata: Option<Arc<Metadata>>,
+}
+
 impl WriteHandler {
+    /// All that can be done before the body is read. The headers end here: while the body comes nobody needs them.
+    async fn begin(&self, head: request::Parts) -> Result<Begun, Rejection> {
+        let room = self.admission.admit(OVERHEAD + footprint(&head.headers));
+        let room = room.ok_or_else(Rejection::no_room).inspect_err(|_| self.lane.requests_failed.inc())?;
+        let (version, client) = self.check_head(&head).await?;
+        if !self.gates.iter().all(|gate| gate.is_open()) {
+            self.lane.requests_refused.inc();
+            return Err(Rejection::later("data refused due to high memory usage", None));
+        }
+        let metadata = self.keep.as_ref().map(|keep| keep.metadata(&head.headers, &client.identity));
+        Ok(Begun { version, room: room.kept_beside(), metadata })
+    }
+
     /// All that can be said before the body is read.
     async fn check_head(&self, head: &request::Parts) -> Result<(Version, Client), Rejection> {
         let client = Client::identify(self.auth.as_ref(), &head.headers, &head.extensions).await;
@@ -155,19 +177,9 @@ impl WriteHandler {
         Ok((version, client))
     }
 
-    async fn write(
-        &self,
-        version: Version,
-        client: &Client,
-        head: &request::Parts,
-        body: &mut Incoming,
-    ) -> Result<Outcome, Rejection> {
-        if !self.gates.iter().all(|gate| gate.is_open()) {
-            self.lane.requests_refused.inc();
-            return Err(Rejection::later("data refused due to high memory usage", None));
-        }
+    async fn write(&self, begun: Begun, body: &mut Incoming) -> Result<Outcome, Rejection> {
+        let Begun { version, mut room, metadata } = begun;
         let read = async {
-            let mut room = self.admission.admit(OVERHEAD).ok_or_else(Rejection::no_room)?;
             let message = self.read(body, &mut room).await?;
             let mut outcome = self.translated(version, &message)?;
             // The message goes, what it came to stays.
@@ -181,8 +193,8 @@ impl WriteHandler {
         let (outcome, mut batch, room) = read.await.inspect_err(|_: &Rejection| self.lane.requests_failed.inc())?;
         if outcome.points > 0 {
             batch.wire();
-            if let Some(keep) = &self.keep {
-                batch = batch.with_metadata(keep.metadata(&head.headers, &client.identity));
+            if let Some(metadata) = metadata {
+                batch = batch.with_metadata(metadata);
             }
             self.deliver(batch, outcome.points, room).await?;
         } else {
@@ -247,7 +259,7 @@ impl WriteHandler {
             drop(room);
             outcome
         };
-        match to_completion(delivery).await {
+        match to_completion(delivery, None).await {
             Some(outcome) => outcome.map_err(Rejection::from),
             None => {
                 self.lane.refused.inc_by(points as u64);

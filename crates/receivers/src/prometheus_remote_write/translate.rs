@@ -2,8 +2,8 @@
 //!
 //! A series is translated on its own: Prometheus cuts requests anywhere, so that the buckets of one histogram may
 //! come in several. `_bucket`, `_sum` and `_count` series of classic histograms and summaries stay series of
-//! their own, as cumulative sums that keep their names and `le`: nothing is guessed, and an exporter gives the
-//! same series back. Native histograms come whole, and become exponential or explicit histograms.
+//! their own, as monotonic cumulative sums that keep their names and `le`, and an exporter gives the same series
+//! back. (`_sum` falls with negative observations; like Prometheus' own functions we take that for a reset.) Native histograms come whole, and become exponential or explicit histograms.
 
 use std::collections::HashMap;
 
@@ -126,6 +126,9 @@ impl<'a> Translation<'_, 'a> {
     fn gather_exemplars(&mut self, series: &'a [u8], labels: &mut Labels<'a>) -> Result<(), TooLarge> {
         // What is wrong with the series is said when its samples are looked at.
         let Ok(head) = self.request.head(series, labels) else { return Ok(()) };
+        if head.kind.is_none() {
+            self.families.learn_from(labels);
+        }
         if head.exemplars == 0 || labels.get(NAME).is_empty() {
             return Ok(());
         }
@@ -285,7 +288,7 @@ impl<'a> Translation<'_, 'a> {
             Some(kind) => (kind, Described { help: head.help.to_owned(), unit: head.unit.to_owned() }),
             None => match self.families.of(name) {
                 Some(family) => (family.kind, Described { help: family.help, unit: family.unit }),
-                None => (guess(name, labels), Described::default()),
+                None => (guess(name), Described::default()),
             },
         };
         if head.histograms > 0 {
@@ -295,7 +298,7 @@ impl<'a> Translation<'_, 'a> {
         let is_part = ["_bucket", "_sum", "_count"].iter().any(|suffix| name.ends_with(suffix));
         let shape = match kind {
             MetricType::Counter => Shape::Counter,
-            MetricType::Histogram | MetricType::Summary if is_part => Shape::UpDown,
+            MetricType::Histogram | MetricType::Summary if is_part => Shape::Counter,
             MetricType::Info | MetricType::StateSet => Shape::UpDown,
             _ => Shape::Gauge,
         };
@@ -327,14 +330,8 @@ impl Point {
 }
 
 /// The type that a name suggests.
-fn guess(name: &str, labels: &Labels<'_>) -> MetricType {
-    if name.ends_with("_total") {
-        MetricType::Counter
-    } else if name.ends_with("_bucket") && !labels.get("le").is_empty() {
-        MetricType::Histogram
-    } else {
-        MetricType::Unknown
-    }
+fn guess(name: &str) -> MetricType {
+    if name.ends_with("_total") { MetricType::Counter } else { MetricType::Unknown }
 }
 
 /// When a series began, in nanoseconds; 0 if nothing is said.

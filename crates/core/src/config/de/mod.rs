@@ -20,7 +20,7 @@ use serde::de::{self, Deserializer, Visitor};
 use super::expand::join;
 use super::problem::did_you_mean;
 use super::scalar;
-use super::types::{DURATION, ENABLED, SECRET};
+use super::types::{DURATION, ENABLED, FLAT, SECRET};
 use super::{Diagnostics, Location, Node, Original, Problem, Scalar, Tree, yaml};
 use fault::Fault;
 use parts::{Entries, Items, Pieces};
@@ -49,7 +49,7 @@ pub(super) fn read<C: de::DeserializeOwned>(node: &Node, diagnostics: &mut Diagn
     let empty = Node::empty_map(node.location.clone());
     let node = if node.is_null() { &empty } else { node };
     for _ in 0..MAX_FINDINGS {
-        let reader = Reader { node, key: &key, path: path.clone(), state: &state, block: false };
+        let reader = Reader { node, key: &key, path: path.clone(), state: &state, block: false, around: &[] };
         match C::deserialize(reader.clone()) {
             Ok(value) => {
                 return Some(Reading { value, left_out: state.into_inner().left_out });
@@ -90,6 +90,8 @@ struct Reader<'n, 's, 'd> {
     state: &'s RefCell<State<'d>>,
     /// An optional block, whose `enabled` key is not the struct's own.
     block: bool,
+    /// The keys of the struct that this one's keys stand among.
+    around: &'static [&'static str],
 }
 
 impl<'n, 's, 'd> Reader<'n, 's, 'd> {
@@ -182,19 +184,28 @@ impl<'n, 's, 'd> Reader<'n, 's, 'd> {
         };
         let mut state = self.state.borrow_mut();
         let mut kept = Vec::with_capacity(entries.len());
+        let flat = fields.filter(|fields| fields.contains(&FLAT));
         for entry in entries {
             let (key, at, value) = entry;
-            if state.skipped.contains(&std::ptr::from_ref(value)) || (self.block && key == "enabled") {
+            let is_of_another =
+                (self.block && key == "enabled") || (self.around.contains(&key.as_str()) && key != FLAT);
+            if state.skipped.contains(&std::ptr::from_ref(value)) || is_of_another {
                 continue;
             }
             match fields {
-                Some(fields) if !fields.contains(&key.as_str()) => {
-                    state.mention(at, || unknown_key(key, value, fields, self.block).at(at, join(&self.path, key)));
+                Some(fields) if !fields.contains(&key.as_str()) || key == FLAT => {
+                    // What no field is for may be for those of the struct within.
+                    if flat.is_none() {
+                        let own = fields.iter().filter(|field| !self.around.contains(field));
+                        let known: Vec<&str> = self.around.iter().chain(own).copied().collect();
+                        state.mention(at, || unknown_key(key, value, &known, self.block).at(at, join(&self.path, key)));
+                    }
                 }
                 _ => kept.push(entry),
             }
         }
-        Ok(Entries { entries: kept.into_iter(), value: None, path: self.path.clone(), state: self.state })
+        let flat = flat.map(|fields| Reader { around: fields, ..self.clone() });
+        Ok(Entries { entries: kept.into_iter(), value: None, flat, path: self.path.clone(), state: self.state })
     }
 }
 
@@ -204,7 +215,8 @@ fn unknown_key(key: &str, value: &Node, fields: &[&str], block: bool) -> Problem
         return Problem::error(format!("unknown key {key:?}: missing space after the colon"))
             .suggest(format!("write `{fixed}`"));
     }
-    let known: Vec<&str> = fields.iter().copied().chain(block.then_some("enabled")).collect();
+    let fields = fields.iter().copied().filter(|&field| field != FLAT);
+    let known: Vec<&str> = fields.chain(block.then_some("enabled")).collect();
     let hint = did_you_mean(key, known.iter().copied()).unwrap_or_else(|| match known.len() {
         0 => "there are no keys here".to_owned(),
         1..=12 => format!("the keys here are {}", known.join(", ")),
@@ -394,7 +406,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_, '_> {
     ) -> Result<V::Value, Fault> {
         if let [(name, at, value)] = self.node.entries() {
             let path = join(&self.path, name);
-            let content = Reader { node: value, key: at, path, state: self.state, block: false };
+            let content = Reader { node: value, key: at, path, state: self.state, block: false, around: &[] };
             return visitor.visit_enum(Variant { name, content: Some(content) });
         }
         match self.node.as_text() {

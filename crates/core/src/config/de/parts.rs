@@ -11,12 +11,15 @@ use super::fault::Fault;
 use super::{Reader, State};
 use crate::config::expand::join;
 use crate::config::node::shorten;
+use crate::config::types::FLAT;
 use crate::config::{Location, Node, Problem};
 
 /// The entries of a mapping.
 pub(super) struct Entries<'n, 's, 'd> {
     pub(super) entries: vec::IntoIter<&'n (String, Location, Node)>,
     pub(super) value: Option<&'n (String, Location, Node)>,
+    /// Comes last, if the struct has a field whose keys stand among its own.
+    pub(super) flat: Option<Reader<'n, 's, 'd>>,
     pub(super) path: String,
     pub(super) state: &'s RefCell<State<'d>>,
 }
@@ -25,13 +28,24 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some(entry) = self.entries.next() else { return Ok(None) };
+        let Some(entry) = self.entries.next() else {
+            self.value = None;
+            let flat = self.flat.is_some().then(|| seed.deserialize(StrDeserializer::<Fault>::new(FLAT)));
+            return flat.transpose();
+        };
         self.value = Some(entry);
         let (name, at, value) = entry;
         let key: StrDeserializer<'_, Fault> = name.as_str().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|fault| {
             // A key that its type refuses: the error is about the key, and its value is left out.
-            let reader = Reader { node: value, key: at, path: join(&self.path, name), state: self.state, block: false };
+            let reader = Reader {
+                node: value,
+                key: at,
+                path: join(&self.path, name),
+                state: self.state,
+                block: false,
+                around: &[],
+            };
             match fault {
                 Fault::Wrong { message, suggestion } => {
                     let problem = Problem::error(message).at(at, &reader.path).suggest_some(suggestion);
@@ -47,8 +61,12 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let Some((key, at, value)) = self.value.take() else { return Err(Fault::wrong("a value without a key")) };
-        let reader = Reader { node: value, key: at, path: join(&self.path, key), state: self.state, block: false };
+        let Some((key, at, value)) = self.value.take() else {
+            let Some(flat) = self.flat.take() else { return Err(Fault::wrong("a value without a key")) };
+            return seed.deserialize(flat.clone()).map_err(|fault| flat.report(fault));
+        };
+        let reader =
+            Reader { node: value, key: at, path: join(&self.path, key), state: self.state, block: false, around: &[] };
         seed.deserialize(reader.clone()).map_err(|fault| reader.report(fault))
     }
 
@@ -73,7 +91,7 @@ impl<'de> SeqAccess<'de> for Items<'_, '_, '_> {
                 continue;
             }
             let path = format!("{}[{index}]", self.path);
-            let reader = Reader { node, key: &node.location, path, state: self.state, block: false };
+            let reader = Reader { node, key: &node.location, path, state: self.state, block: false, around: &[] };
             return seed.deserialize(reader.clone()).map(Some).map_err(|fault| reader.report(fault));
         }
         Ok(None)

@@ -151,3 +151,73 @@ fn references_fit_either_type() {
     };
     assert_eq!(fields, wanted);
 }
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Outer {
+    endpoint: String,
+    #[serde(rename = "nyquist::flat")]
+    inner: Inner,
+    block: Enabled<Block>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Block {
+    #[serde(rename = "nyquist::flat")]
+    inner: Inner,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default)]
+struct Inner {
+    endpoint: String,
+    timeout: Duration,
+    protocol: Protocol,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { endpoint: "unseen".to_owned(), timeout: Duration::from_secs(5), protocol: Protocol::default() }
+    }
+}
+
+impl Validate for Outer {
+    fn validate(&self, check: &mut Check<'_>) {
+        if self.inner.protocol.port == 1 {
+            check.error(&["protocol", "port"], "too small");
+        }
+    }
+}
+
+/// The keys of a struct may stand among those of another, with their places and without gaps between the two.
+#[test]
+fn keys_of_two_structs_stand_together() {
+    let read = |text: &str| from_str::<Outer>(text).map(|(value, _)| value);
+    let outer = read("{endpoint: a, timeout: 7s, protocol: {port: 2}, block: {enabled: true, timeout: 1s}}").unwrap();
+    assert_eq!((outer.endpoint.as_str(), outer.inner.endpoint.as_str()), ("a", "unseen"));
+    assert_eq!((outer.inner.timeout, outer.inner.protocol.port), (Duration::from_secs(7), 2));
+    let Enabled::On(block) = outer.block else { panic!("the block is on") };
+    assert_eq!(block.inner.timeout, Duration::from_secs(1));
+    assert_eq!(read("{}").unwrap(), Outer::default());
+
+    let errors = |text: &str| -> Vec<String> {
+        read(text).unwrap_err().errors.iter().map(|error| error.to_string().replace('\n', " ")).collect()
+    };
+    let text = "timeuot: 1s\nendpont: a\ntimeout: soon\nprotocol: {port: x, prt: 1}\nblock: {enbled: true}\n'nyquist::flat': 1\n";
+    let found = errors(text);
+    let wanted = [
+        ("1:1 (timeuot)", "did you mean \"timeout\""),
+        ("2:1 (endpont)", "did you mean \"endpoint\""),
+        ("3:10 (timeout)", "invalid duration"),
+        ("4:18 (protocol.port)", "expected an integer"),
+        ("4:21 (protocol.prt)", "did you mean \"port\""),
+        ("5:9 (block.enbled)", "did you mean \"enabled\""),
+        ("6:1 (nyquist::flat)", "the keys here are endpoint, block, timeout, protocol"),
+    ];
+    for (place, words) in wanted {
+        assert!(found.iter().any(|error| error.contains(place) && error.contains(words)), "{words}: {found:#?}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(errors("{protocol: {port: 1}}")[0].contains("(protocol.port)"));
+}

@@ -110,6 +110,25 @@ async fn partitions_are_not_mixed() {
     assert_eq!(taken, [vec!["blue1-0"], vec!["red0-0", "red2-0"]]);
 }
 
+/// Guarantee: all values of a header count, in their order; none is not the same as an empty one.
+#[tokio::test(start_paused = true)]
+async fn all_values_of_a_header_tell_partitions_apart() {
+    let (backend, rig) = started("{batch: {partition: {metadata_keys: [X-Tenant]}}}").await;
+    let values: [&[&str]; 6] = [&["a"], &["a", "b"], &["a", "c"], &["b", "a"], &[""], &[]];
+    for round in 0..2 {
+        for (index, values) in values.iter().enumerate() {
+            let headers = values.iter().map(|value| ("x-tenant".to_owned(), (*value).to_owned())).collect();
+            let metadata = Arc::new(Metadata { headers });
+            rig.delivery.consume(batch(&format!("{index}.{round}"), 1).with_metadata(metadata)).await.unwrap();
+        }
+    }
+    rig.settled().await;
+    let mut taken: Vec<Vec<String>> = backend.attempts.lock().iter().map(|(_, spans)| spans.clone()).collect();
+    taken.sort();
+    let expected: Vec<Vec<String>> = (0..6).map(|index| vec![format!("{index}.0-0"), format!("{index}.1-0")]).collect();
+    assert_eq!(taken, expected);
+}
+
 /// The caller of a merged request hears of its own part's fate.
 #[tokio::test(start_paused = true)]
 async fn all_who_wait_hear_the_outcome() {

@@ -92,3 +92,31 @@ fn retry_is_checked_even_when_it_is_off() {
     assert!(errors::<RetryConfig>("{randomization_factor: 1.5}").contains("within [0, 1]"));
     assert!(errors::<RetryConfig>("{multiplier: -1}").contains("'multiplier'"));
 }
+
+/// Guarantee: how long a request is tried is compared with the waits as it applies: without end where the queue is on disk
+/// and nothing else is said.
+#[test]
+fn retry_is_checked_beside_the_queue() {
+    let check = |retry: &str, queue: &str| {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Both {
+            retry: RetryConfig,
+            queue: QueueConfig,
+        }
+        impl Validate for Both {
+            fn validate(&self, check: &mut crate::config::Check<'_>) {
+                check.nested(&["retry"], &self.retry.beside(&self.queue));
+            }
+        }
+        errors::<Both>(&format!("{{retry: {retry}, queue: {queue}}}"))
+    };
+    let slow = "{max_interval: 10m}";
+    assert_eq!(check(slow, "{storage: file_storage}"), "[]");
+    let in_memory = check(slow, "{}");
+    assert!(in_memory.contains("300s (its default; 0 tries for ever) is less than 600s"), "{in_memory}");
+    let off = check(slow, "{enabled: false, storage: file_storage}");
+    assert!(off.contains("is less than 600s"), "{off}");
+    let said = check("{max_interval: 10m, max_elapsed_time: 1m}", "{storage: file_storage}");
+    assert!(said.contains("60s is less than 600s"), "{said}");
+}

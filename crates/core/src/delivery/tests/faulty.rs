@@ -35,7 +35,9 @@ enum Ending {
 struct Model {
     /// Acknowledged: must arrive.
     acknowledged: BTreeSet<String>,
-    /// A power cut came before any fsync was promised: may be lost.
+    /// Acknowledged without an fsync, and no process has been shut down since, which syncs everything.
+    unsynced: BTreeSet<String>,
+    /// A power cut came while it was unsynced: may be lost.
     excused: BTreeSet<String>,
     /// Refused because of the disk: may be there after a crash.
     refused: BTreeSet<String>,
@@ -122,6 +124,7 @@ fn run(seed: u64) -> usize {
             1 => Ending::Kill,
             _ => Ending::PowerCut,
         };
+        let failed_syncs = place.disk.failed_syncs();
         let moods = (0..random.random_range(0..30)).map(|_| if random.random() { down() } else { Outcome::Delivered });
         let backend = Backend::answering(moods.collect::<Vec<_>>());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -140,10 +143,16 @@ fn run(seed: u64) -> usize {
         let held = u64::try_from(ledger.held_count()).unwrap();
         let incoming = ledger.count(Entry::Accepted) + ledger.count(Entry::Created);
         assert_eq!(incoming, ledger.count(Entry::Exported) + lost + held, "life {life}: the ledger");
-        let is_excused = fsync != Fsync::Always && ending == Ending::PowerCut;
+        if fsync != Fsync::Always {
+            model.unsynced.extend(acknowledged.iter().cloned());
+        }
         model.acknowledged.extend(acknowledged);
-        if is_excused {
-            model.excused.extend(model.acknowledged.iter().cloned());
+        match ending {
+            // What a disk says after a failed fsync means nothing.
+            Ending::Shutdown if place.disk.failed_syncs() > failed_syncs => {}
+            Ending::Shutdown => model.unsynced.clear(),
+            Ending::Kill => {}
+            Ending::PowerCut => model.excused.append(&mut model.unsynced),
         }
         // What was refused may be there after a power cut, and not all of it.
         let unreadable = if power_was_cut { ledger.dropped_count(DropReason::Unreadable) } else { 0 };

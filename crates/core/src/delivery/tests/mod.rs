@@ -3,8 +3,10 @@ mod config;
 mod durable;
 mod faulty;
 mod model;
+mod patience;
 mod queue;
 mod retry;
+mod room;
 mod shutdown;
 mod unwritten;
 
@@ -40,6 +42,8 @@ struct Backend {
     gate: Option<Semaphore>,
     /// Requests with a span whose name begins so are never taken.
     stubborn: Option<&'static str>,
+    /// For each consumer so many requests are on their way; 0: one.
+    for_each: usize,
 }
 
 impl Backend {
@@ -71,6 +75,10 @@ impl Attempt for ToBackend {
         let names = span_names(request);
         assert_eq!(names.len(), request.items());
         Ok(names)
+    }
+
+    fn in_flight(&self, num_consumers: usize) -> usize {
+        num_consumers * self.0.for_each.max(1)
     }
 
     async fn attempt(&self, spans: &Vec<String>) -> Outcome {

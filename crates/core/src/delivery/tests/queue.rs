@@ -4,7 +4,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::batch::{DropReason, Permits};
+use crate::batch::{DropReason, Metadata, Patience, Permits};
 use crate::component::Consumer;
 use crate::telemetry::Entry;
 
@@ -47,6 +47,56 @@ async fn block_on_overflow_waits_for_room() {
     assert!(timeout(Duration::from_secs(1), &mut third).await.is_err());
     backend.let_through(1);
     third.await.unwrap();
+}
+
+/// Case 61: the wait ends when its caller's deadline passes, or the caller goes; the room that was held meanwhile is
+/// given back, and what is reserved is waited for no longer than what is sent.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_room_longer_than_the_caller() {
+    for is_reserved in [false, true] {
+        let (backend, rig) = two_slots("block_on_overflow: true").await;
+        rig.delivery.consume(batch("a", 1)).await.unwrap();
+        rig.delivery.consume(batch("b", 1)).await.unwrap();
+        let call = || async {
+            let batch = batch("c", 3);
+            match is_reserved {
+                true => rig.delivery.reserve(&batch, &mut Permits::reserving()).await,
+                false => rig.delivery.consume(batch).await,
+            }
+        };
+        let begun = Instant::now();
+        let (_caller, patience) = Patience::new(Some(begun + Duration::from_millis(700)));
+        let refusal = patience.of(call()).await.unwrap_err();
+        assert!((700..=701).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert_eq!((refusal.code(), refusal.is_retryable()), (Code::DeadlineExceeded, true), "{refusal}");
+
+        let (caller, patience) = Patience::new(None);
+        let waiting = patience.of(call());
+        tokio::pin!(waiting);
+        assert!(timeout(Duration::from_secs(2), &mut waiting).await.is_err(), "it waits while the caller does");
+        drop(caller);
+        assert_eq!(waiting.await.unwrap_err().code(), Code::Cancelled);
+        assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans"), 6.0);
+
+        // Nobody is in the way of who waits on.
+        let patient = call();
+        tokio::pin!(patient);
+        assert!(timeout(Duration::from_secs(1), &mut patient).await.is_err());
+        backend.let_through(1);
+        patient.await.unwrap();
+    }
+}
+
+/// Guarantee: without a queue nothing is tried longer than its sender waits.
+#[tokio::test(start_paused = true)]
+async fn nobody_tries_longer_than_the_caller() {
+    let backend = Backend::answering(std::iter::repeat_n(down(), 1000));
+    let rig = Rig::start(&backend, queue("{enabled: false}"), retry("{max_elapsed_time: 0}")).await;
+    let begun = Instant::now();
+    let (_caller, patience) = Patience::new(Some(begun + Duration::from_secs(60)));
+    let refusal = patience.of(rig.delivery.consume(batch("a", 1))).await.unwrap_err();
+    assert_eq!(begun.elapsed().as_secs(), 60);
+    assert!(refusal.is_retryable() && refusal.message().contains("down"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,6 +146,21 @@ async fn bytes_are_bounded_whatever_the_sizer() {
     assert_eq!(rig.delivery.consume(batch("a", 10)).await.unwrap_err().message(), "sending queue is full");
     let refusal = rig.delivery.consume(batch("a", 100)).await.unwrap_err();
     assert!(!refusal.is_retryable() && refusal.message().starts_with("element size too large"), "{refusal}");
+}
+
+/// What is kept of the clients' headers waits in memory, too.
+#[tokio::test(start_paused = true)]
+async fn kept_headers_count_as_bytes() {
+    let backend = Backend::hanging();
+    let headers = || vec![("x-tenant".to_owned(), "y".repeat(1000))];
+    let with_headers = || batch("a", 1).with_metadata(Arc::new(Metadata { headers: headers() }));
+    let size = batch("a", 1).size() as u64;
+    let config = QueueConfig { max_bytes: crate::config::ByteSize(2 * (size + 1100)), ..QueueConfig::default() };
+    let rig = Rig::start(&backend, config, RetryConfig::default()).await;
+    rig.delivery.consume(with_headers()).await.unwrap();
+    rig.delivery.consume(with_headers()).await.unwrap();
+    assert_eq!(rig.delivery.consume(with_headers()).await.unwrap_err().message(), "sending queue is full");
+    rig.delivery.consume(batch("a", 1)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

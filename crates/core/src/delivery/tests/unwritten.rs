@@ -9,14 +9,26 @@ use crate::component::Consumer;
 use crate::storage::Disk;
 use crate::storage::faulty::Faults;
 
+const CONSUMERS: usize = 2;
+
 /// Scenario: the disk stands still while the backend takes everything; then the process is killed. Guarantee: no more is
 /// delivered than a few requests for each consumer, and no more than that arrives twice.
 #[test]
 fn consumers_do_not_run_ahead_of_the_disk() {
-    const CONSUMERS: usize = 2;
-    let most = CONSUMERS * (UNWRITTEN + 1);
+    stand_still(1, CONSUMERS * (UNWRITTEN + 1));
+}
+
+/// The same where an attempt waits for stages of its own, so that more are on their way than there are consumers.
+/// Guarantee: the few requests are not multiplied.
+#[test]
+fn more_on_their_way_are_not_more_ahead_of_the_disk() {
+    stand_still(10, CONSUMERS * (UNWRITTEN + 10));
+}
+
+fn stand_still(for_each: usize, most: usize) {
     for kills in [true, false] {
-        let (place, backend) = (place(), Backend::hanging());
+        let (place, backend) = (place(), Backend { for_each, gate: Some(Semaphore::new(0)), ..Backend::default() });
+        let backend = Arc::new(backend);
         let stalled = process(async {
             let rig = start(&backend, &place, "{num_consumers: 2}").await;
             for index in 0..50 {

@@ -28,8 +28,9 @@ use crate::net::turns::{TURN, spend};
 /// Large windows and frames: measured to halve the cost of large requests.
 const WINDOW: u32 = 1 << 20;
 const FRAME: u32 = 64 << 10;
-/// Headers of one request.
-const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// Headers of one request, as HTTP/2 counts them: names, values and 32 bytes for each. One byte can stand for a header
+/// that was sent before, so that what comes is no measure of what it becomes.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// What a request takes of its connection's turn: some 16 begin in one.
 const REQUEST_UNITS: usize = TURN / 16;
@@ -113,13 +114,16 @@ where
     let settings = &slot.shared.settings;
     let (protocol, mut stream) = recognized(stream, &slot.shared).await?;
     stream.set_write_timeout(settings.write_timeout);
-    let io = TokioIo::new(stream);
+    let mut io = TokioIo::new(stream);
     let activity = settings.keepalive.max_idle.map(|_| Activity::new());
     let life = Life::new(&settings.keepalive, activity.clone());
     let service = Call { shared: Arc::clone(&slot.shared), peer: slot.place.peer(), activity };
     let connection: Pin<Box<dyn Connection>> = match protocol {
         Protocol::Http1 => Box::pin(http1_builder(settings).serve_connection(io, service)),
-        Protocol::Http2 => Box::pin(http2_builder(settings).serve_connection(io, service)),
+        Protocol::Http2 => {
+            io.inner_mut().set_frame_timeout(settings.head_timeout);
+            Box::pin(http2_builder(settings).serve_connection(io, service))
+        }
     };
     Some(Open { connection, life })
 }

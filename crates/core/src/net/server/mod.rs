@@ -10,6 +10,7 @@
 
 mod connection;
 mod container;
+mod frames;
 mod listen;
 mod places;
 mod sniff;
@@ -33,6 +34,7 @@ pub use container::in_container;
 pub use listen::{BindError, Family};
 
 use super::body::Reply;
+use super::no_longer_listens;
 use super::tls::ServerTls;
 use crate::component::Trouble;
 use crate::delivery::Status;
@@ -98,8 +100,8 @@ pub struct Settings {
     pub tls: Option<Arc<ServerTls>>,
     /// How many connections may be open; further ones are closed at once. One address cannot have all of them.
     pub max_connections: usize,
-    /// How long a connection's first bytes, its TLS handshake and, in HTTP/1, each request's head
-    /// may take. In HTTP/1 this is also how long a connection may wait for its next request.
+    /// How long a connection's first bytes, its TLS handshake and each request's head may take. In HTTP/1 this is
+    /// also how long a connection may wait for its next request, in HTTP/2 how long any frame may take.
     pub head_timeout: Option<Duration>,
     /// How long a write may find no taker.
     pub write_timeout: Option<Duration>,
@@ -149,7 +151,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the endpoint of `settings` and serves it with `handler` on `runtimes`.
+    /// Binds the endpoint of `settings` and serves it with `handler` on `runtimes`. If the socket dies later, that is
+    /// fatal to the component that `runtimes` belong to ([`Runtimes::fail`]).
     ///
     /// # Errors
     /// If the endpoint cannot be resolved or bound.
@@ -244,10 +247,7 @@ impl<H: Handler> Shared<H> {
         let endpoint = self.settings.endpoint.clone();
         let listener = match listener.into_listener() {
             Ok(listener) => listener,
-            Err(error) => {
-                self.trouble.begin(format!("cannot listen on {endpoint}: {error}"));
-                return tracing::error!(endpoint, %error, "cannot listen");
-            }
+            Err(error) => return self.runtimes.fail(format!("cannot listen on {endpoint}: {error}")),
         };
         // When a connection was turned away last, for as long as that counts.
         let mut turned_away: Option<Instant> = None;
@@ -284,6 +284,9 @@ impl<H: Handler> Shared<H> {
                     }
                     Err(full) => full.to_string(),
                 },
+                Err(error) if no_longer_listens(&error) => {
+                    return self.runtimes.fail(format!("no longer listens on {endpoint}: {error}"));
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: nothing gets better by trying at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::frames::Watch;
 use crate::net::turns::{SLICE, TURN, spend};
 
 /// What an HTTP/2 connection begins with.
@@ -40,21 +41,28 @@ where
             break Protocol::Http2;
         }
     };
-    Ok(Some((protocol, Sniffed { stream, start, given: 0, filled, write_timeout: None, stalled: None })))
+    let sniffed = Sniffed { stream, start, given: 0, filled, watch: None, write_timeout: None, stalled: None };
+    Ok(Some((protocol, sniffed)))
 }
 
 /// A connection whose first bytes were read and are given again. Optionally its writes must
-/// find a taker in time.
+/// find a taker in time, and what comes must be finished in time.
 pub(super) struct Sniffed<S> {
     stream: S,
     start: [u8; PREFACE.len()],
     given: usize,
     filled: usize,
+    watch: Option<Watch>,
     write_timeout: Option<Duration>,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Sniffed<S> {
+    /// Of HTTP/2: what a client begins (its settings, a frame, a block of headers) must be finished within `limit`.
+    pub(super) fn set_frame_timeout(&mut self, limit: Option<Duration>) {
+        self.watch = limit.map(Watch::new);
+    }
+
     /// Writes that wait for longer than `timeout` fail.
     pub(super) fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.write_timeout = timeout;
@@ -81,10 +89,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
             self.given += len;
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.remaining();
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let come = buffer.filled().get(before..).unwrap_or_default();
         // A socket that always has more would otherwise keep the worker for 128 full buffers.
-        spend((before - buffer.remaining()) / BYTES_PER_UNIT);
+        spend(come.len() / BYTES_PER_UNIT);
+        if let Some(watch) = &mut self.watch {
+            watch.came(come);
+            if polled.is_pending() {
+                ready!(watch.poll_overdue(cx));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not go on")));
+            }
+        }
         polled
     }
 }

@@ -153,6 +153,101 @@ async fn a_connection_that_sends_no_head_is_closed() {
     }
 }
 
+/// What an HTTP/2 client begins with: the preface, and its settings (none).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// Some HEADERS of stream 1 that are continued (END_HEADERS is not set), and all of an empty CONTINUATION.
+const HEADERS: &[u8] = &[0, 0, 2, 1, 0, 0, 0, 0, 1, 0x83, 0x86];
+const CONTINUATION: &[u8] = &[0, 0, 0, 9, 0, 0, 0, 0, 1];
+
+/// Guarantee: a client that begins and does not go on is closed once the time for a head is over, wherever it stops,
+/// and however it dribbles; one that has begun nothing stays, and is served afterwards.
+#[tokio::test]
+async fn an_http2_connection_that_does_not_go_on_is_closed() {
+    let mut settings = local();
+    settings.head_timeout = Some(Duration::from_millis(200));
+    let (server, _) = start(settings, &Runtimes::current()).await;
+    let (mut idle, idle_connection) = http2(server.address()).await;
+    idle.ready().await.expect("it is open");
+    let beginnings: [(&str, &[&[u8]]); 6] = [
+        ("the preface alone", &[PREFACE]),
+        ("a ping for settings", &[PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]]),
+        ("half of the settings", &[PREFACE, &SETTINGS[..5]]),
+        ("half of a frame", &[PREFACE, SETTINGS, &HEADERS[..10]]),
+        ("half of a block", &[PREFACE, SETTINGS, HEADERS]),
+        ("half of a long block", &[PREFACE, SETTINGS, HEADERS, CONTINUATION, CONTINUATION]),
+    ];
+    for (what, bytes) in beginnings {
+        let mut slow = TcpStream::connect(server.address()).await.expect("connects");
+        slow.write_all(&bytes.concat()).await.expect("writes");
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "{what}");
+    }
+    // A byte of a long frame now and then does not help.
+    let mut slow = TcpStream::connect(server.address()).await.expect("connects");
+    slow.write_all(&[PREFACE, SETTINGS, &[0, 0x20, 0, 1, 4, 0, 0, 0, 1]].concat()).await.expect("writes");
+    let dribbled = async {
+        while slow.write_all(&[0x82]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dribbled).await.expect("it is closed");
+    assert!(!idle_connection.is_finished(), "nothing is unfinished there");
+    idle.send_request(get("/")).await.expect("an answer");
+}
+
+/// Guarantee: what a connection has been waiting for in vain does not count against what comes later.
+#[tokio::test]
+async fn frames_in_pieces_are_served_for_as_long_as_each_ends() {
+    let mut settings = local();
+    settings.head_timeout = Some(Duration::from_millis(400));
+    let (server, _) = start(settings, &Runtimes::current()).await;
+    let mut slow = TcpStream::connect(server.address()).await.expect("connects");
+    slow.write_all(&[PREFACE, SETTINGS].concat()).await.expect("writes");
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    // Each ping takes a part of the time, all together more than twice of it.
+    for _ in 0..10 {
+        for half in [&ping[..10], &ping[10..]] {
+            slow.write_all(half).await.expect("it is open");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let mut pongs = 0;
+    while pongs < 10 {
+        let mut head = [0; 9];
+        slow.read_exact(&mut head).await.expect("it is open");
+        pongs += usize::from(head[3] == 6);
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        slow.read_exact(&mut vec![0; length]).await.expect("it is open");
+    }
+}
+
+/// Guarantee: more than 100 headers over HTTP/1, and more than 16 KiB of them over HTTP/2, as it counts them, are refused
+/// with 431; the connection of HTTP/2 goes on.
+#[tokio::test]
+async fn headers_are_bounded() {
+    let (server, _) = start(local(), &Runtimes::current()).await;
+    for (count, expected) in [(99, "HTTP/1.1 200"), (101, "HTTP/1.1 431")] {
+        let mut stream = TcpStream::connect(server.address()).await.expect("connects");
+        let headers = "x: y\r\n".repeat(count);
+        stream.write_all(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes()).await.expect("writes");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(str::from_utf8(&answer), Ok(expected), "{count} headers");
+    }
+    let (mut sender, _connection) = http2(server.address()).await;
+    for (count, expected) in [(15, 200), (17, 431), (15, 200)] {
+        let mut request = get("/");
+        for number in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{number:02}")).expect("a name");
+            request.headers_mut().insert(name, "y".repeat(1024 - 32 - 4).parse().expect("a value"));
+        }
+        let response = sender.send_request(request).await.expect("an answer");
+        assert_eq!(response.status().as_u16(), expected, "{count} KiB");
+    }
+}
+
 #[tokio::test]
 async fn shutdown_lets_requests_end_and_takes_no_new_ones() {
     let (server, echo) = start(local(), &Runtimes::current()).await;

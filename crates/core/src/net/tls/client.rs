@@ -74,12 +74,15 @@ impl Source for ClientSource {
 
     fn ready(&self, material: &Material) -> Result<ClientConfig, TlsError> {
         let config = &self.config;
-        let provider = provider(&config.cipher_suites)?;
+        let provider = provider(&config.cipher_suites, &config.curve_preferences)?;
         let versions = versions(&config.min_version, &config.max_version);
-        let builder =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).map_err(
-                |error| TlsError(format!("cipher_suites, min_version and max_version do not go together: {error}")),
-            )?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&versions)
+            .map_err(|error| {
+                TlsError(format!(
+                    "cipher_suites, curve_preferences, min_version and max_version do not go together: {error}"
+                ))
+            })?;
         let builder = if config.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(SkipVerify(provider)))
         } else {

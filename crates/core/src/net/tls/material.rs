@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
@@ -92,7 +92,24 @@ pub(super) fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsE
     names.iter().map(find).collect()
 }
 
+/// What keys can be agreed on over, with the names of Go.
+const CURVES: [(&str, &dyn SupportedKxGroup); 3] =
+    [("X25519", ring::kx_group::X25519), ("P256", ring::kx_group::SECP256R1), ("P384", ring::kx_group::SECP384R1)];
+
+/// The curves called `names`, in their order (all for none).
+pub(super) fn curves(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+    if names.is_empty() {
+        return Ok(CURVES.map(|(_, curve)| curve).into());
+    }
+    let find = |name: &String| {
+        let found = CURVES.iter().find(|(known, _)| known == name).map(|(_, curve)| *curve);
+        found.ok_or_else(|| TlsError(format!("unsupported curve {name:?}; there are X25519, P256 and P384")))
+    };
+    names.iter().map(find).collect()
+}
+
 /// The cryptography for both sides.
-pub(super) fn provider(cipher_suites: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
-    Ok(Arc::new(CryptoProvider { cipher_suites: suites(cipher_suites)?, ..ring::default_provider() }))
+pub(super) fn provider(cipher_suites: &[String], curve_names: &[String]) -> Result<Arc<CryptoProvider>, TlsError> {
+    let (cipher_suites, kx_groups) = (suites(cipher_suites)?, curves(curve_names)?);
+    Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..ring::default_provider() }))
 }

@@ -14,7 +14,7 @@ mod skip_verify;
 mod tests;
 
 pub use client::ClientTls;
-pub use config::{ClientTlsConfig, ServerTlsConfig};
+pub use config::{ClientTlsConfig, ServerTlsConfig, TpmConfig};
 pub use server::ServerTls;
 
 /// TLS cannot be set up: which setting, and what is wrong with it.

@@ -43,6 +43,10 @@ impl ServerTls {
         if interval.is_zero() && config.client_ca_file_reload {
             interval = CLIENT_CA_INTERVAL;
         }
+        // The Collector reads them, too, and asks nobody for what they sign.
+        if let Some(ca) = Pem::read(("ca_file", &config.ca_file), ("ca_pem", &config.ca_pem))? {
+            ca.certificates()?;
+        }
         let source = ServerSource { config: config.clone(), alpn };
         Ok(Arc::new(Self { reloading: Reloading::new(source, interval)? }))
     }
@@ -78,12 +82,15 @@ impl Source for ServerSource {
         let (Some(cert), Some(key)) = (&material.cert, &material.key) else {
             return Err(TlsError("a server's certificate and its key must both be set".to_owned()));
         };
-        let provider = provider(&config.cipher_suites)?;
+        let provider = provider(&config.cipher_suites, &config.curve_preferences)?;
         let versions = versions(&config.min_version, &config.max_version);
-        let builder =
-            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).map_err(
-                |error| TlsError(format!("cipher_suites, min_version and max_version do not go together: {error}")),
-            )?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&versions)
+            .map_err(|error| {
+                TlsError(format!(
+                    "cipher_suites, curve_preferences, min_version and max_version do not go together: {error}"
+                ))
+            })?;
         let builder = match &material.client_ca {
             None => builder.with_no_client_auth(),
             Some(client_ca) => {

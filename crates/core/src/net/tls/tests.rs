@@ -40,6 +40,34 @@ fn versions_and_suites_are_checked() {
     assert_eq!(client_errors("{cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}"), "");
 }
 
+/// The first curve is the one that is offered first.
+#[test]
+fn curves_have_an_order() {
+    let names = |text: &str| {
+        let config = serde_yaml::from_str::<ClientTlsConfig>(text).unwrap();
+        let provider = super::material::provider(&config.cipher_suites, &config.curve_preferences).unwrap();
+        provider.kx_groups.iter().map(|group| format!("{:?}", group.name())).collect::<Vec<_>>()
+    };
+    assert_eq!(names("{curve_preferences: [P384, X25519]}"), ["secp384r1", "X25519"]);
+    assert_eq!(names("{}"), ["X25519", "secp256r1", "secp384r1"]);
+}
+
+/// Guarantee: every key of the Collector's is known on both sides; what cannot be done is refused where it stands.
+#[test]
+fn what_rustls_cannot_do_is_refused_by_name() {
+    for errors in [client_errors, server_errors] {
+        let curves = errors("{curve_preferences: [P521]}");
+        assert!(curves.contains("unsupported curve \\\"P521\\\"; there are X25519, P256 and P384"), "{curves}");
+        assert!(curves.contains("curve_preferences"), "{curves}");
+        assert_eq!(errors("{include_insecure_cipher_suites: true}"), "", "only a warning");
+        let tpm = errors("{tpm: {enabled: true, path: /dev/tpm0, auth: a, owner_auth: b}}");
+        assert!(tpm.contains("Trusted Platform Module") && tpm.contains("tpm.enabled"), "{tpm}");
+    }
+    let fine = "{curve_preferences: [P384, X25519], include_insecure_cipher_suites: false, tpm: {enabled: false}}";
+    assert_eq!(client_errors(fine), "");
+    assert!(server_errors("{ca_file: /no/such}").contains("cannot open /no/such"));
+}
+
 #[test]
 fn bad_material_is_an_error_not_a_panic() {
     let config = |yaml: &str| serde_yaml::from_str::<ClientTlsConfig>(yaml).unwrap();

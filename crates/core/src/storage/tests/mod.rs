@@ -2,6 +2,7 @@ mod damage;
 mod model;
 mod packing;
 mod threads;
+mod timer;
 mod versions;
 
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use super::{Cursor, Fsync, Record, Recovered};
 
 fn limits(fsync: Fsync, max_bytes: u64) -> Limits {
     let segment_bytes = (max_bytes / 16).clamp(600, 1 << 20);
-    Limits { directory: PathBuf::from("memory"), max_bytes, segment_bytes, fsync }
+    Limits { directory: PathBuf::from("memory"), max_bytes, segment_bytes, fsync, format: 1 }
 }
 
 /// Opens the log; each time with other salts.

@@ -236,6 +236,20 @@ async fn without_queues_the_sender_waits() {
     assert_eq!((rig.ledger.count(Entry::Exported), rig.ledger.held_count()), (50, 0));
 }
 
+/// Parts go out side by side: a backend that is down keeps no other from its part, whichever of them comes first.
+#[tokio::test]
+async fn parts_go_out_side_by_side() {
+    for dead in [0, 1] {
+        let fleet = Fleet::start(2).await;
+        fleet.kill(dead);
+        let rig = Rig::start(&fleet.config("sending_queue: {enabled: false}", ""), None).await;
+        tokio::select! {
+            answer = rig.exporter.consume(traces(0..50, 1)) => panic!("one has not answered: {answer:?}"),
+            () = until("the other one has its part", || !fleet.spans(1 - dead).is_empty()) => {}
+        }
+    }
+}
+
 /// A queue in front keeps a batch until every backend has its part; parts that are delivered are not sent
 /// again, and the account is that of the front.
 #[tokio::test]

@@ -2,6 +2,7 @@ mod balancing;
 mod config;
 mod identity;
 mod keys;
+mod names;
 mod pins;
 mod resolvers;
 mod ring;

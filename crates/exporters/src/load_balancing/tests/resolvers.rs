@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::resolver::{Dns, File, Resolver, endpoint};
+use super::super::resolver::{Dns, File, Resolver, endpoint, system_lookup};
 
 #[test]
 fn addresses_are_spelled_as_the_collector_does() {
@@ -24,6 +24,7 @@ async fn a_name_is_resolved_and_an_unknown_one_is_named() {
         port: "4317".to_owned(),
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(10),
+        lookup: system_lookup(),
     };
     let found = dns("localhost").resolve().await.unwrap();
     assert!(found.contains(&"127.0.0.1:4317".to_owned()), "{found:?}");

@@ -60,7 +60,7 @@ impl Accumulator {
     /// Adds a point of delta temporality, and returns the point with the total. `now` is the clock's.
     ///
     /// # Errors
-    /// If the point is out of order, or there is no room for another stream.
+    /// If the point is out of order, or no number, or there is no room for another stream.
     pub fn add<'p>(&'p mut self, point: &Point<'p>, now: Duration) -> Result<Point<'p>, Untranslatable> {
         let key = point.hash ^ kind_bits(&point.value);
         if point.is_stale {
@@ -69,9 +69,12 @@ impl Accumulator {
             }
             return Ok(Point { is_delta: false, ..*point });
         }
+        if !point.value.is_countable() {
+            return Err(Untranslatable::Value);
+        }
         if !self.streams.contains(&key) {
             self.make_room(now)?;
-            let total = OwnedValue::of(&point.value);
+            let total = OwnedValue::total_of(&point.value);
             let bytes = STREAM_BYTES + total.heap_bytes();
             self.bytes += bytes;
             let stream = Stream { total, start: point.start, time: i64::MIN, seen: now, bytes };
@@ -84,7 +87,7 @@ impl Accumulator {
             return Err(Untranslatable::OutOfOrder);
         }
         if !is_new && stream.total.add(&point.value) == Added::StartedOver {
-            stream.start = point.start;
+            stream.start = if point.start == 0 { stream.time } else { point.start };
         }
         (stream.time, stream.seen) = (point.time, now);
         let bytes = STREAM_BYTES + stream.total.heap_bytes();

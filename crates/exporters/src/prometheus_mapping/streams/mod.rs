@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use accumulate::Accumulator;
 pub use stale::StaleTracker;
 
-use super::{Family, LostLabels, Point, Sink, Target, Untranslatable};
+use super::{Family, LostExemplars, LostLabels, Point, Sink, Target, Untranslatable};
 
 /// What is known of streams; each part is optional.
 #[derive(Default)]
@@ -91,5 +91,13 @@ impl<S: Sink> Sink for StreamsSink<'_, S> {
 
     fn labels_lost(&mut self, metric: &[u8], lost: LostLabels) {
         self.sink.labels_lost(metric, lost);
+    }
+
+    fn exemplars_lost(&mut self, metric: &[u8], lost: LostExemplars) {
+        self.sink.exemplars_lost(metric, lost);
+    }
+
+    fn targets_forgotten(&mut self, targets: usize) {
+        self.sink.targets_forgotten(targets);
     }
 }

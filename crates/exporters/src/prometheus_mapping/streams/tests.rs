@@ -243,9 +243,78 @@ fn the_wider_zero_bucket_swallows_what_it_covers() {
     );
 }
 
+/// Scenario: deltas that are NaN or infinite, and histograms with such sums, at first or later. Guarantee: what cannot be
+/// added is left out and counted, and the total is that of all others.
+#[test]
+fn what_is_no_number_spoils_no_total() {
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for values in [[odd, 5.0, 2.0], [5.0, odd, 2.0]] {
+            let mut bench = accumulating();
+            let mut last = Vec::new();
+            for (at, value) in (T..).zip(values) {
+                let mut classic = histogram_point();
+                let mut native = exponential(0, 0, &[1]);
+                (classic.time_unix_nano, classic.sum) = (nanos(at), Some(value));
+                (native.time_unix_nano, native.sum) = (nanos(at), Some(value));
+                if value.is_nan() {
+                    // The value that is NaN is in no bucket.
+                    native.count += 1;
+                }
+                let mut push = push(vec![sum("d", "", true, DELTA, vec![number(value, at, &[])])]);
+                for histogram in [as_delta(histogram(classic)), as_delta(exponentials(native))] {
+                    push.resource_metrics.extend(histogram.resource_metrics);
+                }
+                last = bench.lines(&push);
+            }
+            for expected in
+                ["d_total{%B} 7@", "h_seconds_sum{%B} 7@", "h_seconds_count{%B} 18@", " count=3 sum=7 {1:3}"]
+            {
+                let expected = expected.replace("%B", r#"instance="i-1",job="shop/cart""#);
+                assert!(last.iter().any(|line| line.contains(&expected)), "{values:?}: {expected} in {last:#?}");
+            }
+            assert_eq!(bench.lost.points, [("value", "d_total".to_owned(), 1)], "{values:?}");
+        }
+    }
+}
+
+/// A counter goes on beyond what a double tells apart from its successor, and fractions do not drift.
+#[test]
+fn totals_lose_nothing_to_rounding() {
+    let cases: [(f64, f64, usize, &str); 3] = [
+        (9_007_199_254_740_992.0, 1.0, 4, "9007199254740996"),
+        (0.1, 0.1, 9, "1"),
+        (f64::MAX, 1.0, 3, "179769313486231570000"),
+    ];
+    for (first, step, steps, expected) in cases {
+        let mut bench = accumulating();
+        let d = |value: f64, at: i64| push(vec![sum("d", "", true, DELTA, vec![number(value, at, &[])])]);
+        let mut last = bench.lines(&d(first, T));
+        for index in 0..steps {
+            last = bench.lines(&d(step, T + 1 + index as i64));
+        }
+        let value = last[0].split(' ').nth(1).unwrap().split('@').next().unwrap();
+        assert!(value == expected || value.starts_with(expected) && first == f64::MAX, "{value}, not {expected}");
+    }
+}
+
+/// Scenario: other bounds, in a delta that does not say when it began. Guarantee: the new total begins where the old one
+/// ended, as in `delta_to_cumulative`.
+#[test]
+fn a_total_that_begins_anew_begins_after_the_last() {
+    let mut bench = accumulating();
+    let h = |at: i64, bounds: &[f64]| {
+        let mut point = histogram_point();
+        (point.time_unix_nano, point.explicit_bounds) = (nanos(at), bounds.to_vec());
+        as_delta(histogram(point))
+    };
+    bench.lines(&h(T, &[0.5, 1.0]));
+    let lines = bench.lines(&h(T + 10, &[0.7, 1.0]));
+    assert!(lines.len() == 5 && lines.iter().all(|line| line.ends_with(&format!(" start={T}"))), "{lines:#?}");
+}
+
 #[test]
 fn stale_markers_keep_their_bits() {
-    let mut value = crate::prometheus_mapping::OwnedValue::Number(1.0);
+    let mut value = crate::prometheus_mapping::OwnedValue::Number { value: 1.0, rest: 0.0 };
     value.end();
     let PointValue::Number(number) = value.view() else { panic!() };
     assert_eq!(number.to_bits(), STALE_NAN_BITS);

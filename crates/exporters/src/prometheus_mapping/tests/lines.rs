@@ -14,7 +14,7 @@ use crate::testing::T;
 /// Translates pushes with one state, as an exporter does.
 pub(crate) struct Bench {
     translator: Translator,
-    target_info: TargetInfo,
+    pub(crate) target_info: TargetInfo,
     pub(crate) streams: Streams,
     has_target_info: bool,
     pub(crate) now: Duration,
@@ -27,6 +27,8 @@ pub(crate) struct Lost {
     /// Reason, metric and points.
     pub(crate) points: Vec<(&'static str, String, usize)>,
     pub(crate) labels: LostLabels,
+    pub(crate) exemplars: LostExemplars,
+    pub(crate) targets: usize,
 }
 
 impl Bench {
@@ -113,6 +115,16 @@ impl Sink for Lines<'_> {
         self.lost.labels.unnamable += lost.unnamable;
         self.lost.labels.overwritten += lost.overwritten;
         self.lost.labels.joined += lost.joined;
+    }
+
+    fn exemplars_lost(&mut self, _: &[u8], lost: LostExemplars) {
+        self.lost.exemplars.exemplars += lost.exemplars;
+        self.lost.exemplars.unnamable += lost.unnamable;
+        self.lost.exemplars.too_long += lost.too_long;
+    }
+
+    fn targets_forgotten(&mut self, targets: usize) {
+        self.lost.targets += targets;
     }
 
     fn target(&mut self, target: &Target<'_>) {

@@ -90,6 +90,32 @@ fn labels_are_sorted_and_where_the_extra_ones_go_is_known() {
     assert_eq!(names(after), ["zone"]);
 }
 
+/// Scenario: more resources than may be remembered. Guarantee: the series of those that were not heard of for longest end,
+/// and it is told how many.
+#[test]
+fn forgotten_targets_end() {
+    use crate::testing::{T, gauge, number, push_from};
+    let mut bench = lines::Bench::new(Settings::default());
+    bench.target_info = TargetInfo::new("", &HashSeed::default()).within(1000);
+    let from = |n: i64| {
+        let instance = n.to_string();
+        let resource = [("service.name", "cart"), ("service.instance.id", &instance), ("host.name", "h")];
+        push_from(&resource, vec![gauge("g", "", vec![number(1.0, T + n, &[])])])
+    };
+    let mut live = std::collections::BTreeSet::new();
+    for n in 0..10 {
+        for line in bench.lines(&from(n)).iter().filter(|line| line.starts_with("target_info")) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let was_new =
+                if value.starts_with("stale@") { live.remove(series) } else { live.insert(series.to_owned()) };
+            assert!(was_new, "{line}");
+        }
+    }
+    assert!((1..6).contains(&live.len()), "{live:?}");
+    assert_eq!(bench.lost.targets, 10 - live.len());
+    assert!(live.iter().all(|series| !series.contains("instance=\"0\"")), "{live:?}");
+}
+
 /// Merged buckets must hold exactly what went in, whatever gaps there are.
 #[test]
 fn scaling_down_loses_nothing() {

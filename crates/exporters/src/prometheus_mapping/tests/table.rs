@@ -13,7 +13,9 @@ use nyquist_core::proto::metrics::v1::{
 };
 
 use super::lines::Bench;
-use crate::prometheus_mapping::{Accumulator, CustomBuckets, LostLabels, ResourceLabels, Settings, Strategy, glob};
+use crate::prometheus_mapping::{
+    Accumulator, CustomBuckets, LostExemplars, LostLabels, ResourceLabels, Settings, Strategy, glob,
+};
 use crate::testing::*;
 
 /// `%B` in the expected lines.
@@ -27,12 +29,13 @@ struct Case {
     /// Reason, metric and points.
     lost: Vec<(&'static str, &'static str, usize)>,
     labels: LostLabels,
+    exemplars: LostExemplars,
 }
 
 fn case(name: &'static str, pushed: MetricsData, lines: &[&'static str]) -> Case {
     let settings = Settings { needs_time: true, ..Settings::default() };
     let (lines, lost, labels) = (lines.to_vec(), Vec::new(), LostLabels::default());
-    Case { name, settings, pushes: vec![pushed], lines, lost, labels }
+    Case { name, settings, pushes: vec![pushed], lines, lost, labels, exemplars: LostExemplars::default() }
 }
 
 impl Case {
@@ -57,6 +60,11 @@ impl Case {
         self
     }
 
+    fn losing_exemplars(mut self, exemplars: usize, unnamable: usize, too_long: usize) -> Self {
+        self.exemplars = LostExemplars { exemplars, unnamable, too_long };
+        self
+    }
+
     fn check(&self) -> Result<(), String> {
         let mut bench = Bench::new(self.settings.clone());
         if self.settings.accept_delta {
@@ -73,8 +81,10 @@ impl Case {
         if got != wanted {
             return Err(format!("{}: got {got:#?}\nwanted {wanted:#?}", self.name));
         }
-        if lost != self.lost || bench.lost.labels != self.labels {
-            return Err(format!("{}: lost {:?}, wanted {:?} and {:?}", self.name, bench.lost, self.lost, self.labels));
+        let is_right = lost == self.lost && bench.lost.labels == self.labels && bench.lost.exemplars == self.exemplars;
+        if !is_right {
+            let wanted = (&self.lost, self.labels, self.exemplars);
+            return Err(format!("{}: lost {:?}, wanted {wanted:?}", self.name, bench.lost));
         }
         Ok(())
     }
@@ -306,9 +316,11 @@ fn histograms() -> Vec<Case> {
             with_exemplar(&[("user.id", "7"), ("trace_id", "fake")]),
             &exemplified(&format!(r#"{IDS},user_id="7""#)),
         ),
-        case("E22", with_exemplar(&[("long", &"x".repeat(100))]), &exemplified(IDS)),
+        case("E22", with_exemplar(&[("long", &"x".repeat(100))]), &exemplified(IDS)).losing_exemplars(0, 0, 1),
+        case("an exemplar's label without a name", with_exemplar(&[("", "x")]), &exemplified(IDS))
+            .losing_exemplars(0, 1, 0),
         case("E21: on counters", one(sum("c", "", true, CUMULATIVE, vec![counted.clone()])), &[on_counter]),
-        case("E21: not on gauges", one(gauge("g", "", vec![counted])), &["g{%B} 7@%T"]),
+        case("E21: not on gauges", one(gauge("g", "", vec![counted])), &["g{%B} 7@%T"]).losing_exemplars(1, 0, 0),
         case("E42", changed(|point| point.attributes = attributes(&[("le", "x")])), &H).losing_labels(0, 1, 0),
     ]
 }

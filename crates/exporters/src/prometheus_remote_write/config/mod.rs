@@ -6,18 +6,16 @@ mod http;
 
 use std::collections::BTreeMap;
 
-use nyquist_core::config::{ByteSize, Check, Duration, Secret, Validate};
+use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
-use nyquist_core::net::client::{AuthConfig, HeadersConfig};
-use nyquist_core::net::tls::ClientTlsConfig;
 use serde::Deserialize;
 
 pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
 pub use bounds::LeFormat;
-pub use http::HttpBlock;
 
 use super::outgoing::Limits;
 use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2};
+use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
 };
@@ -27,6 +25,7 @@ use crate::prometheus_mapping::{CustomBuckets, LabelRules, Settings, Strategy, g
 const DROP: &str = "drop";
 pub(super) const ACCUMULATE: &str = "accumulate";
 
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 const MAX_BATCH_SIZE: usize = 3_000_000;
 const MAX_SAMPLES: usize = 10_000;
 
@@ -34,42 +33,12 @@ const MAX_SAMPLES: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct RemoteWriteConfig {
-    /// The URL to write to. Required.
-    pub endpoint: String,
+    /// How requests are sent: to its `endpoint`, which is required. `timeout` is 5s by default; `compression` is always
+    /// `snappy`, which the protocol prescribes.
+    #[serde(rename = "nyquist::flat")]
+    pub client: HttpClientConfig,
     /// The same settings in a block of their own, which wins if it is there.
-    pub http: Option<HttpBlock>,
-    /// How long one attempt may take; 0 for no bound. Default 5s.
-    pub timeout: Duration,
-    /// Sent with every request.
-    pub headers: HeadersConfig,
-    /// TLS, for `https` endpoints.
-    pub tls: ClientTlsConfig,
-    /// The proxy for every request, `http://user:password@host:port`. Default that of the environment.
-    pub proxy_url: Secret,
-    /// Who authenticates the requests.
-    pub auth: Option<AuthConfig>,
-    /// Only `snappy`, which the protocol prescribes. Default `snappy`.
-    pub compression: String,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub read_buffer_size: usize,
-    /// Accepted for the Collector's sake; buffers size themselves.
-    pub write_buffer_size: usize,
-    /// Unused connections kept, for each worker. Default 100.
-    pub max_idle_conns: usize,
-    /// The same: there is one host. 0 for `max_idle_conns`.
-    pub max_idle_conns_per_host: usize,
-    /// Accepted for the Collector's sake: shards say how many there are.
-    pub max_conns_per_host: usize,
-    /// How long an unused connection is kept; 0 for ever. Default 90s.
-    pub idle_conn_timeout: Duration,
-    /// A connection for each request. Default false.
-    pub disable_keep_alives: bool,
-    /// Ping an HTTP/2 connection that was silent for this long; 0 for never. Default 0.
-    pub http2_read_idle_timeout: Duration,
-    /// How long the answer to a ping may take; 0 for 15s. Default 0.
-    pub http2_ping_timeout: Duration,
-    /// Use HTTP/2 where TLS can negotiate it. Default true.
-    pub force_attempt_http2: bool,
+    pub http: Option<HttpClientConfig>,
     /// In front of every metric name. Default none.
     pub namespace: String,
     /// Labels of every series that does not have them already.
@@ -139,24 +108,8 @@ pub struct RemoteWriteConfig {
 impl Default for RemoteWriteConfig {
     fn default() -> Self {
         Self {
-            endpoint: String::new(),
+            client: HttpClientConfig::default(),
             http: None,
-            timeout: Duration::from_secs(5),
-            headers: HeadersConfig::default(),
-            tls: ClientTlsConfig::default(),
-            proxy_url: Secret::default(),
-            auth: None,
-            compression: "snappy".to_owned(),
-            read_buffer_size: 0,
-            write_buffer_size: 512 << 10,
-            max_idle_conns: 100,
-            max_conns_per_host: 0,
-            max_idle_conns_per_host: 0,
-            idle_conn_timeout: Duration::from_secs(90),
-            disable_keep_alives: false,
-            http2_read_idle_timeout: Duration::default(),
-            http2_ping_timeout: Duration::default(),
-            force_attempt_http2: true,
             namespace: String::new(),
             external_labels: BTreeMap::new(),
             external_labels_override: false,
@@ -193,26 +146,18 @@ impl Default for RemoteWriteConfig {
 
 impl RemoteWriteConfig {
     /// The HTTP settings that apply.
-    pub(super) fn http(&self) -> HttpBlock {
-        self.http.clone().unwrap_or_else(|| HttpBlock {
-            endpoint: self.endpoint.clone(),
-            timeout: self.timeout,
-            headers: self.headers.clone(),
-            tls: self.tls.clone(),
-            proxy_url: self.proxy_url.clone(),
-            auth: self.auth.clone(),
-            compression: self.compression.clone(),
-            read_buffer_size: self.read_buffer_size,
-            write_buffer_size: self.write_buffer_size,
-            max_idle_conns: self.max_idle_conns,
-            max_conns_per_host: self.max_conns_per_host,
-            max_idle_conns_per_host: self.max_idle_conns_per_host,
-            idle_conn_timeout: self.idle_conn_timeout,
-            disable_keep_alives: self.disable_keep_alives,
-            http2_read_idle_timeout: self.http2_read_idle_timeout,
-            http2_ping_timeout: self.http2_ping_timeout,
-            force_attempt_http2: self.force_attempt_http2,
-        })
+    pub(super) fn client(&self) -> &HttpClientConfig {
+        self.http.as_ref().unwrap_or(&self.client)
+    }
+
+    /// Where these settings stand.
+    pub(super) fn client_path(&self) -> &'static [&'static str] {
+        if self.http.is_some() { &["http"] } else { &[] }
+    }
+
+    /// How long one attempt may take; zero for no bound.
+    pub(super) fn timeout(&self) -> std::time::Duration {
+        self.client().timeout.or(self.client.timeout).map_or(TIMEOUT, |timeout| timeout.0)
     }
 
     /// The queue that applies.
@@ -413,9 +358,12 @@ impl RemoteWriteConfig {
 
 impl Validate for RemoteWriteConfig {
     fn validate(&self, check: &mut Check<'_>) {
-        match &self.http {
-            Some(http) => check.nested(&["http"], http),
-            None => self.http().validate(check),
+        http::check(check, self.client_path(), self.client());
+        let beside = HttpClientConfig { timeout: None, ..self.client.clone() };
+        if self.http.is_some() && beside != HttpClientConfig::default() {
+            let message = "has all settings of the HTTP client: those beside it, except timeout, have no effect; move \
+                           them into it";
+            check.warning(&["http"], message);
         }
         self.check_names(check);
         self.check_message(check);

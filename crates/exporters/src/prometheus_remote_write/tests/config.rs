@@ -23,7 +23,7 @@ fn bad(text: &str, expected: &str) {
 #[test]
 fn defaults_are_the_documented_ones() {
     let config = good("");
-    assert_eq!(config.timeout.0.as_secs(), 5);
+    assert_eq!(config.timeout().as_secs(), 5);
     assert_eq!((config.queue().queue_size, config.shards()), (10_000, 5));
     let retry = config.retry();
     assert_eq!(retry.initial_interval.0.as_millis(), 50);
@@ -83,30 +83,13 @@ external_labels: {cluster.name: c}
 fn the_http_block_wins() {
     let text = "endpoint: http://a/\nhttp: {endpoint: 'http://b/', timeout: 7s}\n";
     let config = from_str::<RemoteWriteConfig>(text).map_err(|problems| problems.errors).unwrap().0;
-    assert_eq!((config.http().endpoint.as_str(), config.http().timeout.0.as_secs()), ("http://b/", 7));
-}
-
-/// The Collector's settings of HTTP clients, at the top or in the block.
-#[test]
-fn connections_are_kept_as_configured() {
-    let keys = "max_idle_conns: 7, idle_conn_timeout: 0s, http2_read_idle_timeout: 3s, http2_ping_timeout: 1s, \
-                force_attempt_http2: false, read_buffer_size: 4096, write_buffer_size: 4096";
-    let texts = [format!("endpoint: http://a/, {keys}"), format!("http: {{endpoint: http://a/, {keys}}}")];
-    for text in texts {
-        let config =
-            from_str::<RemoteWriteConfig>(&format!("{{{text}}}")).map_err(|problems| problems.errors).unwrap().0;
-        let http = config.http().connections();
-        let options = http.options();
-        assert_eq!((options.max_idle, options.idle_timeout), (7, None));
-        assert_eq!(options.ping_every, Some(std::time::Duration::from_secs(3)));
-        assert_eq!(options.ping_timeout, std::time::Duration::from_secs(1));
-        assert_eq!(http.alpn(), ["http/1.1"]);
-    }
-    let http = good("max_idle_conns_per_host: 3").http().connections();
-    assert_eq!((http.options().max_idle, http.options().ping_every), (3, None));
-    assert_eq!(http.alpn(), ["h2", "http/1.1"]);
-    let closing = good("disable_keep_alives: true").http().connections();
-    assert_eq!((closing.options().max_idle, closing.alpn()), (0, &["http/1.1"][..]));
+    assert_eq!((config.client().endpoint.as_str(), config.timeout().as_secs()), ("http://b/", 7));
+    let beside = "http: {endpoint: 'http://b/'}\ntimeout: 7s\n";
+    let (config, findings) = from_str::<RemoteWriteConfig>(beside).map_err(|problems| problems.errors).unwrap();
+    assert_eq!((config.timeout().as_secs(), findings.warnings.len()), (7, 0));
+    let (_, findings) = from_str::<RemoteWriteConfig>(text).map_err(|problems| problems.errors).unwrap();
+    assert!(findings.warnings[0].to_string().contains("those beside it, except timeout, have no effect"));
+    bad("http: {endpoint: 'http://b/', endpont: x}\n", "(http.endpont)");
 }
 
 #[test]
@@ -152,4 +135,18 @@ fn mistakes_are_explained() {
         "both set",
     );
     bad(&with("external_label: {a: b}"), "external_labels");
+    bad(&with("timeuot: 5s"), "did you mean \"timeout\"");
+    bad(&with("compression: snappy\ncompression_params: {level: 1}"), "snappy, which has no levels");
+}
+
+/// As in the Collector, which refuses a level only beside a `compression` that has none.
+#[test]
+fn snappy_has_no_levels() {
+    let warnings = |text: &str| {
+        let (_, findings) =
+            from_str::<RemoteWriteConfig>(&format!("{ENDPOINT}{text}")).map_err(|problems| problems.errors).unwrap();
+        findings.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(warnings("compression_params: {level: 3}")[0].contains("snappy, which has no levels; remove the setting"));
+    assert!(warnings("compression: snappy\ncompression_params: {level: 0}").is_empty());
 }

@@ -12,13 +12,13 @@ use prost::Message;
 use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
+use crate::prometheus_remote_write::LeFormat;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
 use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
-use crate::prometheus_remote_write::{LeFormat, RemoteWriteConfig};
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
 
@@ -38,7 +38,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(config: &str) -> Self {
-        let config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
+        let config = super::read("http://unused/", config);
         let le_format = config.le_format;
         let settings = Arc::new(config.mapping());
         let seed = HashSeed::default();
@@ -356,8 +356,8 @@ fn remote_write_2() {
         .timeseries
         .iter()
         .flat_map(|series| {
-            let samples = series.samples.iter().map(|sample| sample.start_timestamp);
-            samples.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp))
+            let samples = series.samples.iter().map(|sample| sample.start);
+            samples.chain(series.histograms.iter().map(|histogram| histogram.start))
         })
         .collect();
     assert_eq!(starts, [T - 60_000, 0, T - 5], "E2, E3");
@@ -447,12 +447,60 @@ fn metadata_is_sent_when_it_changes_and_once_a_minute() {
     let mut bench = Bench::new("send_metadata: true");
     let data = push(vec![sum("c", "s", true, CUMULATIVE, vec![int(1, T)])]);
     let [metadata] = bench.request(&data).metadata.try_into().unwrap();
-    assert_eq!((metadata.kind, metadata.metric_family_name.as_str()), (1, "c_seconds_total"));
+    assert_eq!((metadata.kind, metadata.family.as_str()), (1, "c_seconds_total"));
     assert_eq!((metadata.help.as_str(), metadata.unit.as_str()), ("What it is", "seconds"));
     assert_eq!(bench.request(&data).metadata, []);
     bench.now += Duration::from_secs(60);
     assert_eq!(bench.request(&data).metadata.len(), 1);
     assert_eq!(Bench::new("{}").request(&data).metadata, []);
+}
+
+/// The type in `prometheus.type`: where OTLP has no kind for it, and for the series of a classic histogram or summary,
+/// which keep their names under every strategy.
+#[test]
+fn types_come_from_metadata_too() {
+    let gauge = |name: &str| gauge(name, "s", vec![number(1.0, T, &[])]);
+    let counter = |name: &str| sum(name, "s", true, CUMULATIVE, vec![number(1.0, T, &[])]);
+    let up_down = |name: &str| sum(name, "s", false, CUMULATIVE, vec![number(1.0, T, &[])]);
+    // Type, metric; name and number of the type, and whose they are in 1.0.
+    let cases = [
+        ("unknown", gauge("x_seconds"), "x_seconds", 0, "x_seconds"),
+        ("info", gauge("x_seconds"), "x_seconds", 6, "x_seconds"),
+        ("stateset", gauge("x_seconds"), "x_seconds", 7, "x_seconds"),
+        ("unknown", up_down("x_seconds"), "x_seconds", 0, "x_seconds"),
+        ("info", up_down("x_seconds"), "x_seconds", 6, "x_seconds"),
+        ("stateset", up_down("x_seconds"), "x_seconds", 7, "x_seconds"),
+        ("gauge", up_down("x_seconds"), "x_seconds", 2, "x_seconds"),
+        ("summary", gauge("x_seconds"), "x_seconds", 2, "x_seconds"),
+        ("nonsense", gauge("x_seconds"), "x_seconds", 2, "x_seconds"),
+        ("unknown", counter("x_seconds_total"), "x_seconds_total", 1, "x_seconds_total"),
+        ("histogram", counter("x_seconds_bucket"), "x_seconds_bucket", 3, "x_seconds"),
+        ("histogram", counter("x_seconds_sum"), "x_seconds_sum", 3, "x_seconds"),
+        ("histogram", counter("x_seconds_count"), "x_seconds_count", 3, "x_seconds"),
+        ("summary", counter("x_seconds_sum"), "x_seconds_sum", 5, "x_seconds"),
+        ("summary", counter("x_seconds_count"), "x_seconds_count", 5, "x_seconds"),
+    ];
+    let strategies = [
+        "UnderscoreEscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "NoTranslation",
+    ];
+    for strategy in strategies {
+        for (prometheus_type, metric, name, kind, family) in cases.clone() {
+            let mut metric = metric;
+            metric.metadata = attributes(&[("prometheus.type", prometheus_type)]);
+            let what = format!("{strategy}: {prometheus_type} {}", metric.name);
+            let mut bench = Bench::new(&format!("{{send_metadata: true, translation_strategy: {strategy}}}"));
+            let request = bench.request(&push(vec![metric]));
+            assert_eq!((request.timeseries[0].name(), bench.described[0].kind), (name, kind), "{what}");
+            let [metadata] = request.metadata.try_into().unwrap();
+            assert_eq!((metadata.kind, metadata.metric_family_name.as_str()), (kind, family), "{what}");
+        }
+    }
+    let mut other = counter("x_bucket");
+    other.metadata = attributes(&[("prometheus.type", "summary")]);
+    assert_eq!(Bench::new("{}").request(&push(vec![other])).timeseries[0].name(), "x_bucket_seconds_total");
 }
 
 /// What the SDKs really send: everything is translated, and nothing is lost but deltas.

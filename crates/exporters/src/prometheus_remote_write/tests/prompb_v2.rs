@@ -4,49 +4,7 @@ use std::collections::HashSet;
 
 use prost::Message;
 
-use super::prompb::{self, Label, TimeSeries, WriteRequest};
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Request {
-    #[prost(string, repeated, tag = "4")]
-    symbols: Vec<String>,
-    #[prost(message, repeated, tag = "5")]
-    timeseries: Vec<Series>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Series {
-    #[prost(uint32, repeated, tag = "1")]
-    labels_refs: Vec<u32>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<prompb::Sample>,
-    #[prost(message, repeated, tag = "3")]
-    histograms: Vec<prompb::Histogram>,
-    #[prost(message, repeated, tag = "4")]
-    exemplars: Vec<Exemplar>,
-    #[prost(message, optional, tag = "5")]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Exemplar {
-    #[prost(uint32, repeated, tag = "1")]
-    labels_refs: Vec<u32>,
-    #[prost(double, tag = "2")]
-    value: f64,
-    #[prost(int64, tag = "3")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Metadata {
-    #[prost(int32, tag = "1")]
-    kind: i32,
-    #[prost(uint32, tag = "3")]
-    help_ref: u32,
-    #[prost(uint32, tag = "4")]
-    unit_ref: u32,
-}
+use super::prompb::{Exemplar, Label, Request2, TimeSeries, WriteRequest};
 
 /// What 1.0 has no place for.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +17,7 @@ pub(super) struct Described {
 /// A request, resolved: its series as in 1.0, and the metadata of each. Checks what the protocol demands of both.
 pub(super) fn resolve(message: &[u8]) -> (WriteRequest, Vec<Described>) {
     assert_eq!(WriteRequest::decode(message).unwrap(), WriteRequest::default(), "to 1.0 it is empty");
-    let Request { symbols, timeseries } = Request::decode(message).unwrap();
+    let Request2 { symbols, timeseries } = Request2::decode(message).unwrap();
     assert_eq!(symbols[0], "");
     assert_eq!(symbols.iter().collect::<HashSet<_>>().len(), symbols.len(), "a symbol is there twice");
     assert!(!timeseries.is_empty(), "an empty request");
@@ -74,7 +32,7 @@ pub(super) fn resolve(message: &[u8]) -> (WriteRequest, Vec<Described>) {
     let mut resolved = Vec::new();
     let mut texts = Vec::new();
     for series in timeseries {
-        let exemplars = series.exemplars.into_iter().map(|exemplar| prompb::Exemplar {
+        let exemplars = series.exemplars.into_iter().map(|exemplar| Exemplar {
             labels: labels(&exemplar.labels_refs),
             value: exemplar.value,
             timestamp: exemplar.timestamp,

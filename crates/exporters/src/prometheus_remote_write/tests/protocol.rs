@@ -15,7 +15,6 @@ use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::receiver::{Received, Receiver, Reply};
-use crate::prometheus_remote_write::RemoteWriteConfig;
 use crate::testing::*;
 
 pub(super) struct Running {
@@ -31,8 +30,7 @@ pub(super) async fn start(receiver: &Receiver, config: &str) -> Running {
 
 /// The same with `extensions`.
 pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &Extensions) -> Running {
-    let mut config: RemoteWriteConfig = serde_yaml::from_str(config).unwrap();
-    config.endpoint = format!("http://{}/api/v1/write", receiver.address);
+    let mut config = super::read(&format!("http://{}/api/v1/write", receiver.address), config);
     config.target_info.enabled = false;
     let telemetry = Telemetry::new();
     let ledger = Ledger::new(&telemetry, "exporter/rw", Signal::Metrics);
@@ -58,7 +56,11 @@ pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &E
 
 impl Running {
     pub(super) async fn push(&self, data: MetricsData) {
-        self.exporter.consume(Batch::from_metrics(data)).await.unwrap();
+        self.push_batch(Batch::from_metrics(data)).await;
+    }
+
+    pub(super) async fn push_batch(&self, batch: Batch) {
+        self.exporter.consume(batch).await.unwrap();
     }
 
     pub(super) async fn shut_down(&self, within: Duration) {
@@ -95,6 +97,31 @@ async fn a_request_has_the_headers_of_the_protocol() {
     has_headers("auto", v2, "2.0.0").await;
     has_headers("io.prometheus.write.v2.Request", v2, "2.0.0").await;
     has_headers("prometheus.WriteRequest", "application/x-protobuf", "0.1.0").await;
+}
+
+/// Cookies that a backend (or the load balancer before it) sets come back with the next request, if they are switched on.
+#[tokio::test]
+async fn cookies_come_back() {
+    for (config, expected) in [("{cookies: {enabled: true}}", [None, Some("sid=1; LB=7")]), ("{}", [None, None])] {
+        let receiver = Receiver::judging(|_, request| {
+            let mut reply = Reply::status(204).all_or_nothing(request);
+            reply.headers.extend([
+                ("set-cookie", "LB=7; Path=/; Max-Age=3600".to_owned()),
+                ("set-cookie", "sid=1; Path=/api".to_owned()),
+            ]);
+            reply
+        })
+        .await;
+        let running = start(&receiver, config).await;
+        for index in 0..2u32 {
+            running.push(one(f64::from(index), T + i64::from(index))).await;
+            running.settled(u64::from(index) + 1).await;
+        }
+        let received = receiver.received();
+        let sent = received.iter().map(|request| request.headers.get("cookie").map(|value| value.to_str().unwrap()));
+        assert_eq!(sent.collect::<Vec<_>>(), expected, "{config}");
+        running.shut_down(Duration::from_secs(5)).await;
+    }
 }
 
 async fn has_headers(message: &str, content_type: &str, version: &str) {
@@ -274,6 +301,18 @@ async fn too_many_requests_wait_as_asked() {
     running.push(one(1.0, T)).await;
     running.settled(1).await;
     assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
+}
+
+/// A shutdown is not the end of a series: the next process goes on with it.
+#[tokio::test]
+async fn a_shutdown_ends_no_series() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "stale_after: 1h").await;
+    running.push(one(1.0, T)).await;
+    running.settled(1).await;
+    running.shut_down(Duration::from_secs(5)).await;
+    let lines = |received: &Received| received.message().timeseries.iter().flat_map(|series| series.lines()).count();
+    assert_eq!(receiver.received().iter().map(lines).sum::<usize>(), 1, "the sample, and no stale marker");
 }
 
 /// P6: a date in the past does not hold anything up.

@@ -219,3 +219,103 @@ async fn summaries_add_count_and_sum_and_lose_their_quantiles() {
     assert_eq!((own.count, own.sum, own.quantile_values.len()), (12, 23.5, 0), "L14");
     assert_eq!(bench.own("dropped_quantiles"), 4.0, "L14");
 }
+
+/// Count and sum of the one point.
+fn count_and_sum(points: &[Point]) -> (u64, f64) {
+    assert_eq!(points.len(), 1);
+    match &points[0].data {
+        Data::Histogram(data) => (data.data_points[0].count, data.data_points[0].sum.unwrap()),
+        Data::ExponentialHistogram(data) => (data.data_points[0].count, data.data_points[0].sum.unwrap()),
+        Data::Summary(data) => (data.data_points[0].count, data.data_points[0].sum),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Scenario: a collapsed histogram or summary has a sum that is NaN or infinite for once, at first or later. Guarantee:
+/// the sums that come after are counted, none of them twice.
+#[tokio::test]
+async fn a_sum_that_is_no_number_spoils_no_other() {
+    /// A request of one point with this count, sum and time.
+    type Make<'a> = &'a dyn Fn(u64, f64, u64) -> MetricsData;
+    let classic = |count: u64, sum, time| {
+        let point = HistogramDataPoint { sum: Some(sum), ..histogram_point("c", &[1.0], &[count, 0], time) };
+        cumulative_histogram(vec![point])
+    };
+    let native = |count: u64, sum, time| {
+        let point = ExponentialHistogramDataPoint {
+            sum: Some(sum),
+            zero_count: 0,
+            count,
+            ..exponential("c", 0, 0, &[count], time)
+        };
+        exponentials(vec![point], AggregationTemporality::Cumulative)
+    };
+    let summary = |count, sum, time| {
+        let point = SummaryDataPoint {
+            attributes: attributes("u=c"),
+            start_time_unix_nano: START,
+            time_unix_nano: time,
+            count,
+            sum,
+            ..SummaryDataPoint::default()
+        };
+        request(Data::Summary(Summary { data_points: vec![point] }))
+    };
+    let kinds: [(&str, Make<'_>); 3] = [("histogram", &classic), ("exponential", &native), ("summary", &summary)];
+    for (kind, make) in kinds {
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for (sums, expected) in [([100.0, odd, 101.0], 101.0), ([odd, 100.0, 102.0], 102.0)] {
+                let bench = Bench::new(NO_USERS);
+                let mut last = Vec::new();
+                for (n, sum) in (0..).zip(sums) {
+                    last = bench.step(&make(n + 1, sum, at(n))).await;
+                }
+                assert_eq!(count_and_sum(&last), (3, expected), "{kind}: {sums:?}");
+            }
+        }
+    }
+    let bench = Bench::new(NO_USERS);
+    let point = |user, sum| HistogramDataPoint { sum: Some(sum), ..histogram_point(user, &[1.0], &[1, 0], at(0)) };
+    let deltas = vec![point("c", f64::NAN), point("d", 5.0), point("e", f64::NAN)];
+    let step = bench.step(&histogram(deltas, AggregationTemporality::Delta)).await;
+    assert_eq!(count_and_sum(&step), (3, 5.0), "deltas");
+}
+
+/// Scenario: collapsed histograms with minimum and maximum. Guarantee: those of all of them, while all have them and
+/// are there.
+#[tokio::test]
+async fn extremes_are_told_while_every_contributor_is_there() {
+    let point = |user, count, extremes: Option<(f64, f64)>, time| HistogramDataPoint {
+        min: extremes.map(|(min, _)| min),
+        max: extremes.map(|(_, max)| max),
+        ..histogram_point(user, &[1.0], &[count, 0], time)
+    };
+    let extremes = |points: &[Point]| {
+        assert_eq!(points.len(), 1);
+        let Data::Histogram(data) = &points[0].data else { panic!() };
+        data.data_points[0].min.zip(data.data_points[0].max)
+    };
+    let started = |bench: Bench| async move {
+        let points = vec![point("c", 2, Some((0.3, 0.7)), at(0)), point("d", 3, Some((0.2, 0.5)), at(0))];
+        let step = bench.step(&cumulative_histogram(points)).await;
+        assert_eq!(extremes(&step), Some((0.2, 0.7)));
+        let step = bench.step(&cumulative_histogram(vec![point("d", 4, Some((0.1, 0.9)), at(1))])).await;
+        assert_eq!(extremes(&step), Some((0.1, 0.9)));
+        bench
+    };
+    let next = || cumulative_histogram(vec![point("c", 5, Some((0.0, 0.9)), at(3))]);
+
+    let bench = started(Bench::new(NO_USERS)).await;
+    bench.step(&cumulative_histogram(vec![point("d", 5, None, at(2))])).await;
+    assert_eq!(extremes(&bench.step(&next()).await), None, "one without them");
+
+    let bench = started(Bench::new(NO_USERS)).await;
+    let ended = HistogramDataPoint { flags: 1, ..point("d", 0, None, at(2)) };
+    bench.step(&cumulative_histogram(vec![ended])).await;
+    assert_eq!(extremes(&bench.step(&next()).await), None, "one that has ended");
+
+    let bench = started(Bench::new(NO_USERS)).await;
+    let older = HistogramDataPoint { start_time_unix_nano: 0, ..point("e", 7, Some((0.0, 0.9)), at(2)) };
+    bench.step(&cumulative_histogram(vec![older])).await;
+    assert_eq!(extremes(&bench.step(&next()).await), None, "one that was not counted from its start");
+}

@@ -2,6 +2,40 @@ use nyquist_core::proto::metrics::v1::{Exemplar, exemplar};
 
 use super::*;
 
+/// Guarantee: a point that comes late is no baseline, also where nothing is known of its stream any more because memory
+/// was short or it has ended: what came after it was counted, and is not counted again.
+#[tokio::test]
+async fn late_points_of_forgotten_streams_count_nothing() {
+    for ends in [false, true] {
+        let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 0}}]}");
+        let names: Vec<String> = (0..20).map(|user| format!("user{user}")).collect();
+        let all = |value, time| {
+            let values: Vec<_> = names.iter().map(|name| (name.as_str(), value)).collect();
+            request(cumulative(users(&values, time)))
+        };
+        assert_eq!(values(&bench.step(&all(100, at(0))).await)["u=other"], 2000.0);
+        assert_eq!(values(&bench.step(&all(120, at(2))).await)["u=other"], 2400.0);
+        bench.pass_time(30);
+        if ends {
+            let points = names.iter().map(|name| end(&format!("u={name}"), at(3))).collect();
+            bench.step(&request(cumulative(points))).await;
+        } else {
+            bench.limiter.shared.starve();
+            bench.limiter.flush(false).await;
+            assert!(bench.own("evictions") >= 10.0);
+        }
+        // One that was sent before the second one.
+        let late = bench.step(&all(110, at(1))).await;
+        let before = bench.own("rebaselined");
+        let step = bench.step(&all(121, at(4))).await;
+        let grown = step.iter().chain(&late).map(|point| point.value).fold(0.0, f64::max);
+        // After the flag the series begins anew.
+        let had = if ends { 0.0 } else { 2400.0 };
+        assert_eq!(grown + bench.own("rebaselined") - before, had + 20.0, "each has grown by one; ends {ends}");
+        assert_eq!(before, if ends { 20.0 } else { 10.0 }, "the late ones were counted; ends {ends}");
+    }
+}
+
 async fn two_users() -> Bench {
     let bench = Bench::new(&format!("{{{TWO_USERS}}}"));
     let first = bench.step(&request(cumulative(users(&[("a", 1), ("b", 2)], at(0))))).await;
@@ -209,4 +243,23 @@ async fn exemplars_go_with_the_sum_and_keep_the_label() {
     assert_eq!(bench.own("dropped_exemplars"), 7.0, "L32");
     let step = bench.step(&request(cumulative(users(&[("c", 7)], at(2))))).await;
     assert_eq!(exemplars(&step), [], "L32");
+}
+
+/// Scenario: a collapsed sum is NaN or infinite for once. Guarantee: it goes on from where it was, and counts nothing
+/// twice.
+#[tokio::test]
+async fn what_is_no_number_is_no_baseline() {
+    let kinds = [("cumulative", cumulative as fn(_) -> Data, 101.0), ("up_down", up_down, 101.0)];
+    for (kind, data, expected) in kinds {
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 0}}]}");
+            let mut last = Vec::new();
+            for (n, value) in (0..).zip([100.0, odd, 101.0]) {
+                let value = Some(number_data_point::Value::AsDouble(value));
+                last = bench.step(&request(data(vec![NumberDataPoint { value, ..point("u=c", 0, at(n)) }]))).await;
+            }
+            assert_eq!(values(&last), map(&[("u=other", expected)]), "{kind}: {odd}");
+            assert_eq!(bench.own("rebaselined_total"), 0.0, "{kind}: {odd}");
+        }
+    }
 }

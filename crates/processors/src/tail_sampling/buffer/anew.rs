@@ -2,12 +2,13 @@
 
 use super::assemble::{Assembly, Part};
 use super::cache::Past;
+use super::freeze::thawing;
 use super::headers::Headers;
 use super::journal::{Journal, Note, Outcome};
 use super::log::{Addr, Log};
 use super::shard::Shard;
 use super::timers::Millis;
-use super::trace::{LATE_ERROR, NO_REASON, STRESS, State, Trace};
+use super::trace::{State, Trace, Why};
 use crate::tail_sampling::client;
 
 /// Slots that one call looks at, at most.
@@ -40,9 +41,9 @@ impl Shard {
         }
     }
 
-    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, reason: u16) {
+    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, why: Why) {
         if let Some(journal) = &mut self.journal {
-            journal.note(id, outcome, reason);
+            journal.note(id, outcome, why);
         }
     }
 
@@ -65,7 +66,7 @@ impl Shard {
         let (mut found, mut bytes) = (Vec::new(), 0);
         let slots = self.traces.slots().end;
         for _ in 0..LOOKS.min(slots) {
-            if bytes >= max_bytes {
+            if bytes >= max_bytes || self.has_done_enough() {
                 break;
             }
             if *cursor >= slots {
@@ -89,9 +90,11 @@ impl Shard {
             return None;
         }
         if trace.state == State::Kept {
-            journal.note(trace.id, Outcome::Kept, trace.reason);
+            let (_, tag) = self.settings.hash.of(&trace.id);
+            journal.note(trace.id, Outcome::Kept, self.sampled.why(tag, trace));
         }
-        let message = self.assembly.copy(trace, &mut self.headers, &self.log, self.settings.batch_size);
+        let message = self.assembly.copy(trace, &mut self.headers, &mut self.log, self.settings.batch_size);
+        self.work += thawing(self.assembly.thawed);
         let Trace { id, generation, last_seen, spans, .. } = *trace;
         Some(Anew { slot, generation, id, arrival: journal.full(trace.arrival), last_seen, spans, message })
     }
@@ -110,8 +113,7 @@ impl Shard {
     /// Remembers a decision from before a restart.
     pub(crate) fn restore_outcome(&mut self, note: Note, is_same: bool, now: u64) {
         let (_, tag) = self.settings.hash.of(&note.id);
-        let holds = is_same || [LATE_ERROR, STRESS].contains(&note.reason);
-        let past = Past::new(if holds { note.reason } else { NO_REASON }, now);
+        let past = Past::new(if is_same { note.why } else { note.why.after_a_change() }, now);
         match note.outcome {
             Outcome::Dropped => self.not_sampled.insert(tag, &note.id, past),
             Outcome::Kept | Outcome::Delivered => self.sampled.insert(tag, &note.id, past),
@@ -158,12 +160,16 @@ impl Shard {
 
 impl Assembly {
     /// The spans of one trace, as they came and from whom.
-    fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &Log, max_bytes: usize) -> Vec<u8> {
+    fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &mut Log, max_bytes: usize) -> Vec<u8> {
         self.begin(max_bytes);
+        self.thawed = 0;
         let mut addr = trace.first;
-        while addr != Addr::NONE
-            && let Some((record, _)) = log.read(addr)
-        {
+        while addr != Addr::NONE {
+            // Once now, and once when it is written.
+            self.thawed += 2 * log.thaw(addr).unwrap_or_default();
+            let Some((record, _)) = log.read(addr) else {
+                break;
+            };
             self.add_from_log(&record, addr, headers);
             addr = record.next;
         }

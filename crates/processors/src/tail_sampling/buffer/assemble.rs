@@ -3,18 +3,22 @@
 use nyquist_core::wire::{put_tag, put_varint, varint_len};
 
 use super::cache::Past;
+use super::freeze::thawing;
 use super::headers::{Headers, NONE};
 use super::journal::Note;
 use super::log::{Addr, Log, Record as LogRecord, UNIT};
 use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
+use super::work::ENOUGH;
 use crate::tail_sampling::config::Record;
 use crate::tail_sampling::rules::RuleSet;
-use crate::tail_sampling::rules::compile::{AttributeValue, Odds, put_attribute};
+use crate::tail_sampling::rules::compile::{AttributeValue, Odds, SAMPLING_RATE, put_attribute};
 use crate::tail_sampling::rules::extra::Extra;
 use crate::tail_sampling::tally::Trigger;
 
+/// Bytes that are worth a batch of their own where somebody waits for the shard; copied in about 50 us.
+const WORTHWHILE: usize = 128 << 10;
 /// End of a list.
 const END: u32 = u32::MAX;
 
@@ -40,7 +44,7 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Log(Addr),
-    /// A run with spans that were changed: its place in `rewritten`.
+    /// A run with spans that were changed, or whose block is compressed: its place in `rewritten`.
     Rewritten(usize),
 }
 
@@ -76,8 +80,8 @@ struct ResourceGroup {
 #[derive(Debug)]
 pub(super) struct Assembly {
     record: Record,
-    /// Attributes for traces that were decided early, by trigger.
-    early: Vec<Vec<u8>>,
+    /// The attributes that say what triggered the decision, by trigger.
+    triggers: [Vec<u8>; Trigger::ALL.len()],
     late: [Vec<u8>; 2],
     incomplete: Vec<u8>,
     /// Bytes of the headers in the batch.
@@ -89,6 +93,10 @@ pub(super) struct Assembly {
     rewritten: Vec<u8>,
     attributes: Vec<u8>,
     scratch: Scratch,
+    /// What copying a trace had to decompress.
+    pub(super) thawed: usize,
+    /// About the bytes of a batch.
+    max_bytes: usize,
 }
 
 impl Assembly {
@@ -98,18 +106,16 @@ impl Assembly {
             put_attribute(&mut out, key, value);
             out
         };
-        let early = Trigger::ALL.map(|trigger| match trigger {
-            Trigger::Wait | Trigger::Root | Trigger::Idle | Trigger::Ingest => Vec::new(),
-            Trigger::Stress => [
-                attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
-                attribute("nyquist.sampling.rate", AttributeValue::Double(stress_percentage)),
-            ]
-            .concat(),
-            _ => attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name())),
+        let triggers = Trigger::ALL.map(|trigger| {
+            let name = attribute("nyquist.sampling.trigger", AttributeValue::Text(trigger.name()));
+            match trigger {
+                Trigger::Stress => [name, attribute(SAMPLING_RATE, AttributeValue::Double(stress_percentage))].concat(),
+                _ => name,
+            }
         });
         Self {
             record,
-            early: early.into(),
+            triggers,
             late: ["tailsampling.cached_decision", "nyquist.sampling.late"]
                 .map(|key| attribute(key, AttributeValue::Bool(true))),
             incomplete: attribute("nyquist.sampling.incomplete", AttributeValue::Bool(true)),
@@ -121,6 +127,8 @@ impl Assembly {
             rewritten: Vec::new(),
             attributes: Vec::new(),
             scratch: Scratch::default(),
+            thawed: 0,
+            max_bytes: 0,
         }
     }
 
@@ -130,9 +138,11 @@ impl Assembly {
             + self.scopes.capacity() * size_of::<ScopeGroup>()
             + self.resources.capacity() * size_of::<ResourceGroup>()
             + self.rewritten.capacity()
+            + self.scratch.bytes()
     }
 
     pub(super) fn begin(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
         self.number += 1;
         self.header_bytes = 0;
         self.pieces.clear();
@@ -157,11 +167,11 @@ impl Assembly {
             self.attributes.extend_from_slice(&self.late[mark]);
             match trace.reason {
                 LATE_ERROR => self.attributes.extend_from_slice(&self.incomplete),
-                STRESS => self.attributes.extend_from_slice(&self.early[Trigger::Stress as usize]),
+                STRESS => self.attributes.extend_from_slice(&self.triggers[Trigger::Stress as usize]),
                 _ => {}
             }
-        } else if let Some(early) = self.early.get(trace.marks.trigger()) {
-            self.attributes.extend_from_slice(early);
+        } else if let Some(trigger) = trace.marks.trigger() {
+            self.attributes.extend_from_slice(&self.triggers[trigger as usize]);
         }
     }
 
@@ -237,17 +247,18 @@ impl Assembly {
     }
 
     /// The batch, in as many parts as there are clients; none if it is empty.
-    pub(super) fn write(&mut self, headers: &Headers, log: &Log) -> Vec<Part> {
+    pub(super) fn write(&mut self, headers: &Headers, log: &mut Log) -> Vec<Part> {
         self.resources.sort_by_key(|resource| resource.client);
         let mut resources = std::mem::take(&mut self.resources);
         let of_clients = resources.chunk_by_mut(|one, other| one.client == other.client);
         let parts = of_clients.map(|resources| self.write_part(resources, headers, log)).collect();
         self.resources = resources;
+        self.scratch.shrink_to(self.max_bytes);
         parts
     }
 
     /// The resources of one client.
-    fn write_part(&self, resources: &mut [ResourceGroup], headers: &Headers, log: &Log) -> Part {
+    fn write_part(&self, resources: &mut [ResourceGroup], headers: &Headers, log: &mut Log) -> Part {
         let (mut total, mut spans) = (0, 0);
         for resource in resources.iter_mut() {
             let mut scope = resource.first;
@@ -277,11 +288,14 @@ impl Assembly {
         Part { client: header_bytes(headers, client).into(), message: out, spans }
     }
 
-    fn write_pieces(&self, group: &ScopeGroup, log: &Log, out: &mut Vec<u8>) {
+    fn write_pieces(&self, group: &ScopeGroup, log: &mut Log, out: &mut Vec<u8>) {
         let mut index = group.first;
         while let Some(piece) = self.pieces.get(index as usize) {
             let bytes = match piece.source {
-                Source::Log(addr) => log.read(addr).map(|(_, bytes)| bytes),
+                Source::Log(addr) => {
+                    log.thaw(addr);
+                    log.read(addr).map(|(_, bytes)| bytes)
+                }
                 Source::Rewritten(start) => self.rewritten.get(start..start + piece.len),
             };
             out.extend_from_slice(bytes.unwrap_or_default());
@@ -301,12 +315,14 @@ fn field_len(len: usize) -> usize {
 
 impl Shard {
     /// The next kept traces as requests of about `max_bytes` in all; `None` if there are none. A trace
-    /// that does not fit goes on with the next.
-    pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64) -> Option<Kept> {
+    /// that does not fit goes on with the next. Where `is_wanted` says that somebody waits for the shard, less will do.
+    pub(crate) fn take_kept(&mut self, max_bytes: usize, now: u64, is_wanted: impl Fn() -> bool) -> Option<Kept> {
         self.assembly.begin(max_bytes);
         let mut spans = 0;
         let mut bytes = 0;
         while bytes + self.assembly.header_bytes < max_bytes
+            && (bytes < WORTHWHILE || !is_wanted())
+            && (spans == 0 || !self.has_done_enough())
             && let Some(slot) = self.kept.front()
         {
             let (some_spans, some_bytes, complete) = self.collect(slot, max_bytes - bytes);
@@ -317,7 +333,6 @@ impl Shard {
                 self.leave(slot, now);
             }
         }
-        self.kept_bytes = self.kept_bytes.saturating_sub(bytes as u64);
         if spans == 0 {
             if let Some(journal) = &mut self.journal {
                 // There was no room for any of their spans.
@@ -326,14 +341,14 @@ impl Shard {
             self.tidy();
             return None;
         }
-        let parts = self.assembly.write(&self.headers, &self.log);
+        let parts = self.assembly.write(&self.headers, &mut self.log);
         self.tidy();
         let left = self.journal.as_mut().map(|journal| journal.take_left()).unwrap_or_default();
         Some(Kept { parts, left })
     }
 
-    /// Adds the records of a trace to the batch until `max_bytes` are reached: how many spans and
-    /// bytes, and whether that was all.
+    /// Adds the records of a trace to the batch until `max_bytes` are reached, with what is written to them: how many
+    /// spans and bytes, and whether that was all.
     fn collect(&mut self, slot: u32, max_bytes: usize) -> (usize, usize, bool) {
         let (mut spans, mut bytes) = (0, 0);
         let Some(trace) = self.traces.get_mut(slot) else {
@@ -347,9 +362,15 @@ impl Shard {
             reason => rules.trace_state_change(reason, &trace.id),
         };
         let mut addr = trace.first;
-        while bytes + self.assembly.header_bytes < max_bytes
-            && let Some((record, run)) = self.log.read(addr).filter(|_| addr != Addr::NONE)
+        let mut is_readable = true;
+        while addr != Addr::NONE && bytes + self.assembly.header_bytes < max_bytes && (spans == 0 || self.work < ENOUGH)
         {
+            let thawed = self.log.thaw(addr);
+            self.work += thawed.map_or(0, thawing);
+            let Some((record, run)) = self.log.read(addr) else {
+                is_readable = false;
+                break;
+            };
             let assembly = &mut self.assembly;
             let target = assembly.target(trace, record.contents.has_root());
             let rewrite = Rewrite { target, attributes: &assembly.attributes, change };
@@ -359,12 +380,18 @@ impl Shard {
                     trace.marks.record();
                 }
                 (Source::Rewritten(start), assembly.rewritten.len() - start)
+            } else if thawed.is_some() {
+                // The copy that was read will be gone when the batch is written.
+                let start = assembly.rewritten.len();
+                assembly.rewritten.extend_from_slice(run);
+                (Source::Rewritten(start), run.len())
             } else {
                 (Source::Log(addr), run.len())
             };
             self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
-            bytes += run.len();
+            bytes += len;
+            self.kept_bytes = self.kept_bytes.saturating_sub(run.len() as u64);
             let footprint = self.log.footprint(run.len());
             trace.units = trace.units.saturating_sub((footprint / UNIT) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
@@ -374,6 +401,12 @@ impl Shard {
             addr = record.next;
         }
         trace.spans = trace.spans.saturating_sub(spans as u32);
+        if !is_readable {
+            // It cannot be, but nobody may wait for it for ever.
+            addr = Addr::NONE;
+            self.tally.no_room += trace.spans as usize;
+            self.tally.held -= i64::from(std::mem::take(&mut trace.spans));
+        }
         let complete = addr == Addr::NONE;
         if trace.first != Addr::NONE {
             self.log.remove_first(trace.first);
@@ -391,11 +424,12 @@ impl Shard {
     fn leave(&mut self, slot: u32, now: u64) {
         if let Some(trace) = self.traces.get(slot) {
             let (_, tag) = self.settings.hash.of(&trace.id);
-            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(trace.reason, now));
+            let why = self.sampled.why(tag, trace);
+            let forgotten = self.sampled.insert(tag, &trace.id, Past::new(why, now));
             self.tally.forgotten[0] += u64::from(forgotten);
             self.tally.ages.push(trace.age(now));
             if let Some(journal) = &mut self.journal {
-                journal.leave(slot, trace.arrival, trace.id, trace.reason);
+                journal.leave(slot, trace.arrival, trace.id, why);
             }
         }
         self.kept_count = self.kept_count.saturating_sub(1);

@@ -3,20 +3,22 @@
 //! Sets of seven, the oldest of a set replaced first. Entries are compared by their full id, so a
 //! trace never gets another one's decision.
 
+use super::trace::{Trace, Why};
+
 const WAYS: usize = 7;
 
 /// A decision that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Past {
-    pub(super) reason: u16,
+pub(crate) struct Past {
+    pub(crate) why: Why,
     /// When, in tenths of a second of the sampler's clock.
     pub(super) at: u32,
 }
 
 impl Past {
     /// For times in nanoseconds.
-    pub(super) fn new(reason: u16, now: u64) -> Self {
-        Self { reason, at: (now / TENTH) as u32 }
+    pub(super) fn new(why: Why, now: u64) -> Self {
+        Self { why, at: (now / TENTH) as u32 }
     }
 
     /// How long ago, in seconds.
@@ -52,7 +54,7 @@ impl DecisionCache {
     /// Room for at least `entries` (in sets of seven); 0 for none.
     pub(super) fn new(entries: usize) -> Self {
         let sets = entries.div_ceil(WAYS);
-        let empty = Entry { id: [0; 16], past: Past { reason: 0, at: 0 } };
+        let empty = Entry { id: [0; 16], past: Past { why: Why { reason: 0, trigger: None }, at: 0 } };
         Self { sets: vec![Set { tags: [0; WAYS], next: 0 }; sets], entries: vec![[empty; WAYS]; sets] }
     }
 
@@ -91,6 +93,12 @@ impl DecisionCache {
         let (set, tag) = self.set(tag);
         let way = self.way(set, tag, id)?;
         Some(self.entries.get(set)?[way].past)
+    }
+
+    /// Why a kept trace is kept: of late spans, the trigger is that of the decision, if it is known.
+    pub(super) fn why(&self, tag: u32, trace: &Trace) -> Why {
+        let known = || self.get(tag, &trace.id)?.why.trigger;
+        Why { reason: trace.reason, trigger: trace.marks.trigger().or_else(known) }
     }
 
     /// Remembers a decision. True if an older one was forgotten for it.

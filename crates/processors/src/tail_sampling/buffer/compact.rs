@@ -2,6 +2,7 @@
 
 use nyquist_core::wire::{Field, Fields, Value};
 
+use super::freeze::thawing;
 use super::log::{self, Addr};
 use super::shard::Shard;
 
@@ -11,6 +12,8 @@ const RECORD: u64 = 1;
 const BYTES: u64 = 1024;
 /// So few blocks are not worth compacting.
 const FEW: usize = 4;
+/// Blocks by which the log grows when one that is compressed is copied: what is in it, and what links to that.
+const GROWTH: usize = 2;
 /// Headers that are looked at in each round of tidying.
 const SWEEP: u32 = 4;
 
@@ -20,6 +23,7 @@ impl Shard {
         self.log.free_unused();
         self.headers.sweep(self.log.oldest(), SWEEP);
         // What is copied is at most as much as is freed.
+        // (Of compressed blocks, too: what is dead in them takes its part of what they do.)
         let half_dead = self.live_bytes.saturating_mul(2) < self.log.bytes() as u64;
         if self.has_blocks_to_compact() && half_dead && !self.has_done_enough() {
             self.compact();
@@ -30,10 +34,14 @@ impl Shard {
         self.log.blocks() > FEW
     }
 
-    /// Copies what lives in the oldest block to the end of the log.
-    pub(super) fn compact(&mut self) {
-        let data = self.log.take_oldest();
-        self.work += data.len() as u64 / BYTES;
+    /// Copies what lives in the oldest block to the end of the log. False if there is no memory for it.
+    pub(super) fn compact(&mut self) -> bool {
+        // What was compressed is longer at the end of the log, by a block at most, and so is where it is linked.
+        if !self.settings.compression.is_none() && !self.claim(GROWTH * self.settings.block_size) {
+            return false;
+        }
+        let (data, thawed) = self.log.take_oldest();
+        self.work += data.len() as u64 / BYTES + thawing(thawed);
         let mut offset = 0;
         while let Some((record, bytes)) = log::read(&data, offset) {
             offset += self.log.footprint(record.len);
@@ -49,6 +57,7 @@ impl Shard {
         }
         self.log.recycle(data);
         self.log.free_unused();
+        true
     }
 
     /// Moves those records of a trace that are in the oldest block, whose bytes are `data`.

@@ -7,7 +7,7 @@ use super::journal::Outcome;
 use super::log::Addr;
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
-use super::trace::{NO_REASON, State};
+use super::trace::{NO_REASON, State, Why};
 use super::work;
 use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::verdict::Verdict;
@@ -72,7 +72,7 @@ impl Shard {
         if !more {
             self.work += self.log.end_round() as u64 * work::BLOCK;
         }
-        more
+        self.freeze_old(now) || more
     }
 
     /// Traces whose root came long enough ago.
@@ -177,7 +177,7 @@ impl Shard {
         } else {
             let judged = Judged::unasked(Verdict::NONE);
             self.remember(slot, Trigger::Size, judged, now);
-            self.drop_trace(slot, NO_REASON, now);
+            self.drop_trace(slot, Why { reason: NO_REASON, trigger: Some(Trigger::Size) }, now);
         }
     }
 
@@ -232,12 +232,13 @@ impl Shard {
         self.count(trigger, verdict);
         self.remember(slot, trigger, judged, now);
         let reason = verdict.reason.unwrap_or(NO_REASON);
+        let why = Why { reason, trigger: Some(trigger) };
         if !verdict.keeps() {
-            self.drop_trace(slot, reason, now);
+            self.drop_trace(slot, why, now);
             return;
         }
         if let Some(id) = self.traces.get(slot).map(|trace| trace.id) {
-            self.note(id, Outcome::Kept, reason);
+            self.note(id, Outcome::Kept, why);
         }
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
@@ -266,7 +267,7 @@ impl Shard {
     }
 
     /// Counts a trace's spans out and forgets them.
-    fn drop_trace(&mut self, slot: u32, reason: u16, now: u64) {
+    fn drop_trace(&mut self, slot: u32, why: Why, now: u64) {
         let Some(trace) = self.traces.get(slot) else {
             return;
         };
@@ -274,10 +275,10 @@ impl Shard {
         self.tally.held -= i64::from(trace.spans);
         self.tally.ages.push(trace.age(now));
         let (_, tag) = self.settings.hash.of(&trace.id);
-        let forgotten = self.not_sampled.insert(tag, &trace.id, Past::new(reason, now));
+        let forgotten = self.not_sampled.insert(tag, &trace.id, Past::new(why, now));
         self.tally.forgotten[1] += u64::from(forgotten);
         let id = trace.id;
-        self.note(id, Outcome::Dropped, reason);
+        self.note(id, Outcome::Dropped, why);
         self.remove(slot);
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::fifo::Fifo;
 use super::timers::Millis;
+use super::trace::Why;
 
 /// Times are counted in steps of 2^8 = 256 ms: as precise as the log is cut.
 const STEP_BITS: u32 = 8;
@@ -27,8 +28,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Note {
     pub(crate) id: [u8; 16],
     pub(crate) outcome: Outcome,
-    /// The index into the rule set's reasons.
-    pub(crate) reason: u16,
+    pub(crate) why: Why,
 }
 
 /// See the module's documentation.
@@ -118,10 +118,10 @@ impl Journal {
         self.needs.first_key_value().map(|(step, _)| step << STEP_BITS)
     }
 
-    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, reason: u16) {
+    pub(super) fn note(&mut self, id: [u8; 16], outcome: Outcome, why: Why) {
         if self.count < self.most_notes {
             self.count += 1;
-            self.notes.push(Note { id, outcome, reason });
+            self.notes.push(Note { id, outcome, why });
         }
     }
 
@@ -133,10 +133,10 @@ impl Journal {
     }
 
     /// The batch in the making has all there is of the trace.
-    pub(super) fn leave(&mut self, slot: u32, arrival: Millis, id: [u8; 16], reason: u16) {
+    pub(super) fn leave(&mut self, slot: u32, arrival: Millis, id: [u8; 16], why: Why) {
         let since = self.since(slot, arrival);
         self.left = Some(self.left.map_or(since, |left| left.min(since)));
-        self.leaving.push(Note { id, outcome: Outcome::Delivered, reason });
+        self.leaving.push(Note { id, outcome: Outcome::Delivered, why });
     }
 
     /// The traces that have left, and since when they need what came.
@@ -148,6 +148,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail_sampling::tally::Trigger;
 
     const MILLI: u64 = 1_000_000;
 
@@ -175,15 +176,16 @@ mod tests {
     #[test]
     fn notes_are_bounded() {
         let mut journal = Journal::new(10 * size_of::<Note>(), 0);
+        let why = Why { reason: 3, trigger: Some(Trigger::Root) };
         for index in 0..20 {
-            journal.note([index; 16], Outcome::Dropped, 0);
+            journal.note([index; 16], Outcome::Dropped, why);
         }
         let mut notes = Vec::new();
         journal.take_notes(&mut notes);
         assert_eq!(notes.len(), 10);
-        journal.note([1; 16], Outcome::Kept, 3);
+        journal.note([1; 16], Outcome::Kept, why);
         notes.clear();
         journal.take_notes(&mut notes);
-        assert_eq!(notes, [Note { id: [1; 16], outcome: Outcome::Kept, reason: 3 }]);
+        assert_eq!(notes, [Note { id: [1; 16], outcome: Outcome::Kept, why }]);
     }
 }

@@ -7,9 +7,13 @@
 //! where blocks are so large that addresses need it.
 //!
 //! A block counts the traces whose first record is in it, and is freed when it is the oldest and
-//! that count is zero.
+//! that count is zero. Blocks that are full may be [compressed](super::frozen).
 
 use std::collections::VecDeque;
+
+use super::freezer::Freezer;
+use super::frozen::Frozen;
+use crate::tail_sampling::config::Compression;
 
 /// Where a record is: the low 15 bits of its block's number, and its offset in units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +44,29 @@ const AT_ONCE: usize = 8;
 /// The largest block: what an [`Addr`] can span.
 pub(super) const MAX_BLOCK: usize = LARGE_UNIT << OFFSET_BITS;
 
+/// Of a block's memory, what compressing it has to save, or it stays as it is.
+const WORTH_IT: usize = 8;
+/// So many blocks are compressed, at most: half of the numbers are for those that are not.
+const MOST_FROZEN: usize = 1 << 14;
+
 #[derive(Debug)]
 struct Block {
+    /// Empty if it is compressed.
     data: Vec<u8>,
     firsts: u32,
     /// What the budget is charged for.
     charged: usize,
+    frozen: Option<Box<Frozen>>,
+}
+
+/// Blocks that are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct FrozenBlocks {
+    pub(super) count: usize,
+    /// Bytes that they take.
+    pub(super) bytes: usize,
+    /// Bytes of their records.
+    pub(super) raw: usize,
 }
 
 /// What is known of the spans of a run, so that nobody needs to look for it in their bytes.
@@ -91,12 +112,21 @@ pub(super) struct Log {
     unit: usize,
     bytes: usize,
     charged: usize,
+    /// What compresses blocks, if they are to be.
+    freezer: Option<Box<Freezer>>,
+    frozen: FrozenBlocks,
+    /// The number of the next block to be compressed.
+    next_frozen: u64,
 }
 
 impl Log {
-    pub(super) fn new(block_size: usize) -> Self {
+    /// One whose full blocks are compressed `delay` milliseconds after they are.
+    pub(super) fn new(block_size: usize, compression: Compression, delay: u32) -> Self {
         let block_size = block_size.clamp(4096, MAX_BLOCK);
         Self {
+            freezer: Freezer::new(compression, delay, block_size),
+            frozen: FrozenBlocks::default(),
+            next_frozen: 0,
             unit: if block_size <= UNIT << OFFSET_BITS { UNIT } else { LARGE_UNIT },
             blocks: VecDeque::new(),
             oldest: 0,
@@ -110,7 +140,7 @@ impl Log {
         }
     }
 
-    /// Bytes of all blocks in use.
+    /// Bytes of all blocks in use, as if none were compressed.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -118,7 +148,8 @@ impl Log {
     /// What the budget is charged for: all blocks, in use and spare. A block of its own for a large
     /// record counts for the record's copies on its way out too.
     pub(super) fn charged(&self) -> usize {
-        self.charged + self.free.len() * self.block_size + self.blocks.len() * size_of::<Block>() * 2
+        let freezer = self.freezer.as_ref().map_or(0, |freezer| freezer.bytes());
+        self.charged + self.free.len() * self.block_size + self.blocks.len() * size_of::<Block>() * 2 + freezer
     }
 
     /// Memory for so many more records with so many bytes, at most. (Of two blocks that follow each
@@ -132,11 +163,15 @@ impl Log {
     /// Gives the memory of spare blocks back, but for what comes and goes from one round of decisions
     /// to the next. Returns how many bytes.
     pub(super) fn limit_spares(&mut self) -> usize {
-        let keep = self.blocks.len() / 8 + 2;
+        let keep = self.spares_to_keep();
         let over = self.free.len().saturating_sub(keep).min(AT_ONCE);
         self.free.truncate(self.free.len() - over);
         self.least_spare = self.least_spare.min(self.free.len());
         over * self.block_size
+    }
+
+    fn spares_to_keep(&self) -> usize {
+        (self.blocks.len() - self.frozen.count) / 8 + 2
     }
 
     /// Gives `bytes` of the memory of spare blocks back, as far as there are so many; returns how many
@@ -174,7 +209,7 @@ impl Log {
 
     /// The bytes that a record of `len` bytes takes.
     pub(super) fn footprint(&self, len: usize) -> usize {
-        (HEADER + len + self.unit - 1) & !(self.unit - 1)
+        footprint(len, self.unit)
     }
 
     /// Copies a record in. `None` if there are too many blocks.
@@ -220,7 +255,7 @@ impl Log {
         let copies = if data.capacity() > self.block_size { COPIES } else { 1 };
         let charged = data.capacity() * copies;
         self.charged += charged;
-        self.blocks.push_back(Block { data, firsts: 0, charged });
+        self.blocks.push_back(Block { data, firsts: 0, charged, frozen: None });
         Some(())
     }
 
@@ -239,21 +274,47 @@ impl Log {
         (addr.0 & ((1 << OFFSET_BITS) - 1)) as usize * self.unit
     }
 
-    /// The record at `addr`, and its bytes.
+    /// The record at `addr`, and its bytes. If its block is compressed, it has to be [thawed](Self::thaw) before.
     pub(super) fn read(&self, addr: Addr) -> Option<(Record, &[u8])> {
-        let (block, offset) = self.locate(addr);
-        read(&self.blocks.get(block)?.data, offset)
+        let (index, offset) = self.locate(addr);
+        let block = self.blocks.get(index)?;
+        let Some(frozen) = &block.frozen else {
+            return read(&block.data, offset);
+        };
+        let (chunk, range) = frozen.chunk_at(offset)?;
+        let copy = self.freezer.as_ref()?.thawed(self.oldest + index as u64, chunk)?;
+        let (mut record, bytes) = read(copy, offset - range.start)?;
+        if record.next == Addr::NONE {
+            record.next = frozen.next(offset).unwrap_or(Addr::NONE);
+        }
+        Some((record, bytes))
+    }
+
+    /// Makes the record at `addr` readable until the next one is. `None` if its block is not compressed, so that it was; else how
+    /// many bytes had to be decompressed.
+    #[inline]
+    pub(super) fn thaw(&mut self, addr: Addr) -> Option<usize> {
+        let (index, offset) = self.locate(addr);
+        let frozen = self.blocks.get(index)?.frozen.as_deref()?;
+        Some(self.freezer.as_mut()?.thaw(self.oldest + index as u64, frozen, offset))
     }
 
     /// Sets the next record of the one at `addr`.
     #[inline]
     pub(super) fn link(&mut self, addr: Addr, next: Addr) {
         let (block, offset) = self.locate(addr);
-        if let Some(block) = self.blocks.get_mut(block)
-            && let Some(word) = block.data.get_mut(offset..offset + 4)
-        {
-            word.copy_from_slice(&next.0.to_le_bytes());
-        }
+        let Some(block) = self.blocks.get_mut(block) else {
+            return;
+        };
+        let Some(frozen) = &mut block.frozen else {
+            return link(&mut block.data, offset, next);
+        };
+        let before = frozen.bytes();
+        frozen.link(offset, next);
+        let grown = frozen.bytes() - before;
+        block.charged += grown;
+        self.charged += grown;
+        self.frozen.bytes += grown;
     }
 
     /// A trace begins at `addr`.
@@ -278,21 +339,43 @@ impl Log {
     }
 
     /// Takes the bytes of the oldest block out, to copy what lives in them elsewhere; puts back an
-    /// empty block, which `free_unused` removes.
-    pub(super) fn take_oldest(&mut self) -> Vec<u8> {
-        match self.blocks.front_mut() {
-            Some(block) => {
-                let data = std::mem::take(&mut block.data);
-                self.bytes -= data.capacity();
-                self.charged -= std::mem::take(&mut block.charged);
-                data
+    /// empty block, which `free_unused` removes. Says how many bytes had to be decompressed.
+    pub(super) fn take_oldest(&mut self) -> (Vec<u8>, usize) {
+        let Some(block) = self.blocks.front_mut() else {
+            return (Vec::new(), 0);
+        };
+        self.charged -= std::mem::take(&mut block.charged);
+        let (data, frozen) = (std::mem::take(&mut block.data), block.frozen.take());
+        match (frozen, &mut self.freezer) {
+            (Some(frozen), Some(freezer)) => {
+                let data = freezer.thaw_all(&frozen);
+                self.forget_frozen(&frozen);
+                let thawed = data.len();
+                (data, thawed)
             }
-            None => Vec::new(),
+            _ => {
+                self.bytes -= data.capacity();
+                (data, 0)
+            }
         }
     }
 
+    /// A compressed block is gone.
+    fn forget_frozen(&mut self, frozen: &Frozen) {
+        self.bytes -= self.block_size;
+        self.frozen.count -= 1;
+        self.frozen.bytes -= frozen.bytes();
+        self.frozen.raw -= frozen.raw_len();
+    }
+
     /// Gives the bytes of a block back for use as another.
-    pub(super) fn recycle(&mut self, mut data: Vec<u8>) {
+    pub(super) fn recycle(&mut self, data: Vec<u8>) {
+        let Some(mut data) = (match &mut self.freezer {
+            Some(freezer) => freezer.give_back(data),
+            None => Some(data),
+        }) else {
+            return;
+        };
         if data.capacity() == self.block_size {
             data.clear();
             self.free.push(data);
@@ -323,8 +406,12 @@ impl Log {
                 return;
             };
             self.oldest += 1;
-            self.bytes -= block.data.capacity();
             self.charged -= block.charged;
+            if let Some(frozen) = &block.frozen {
+                self.forget_frozen(frozen);
+                continue;
+            }
+            self.bytes -= block.data.capacity();
             self.recycle(block.data);
         }
         // The last one is being filled: start it again.
@@ -344,6 +431,82 @@ impl Log {
     }
 }
 
+/// Compressing blocks.
+impl Log {
+    /// It is `now`, in nanoseconds: blocks before the number that is returned are full for long enough to be compressed.
+    pub(super) fn old(&mut self, now: u64) -> u64 {
+        let current = self.current();
+        self.freezer.as_mut().map_or(0, |freezer| freezer.old(now, current))
+    }
+
+    /// Is there a full block before number `upto` to be compressed?
+    pub(super) fn has_to_freeze(&self, upto: u64) -> bool {
+        self.freezer.is_some()
+            && self.next_frozen.max(self.oldest) < upto.min(self.current())
+            && self.frozen.count < MOST_FROZEN
+    }
+
+    /// Are there fewer spare blocks than come and go?
+    pub(super) fn wants_spares(&self) -> bool {
+        self.free.len() < self.spares_to_keep()
+    }
+
+    /// Compresses the next full block, if that is worth it; how many bytes were looked at. Its memory is given back, or, if it
+    /// is to be kept, spare.
+    pub(super) fn freeze_next(&mut self, keep: bool) -> usize {
+        let number = self.next_frozen.max(self.oldest);
+        self.next_frozen = number + 1;
+        let unit = self.unit;
+        let (Some(freezer), Some(block)) = (&mut self.freezer, self.blocks.get_mut((number - self.oldest) as usize))
+        else {
+            return 0;
+        };
+        // What is larger has its own block, which is charged for its way out: compressing it would save nothing.
+        if block.data.capacity() != self.block_size || block.data.is_empty() {
+            return 0;
+        }
+        let looked_at = block.data.len();
+        let most = self.block_size - self.block_size / WORTH_IT;
+        let Some(frozen) = freezer.freeze(&block.data, most, |len| footprint(len, unit)) else {
+            return looked_at;
+        };
+        self.charged -= block.charged;
+        block.charged = frozen.bytes();
+        self.charged += block.charged;
+        self.frozen.count += 1;
+        self.frozen.bytes += block.charged;
+        self.frozen.raw += looked_at;
+        block.frozen = Some(Box::new(frozen));
+        let data = std::mem::take(&mut block.data);
+        if keep {
+            self.recycle(data);
+        }
+        looked_at
+    }
+
+    pub(super) fn frozen(&self) -> FrozenBlocks {
+        self.frozen
+    }
+
+    /// Chunks that were decompressed since the last call.
+    pub(super) fn take_thaws(&mut self) -> u64 {
+        self.freezer.as_mut().map_or(0, |freezer| freezer.take_thaws())
+    }
+}
+
+/// The bytes that a record of `len` bytes takes.
+fn footprint(len: usize, unit: usize) -> usize {
+    (HEADER + len + unit - 1) & !(unit - 1)
+}
+
+/// Sets the next record of the one at `offset` of a block's bytes.
+#[inline]
+pub(super) fn link(data: &mut [u8], offset: usize, next: Addr) {
+    if let Some(word) = data.get_mut(offset..offset + 4) {
+        word.copy_from_slice(&next.0.to_le_bytes());
+    }
+}
+
 /// The record at `offset` of a block's bytes, and its own bytes.
 pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
     let (header, rest) = data.get(offset..)?.split_first_chunk::<HEADER>()?;
@@ -355,3 +518,7 @@ pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
     let record = Record { next: Addr(word(0)), scope: word(1), contents, len };
     Some((record, rest.get(..len)?))
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

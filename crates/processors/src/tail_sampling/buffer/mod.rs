@@ -4,15 +4,20 @@
 //! in it, found through an [`index::Index`] of its id, with its folded state in a [`slab::Slab`].
 //! Resource and scope headers are interned in [`headers::Headers`]. What a trace that is dropped
 //! leaves behind is never read again: blocks are freed in order, once no trace begins in the first.
+//! Blocks that are full may be compressed ([`frozen`]), in a mode of its own.
 
 mod anew;
 mod assemble;
 mod cache;
+mod codec;
 mod compact;
 mod decide;
 mod decisions;
 mod extras;
 mod fifo;
+mod freeze;
+mod freezer;
+mod frozen;
 mod headers;
 mod index;
 mod ingest;
@@ -34,8 +39,10 @@ pub(super) const fn cache_bytes(entries: u64) -> u64 {
 
 pub(super) use assemble::Part;
 pub(super) use decisions::{DecisionLog, Record};
+pub(super) use freeze::Compressed;
 
 pub(super) use journal::{Note, Outcome};
 pub(super) use log::Contents;
 pub(super) use settings::Settings;
 pub(super) use shard::{Arrival, Shard};
+pub(super) use trace::Why;

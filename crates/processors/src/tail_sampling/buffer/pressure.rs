@@ -11,20 +11,20 @@ const MAX_SWEEP: u32 = 4096;
 const DEAD_PART: u64 = 4;
 
 impl Shard {
-    /// Decides traces early until those that held `bytes` are decided.
+    /// Compresses what can be, and decides traces early until those that held `bytes` are decided.
     pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
-        if self.limit_spares() >= bytes {
+        if self.limit_spares() >= bytes || self.freeze_full() >= bytes {
             return;
         }
         let dead = (self.log.bytes() as u64).saturating_sub(self.live_bytes);
         if self.has_blocks_to_compact() && dead > self.log.bytes() as u64 / DEAD_PART {
             // What was decided already is enough, once its memory is free.
-            for _ in 0..2 {
+            if self.has_done_enough() || self.compact() {
                 if !self.has_done_enough() {
                     self.compact();
                 }
+                return;
             }
-            return;
         }
         let before = self.undecided_bytes();
         while !self.has_done_enough() {
@@ -40,6 +40,7 @@ impl Shard {
     pub(crate) fn make_room(&mut self, now: u64, bytes: usize) {
         let target = self.footprint().saturating_sub(bytes);
         self.give_back(bytes);
+        self.freeze_full();
         self.headers.sweep(self.log.oldest(), MAX_SWEEP);
         while !self.has_done_enough() {
             let missing = self.footprint().saturating_sub(target);

@@ -32,6 +32,20 @@ pub(super) struct Scratch {
     first_header: Vec<u8>,
 }
 
+impl Scratch {
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.span.capacity() + self.header.capacity() + self.first_header.capacity()
+    }
+
+    /// Gives back what a large span has left, so that no more than `bytes` are kept for the next.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        if self.span.capacity() > bytes {
+            self.span = Vec::new();
+        }
+    }
+}
+
 impl Rewrite<'_> {
     pub(super) fn is_needed(&self) -> bool {
         self.target != Target::None || self.change.is_some()

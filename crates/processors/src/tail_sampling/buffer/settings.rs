@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::tail_sampling::config::Record;
+use crate::tail_sampling::config::{Compression, Record};
 use crate::tail_sampling::request::IdHash;
 use crate::tail_sampling::rules::RuleSet;
 use crate::tail_sampling::rules::random::Randomness;
@@ -33,6 +33,9 @@ pub(crate) struct Settings {
     pub(crate) randomness: Randomness,
     pub(crate) record: Record,
     pub(crate) block_size: usize,
+    /// What full blocks are compressed with, and for how many milliseconds they are not yet.
+    pub(crate) compression: Compression,
+    pub(crate) compression_delay: u32,
     /// About the bytes of kept spans that leave in one batch.
     pub(crate) batch_size: usize,
     /// Ids per shard.

@@ -1,18 +1,22 @@
 //! One shard: taking spans in.
 
+use std::sync::Arc;
+
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
 use super::decisions::DecisionLog;
 use super::extras::TraceExtras;
 use super::fifo::Fifo;
+use super::frozen::Frozen;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::journal::{Journal, Outcome};
-use super::log::{Addr, Log, UNIT};
+use super::log::{Addr, FrozenBlocks, Log, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
-use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace};
+use super::trace::{LATE_ERROR, Marks, NO_REASON, STRESS, State, Trace, Why};
+use crate::tail_sampling::budget::Budget;
 use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
@@ -68,6 +72,11 @@ pub(crate) struct Shard {
     header_ids: Vec<u32>,
     /// What was done since the shard was locked, beside taking in: see `decide`.
     pub(super) work: u64,
+    pub(super) budget: Arc<Budget>,
+    /// What is charged to the budget until the shard is settled, beside `charged`.
+    pub(crate) claimed: usize,
+    /// What was counted so far.
+    pub(super) counted_frozen: FrozenBlocks,
     /// What was charged to the budget so far.
     pub(crate) charged: usize,
     /// How many undecided traces were counted so far.
@@ -75,9 +84,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, budget: &Arc<Budget>) -> Self {
         Self {
-            log: Log::new(settings.block_size),
+            log: Log::new(settings.block_size, settings.compression, settings.compression_delay),
             index: Index::with_capacity(settings.expected_traces),
             traces: Slab::default(),
             headers: Headers::default(),
@@ -101,6 +110,9 @@ impl Shard {
             generation: 0,
             header_ids: Vec::new(),
             work: 0,
+            budget: Arc::clone(budget),
+            claimed: 0,
+            counted_frozen: FrozenBlocks::default(),
             charged: 0,
             charged_pending: 0,
             settings,
@@ -138,22 +150,24 @@ impl Shard {
         let (shards, runs) = (request.touched.len(), request.runs());
         // What any one shard may need although little comes in.
         let each = Slab::<Trace>::growth(0)
-            + TraceExtras::growth(0)
             + Index::growth(0)
             + 4 * Fifo::<Timer>::growth(0)
             + Fifo::<Handle>::growth(0)
             + Log::growth(settings.block_size, 0, 0)
             + Headers::growth(0, 0);
+        // Each trace gets one where rules try: not when they are decided, for which nothing is set aside.
+        let extras = if settings.rules.tries { runs } else { request.extras.len() };
         // A shard knows a header only if one of its runs is below it.
         let headers = (request.headers() * shards).min(request.levels() * runs);
         let header_bytes = (request.header_bytes() * shards).min(headers * request.widest_header());
         shards * (each + request.headers() * size_of::<u32>())
             + Slab::<Trace>::growth(runs)
-            + TraceExtras::growth(request.extras.len())
+            + TraceExtras::growth(shards, extras, request.extras.nodes())
             + Index::growth(runs)
             + 4 * Fifo::<Timer>::growth(runs)
             + Fifo::<Handle>::growth(runs)
             + Log::growth(settings.block_size, runs, bytes)
+            + if settings.compression.is_none() { 0 } else { runs * Frozen::PATCH }
             + Headers::growth(headers, header_bytes)
     }
 
@@ -180,10 +194,10 @@ impl Shard {
         self.traces.get(slot).filter(|trace| trace.state == State::Pending)
     }
 
-    /// What is remembered for late spans of the trace `id`: whether they are kept, and the reason.
-    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, u16)> {
-        let sampled = self.sampled.get(tag, id).map(|past| (true, past.reason));
-        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.reason)))
+    /// What is remembered for late spans of the trace `id`: whether they are kept, and why.
+    pub(crate) fn cached(&self, id: &[u8; 16], tag: u32) -> Option<(bool, Why)> {
+        let sampled = self.sampled.get(tag, id).map(|past| (true, past.why));
+        sampled.or_else(|| Some((false, self.not_sampled.get(tag, id)?.why)))
     }
 
     /// Is this reason a late span that was an error?
@@ -239,30 +253,30 @@ impl Shard {
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {
             if arrival.restored {
-                let trigger = match past.reason {
-                    LATE_ERROR => None,
-                    STRESS => Some(Trigger::Stress),
-                    _ => Some(Trigger::Wait),
+                let marks = match past.why.reason {
+                    LATE_ERROR => Marks::late(),
+                    STRESS => Marks::of(Some(Trigger::Stress)),
+                    _ => Marks::of(past.why.trigger),
                 };
-                return Some(self.keep(run, now, past.reason, trigger));
+                return Some(self.keep(run, now, past.why.reason, marks));
             }
-            self.note(run.id, Outcome::Kept, past.reason);
+            self.note(run.id, Outcome::Kept, past.why);
             self.tally.late(past.age(now));
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, past.reason, None));
+            return Some(self.keep(run, now, past.why.reason, Marks::late()));
         }
         if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
             self.tally.late(past.age(now));
             if !self.settings.rules.is_late_error(&run.bits) {
                 self.tally.late_not_sampled += u64::from(run.contents.spans);
-                self.note(run.id, Outcome::Dropped, past.reason);
+                self.note(run.id, Outcome::Dropped, past.why);
                 return None;
             }
             self.not_sampled.remove(run.tag, &run.id);
             self.tally.late_errors += 1;
-            self.note(run.id, Outcome::Kept, LATE_ERROR);
+            self.note(run.id, Outcome::Kept, Why::LATE_ERROR);
             self.tally.late_sampled += u64::from(run.contents.spans);
-            return Some(self.keep(run, now, LATE_ERROR, None));
+            return Some(self.keep(run, now, LATE_ERROR, Marks::late()));
         }
         self.tally.new_traces += 1;
         if arrival.stress {
@@ -301,7 +315,11 @@ impl Shard {
 
     fn new_trace(&mut self, run: &Run, now: u64) -> u32 {
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.traces.take(Trace::new(run.id, now, self.generation));
+        let mut trace = Trace::new(run.id, now, self.generation);
+        if self.settings.rules.tries {
+            self.extras.at(&mut trace.extra);
+        }
+        let slot = self.traces.take(trace);
         self.index.insert(run.tag, slot);
         if let Some(journal) = &mut self.journal {
             journal.enter(Millis::of(now));
@@ -314,17 +332,13 @@ impl Shard {
         Handle { slot, generation: self.traces.get(slot).map_or(0, |trace| trace.generation) }
     }
 
-    /// A slot for spans of a trace that is decided: for those that come after the decision, or, if
-    /// there is a `trigger`, for all.
-    fn keep(&mut self, run: &Run, now: u64, reason: u16, trigger: Option<Trigger>) -> u32 {
+    /// A slot for spans of a trace that is decided: for those that come after the decision, or for all.
+    fn keep(&mut self, run: &Run, now: u64, reason: u16, marks: Marks) -> u32 {
         let slot = self.new_trace(run, now);
         if let Some(trace) = self.traces.get_mut(slot) {
             trace.state = State::Kept;
             trace.reason = reason;
-            match trigger {
-                Some(trigger) => trace.marks.set_trigger(trigger),
-                None => trace.marks = Marks::late(),
-            }
+            trace.marks = marks;
         }
         self.kept_count += 1;
         self.kept.push(slot);
@@ -340,11 +354,12 @@ impl Shard {
         let decision = if kept { Decision::Sampled } else { Decision::NotSampled };
         self.count(Trigger::Stress, Verdict { decision, ..Verdict::NONE });
         self.remember_stress(run, given, decision, now);
-        self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, if kept { STRESS } else { NO_REASON });
+        let why = Why { reason: if kept { STRESS } else { NO_REASON }, trigger: Some(Trigger::Stress) };
+        self.note(run.id, if kept { Outcome::Kept } else { Outcome::Dropped }, why);
         if kept {
-            return Some(self.keep(run, now, STRESS, Some(Trigger::Stress)));
+            return Some(self.keep(run, now, STRESS, Marks::of(Some(Trigger::Stress))));
         }
-        let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(NO_REASON, now));
+        let forgotten = self.not_sampled.insert(run.tag, &run.id, Past::new(why, now));
         self.tally.forgotten[1] += u64::from(forgotten);
         None
     }
@@ -369,10 +384,8 @@ impl Shard {
         };
         self.settings.rules.plan.fold_in_order(bytes, trace.start, trace.end, &mut trace.bits);
         trace.bits.merge(&run.bits);
-        if run.extra != NO_EXTRA
-            && let Some(extra) = self.extras.at(&mut trace.extra)
-        {
-            extra.merge(arrival.request.extras.get(run.extra));
+        if run.extra != NO_EXTRA {
+            self.extras.merge(&mut trace.extra, &arrival.request.extras, run.extra);
         }
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);

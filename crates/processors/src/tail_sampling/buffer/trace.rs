@@ -27,6 +27,32 @@ pub(super) const NO_REASON: u16 = u16::MAX;
 pub(super) const LATE_ERROR: u16 = u16::MAX - 1;
 /// Stress is: the trace was decided by its id alone.
 pub(super) const STRESS: u16 = u16::MAX - 2;
+/// A rule or policy of before a restart is, that is not there any more.
+pub(super) const EARLIER_RULES: u16 = u16::MAX - 3;
+
+/// Why a trace is kept, or is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Why {
+    /// An index into the rule set's reasons, or one of the constants above.
+    pub(crate) reason: u16,
+    /// Why it was decided then; `None` if nobody knows, or a late span brought it back.
+    pub(crate) trigger: Option<Trigger>,
+}
+
+impl Why {
+    /// As it is after a restart with other rules.
+    pub(super) fn after_a_change(self) -> Self {
+        Self { reason: self.reason.max(EARLIER_RULES), ..self }
+    }
+
+    /// The rules that decided are not there any more.
+    pub(crate) fn is_of_earlier_rules(self) -> bool {
+        self.reason == EARLIER_RULES
+    }
+
+    /// A late error is why.
+    pub(super) const LATE_ERROR: Self = Self { reason: LATE_ERROR, trigger: None };
+}
 
 /// What is known of a trace.
 #[derive(Debug, Clone)]
@@ -68,6 +94,12 @@ impl Marks {
     const TRIGGER: u8 = 0x3f;
     /// In place of a trigger.
     const LATE: u8 = 0x3f;
+    const UNKNOWN: u8 = 0x3e;
+
+    /// Of a trace that this has decided; `None`: nobody knows what has.
+    pub(super) fn of(trigger: Option<Trigger>) -> Self {
+        Self(trigger.map_or(Self::UNKNOWN, |trigger| trigger as u8))
+    }
 
     /// Of a trace that was decided before; these are spans that came later.
     pub(super) fn late() -> Self {
@@ -82,9 +114,9 @@ impl Marks {
         self.0 = self.0 & !Self::TRIGGER | trigger as u8;
     }
 
-    /// What decided the trace, as an index into [`Trigger::ALL`].
-    pub(super) fn trigger(self) -> usize {
-        usize::from(self.0 & Self::TRIGGER)
+    /// What decided the trace; `None` if it was decided before, and these are spans that came later, or if nobody knows.
+    pub(super) fn trigger(self) -> Option<Trigger> {
+        Trigger::ALL.get(usize::from(self.0 & Self::TRIGGER)).copied()
     }
 
     /// Notes that a root span has arrived.
@@ -123,6 +155,7 @@ impl Trace {
             spans: u64::from(self.spans),
             bytes: u64::from(self.bytes),
             extra: extras.get(self.extra),
+            marks: extras.marks(self.extra),
         }
     }
 

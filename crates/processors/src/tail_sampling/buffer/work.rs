@@ -6,7 +6,7 @@
 use super::shard::Shard;
 
 /// A call that has done so much leaves the rest to the next one: 2.5 ms.
-const ENOUGH: u64 = 25_000;
+pub(super) const ENOUGH: u64 = 25_000;
 /// To give a block back to the allocator.
 pub(super) const BLOCK: u64 = 500;
 
@@ -14,6 +14,11 @@ impl Shard {
     /// Is it time to let others have the shard?
     pub(super) fn has_done_enough(&self) -> bool {
         self.work >= ENOUGH
+    }
+
+    /// Is it time not to begin with the largest pieces of work?
+    pub(super) fn has_done_half(&self) -> bool {
+        self.work >= ENOUGH / 2
     }
 
     /// What has been done since the shard was locked, in units of about 100 ns.

@@ -2,8 +2,8 @@
 //!
 //! `policies` and every top-level key of the Collector are read as the Collector reads them, except
 //! that what it ignores or panics on is an error here. `rules`, `decision_wait_after_last_span`,
-//! `span_limit`, `late_errors`, `memory_limit_mib`, `memory_limit_percentage`, `stress`, `record` and
-//! `hash_salt` are ours.
+//! `span_limit`, `late_errors`, `zero_trace_ids`, `memory_limit_mib`, `memory_limit_percentage`, `compression`,
+//! `compression_delay`, `stress`, `record` and `hash_salt` are ours.
 
 mod ottl;
 mod policies;
@@ -48,6 +48,8 @@ pub struct TailSamplingConfig {
     pub span_limit: u32,
     /// What a late span with an error does to a trace that was decided against.
     pub late_errors: LateErrors,
+    /// What becomes of spans whose trace id is all zeros.
+    pub zero_trace_ids: ZeroTraceIds,
     /// At most so many undecided traces; beyond, the oldest are decided early. Unset or 0: only
     /// the byte budget counts.
     pub num_traces: Option<u64>,
@@ -66,7 +68,7 @@ pub struct TailSamplingConfig {
     /// A trace that grows beyond so many bytes is decided at once (0: no limit). Unset: no limit for
     /// `policies`, as in the Collector; a sixteenth of the byte budget for `rules`.
     pub maximum_trace_size_bytes: Option<u64>,
-    /// How many shards; 0 means the next power of two that is at least twice the number of cores.
+    /// How many shards; 0 means the next power of two that is at least four times the number of cores; two if there is one.
     pub num_shards: u32,
     /// `trace-complete` (default), or `span-ingest` with policies: each batch of a trace is looked at
     /// alone as it comes, and what keeps or drops the trace is final.
@@ -77,8 +79,10 @@ pub struct TailSamplingConfig {
     pub storage_full: StorageFull,
     /// Not available.
     pub tail_storage: Option<String>,
-    /// Not available (docs/decisions says why).
-    pub compression: Option<String>,
+    /// What blocks of the buffer are compressed with, when they are full (`none`).
+    pub compression: Compression,
+    /// How long a full block is not compressed yet (1s).
+    pub compression_delay: Option<Duration>,
     /// The byte budget of the buffer in MiB (0: see `memory_limit_percentage`).
     pub memory_limit_mib: u64,
     /// The byte budget as a part of the memory that the process may use: that of its control group, or
@@ -112,6 +116,7 @@ impl Default for TailSamplingConfig {
             decision_wait_after_last_span: Duration::default(),
             span_limit: 0,
             late_errors: LateErrors::Follow,
+            zero_trace_ids: ZeroTraceIds::Group,
             num_traces: None,
             block_on_overflow: false,
             expected_new_traces_per_sec: 0,
@@ -125,7 +130,8 @@ impl Default for TailSamplingConfig {
             storage: None,
             storage_full: StorageFull::Refuse,
             tail_storage: None,
-            compression: None,
+            compression: Compression::None,
+            compression_delay: None,
             memory_limit_mib: 0,
             memory_limit_percentage: 0,
             stress: None,
@@ -148,6 +154,38 @@ pub enum LateErrors {
     Follow,
     /// The trace is kept from then on, and marked as incomplete.
     Keep,
+}
+
+/// What becomes of spans whose trace id is all zeros, which is no valid id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroTraceIds {
+    /// All of them are one trace, as in the Collector.
+    #[default]
+    Group,
+    /// They are dropped, and counted as those with an id of another length.
+    Reject,
+}
+
+/// What blocks of the buffer are compressed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Nothing: spans stay as they came.
+    #[default]
+    None,
+    /// LZ4.
+    Lz4,
+    /// Zstandard, level 1.
+    Zstd,
+}
+
+impl Compression {
+    /// Are blocks left as they are?
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Self::None
+    }
 }
 
 /// What to do with requests while the storage is full.
@@ -270,11 +308,10 @@ impl TailSamplingConfig {
                  bounds it",
             );
         }
-        if self.compression.is_some() {
+        if self.compression_delay.is_some() && self.compression.is_none() {
             problems.add(
-                &["compression"],
-                "the buffer holds spans as they came: remove this key; memory_limit_mib bounds the buffer, and a shorter \
-                 decision_wait needs less of it",
+                &["compression_delay"],
+                "has no meaning without compression: set compression to lz4 or zstd, or remove this key",
             );
         }
         if self.storage.is_none() && self.storage_full != StorageFull::Refuse {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
-use super::{Durable, Keeper, Replay, TICK};
+use super::{Durable, Keeper, Replay, TICK, record};
 use crate::tail_sampling::config::{StorageFull, TailSamplingConfig};
 use crate::tail_sampling::sampler::Sampler;
 
@@ -53,6 +53,7 @@ impl Place {
             kind: "tail_sampling".to_owned(),
             name: context.id.name.clone(),
             part: context.pipeline.to_string(),
+            format: record::FORMAT,
         };
         Ok(Some(Self {
             storage,

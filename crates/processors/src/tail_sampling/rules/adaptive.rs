@@ -86,7 +86,7 @@ impl Adaptive {
 
     /// The level of the trace's key; the trace is counted, unless this is only a question.
     pub(super) fn level(&self, facts: &Facts<'_>, look: &Look) -> u16 {
-        let key = marks::combine(&self.settings.keys, &facts.extra.marks);
+        let key = marks::combine(&self.settings.keys, &facts.marks);
         let mut state = self.state.lock();
         if !look.only_ask {
             state.turn(look.now, &self.settings);
@@ -213,6 +213,7 @@ impl State {
 mod tests {
     use super::super::Bits;
     use super::super::extra::Extra;
+    use super::super::marks::Marks;
     use super::super::random::{finish, rejection_threshold};
     use super::*;
 
@@ -224,12 +225,13 @@ mod tests {
 
     /// Puts traces of a key through; how many spans are kept.
     fn kept(adaptive: &Adaptive, now: u64, key: u64, traces: u64, spans: u64) -> u64 {
-        let mut extra = Extra::NONE;
-        extra.marks[0] = key;
+        let mut marks = Marks::default();
+        marks[0] = key;
         let keep = |number: u64| {
             let random = finish(number.wrapping_mul(0x9e37_79b9).wrapping_add(now ^ key << 40)) >> 8;
             let id = u128::from(random).to_be_bytes();
-            let facts = Facts { id: &id, bits: &Bits::NONE, start: 1, end: 2, spans, bytes: 1, extra: &extra };
+            let (id, bits, extra) = (&id, &Bits::NONE, &Extra::NONE);
+            let facts = Facts { id, bits, start: 1, end: 2, spans, bytes: 1, extra, marks };
             let level = adaptive.level(&facts, &Look::at(now));
             random >= rejection_threshold(100.0 * probability(level))
         };
@@ -298,8 +300,8 @@ mod tests {
     #[test]
     fn a_question_counts_nothing() {
         let adaptive = Adaptive::new(settings(Goal::Part(0.5)));
-        let facts =
-            Facts { id: &[1; 16], bits: &Bits::NONE, start: 1, end: 2, spans: 1, bytes: 1, extra: &Extra::NONE };
+        let (id, bits, extra, marks) = (&[1; 16], &Bits::NONE, &Extra::NONE, Marks::default());
+        let facts = Facts { id, bits, start: 1, end: 2, spans: 1, bytes: 1, extra, marks };
         assert_eq!(adaptive.level(&facts, &Look::ask(5)), level(0.1));
         assert!(adaptive.state.lock().counts.is_empty());
     }

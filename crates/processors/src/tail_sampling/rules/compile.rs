@@ -17,7 +17,7 @@ use super::prefix::PrefixTest;
 use super::trace_state::{Change, TraceStateTest};
 use super::verdict::{Decision, Judge, Verdict, Votes};
 use super::{compile_policies, compile_rules};
-use crate::tail_sampling::config::{LateErrors, SPAN_INGEST, TailSamplingConfig};
+use crate::tail_sampling::config::{LateErrors, SPAN_INGEST, TailSamplingConfig, ZeroTraceIds};
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,8 @@ pub(crate) struct RuleSet {
     pub(crate) ordered: bool,
     /// Policies are asked about each batch alone, as it comes.
     pub(crate) span_ingest: bool,
+    /// Are there rules that only try, beside others that decide?
+    pub(crate) tries: bool,
     /// Do kept spans say in their `tracestate` how many traces they stand for?
     writes_trace_state: bool,
     /// Everything is kept, and decisions are only recorded.
@@ -123,6 +125,16 @@ impl RuleSet {
             Odds::Threshold(threshold) => Some(Change::Threshold { threshold, rv: self.judge.derived_randomness(id) }),
             Odds::Unknown => Some(Change::Erase),
         }
+    }
+
+    /// The part of what it matches that the rule behind `reason` keeps, where that is by the trace id.
+    pub(crate) fn probability(&self, reason: u16) -> Option<f64> {
+        self.reasons.get(usize::from(reason))?;
+        let decided = match &self.dry_run {
+            Some(dry_run) if reason >= dry_run.against => reason - dry_run.against,
+            _ => reason,
+        };
+        self.judge.probability(decided)
     }
 
     /// Do these late spans bring their trace back?
@@ -234,6 +246,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         (true, true) => Some(Wanted::Randomness),
         (true, false) => Some(Wanted::RandomnessAndThreshold),
     };
+    builder.plan.rejects_zero_ids = config.zero_trace_ids == ZeroTraceIds::Reject;
     let (judge, names, mut reasons) = if ordered {
         compile_rules::compile(config, &mut builder)
     } else {
@@ -257,6 +270,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         reasons,
         ordered,
         span_ingest,
+        tries: dry_run.is_none() && judge.tries(),
         writes_trace_state: trace_state,
         dry_run,
         late_errors,
@@ -431,6 +445,9 @@ impl Builder<'_> {
         Plan { keys: KeyTable::new(self.keys), ..self.plan }
     }
 }
+
+/// The percentage that kept a trace.
+pub(crate) const SAMPLING_RATE: &str = "nyquist.sampling.rate";
 
 /// Appends an attribute to the fields of a span.
 pub(crate) fn put_attribute(out: &mut Vec<u8>, key: &str, value: AttributeValue<'_>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::adaptive::{self, Adaptive, Goal, LEVELS};
 use super::budgets::{Budget, Budgets};
-use super::compile::{AttributeValue, Builder, Odds, Place, Reason, put_attribute};
+use super::compile::{AttributeValue, Builder, Odds, Place, Reason, SAMPLING_RATE, put_attribute};
 use super::marks::{self, MarkKey};
 use super::random::rejection_threshold;
 use super::verdict::Rate;
@@ -78,7 +78,7 @@ impl Rates {
         let mut attributes = Vec::new();
         put_attribute(&mut attributes, "nyquist.sampling.rule", AttributeValue::Text(&rule.name));
         if let Some(percentage) = percentage {
-            put_attribute(&mut attributes, "nyquist.sampling.rate", AttributeValue::Double(percentage));
+            put_attribute(&mut attributes, SAMPLING_RATE, AttributeValue::Double(percentage));
         }
         self.reasons.push(Reason { name, attributes, odds });
     }

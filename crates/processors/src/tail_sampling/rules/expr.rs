@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Bits;
 use super::extra::{Extra, Given};
 use super::limits::{Bucket, Composite};
+use super::marks::Marks;
 use super::random::{Fnv, low_bits};
 use super::sieves::Sieve;
 
@@ -21,6 +22,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) bytes: u64,
     /// [`Extra::NONE`] for most.
     pub(crate) extra: &'a Extra,
+    /// What adaptive rates know the trace by.
+    pub(crate) marks: Marks,
 }
 
 impl Facts<'_> {

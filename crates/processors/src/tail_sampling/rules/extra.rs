@@ -1,6 +1,6 @@
 //! What few traces have, and few configurations ask for.
 
-use super::marks::{MAX_KEYS, Marks};
+use super::marks::{NO_NODE, Node, Nodes};
 
 /// What the spans of a trace say about its sampling in their `tracestate`: explicit randomness of 56
 /// bits, or just that a sampler has been there, or nothing.
@@ -34,27 +34,18 @@ impl Given {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extra {
     pub(crate) given: Given,
-    /// The values that adaptive rates go by.
-    pub(crate) marks: Marks,
+    /// The first node of the values that adaptive rates go by; [`NO_NODE`] if there are none. (For whoever keeps extras,
+    /// while this one is not in use.)
+    pub(crate) values: u32,
     /// What a rule that only tries would have decided: an index into the reasons.
     pub(crate) tried: Option<u16>,
-    /// For whoever keeps extras, while this one is not in use.
-    pub(crate) link: u32,
 }
 
+/// What an extra takes; part of what the README says of memory.
+const _: () = assert!(size_of::<Extra>() == 16);
+
 impl Extra {
-    pub(crate) const NONE: Self = Self { given: Given::NOTHING, marks: [0; MAX_KEYS], tried: None, link: 0 };
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.given.merge(other.given);
-        self.add_marks(&other.marks);
-    }
-
-    pub(crate) fn add_marks(&mut self, marks: &Marks) {
-        for (mark, more) in self.marks.iter_mut().zip(marks) {
-            *mark |= more;
-        }
-    }
+    pub(crate) const NONE: Self = Self { given: Given::NOTHING, values: NO_NODE, tried: None };
 }
 
 /// No extra.
@@ -64,11 +55,17 @@ pub(crate) const NO_EXTRA: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     entries: Vec<Extra>,
+    nodes: Vec<Node>,
 }
 
 impl Extras {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many nodes of values there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// What is kept at `place`, which may be [`NO_EXTRA`].
@@ -85,11 +82,31 @@ impl Extras {
         self.entries.get_mut(*place as usize)
     }
 
+    /// The values of an extra: those of its first node, and so on.
+    pub(crate) fn values(&self, extra: &Extra) -> impl Iterator<Item = u64> {
+        let nodes = std::iter::successors(self.nodes.node(extra.values), |node| self.nodes.node(node.next));
+        nodes.flat_map(Node::values).copied()
+    }
+
+    /// Adds a value to those that begin at `first`.
+    pub(crate) fn add_value(&mut self, first: &mut u32, value: u64) {
+        self.nodes.include(first, value);
+    }
+
+    /// Keeps the values that begin at `first`, if there are any, at `place`.
+    pub(crate) fn set_values(&mut self, place: &mut u32, first: u32) {
+        if first != NO_NODE
+            && let Some(extra) = self.at(place)
+        {
+            extra.values = first;
+        }
+    }
+
     /// Forgets everything; keeps room for `keep`.
     pub(crate) fn clear(&mut self, keep: usize) {
         self.entries.clear();
-        if self.entries.capacity() > keep {
-            self.entries.shrink_to(keep);
-        }
+        self.entries.shrink_to(keep);
+        self.nodes.clear();
+        self.nodes.shrink_to(keep);
     }
 }

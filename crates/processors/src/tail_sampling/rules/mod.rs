@@ -5,9 +5,9 @@
 //! - [`ottl`] asks conditions in OpenTelemetry's language of each span, into bits as well;
 //! - [`expr`] evaluates a trace's folded state;
 //! - [`verdict`] combines votes (policies) or takes the first match (rules);
-//! - [`extra`] is what few traces have beside their bits;
+//! - [`extra`] is what few traces have beside their bits, and [`marks`] the values that adaptive rates know traces by;
 //! - [`lists`] holds values from files, which may change;
-//! - [`adaptive`] and [`budgets`] are rates that change, by keys that [`marks`] folds;
+//! - [`adaptive`] and [`budgets`] are rates that change;
 //! - [`limits`] holds the policies with state: token buckets and composite budgets; [`sieves`] are limits that
 //!   pick traces by their randomness.
 
@@ -16,6 +16,7 @@ pub(super) mod ballot;
 pub(super) mod bits;
 mod budgets;
 pub(super) mod compile;
+mod compile_leaves;
 mod compile_policies;
 mod compile_rates;
 mod compile_rules;
@@ -26,7 +27,7 @@ mod fields;
 mod keys;
 mod limits;
 pub(super) mod lists;
-mod marks;
+pub(super) mod marks;
 mod matchers;
 pub(super) mod ottl;
 pub(super) mod plan;
@@ -39,4 +40,3 @@ pub(super) mod verdict;
 pub(super) use bits::Bits;
 pub(super) use compile::RuleSet;
 pub(super) use expr::Facts;
-pub(super) use marks::Marks;

@@ -7,7 +7,7 @@ use super::expr::{Expr, nanos_between};
 use super::extra::Given;
 use super::fields::{fixed_field, next_attribute, short_field, short_len, split_plain};
 use super::keys::KeyTable;
-use super::marks::{self, MarkKey, Marks};
+use super::marks::{self, MarkKey, Single};
 use super::matchers::{TextMatcher, ValueMatcher};
 use super::ottl::OttlTests;
 use super::prefix::{self, PrefixTest};
@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(super) ot: Option<Wanted>,
     /// Conditions in OpenTelemetry's language; asked before the span is folded.
     pub(crate) ottl: OttlTests,
+    /// A trace id of zeros is none.
+    pub(super) rejects_zero_ids: bool,
     /// Conditions on one span that combine the bits above; in order.
     pub(super) derived: Vec<(Expr, u16)>,
 }
@@ -117,22 +119,28 @@ impl Plan {
         }
     }
 
-    /// Are there marks to fold?
+    /// Is there a trace of this id?
+    #[inline]
+    pub(crate) fn takes(&self, id: &[u8; 16]) -> bool {
+        *id != [0; 16] || !self.rejects_zero_ids
+    }
+
+    /// Do adaptive rates ask for values?
     #[inline]
     pub(crate) fn wants_marks(&self) -> bool {
         !self.marks.is_empty()
     }
 
-    /// The marks of a resource, given as one piece of its message.
-    pub(crate) fn mark_resource(&self, resource: &[u8], marks: &mut Marks) {
+    /// The values of a resource that adaptive rates ask for, given as one piece of its message.
+    pub(crate) fn values_of_resource(&self, resource: &[u8], values: &mut Single) {
         if self.wants_marks() {
-            marks::fold_resource(&self.marks, resource, marks);
+            marks::of_resource(&self.marks, resource, values);
         }
     }
 
-    /// The marks of a span.
-    pub(crate) fn mark_span(&self, span: &[u8], root: bool, marks: &mut Marks) {
-        marks::fold_span(&self.marks, span, root, marks);
+    /// Those of a span, one by one.
+    pub(crate) fn values_of_span(&self, span: &[u8], root: bool, add: impl FnMut(u64)) {
+        marks::of_span(&self.marks, span, root, add);
     }
 
     /// What depends on the order of spans: `run` comes after spans from `start` to `end`.

@@ -121,6 +121,12 @@ impl Rule {
         }
     }
 
+    /// Is this one of its reasons for a decision?
+    fn has(&self, reason: u16) -> bool {
+        let levels = if matches!(self.rate, Rate::Adaptive(_)) { adaptive::LEVELS } else { 1 };
+        reason.checked_sub(self.reason).is_some_and(|level| level < levels)
+    }
+
     /// The part of what it matches that is kept, where that is by the trace id.
     fn probability(&self, reason: u16) -> Option<f64> {
         match &self.rate {
@@ -171,6 +177,14 @@ impl Judge {
         }
     }
 
+    /// As [`super::RuleSet::probability`].
+    pub(super) fn probability(&self, reason: u16) -> Option<f64> {
+        match self {
+            Self::Policies { .. } => None,
+            Self::Rules { rules, .. } => rules.iter().find(|rule| rule.has(reason))?.probability(reason),
+        }
+    }
+
     /// The rules with a rate that adapts, by index, and how many keys each of them knows.
     pub(super) fn adaptive_keys(&self) -> impl Iterator<Item = (usize, usize)> {
         let rules = if let Self::Rules { rules, .. } = self { rules.as_slice() } else { &[] };
@@ -185,6 +199,11 @@ impl Judge {
         let rules = if let Self::Rules { rules, .. } = self { rules.as_slice() } else { &[] };
         let bytes = |rule: &Rule| if let Rate::Adaptive(adaptive) = &rule.rate { adaptive.most_bytes() } else { 0 };
         rules.iter().map(bytes).sum()
+    }
+
+    /// Are there rules that only try?
+    pub(super) fn tries(&self) -> bool {
+        matches!(self, Self::Rules { rules, .. } if rules.iter().any(|rule| rule.tried.is_some()))
     }
 
     pub(super) fn is_drop(&self, name: usize) -> bool {

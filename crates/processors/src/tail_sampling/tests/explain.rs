@@ -9,6 +9,7 @@ use crate::tail_sampling::config::TailSamplingConfig;
 use crate::tail_sampling::request::{IdHash, Request, Sender};
 use crate::tail_sampling::rules::ballot::Ballot;
 use crate::tail_sampling::rules::compile::{Problems, compile};
+use crate::tail_sampling::rules::marks::Marks;
 use crate::tail_sampling::rules::verdict::{Decision, Votes};
 use crate::tail_sampling::rules::{Facts, RuleSet};
 
@@ -67,7 +68,8 @@ fn votes_change_no_decision() {
             read.read(&request(vec![one]).encode_to_vec(), Sender::Client(&[]), &silent.plan, &hash);
             let run = &read.shards[0][0];
             let (id, bits, extra) = (&run.id, &run.bits, read.extras.get(run.extra));
-            let facts = Facts { id, bits, start: run.start, end: run.end, spans: 1, bytes: 1, extra };
+            let facts =
+                Facts { id, bits, start: run.start, end: run.end, spans: 1, bytes: 1, extra, marks: Marks::default() };
             let now = step * 20_000_000;
             let mut ballot = Ballot::EMPTY;
             let mut votes = [(); 2].map(|()| Votes::new(silent.names.len()));

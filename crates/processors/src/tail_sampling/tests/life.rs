@@ -248,6 +248,19 @@ fn spans_without_a_sound_id_are_counted_as_lost() {
     assert_eq!(rig.ledger.dropped_count(DropReason::InvalidId), 1);
 }
 
+/// Guarantee: spans with an id of zeros are one trace, or none, as is configured; other ids are as ever.
+#[test]
+fn spans_of_the_zero_id_are_one_trace_or_none() {
+    for (setting, kept, lost) in [("", 3, 0), ("zero_trace_ids: group", 3, 0), ("zero_trace_ids: reject", 1, 2)] {
+        let rig = config(EVERYTHING, setting);
+        rig.insert(&request(vec![span([0; 16]), span(T1)]), secs(0));
+        rig.insert(&request(vec![child([0; 16])]), secs(0));
+        assert_eq!(rig.sampler.pending(), if lost == 0 { 2 } else { 1 });
+        assert_eq!(rig.finish(secs(0)).len(), kept, "{setting}");
+        assert_eq!(rig.ledger.dropped_count(DropReason::InvalidId), lost, "{setting}");
+    }
+}
+
 #[test]
 fn foreign_bytes_do_no_harm() {
     let rig = config(EVERYTHING, "");

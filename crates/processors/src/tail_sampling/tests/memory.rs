@@ -12,22 +12,30 @@ use super::support::{
 /// A sampler with `traces` traces of `spans` spans of 410 bytes, sent span by span so that none stand
 /// together, each trace with a root, and all kinds of timers set; and how many bytes came.
 fn filled(traces: u64, spans: u64) -> (Rig, usize) {
+    filled_with(traces, spans, "rules: [{name: some, sampling_percentage: 10}]", "")
+}
+
+/// The same by other rules, with this `tracestate` on each span.
+fn filled_with(traces: u64, spans: u64, rules: &str, trace_state: &str) -> (Rig, usize) {
     // A fiftieth of the default, as the traces are of those that the README speaks of.
-    let rig = Rig::new(
+    let rig = Rig::new(&format!(
         "
 memory_limit_mib: 256
 num_shards: 1
 decision_wait_after_root_received: 20s
 decision_wait_after_last_span: 20s
-decision_cache: {sampled_cache_size: 1311, non_sampled_cache_size: 10486}
-rules: [{name: some, sampling_percentage: 10}]
-",
-    );
+decision_cache: {{sampled_cache_size: 1311, non_sampled_cache_size: 10486}}
+{rules}
+"
+    ));
+    // The span has 410 bytes with it.
+    let filling = 336 - trace_state.len();
+    let span_of = |id| Span { trace_state: trace_state.to_owned(), ..large_span(id, filling) };
     let mut wire = 0;
     for group in 0..traces / 100 {
         let ids: Vec<Id> = (0..100).map(|trace| id_of(group * 100 + trace)).collect();
         for _ in 0..spans {
-            let message = request(ids.iter().map(|&id| large_span(id, 336)).collect()).encode_to_vec();
+            let message = request(ids.iter().map(|&id| span_of(id)).collect()).encode_to_vec();
             wire += message.len();
             rig.sampler.insert(&message, secs(0)).unwrap();
         }
@@ -60,6 +68,29 @@ fn a_trace_costs_at_most_160_bytes() {
         println!("{traces} traces of one span: {overhead:.1} bytes a trace, {ratio:.3} x wire");
         assert!(overhead > 112.0, "{overhead}");
         assert!(overhead <= 160.0, "{overhead}");
+    }
+}
+
+/// What few configurations and traces need beside that: 16 bytes for what `tracestate` says or a rule only tries, and with
+/// adaptive percentages 64 more for every seven distinct values.
+#[test]
+fn what_few_traces_need_beside_costs_what_the_readme_says() {
+    const TRACES: u64 = 25_600;
+    let overhead = |rules: &str, trace_state: &str| {
+        let (rig, _) = filled_with(TRACES, 1, rules, trace_state);
+        rig.sampler.table_memory() as f64 / TRACES as f64
+    };
+    let some = "rules: [{name: some, sampling_percentage: 10}]";
+    let plain = overhead(some, "");
+    let tries = "rules: [{name: t, dry_run: true, sampling_percentage: 1, when: {error: true}}, {name: s, sampling_percentage: 10}]";
+    let adaptive = "rules: [{name: a, adaptive: {goal_percentage: 5, keys: [service.name, span_name, filling, none]}}]";
+    for (rules, trace_state, most) in
+        [(some, "v=1", 0.0), (some, "ot=rv:0123456789abcd", 16.0), (tries, "", 16.0), (adaptive, "", 80.0)]
+    {
+        let more = overhead(rules, trace_state) - plain;
+        println!("{more:.2} bytes more: {rules} {trace_state}");
+        // Shards hash ids by keys of their own, so the index is not the same each time.
+        assert!((most - 4.0..=most + 4.0).contains(&more), "{more} {rules} {trace_state}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the processor as a whole.
 
 mod component;
+mod compressed;
 mod corpus;
 mod counts;
 mod explain;
@@ -12,6 +13,7 @@ mod ottl;
 mod pauses;
 mod probability;
 mod rates;
+mod recorded;
 mod settings;
 pub(crate) mod support;
 mod telemetry;

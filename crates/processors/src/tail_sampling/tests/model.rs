@@ -57,6 +57,14 @@ rules:
   - {name: default, sampling_percentage: 10}
 "#;
 
+const COMPRESSED: [&str; 5] = [
+    "",
+    "compression: lz4\ncompression_delay: 0s",
+    "",
+    "compression: zstd\ncompression_delay: 0s",
+    "compression: zstd\ncompression_delay: 5ms",
+];
+
 /// Decides as the rules above say, by their words: the rule and its percentage.
 fn decide(id: Id, spans: &[(String, Span)]) -> Option<(&'static str, f64)> {
     let any = |test: &dyn Fn(&str, &Span) -> bool| spans.iter().any(|(region, span)| test(region, span));
@@ -213,13 +221,21 @@ fn it_decides_as_a_simple_sampler_does() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
+    let mut thaws = 0;
     for round in 0..40 {
         let rules = [RULES, RULES_IN_OTTL][round / 8 % 2];
+        let compressed = COMPRESSED[round / 8 % 5];
+        let rules = match compressed {
+            "" => rules.to_owned(),
+            // Blocks are small, and some are full.
+            _ => format!("{}\n{compressed}", rules.replace("memory_limit_mib: 256", "memory_limit_mib: 8")),
+        };
         let rig = Rig::new(&format!("{rules}\nnum_shards: {}", round % 8 + 1));
         let traces = rng.random_range(1..300);
         let (sent, requests) = random_requests(&mut rng, traces);
         for (at, request) in requests.iter().enumerate() {
             rig.insert(request, millis(at as u64));
+            rig.decide(millis(at as u64));
         }
         rig.decide(millis(99_000));
         assert_eq!(rig.sampler.pending(), sent.len(), "seed {seed}: nothing is decided before its time");
@@ -255,7 +271,11 @@ fn it_decides_as_a_simple_sampler_does() {
             assert!(sent.iter().any(as_sent), "seed {seed}, round {round}: {span:?}");
         }
         assert_eq!(rig.ledger.held_count(), 0);
+        if !compressed.is_empty() {
+            thaws += rig.metric("decompressed_chunks", &[]);
+        }
     }
+    assert!(thaws > 0, "seed {seed}: nothing compressed was read");
 }
 
 /// Waits end, the buffer turns over, memory is short, spans come late: whatever happens, no span is
@@ -265,14 +285,17 @@ fn every_span_is_kept_or_counted_out_once() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    for round in 0..6 {
+    let mut thaws = 0;
+    for round in 0..9 {
         let shards = round % 4 + 1;
+        let compressed = COMPRESSED[[0, 1, 3][round % 3]];
         let rig = Rig::new(&format!(
             "
 num_shards: {shards}
 memory_limit_mib: 4
 decision_wait: 200ms
 decision_wait_after_root_received: {}ms
+{compressed}
 rules:
   - {{name: half, sampling_percentage: 50}}
 ",
@@ -326,7 +349,11 @@ rules:
             assert!(span.id()[9] >= 0x80, "seed {seed}: a trace is kept by its id alone");
         }
         assert_eq!(rig.ledger.held_count(), 0, "seed {seed}");
+        if !compressed.is_empty() {
+            thaws += rig.metric("decompressed_chunks", &[]);
+        }
     }
+    assert!(thaws > 0, "seed {seed}: nothing compressed was read");
 }
 
 /// The composite sampler on 100,000 traces: each class at its rate, and the same traces whatever

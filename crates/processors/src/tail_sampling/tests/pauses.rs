@@ -138,3 +138,38 @@ rules: [{name: some, sampling_percentage: 10}]
     assert_eq!(rig.sampler.pending(), 100_000);
     assert!(most < MOST / 10, "{most}");
 }
+
+/// Scenario: somebody waits for a shard in which two thousand traces are due, and then as many are to be handed on.
+/// Guarantee: a call decides, and one takes, only a little before the shard is free; without anybody who waits, all.
+#[test]
+fn who_waits_for_a_shard_has_it_soon() {
+    let rig = || {
+        let rig = Rig::new(
+            "
+decision_wait: 1s
+num_shards: 1
+rules: [{name: all, sampling_percentage: 100}]
+",
+        );
+        for group in 0..20u64 {
+            rig.insert(
+                &request((0..100).map(|trace| large_span(id_of(group * 100 + trace), 400)).collect()),
+                millis(0),
+            );
+        }
+        rig
+    };
+    let alone = rig();
+    assert!(!alone.sampler.decide(0, secs(2), 5000), "all were decided");
+    let all = alone.sampler.take(0, secs(2)).expect("they are kept").batch().items();
+
+    let shared = rig();
+    let waiting = shared.sampler.shards[0].wait();
+    assert!(shared.sampler.decide(0, secs(2), 5000), "there are more to decide");
+    while shared.sampler.decide(0, secs(2), 5000) {}
+    let some = shared.sampler.take(0, secs(2)).expect("they are kept").batch().items();
+    assert!(some < all, "{some} of {all} spans were taken at once while somebody waited");
+    drop(waiting);
+    assert_eq!(some + shared.take(secs(2)).len(), 2000, "the rest comes after");
+    assert_eq!(all + alone.take(secs(2)).len(), 2000);
+}

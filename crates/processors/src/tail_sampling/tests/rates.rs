@@ -76,6 +76,38 @@ fn adaptive_rates_meet_the_goal_on_any_number_of_shards() {
     assert_eq!(votes, sharded_votes);
 }
 
+/// Scenario: large traces of two kinds, which differ in one of thirty routes; their spans come in several requests.
+/// Guarantee: each kind has a percentage of its own, whatever the order of spans.
+#[test]
+fn large_traces_that_differ_in_one_value_have_rates_of_their_own() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+decision_wait: 1s
+rules: [{name: a, adaptive: {goal_percentage: 50, keys: [http.route, service.name], adjustment_interval: 10s}}]
+",
+    );
+    let mut rng = StdRng::seed_from_u64(4);
+    for second in 0..40 {
+        for trace in 0..4 {
+            let id: Id = rng.random();
+            let last = if trace == 0 { "/rare" } else { "/often" };
+            let mut routes: Vec<String> = (0..29).map(|route| format!("/{route}")).chain([last.to_owned()]).collect();
+            rand::seq::SliceRandom::shuffle(routes.as_mut_slice(), &mut rng);
+            for part in routes.chunks(7) {
+                let with_route =
+                    |route: &String| Span { attributes: vec![attribute("http.route", text(route))], ..span(id) };
+                rig.insert(&request(part.iter().map(with_route).collect()), secs(second));
+            }
+        }
+        rig.decide(secs(second));
+        rig.take(secs(second));
+    }
+    rig.sampler.decided_in(secs(0));
+    let keys = rig.telemetry.gauge("otelcol_processor_tail_sampling_adaptive_keys", "", &[("policy", "a")]);
+    assert_eq!(keys.get(), 2);
+}
+
 #[test]
 fn budgets_lend_and_say_no_rate() {
     let rig = Rig::new(

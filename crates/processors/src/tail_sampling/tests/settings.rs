@@ -23,13 +23,17 @@ fn mistakes_are_named_with_their_place() {
         ("late_errors: keep\ndecision_cache: {non_sampled_cache_size: 0}", "late_errors: keep needs"),
         ("stress: {activation_percentage: 101}", "stress.activation_percentage: it has to be from 1 to 100"),
         ("stress: {activation_percentage: 50}", "stress.deactivation_percentage: 75 is not below"),
-        ("compression: zstd", "compression: the buffer holds spans as they came: remove this key"),
+        ("compression_delay: 1s", "compression_delay: has no meaning without compression: set compression to"),
         ("stress: {sampling_percentage: -1}", "stress.sampling_percentage: it has to be from 0 to 100"),
     ] {
         let found = problem(yaml);
         assert!(found.contains(expected), "{yaml}: {found:?}");
     }
     assert_eq!(problem("stress: {}"), "");
+    for codec in ["none", "lz4", "zstd"] {
+        assert_eq!(problem(&format!("compression: {codec}")), "");
+    }
+    assert_eq!(problem("compression: lz4\ncompression_delay: 0s"), "");
     assert_eq!(problem("memory_limit_percentage: 10\nlate_errors: keep\nspan_limit: 10000"), "");
 }
 

@@ -7,12 +7,13 @@ mod table;
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderValue};
 use nyquist_core::batch::Code;
-use nyquist_core::net::admission::{Admission, Admitted};
+use nyquist_core::net::admission::{Admission, Admitted, footprint};
 use nyquist_core::net::body::{MinRate, Room};
 use nyquist_core::net::server::network;
 use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
@@ -57,13 +58,24 @@ impl Limits {
         Arc::new(Self { admission: Arc::clone(admission), hasher: RandomState::new(), min_rate, limits })
     }
 
-    /// Lets a request of `client` in, before its body is read.
-    pub(crate) fn enter(&self, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
-        let sender = self.hasher.hash_one(client.address.map(network));
-        let admitted = self.admission.admit_for(sender, REQUEST_OVERHEAD).ok_or_else(Rejection::no_room)?;
-        let now = Instant::now();
-        let holds = self.limits.iter().map(|limit| Limit::enter(limit, client, headers, now));
-        Ok(Pass { admitted, holds: holds.collect::<Result<_, _>>()?, min_rate: self.min_rate, refusal: None })
+    /// Makes room for a request from `address` with these `headers`, before anything is asked about it: who waits
+    /// for the answer holds them.
+    pub(crate) fn make_room(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Result<Admitted, Rejection> {
+        let sender = self.hasher.hash_one(address.map(network));
+        let admitted = self.admission.admit_for(sender, REQUEST_OVERHEAD + footprint(headers));
+        Ok(admitted.ok_or_else(Rejection::no_room)?.kept_beside())
+    }
+
+    /// Lets the request in for which there is room, before its body is read.
+    pub(crate) fn enter(&self, room: Admitted, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
+        let (now, head) = (Instant::now(), room.bytes());
+        let mut holds: Vec<Hold> = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            let entered = Limit::enter(limit, client, headers, head, now);
+            // What one of them refuses is no request to the others.
+            holds.push(entered.inspect_err(|_| holds.iter().for_each(Hold::refund))?);
+        }
+        Ok(Pass { holds, admitted: room, min_rate: self.min_rate, refusal: None })
     }
 }
 
@@ -88,12 +100,18 @@ impl Limit {
         Some(Self { name, per: config.per()?, hasher, table: Table::new(bounds), refused, clients })
     }
 
-    fn enter(limit: &Arc<Self>, client: &Client, headers: &HeaderMap, now: Instant) -> Result<Hold, Rejection> {
+    fn enter(
+        limit: &Arc<Self>,
+        client: &Client,
+        headers: &HeaderMap,
+        head: usize,
+        now: Instant,
+    ) -> Result<Hold, Rejection> {
         let key = limit.key(client, headers);
-        let entered = limit.table.enter(key, REQUEST_OVERHEAD, now);
+        let entered = limit.table.enter(key, head, now);
         limit.clients.set(limit.table.len() as i64);
         let key = entered.map_err(|full| limit.refuse(full))?;
-        Ok(Hold { limit: Arc::clone(limit), key, bytes: REQUEST_OVERHEAD, is_charged: false })
+        Ok(Hold { limit: Arc::clone(limit), key, head, bytes: head, is_charged: false })
     }
 
     fn key(&self, client: &Client, headers: &HeaderMap) -> Key {
@@ -171,17 +189,24 @@ impl Room for Pass {
 struct Hold {
     limit: Arc<Limit>,
     key: Key,
+    /// What it held before its body came, and holds now.
+    head: usize,
     bytes: usize,
     /// Have its rates been charged?
     is_charged: bool,
 }
 
 impl Hold {
+    /// The request does not come in after all.
+    fn refund(&self) {
+        self.limit.table.refund(self.key);
+    }
+
     fn grow_to(&mut self, total: usize) -> bool {
-        let more = total.saturating_sub(self.bytes);
+        let more = total.saturating_add(self.head).saturating_sub(self.bytes);
         let is_room = more == 0 || self.limit.table.grow(self.key, more);
         if is_room {
-            self.bytes = self.bytes.max(total);
+            self.bytes += more;
         }
         is_room
     }
@@ -191,7 +216,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.is_charged {
             // What was read for nothing has been read.
-            self.limit.table.charge(self.key, self.bytes - REQUEST_OVERHEAD, 0);
+            self.limit.table.charge(self.key, self.bytes - self.head, 0);
         }
         self.limit.table.leave(self.key, self.bytes);
     }

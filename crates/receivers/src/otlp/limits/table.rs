@@ -94,6 +94,13 @@ impl Table {
         Ok(key)
     }
 
+    /// A request of `key` that was let in here was refused elsewhere, before anything of it was read.
+    pub(super) fn refund(&self, key: Key) {
+        if let Some(client) = self.clients.lock().known.get_mut(&key) {
+            client.left[Rate::Requests as usize] += 1.0;
+        }
+    }
+
     /// A request of `key` has become larger by `more` bytes; `false` if there is no room for them.
     pub(super) fn grow(&self, key: Key, more: usize) -> bool {
         let mut clients = self.clients.lock();

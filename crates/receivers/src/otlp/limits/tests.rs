@@ -138,6 +138,13 @@ fn limits(per: &str) -> (Arc<Limits>, Arc<Telemetry>) {
     (Limits::new("otlp", &Admission::new(1 << 20), None, &[limit], &telemetry), telemetry)
 }
 
+impl Limits {
+    /// Both steps.
+    fn let_in(&self, client: &Client, headers: &HeaderMap) -> Result<Pass, Rejection> {
+        self.enter(self.make_room(client.address, headers)?, client, headers)
+    }
+}
+
 fn client(address: &str, subject: &str) -> Client {
     let attributes = vec![("subject".to_owned(), subject.to_owned())];
     Client { address: Some(address.parse().unwrap()), identity: Identity { attributes } }
@@ -149,7 +156,7 @@ async fn what_makes_a_client() {
     let headers = |tenant: &str| HeaderMap::from_iter([("x-tenant".parse().unwrap(), tenant.parse().unwrap())]);
     let same = |per: &str, one: (Client, HeaderMap), two: (Client, HeaderMap)| {
         let (limits, _) = limits(per);
-        limits.enter(&one.0, &one.1).is_ok_and(|_| limits.enter(&two.0, &two.1).is_err())
+        limits.let_in(&one.0, &one.1).is_ok_and(|_| limits.let_in(&two.0, &two.1).is_err())
     };
     let (a, b) = (|| client("10.0.0.1", "ann"), || client("10.0.0.2", "bob"));
     assert!(same("client.address", (a(), headers("1")), (a(), headers("2"))));
@@ -171,8 +178,8 @@ async fn what_makes_a_client() {
 async fn refusals_are_typed_and_counted() {
     let (limits, telemetry) = limits("client.address");
     let (ann, none) = (client("10.0.0.1", ""), HeaderMap::new());
-    drop(limits.enter(&ann, &none).unwrap());
-    let Err(rejection) = limits.enter(&ann, &none) else { panic!("over the rate") };
+    drop(limits.let_in(&ann, &none).unwrap());
+    let Err(rejection) = limits.let_in(&ann, &none) else { panic!("over the rate") };
     assert_eq!((rejection.code, rejection.retry), (Code::ResourceExhausted, Some(MIN_RETRY)));
     let message = "more than requests_per_second of client_limits allows per client.address: slow down and try again";
     assert_eq!(rejection.message, message);
@@ -180,5 +187,33 @@ async fn refusals_are_typed_and_counted() {
     let labels = [("receiver", "otlp"), ("per", "client.address"), ("limit", "requests_per_second")];
     assert_eq!(telemetry.sum("nyquist_receiver_limited_requests", &labels), 1);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(limits.enter(&ann, &none).is_ok());
+    assert!(limits.let_in(&ann, &none).is_ok());
+}
+
+/// Scenario: two entries, of which the second refuses. Guarantee: what it refuses costs nothing at the first, and holds
+/// nothing there; what both let in costs at both.
+#[tokio::test(start_paused = true)]
+async fn what_one_entry_refuses_is_not_charged_to_another() {
+    let limit = |per: &str, burst| ClientLimit {
+        per: per.to_owned(),
+        requests_per_second: Some(1.0),
+        burst: nyquist_core::config::Duration::from_secs(burst),
+        max_in_flight: Some(nyquist_core::config::ByteSize(1 << 20)),
+        ..ClientLimit::default()
+    };
+    let entries = [limit("client.address", 3), limit("metadata.x-tenant", 1)];
+    let limits = Limits::new("otlp", &Admission::new(1 << 20), None, &entries, &Telemetry::new());
+    let of = |tenant: &str| HeaderMap::from_iter([("x-tenant".parse().unwrap(), tenant.parse().unwrap())]);
+    let ann = client("10.0.0.1", "");
+    drop(limits.let_in(&ann, &of("noisy")).unwrap());
+    for _ in 0..100 {
+        let Err(rejection) = limits.let_in(&ann, &of("noisy")) else { panic!("the tenant is over its rate") };
+        assert!(rejection.message.contains("metadata.x-tenant"), "{}", rejection.message);
+    }
+    assert_eq!(limits.admission.used(), 0);
+    for tenant in ["a", "b"] {
+        assert!(limits.let_in(&ann, &of(tenant)).is_ok(), "the address has two of its three left");
+    }
+    let Err(rejection) = limits.let_in(&ann, &of("c")) else { panic!("the address is over its rate") };
+    assert!(rejection.message.contains("client.address"), "{}", rejection.message);
 }

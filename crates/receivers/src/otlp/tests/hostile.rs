@@ -134,6 +134,43 @@ async fn a_body_slower_than_read_timeout_is_given_up() {
     assert_eq!(&answer, b"HTTP/1.1 408");
 }
 
+/// Guarantee: the headers of requests count as what they take in memory, over both protocols, while their bodies
+/// come; requests with many are refused when there is no more room, and all is given back.
+#[tokio::test]
+async fn headers_count_as_bytes_in_flight() {
+    // A client alone gets two thirds: room for three.
+    let each = REQUEST_OVERHEAD + 90 * (100 + 128);
+    let mut config = defaults();
+    config["max_in_flight"] = json!(5 * each + each / 2);
+    let running = Running::with(config, Sink::default(), &Signal::ALL).await;
+    let used = || running.receiver.admission.used();
+    let headers: String = (0..90).map(|number| format!("x-{number}: {}\r\n", "y".repeat(100))).collect();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 9\r\n{headers}\r\n"
+    );
+    let mut open = Vec::new();
+    for number in 1..=3 {
+        let mut socket = TcpStream::connect(running.http()).await.expect("connects");
+        socket.write_all(head.as_bytes()).await.expect("writes");
+        while used() < number * each {
+            tokio::task::yield_now().await;
+        }
+        open.push(socket);
+    }
+    assert!(used() < 4 * each, "{}", used());
+    let mut refused = TcpStream::connect(running.http()).await.expect("connects");
+    refused.write_all(head.as_bytes()).await.expect("writes");
+    refused.write_all(b"123456789").await.expect("writes");
+    let mut answer = [0; 12];
+    refused.read_exact(&mut answer).await.expect("reads");
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    drop(open);
+    while used() > 0 {
+        tokio::task::yield_now().await;
+    }
+    running.is_alive().await;
+}
+
 #[tokio::test]
 async fn grpc_requests_that_are_no_protobuf_are_invalid_arguments() {
     let running = Running::start().await;

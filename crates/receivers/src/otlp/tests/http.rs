@@ -232,8 +232,10 @@ async fn paths_and_headers_are_as_configured() {
 
 #[tokio::test]
 async fn browsers_are_told_whether_pages_may_send() {
-    let cors =
-        json!({"cors": {"allowed_origins": ["https://*.example.com"], "allowed_headers": ["X-Key"], "max_age": 7}});
+    let cors = json!({"cors": {
+        "allowed_origins": ["https://*.example.com"], "allowed_headers": ["X-Key"], "exposed_headers": ["X-Gateway", "Date"],
+        "max_age": 7
+    }});
     let running = Running::with(with("http", cors), Sink::default(), &Signal::ALL).await;
     let preflight = async |origin: &str, header: &str| {
         let headers =
@@ -252,6 +254,10 @@ async fn browsers_are_told_whether_pages_may_send() {
     let answer = running.send("/v1/traces", &headers, wire(vec![span(1)])).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (StatusCode::OK, origin));
     assert_eq!(answer.header("vary"), "Origin");
+    assert_eq!(answer.header("access-control-expose-headers"), "X-Gateway, Date");
+    let stranger = [("origin", "https://evil.test"), ("content-type", PROTOBUF)];
+    let answer = running.send("/v1/traces", &stranger, wire(vec![span(1)])).await;
+    assert_eq!(answer.header("access-control-expose-headers"), "", "nothing is shown to other pages");
 }
 
 #[tokio::test]

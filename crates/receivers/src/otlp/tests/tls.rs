@@ -1,7 +1,7 @@
 //! The receiver behind TLS, on both ports.
 
 use nyquist_core::config::Secret;
-use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
+use nyquist_core::net::tls::{ClientTls, ClientTlsConfig, ServerTls, ServerTlsConfig};
 use tokio_rustls::TlsConnector;
 
 use super::*;
@@ -72,4 +72,57 @@ async fn clients_without_a_certificate_are_refused_where_one_is_asked_for() {
     let running = Running::with(config(section), Sink::default(), &Signal::ALL).await;
     assert!(get_over_tls(running.http(), &ours.ca, "http/1.1").await.is_err());
     assert!(get_over_tls(running.grpc(), &ours.ca, "h2").await.is_err());
+}
+
+/// Guarantee: keys are agreed on over a curve that both sides name; without one there is no connection.
+#[tokio::test]
+async fn curves_are_as_preferred() {
+    let ours = certificates();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let agreed = async |servers: &[&str], clients: &[&str]| {
+        let server = ServerTlsConfig {
+            cert_pem: Secret::from(ours.cert.clone()),
+            key_pem: Secret::from(ours.key.clone()),
+            curve_preferences: names(servers),
+            ..ServerTlsConfig::default()
+        };
+        let client = ClientTlsConfig {
+            ca_pem: Secret::from(ours.ca.clone()),
+            curve_preferences: names(clients),
+            ..ClientTlsConfig::default()
+        };
+        let server = ServerTls::new(&server, &["h2"]).expect("a server's TLS");
+        let client = ClientTls::new(&client, &["h2"]).expect("a client's TLS");
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let accepting = tokio_rustls::TlsAcceptor::from(server.current()).accept(far);
+        let name = client.server_name("localhost").expect("a name");
+        let connecting = TlsConnector::from(client.current()).connect(name, near);
+        let (accepted, connected) = tokio::join!(accepting, connecting);
+        let (accepted, _) = (accepted.ok()?, connected.ok()?);
+        accepted.get_ref().1.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
+    };
+    assert_eq!(agreed(&[], &[]).await.as_deref(), Some("X25519"));
+    assert_eq!(agreed(&["P384"], &[]).await.as_deref(), Some("secp384r1"));
+    assert_eq!(agreed(&[], &["P256", "X25519"]).await.as_deref(), Some("secp256r1"));
+    assert_eq!(agreed(&["P384"], &["P256"]).await, None);
+}
+
+/// Guarantee: a server's `ca_file` is read, so that a wrong one is found, and asks no client for a certificate; a
+/// warning says so.
+#[tokio::test]
+async fn authorities_of_a_server_are_read_and_ask_nobody() {
+    let ours = certificates();
+    let section = json!({"cert_pem": ours.cert, "key_pem": ours.key, "ca_pem": ours.ca});
+    let running = Running::with(config(section.clone()), Sink::default(), &Signal::ALL).await;
+    assert_eq!(get_over_tls(running.grpc(), &ours.ca, "h2").await, Ok(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    let (_, told) = nyquist_core::config::from_str::<ServerTlsConfig>(&section.to_string()).expect("good");
+    assert!(format!("{:?}", told.warnings).contains("client_ca_file names who signs"), "{:?}", told.warnings);
+    let wrong = ServerTlsConfig {
+        cert_pem: Secret::from(ours.cert),
+        key_pem: Secret::from(ours.key.clone()),
+        ca_pem: Secret::from(ours.key),
+        ..ServerTlsConfig::default()
+    };
+    let error = ServerTls::new(&wrong, &["h2"]).err().expect("a key is no authority");
+    assert!(error.0.contains("ca_pem holds no PEM certificate"), "{error}");
 }

@@ -58,7 +58,7 @@ fn types_come_from_metadata() {
         &[(7.0, T, T - 5000), (8.0, T + 1000, T - 5000)],
     );
     request.add("temperature{instance=i-1,job=shop/cart}", GAUGE, &[(-1.5, T, 0)]);
-    request.add("h_bucket{instance=i-1,job=shop/cart,le=0.5}", HISTOGRAM, &[(3.0, T, 0)]);
+    request.add("h_bucket{instance=i-1,job=shop/cart,le=0.5}", HISTOGRAM, &[(3.0, T, T - 5000)]);
     request.add("h_count{instance=i-1,job=shop/cart}", HISTOGRAM, &[(3.0, T, 0)]);
     request.add("s{instance=i-1,job=shop/cart,quantile=0.5}", SUMMARY, &[(1.0, T, 0)]);
     request.add("s_sum{instance=i-1,job=shop/cart}", SUMMARY, &[(2.0, T, 0)]);
@@ -66,15 +66,15 @@ fn types_come_from_metadata() {
     request.add("what{instance=i-1,job=shop/cart}", 0, &[(1.0, T, 0)]);
     let outcome = Rig::default().v2(&request);
     let expected = [
+        "counter h_bucket{le=0.5} 3 from 1699999995000 @1700000000000",
+        "counter h_count{} 3 @1700000000000",
         "counter http_requests_total{code=200} 7 from 1699999995000 @1700000000000",
         "counter http_requests_total{code=200} 8 from 1699999995000 @1700000001000",
+        "counter s_sum{} 2 @1700000000000",
         "gauge s{quantile=0.5} 1 @1700000000000",
         "gauge temperature{} -1.5 @1700000000000",
         "gauge what{} 1 @1700000000000",
         "sum build_info{} 1 @1700000000000",
-        "sum h_bucket{le=0.5} 3 @1700000000000",
-        "sum h_count{} 3 @1700000000000",
-        "sum s_sum{} 2 @1700000000000",
     ];
     assert_eq!(of_cart(&outcome), expected);
     assert_eq!((outcome.samples, outcome.histograms, outcome.exemplars), (9, 0, 0));
@@ -101,7 +101,7 @@ fn without_metadata_names_decide_until_a_sender_says_more() {
         let lines = of_cart(outcome);
         lines.iter().map(|line| line.split(['{', '[']).next().expect("a name").to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(shapes(&rig.v1(&write())), ["counter a_total", "gauge b_count", "gauge c", "sum b_bucket"]);
+    assert_eq!(shapes(&rig.v1(&write())), ["counter a_total", "counter b_bucket", "counter b_count", "gauge c"]);
     let describe = |family: &str, kind: i32| MetricMetadata {
         kind,
         family: family.to_owned(),
@@ -114,9 +114,34 @@ fn without_metadata_names_decide_until_a_sender_says_more() {
     };
     assert_eq!(rig.v1(&told).points, 0);
     let outcome = rig.v1(&write());
-    assert_eq!(shapes(&outcome), ["counter c", "gauge a_total", "sum b_bucket", "sum b_count"]);
+    assert_eq!(shapes(&outcome), ["counter b_bucket", "counter b_count", "counter c", "gauge a_total"]);
     let metrics = &outcome.data.resource_metrics[0].scope_metrics[0].metrics;
     assert!(metrics.iter().all(|metric| metric.description == "Help."));
+}
+
+/// Scenario: 1.0, and the parts of a histogram and of a summary in requests of their own, without metadata. Guarantee:
+/// they count once a series has shown what the family is, and what senders say goes first.
+#[test]
+fn labels_show_what_a_family_is() {
+    let rig = Rig::default();
+    let kinds = |name: &str| {
+        let timeseries = [name, "_sum", "_count"].map(|own| match own.strip_prefix('_') {
+            Some(suffix) => format!("{}_{suffix}", name.split(['_', '{']).next().expect("a name")),
+            None => own.to_owned(),
+        });
+        timeseries.map(|name| {
+            let request = WriteRequest { timeseries: vec![series(&name, &[(1.0, T)])], metadata: Vec::new() };
+            let line = points(&rig.v1(&request).data).remove(0);
+            line.trim_start_matches(" | ").split(['{', '[']).next().expect("a name").to_owned()
+        })
+    };
+    assert_eq!(kinds("h"), ["gauge h", "gauge h_sum", "gauge h_count"]);
+    assert_eq!(kinds("h_bucket"), ["gauge h_bucket", "gauge h_sum", "gauge h_count"], "no bucket without a bound");
+    assert_eq!(kinds("h_bucket{le=1}"), ["counter h_bucket", "counter h_sum", "counter h_count"]);
+    assert_eq!(kinds("s{quantile=0.5}"), ["gauge s", "counter s_sum", "counter s_count"]);
+    let said = MetricMetadata { kind: GAUGE, family: "g".to_owned(), help: String::new(), unit: String::new() };
+    rig.v1(&WriteRequest { timeseries: Vec::new(), metadata: vec![said] });
+    assert_eq!(kinds("g_bucket{le=1}"), ["gauge g_bucket", "gauge g_sum", "gauge g_count"]);
 }
 
 #[test]

@@ -2,5 +2,7 @@
 
 mod hostile;
 mod mapping;
+#[path = "../../../../../tests/support/prompb.rs"]
+mod messages;
 mod prompb;
 mod protocol;

@@ -2,13 +2,14 @@
 //!
 //! A reader follows what comes out as a backend would: a series grows by the difference to its last value, or by all
 //! of its value where it is new or has a new start. Guarantee, whatever the limits, retirements, promotions, idle times,
-//! late and repeated points, restarts, and batches that are refused and come again: the outputs grow by exactly what the
+//! late and repeated points, memory that runs out, restarts, and batches that are refused and come again: the outputs grow by exactly what the
 //! inputs grow by, but for the increments of the points that `rebaselined` counts. Deltas lose nothing at all, nor do
 //! streams of which none changes sides. Only a crash loses more: what had not been reported by then.
 //!
 //! How the model knows what a counted point was worth: all points of one batch are worth the same. A point that
 //! makes up for one that is late is worth more, and comes alone.
 
+mod gauges;
 mod kinds;
 mod last_values;
 mod reader;
@@ -70,6 +71,8 @@ struct Weather {
     refuses: bool,
     /// Points come late, and twice.
     late: bool,
+    /// Memory is short now and then: the limiter forgets half of what it knows of streams.
+    starves: bool,
     /// Senders have series that are what others are collapsed to.
     own: bool,
     restarts: Option<Restart>,
@@ -83,6 +86,7 @@ impl Weather {
             without_starts: random.random_bool(0.3),
             refuses: random.random_bool(0.3),
             late: random.random_bool(0.4),
+            starves: random.random_bool(0.4),
             own: random.random_bool(0.5),
             restarts: restarts[random.random_range(0..restarts.len())],
         }
@@ -217,6 +221,9 @@ impl Run {
                 let batch: Vec<usize> = due.drain(..count).collect();
                 self.report(&batch, export).await;
                 if self.random.random_bool(0.4) {
+                    if self.weather.starves && self.random.random_bool(0.2) {
+                        self.bench.limiter.shared.starve();
+                    }
                     self.bench.limiter.flush(false).await;
                 }
             }
@@ -389,8 +396,9 @@ impl Run {
         } else {
             assert_eq!(accounted, *grown, "{context}");
         }
-        let Weather { idles, without_starts, own, restarts, .. } = self.weather;
-        if self.is_delta || (self.is_steady && !idles && !without_starts && !own && restarts.is_none()) {
+        let Weather { idles, without_starts, starves, own, restarts, .. } = self.weather;
+        let forgets = idles || starves || restarts.is_some();
+        if self.is_delta || (self.is_steady && !forgets && !without_starts && !own) {
             assert_eq!(*rebaselined, 0, "{context}");
         }
     }

@@ -1,7 +1,6 @@
 //! The ordered composite sampler on 100,000 traces, over a restart.
 
 use super::*;
-use crate::tail_sampling::explain::Status;
 use crate::tail_sampling::tests::support::{attribute, child, text};
 
 const COMPOSITE: &str = "
@@ -33,7 +32,7 @@ fn of_class(class: u32, id: Id) -> (Span, f64) {
 }
 
 /// Scenario: traces of two spans; the process is killed between the first and the second, which says of every other
-/// trace what class it is of. Guarantee: with 1 shard and with 8, exactly those are kept that the rules keep by
+/// trace what class it is of. Guarantee: with 1 shard and with 8, compressed or not, exactly those are kept that the rules keep by
 /// their words, whole, and each class at its rate within four deviations.
 #[tokio::test]
 async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
@@ -65,8 +64,11 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
         assert!((kept - all * rate).abs() <= 4.0 * deviation, "{percent} %: {kept} of {all}");
     }
     let options = options(Fsync::None, 0);
-    for shards in [1, 8] {
-        let yaml = format!("{COMPOSITE}\nnum_shards: {shards}");
+    for (shards, compression) in [(1, "none"), (8, "none"), (1, "zstd"), (8, "lz4")] {
+        let mut yaml = format!("{COMPOSITE}\nnum_shards: {shards}\ncompression: {compression}");
+        if compression != "none" {
+            yaml.push_str("\ncompression_delay: 0s");
+        }
         let disk = FaultyDisk::new(3);
         let clock = ManualClock::new(EPOCH);
         let life = Life::begin(&disk, &options, &clock, &yaml).await;
@@ -77,37 +79,15 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
 
         let life = Life::begin(&disk, &options, &clock, &yaml).await;
         assert_eq!((life.restored, life.sampler.pending()), (TRACES, TRACES));
+        let before = life.sampler.memory();
+        life.decide();
+        assert_eq!(life.sampler.memory() < before - (1 << 20), compression != "none", "{shards} shards, {compression}");
         for chunk in after.chunks(1000) {
             life.insert(chunk.to_vec()).await.unwrap();
         }
         clock.advance(Duration::from_secs(11));
         life.decide();
-        assert!(life.deliver().await == expected, "{shards} shards");
+        life.decide();
+        assert!(life.deliver().await == expected, "{shards} shards, {compression}");
     }
-}
-
-/// Scenario: a trace that is kept, one that is not, one that waits; then a restart. Guarantee: what became of them can
-/// still be told, of decisions in short.
-#[tokio::test]
-async fn decisions_can_be_told_after_a_restart() {
-    let disk = FaultyDisk::new(4);
-    let options = options(Fsync::None, 0);
-    let clock = ManualClock::new(EPOCH);
-    let (kept, dropped, young, never) = (id_of(201), rejected(), id_of(203), id_of(204));
-    let mut life = Life::begin(&disk, &options, &clock, RULES).await;
-    life.insert(vec![error(kept), span(dropped)]).await.unwrap();
-    life.insert(vec![error(young)]).await.unwrap();
-    clock.advance(Duration::from_secs(3));
-    life.insert(vec![error(young)]).await.unwrap();
-    clock.advance(Duration::from_secs(2));
-    life.decide();
-    life.deliver().await;
-    life.keeper.tick().await;
-    life.crash(&disk, false).await;
-
-    let life = Life::begin(&disk, &options, &clock, RULES).await;
-    let told = |id: &Id| life.sampler.explain(id, life.clock.now());
-    assert_eq!([kept, dropped, never].map(|id| told(&id).status), [Status::Kept, Status::Dropped, Status::Unknown]);
-    assert!(told(&kept).decisions.is_empty() && told(&kept).remembered.is_some(), "in short");
-    assert_eq!(told(&young).undecided.map(|undecided| undecided.spans), Some(2));
 }
