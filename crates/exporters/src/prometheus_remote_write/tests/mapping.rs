@@ -495,7 +495,7 @@ fn types_come_from_metadata_too() {
             let request = bench.request(&push(vec![metric]));
             assert_eq!((request.timeseries[0].name(), bench.described[0].kind), (name, kind), "{what}");
             let [metadata] = request.metadata.try_into().unwrap();
-            assert_eq!((metadata.kind, metadata.metric_family_name.as_str()), (kind, family), "{what}");
+            assert_eq!((metadata.kind, metadata.family.as_str()), (kind, family), "{what}");
         }
     }
     let mut other = counter("x_bucket");
