@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::otlp::{trace, traces_request};
 use crate::support::otlp_client::{OK, RESOURCE_EXHAUSTED, TRACES};
 use crate::support::ports::free_port;
 use crate::support::{Gateway, OtlpClient, PATIENCE, eventually, http};
-use crate::{PROTOBUF, floods, is_release, runtime};
+use crate::{PROTOBUF, floods, is_release};
 
 const CONFIG: &str = "
 receivers:
@@ -57,7 +56,7 @@ struct Target {
 type Attack = fn(&Target);
 
 const ATTACKS: [(&str, Attack); 10] = [
-    ("rapid reset", rapid_reset),
+    ("rapid reset", |target| floods::assert_calm(&floods::resets(target.grpc))),
     ("header flood", |target| assert_answer(&header_flood(target.http), "HTTP/1.1 431")),
     ("endless headers", |target| floods::assert_calm(&floods::continuations(target.grpc))),
     ("header bomb", |target| floods::assert_calm(&floods::header_bomb(target.grpc))),
@@ -72,33 +71,6 @@ const ATTACKS: [(&str, Attack); 10] = [
 /// Under load a client may see its connection end before the answer; what it must not see is another answer.
 fn assert_answer(answer: &str, expected: &str) {
     assert!(answer.is_empty() || answer == expected, "{answer:?} instead of {expected:?}");
-}
-
-/// 200 requests that are taken back as soon as they are sent (CVE-2023-44487).
-fn rapid_reset(target: &Target) {
-    runtime().block_on(async {
-        let Ok(stream) = tokio::net::TcpStream::connect(("127.0.0.1", target.grpc)).await else { return };
-        let Ok((mut sender, connection)) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await
-        else {
-            return;
-        };
-        let connection = tokio::spawn(connection);
-        for _ in 0..200 {
-            if sender.ready().await.is_err() {
-                break;
-            }
-            let request = Request::post(format!("http://a{TRACES}")).header("content-type", "application/grpc");
-            drop(sender.send_request(request.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap()));
-            tokio::task::yield_now().await;
-        }
-        drop(sender);
-        let ended = tokio::time::timeout(PATIENCE, connection).await.expect("it ends").expect("no panic");
-        // Broken off, or told to be calm: nothing else.
-        let error = ended.err().map(|error| format!("{error:?}")).unwrap_or_default();
-        let is_calm = error.contains("ENHANCE_YOUR_CALM") || !error.contains("Reason") && !error.contains("GoAway");
-        assert!(is_calm, "{error}");
-    });
 }
 
 /// The beginning of the answer to a head of 1 MiB.

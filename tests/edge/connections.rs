@@ -113,6 +113,45 @@ fn unix_sockets() {
     assert!(!grpc.exists() && !http.exists());
 }
 
+/// Scenario: data goes from a gateway to itself over a Unix socket, and on over another one with TLS.
+/// Guarantee: the `otlp` exporter takes both spellings of such an endpoint, and asks for the name `localhost` there.
+#[test]
+fn exporters_send_over_unix_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("server.pem"), certificate.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("server.key"), certificate.signing_key.serialize_pem()).unwrap();
+    let backend = Backend::start();
+    let config = "
+receivers:
+  otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}
+  otlp/plain: {protocols: {grpc: {endpoint: @FOLDER@/plain.sock, transport: unix}}}
+  otlp/tls:
+    protocols:
+      grpc:
+        endpoint: @FOLDER@/tls.sock
+        transport: unix
+        tls: {cert_file: @FOLDER@/server.pem, key_file: @FOLDER@/server.key}
+exporters:
+  otlp/plain: {endpoint: 'unix:@FOLDER@/plain.sock', tls: {insecure: true}}
+  otlp/tls: {endpoint: 'unix://@FOLDER@/tls.sock', tls: {ca_file: @FOLDER@/server.pem}}
+  otlp: {endpoint: 127.0.0.1:@BACKEND@, tls: {insecure: true}}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines:
+    traces/1: {receivers: [otlp], exporters: [otlp/plain]}
+    traces/2: {receivers: [otlp/plain], exporters: [otlp/tls]}
+    traces/3: {receivers: [otlp/tls], exporters: [otlp]}
+";
+    let config = config.replace("@FOLDER@", &folder.path().display().to_string());
+    let gateway = Gateway::start(&config.replace("@BACKEND@", &backend.port.to_string()));
+    let mut client = gateway.client();
+    for number in 0..3 {
+        assert_eq!(client.call(TRACES, &message(number)).unwrap().status, OK);
+    }
+    arrived(&backend, 6);
+}
+
 /// Guarantee: a connection that has reached its age is told to go, between requests: none of them fails.
 #[test]
 fn connections_end_at_their_age_and_no_request_fails() {

@@ -56,7 +56,7 @@ pub(crate) fn header_bomb(port: u16) -> Vec<Frame> {
 }
 
 /// 1000 requests, each taken back at once (CVE-2023-44487).
-fn resets(port: u16) -> Vec<Frame> {
+pub(crate) fn resets(port: u16) -> Vec<Frame> {
     let requests = (0..1000).flat_map(|number| {
         let stream = 2 * number + 1;
         let request = frame(HEADERS, END_HEADERS, stream, &call(TRACES));

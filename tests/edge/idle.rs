@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::support::Gateway;
 use crate::support::otlp_client::{TRACES, frame};
-use crate::{PROTOBUF, message, runtime};
+use crate::{PROTOBUF, is_release, message, runtime};
 
 const CONNECTIONS: u64 = 1000;
 
@@ -70,8 +70,9 @@ fn cost<T>(gateway: &Gateway, open: impl AsyncFn() -> T) -> u64 {
 }
 
 /// Scenario: a thousand connections, each of which has made a request, wait for the next one.
-/// Guarantee: what is resident for each. The goal is 20 KiB: HTTP/1 meets it, gRPC comes to 22 KiB, most of it the
-/// first pages of three buffers of the HTTP/2 library and its tables.
+/// Guarantee: what is resident for each: less than 20 KiB over gRPC, 12 KiB of which are the first pages of three buffers of
+/// the HTTP/2 library. After hundreds of requests it has touched more of them, and holds some 8 KiB more. In a debug build,
+/// and for TLS, whose library keeps buffers of its own: more.
 #[test]
 fn idle_connections_are_cheap() {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -96,7 +97,8 @@ fn idle_connections_are_cheap() {
         grpc(connector.connect(name, connect(secure.grpc_port).await).await.unwrap(), &framed).await
     });
     eprintln!("bytes for each idle connection: {over_grpc} gRPC, {over_http} HTTP/1, {over_tls} gRPC in TLS");
-    for (name, bytes, bound) in [("gRPC", over_grpc, 24), ("HTTP/1", over_http, 20), ("TLS", over_tls, 40)] {
+    let margin = if is_release() { 0 } else { 4 };
+    for (name, bytes, bound) in [("gRPC", over_grpc, 20 + margin), ("HTTP/1", over_http, 20), ("TLS", over_tls, 36)] {
         assert!(bytes < bound << 10, "{name}: {bytes} bytes for each connection");
     }
 }

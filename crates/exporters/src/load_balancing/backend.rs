@@ -48,7 +48,7 @@ impl Template {
     /// Finds out whether a backend could be built: what is wrong with the template is said at the start,
     /// not when the first backend turns up. Returns the metadata, in lower case, that it would look at.
     pub(super) fn check(&self) -> Result<Vec<String>, BuildError> {
-        let nowhere = GrpcEndpoint { host: "backend".to_owned(), port: 4317, is_https: false };
+        let nowhere = GrpcEndpoint { host: "backend".to_owned(), port: 4317, is_https: false, socket: None };
         match GrpcAttempt::new(&self.otlp, &nowhere, &self.context(self.id.clone())) {
             Ok(attempt) => Ok(attempt.metadata_keys()),
             Err(BuildError { mut path, message }) => {

@@ -196,6 +196,9 @@ impl Validate for ResolverConfig {
 /// Where to connect for `endpoint`, which has port 4317 if it has none.
 pub(super) fn parse_endpoint(endpoint: &str) -> Result<GrpcEndpoint, String> {
     let error = match GrpcEndpoint::parse(endpoint) {
+        Ok(GrpcEndpoint { socket: Some(_), .. }) => {
+            return Err(format!("{endpoint:?}: a member of the ring cannot be a unix socket; write host:port"));
+        }
         Ok(endpoint) => return Ok(endpoint),
         Err(error) => error,
     };

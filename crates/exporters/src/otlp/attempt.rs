@@ -111,9 +111,11 @@ impl Attempt for GrpcAttempt {
         let tls = self.tls.as_ref().map(|tls| ClientTls::new(tls, &["h2"]));
         let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
         // As with the Collector, plaintext gRPC looks at HTTPS_PROXY too.
-        let proxy = Proxy::from_env(true, &self.endpoint.host, self.endpoint.port).map_err(StartError)?;
-        let connector = Connector::new(&self.endpoint.host, self.endpoint.port, tls).rotating(self.rotates);
-        let connector = connector.through(proxy);
+        let proxy = match &self.endpoint {
+            GrpcEndpoint { socket: Some(_), .. } => None,
+            GrpcEndpoint { host, port, .. } => Proxy::from_env(true, host, *port).map_err(StartError)?,
+        };
+        let connector = Connector::grpc(&self.endpoint, tls).rotating(self.rotates).through(proxy);
         let client = Client::new(host.runtimes.workers(), &connector, &self.options);
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }

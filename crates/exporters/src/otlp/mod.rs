@@ -47,7 +47,7 @@ impl ExporterConfig for OtlpConfig {
             queue: self.sending_queue.clone(),
             retry: self.retry_on_failure.clone(),
             timeout: self.timeout.0,
-            endpoint: endpoint.authority(),
+            endpoint: endpoint.to_string(),
             max_request_bytes: MAX_MERGED,
         };
         let attempt = GrpcAttempt::new(self, &endpoint, &context)?;

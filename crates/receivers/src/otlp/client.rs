@@ -2,11 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use nyquist_core::batch::Metadata;
 use nyquist_core::component::{Identity, ServerAuth};
 use nyquist_core::net::server::Peer;
+
+/// How long somebody with the wrong credentials waits for the refusal: a client that is set up wrongly does not mind,
+/// and one that tries passwords, or only wants to keep the gateway busy, gets ten answers a second for each request that
+/// it may have open.
+const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// The sender of a request.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +24,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Who sends a request with these `headers`; `extensions` are those of the request.
+    /// Who sends a request with these `headers`; `extensions` are those of the request. Who is not let in hears so
+    /// after [`REFUSAL_DELAY`].
     ///
     /// # Errors
     /// What to answer to somebody whom `auth` does not let in.
@@ -28,7 +35,13 @@ impl Client {
         extensions: &Extensions,
     ) -> Result<Self, String> {
         let identity = match auth {
-            Some(auth) => auth.admit(headers).await?,
+            Some(auth) => match auth.admit(headers).await {
+                Ok(identity) => identity,
+                Err(refusal) => {
+                    tokio::time::sleep(REFUSAL_DELAY).await;
+                    return Err(refusal);
+                }
+            },
             None => Identity::default(),
         };
         Ok(Self { address: Self::address(extensions), identity })

@@ -291,15 +291,23 @@ fn text(status: StatusCode, message: &str) -> Response<Reply> {
 
 /// Reads and forgets what is left of the body. An HTTP/1 client that is still writing would
 /// otherwise be cut off by a reset, and never see why.
+///
+/// Nobody is in a hurry for what is refused already: it is read by the slice, with a pause after each, so that the
+/// good clients of the worker have it to themselves nearly all the time.
 pub(crate) async fn drain(body: &mut Incoming) {
     const MOST: usize = 32 << 20;
     const LONGEST: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(1);
     let reading = async {
         let (mut read, mut pace) = (0, Pace::new(None));
         while let Ok(Some(data)) = next_data(body, &mut pace).await {
+            let slices = read / SLICE;
             read += data.len();
             if read > MOST {
                 return;
+            }
+            if read / SLICE > slices {
+                tokio::time::sleep(PAUSE).await;
             }
         }
     };

@@ -1,8 +1,10 @@
 //! Making a connection.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::GrpcEndpoint;
 use super::proxy::Proxy;
+use super::stream::{Socket, Stream};
 use crate::net::tls::ClientTls;
 
 /// How long one address may take to answer.
@@ -44,6 +45,8 @@ pub(super) const MOST_WAYS: usize = 32;
 struct Backend {
     host: String,
     port: u16,
+    /// Where it listens, if it is a Unix socket.
+    socket: Option<PathBuf>,
     tls: Option<Arc<ClientTls>>,
     rotates: bool,
     proxy: Option<Proxy>,
@@ -60,6 +63,7 @@ impl Backend {
         Self {
             host,
             port,
+            socket: None,
             tls,
             rotates: true,
             proxy: None,
@@ -74,11 +78,21 @@ impl Backend {
     fn renewed(&self) -> Self {
         let new = Self::new(self.host.clone(), self.port, self.tls.clone());
         Self {
+            socket: self.socket.clone(),
             rotates: self.rotates,
             proxy: self.proxy.clone(),
             #[cfg(test)]
             fixed: self.fixed.clone(),
             ..new
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Some(path) => write!(out, "unix:{}", path.display()),
+            None => write!(out, "{}:{}", self.host, self.port),
         }
     }
 }
@@ -91,6 +105,13 @@ impl Connector {
         Self { backend: Arc::new(Backend::new(host, port, tls)), way: None }
     }
 
+    /// A connector to a gRPC backend; plaintext without `tls`.
+    #[must_use]
+    pub fn grpc(endpoint: &GrpcEndpoint, tls: Option<Arc<ClientTls>>) -> Self {
+        let Self { backend, way } = Self::new(&endpoint.host, endpoint.port, tls);
+        Self { backend: Arc::new(Backend { socket: endpoint.socket.clone(), ..backend.renewed() }), way }
+    }
+
     /// Whether each connection begins with the next address (the default), or all with the first.
     #[must_use]
     pub fn rotating(self, rotates: bool) -> Self {
@@ -100,9 +121,8 @@ impl Connector {
     /// Goes through `proxy`, if there is one.
     #[must_use]
     pub fn through(self, proxy: Option<Proxy>) -> Self {
-        let Backend { host, port, .. } = &*self.backend;
         if let Some(proxy) = &proxy {
-            tracing::info!(%proxy, backend = format!("{host}:{port}"), "connecting through a proxy");
+            tracing::info!(%proxy, backend = %self.backend, "connecting through a proxy");
         }
         Self { backend: Arc::new(Backend { proxy, ..self.backend.renewed() }), way: None }
     }
@@ -132,10 +152,17 @@ impl Connector {
     /// # Errors
     /// What failed, naming the backend.
     pub async fn connect(&self) -> io::Result<Stream> {
-        let tcp = self.connect_tcp().await?;
-        let Some(tls) = &self.backend.tls else { return Ok(Stream::Plain(tcp)) };
+        let socket = match &self.backend.socket {
+            None => Socket::Tcp(self.connect_tcp().await?),
+            Some(path) => {
+                let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
+                let answer = connected.map_err(|_| self.failed("cannot connect to", &"no answer"))?;
+                Socket::Unix(answer.map_err(|error| self.failed("cannot connect to", &error))?)
+            }
+        };
+        let Some(tls) = &self.backend.tls else { return Ok(Stream::Plain(socket)) };
         let name = tls.server_name(&self.backend.host).map_err(|error| io::Error::other(error.0))?;
-        let handshake = TlsConnector::from(tls.current()).connect(name, tcp);
+        let handshake = TlsConnector::from(tls.current()).connect(name, socket);
         let stream = timeout(CONNECT_TIMEOUT, handshake)
             .await
             .map_err(|_| self.failed("TLS handshake with", &"no answer"))?
@@ -198,7 +225,7 @@ impl Connector {
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> io::Error {
-        io::Error::other(format!("{what} {}:{}: {error}", self.backend.host, self.backend.port))
+        io::Error::other(format!("{what} {}: {error}", self.backend))
     }
 }
 
@@ -244,74 +271,5 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move { connector.connect().await.map(TokioIo::new) })
-    }
-}
-
-/// A connection.
-#[derive(Debug)]
-pub enum Stream {
-    /// Plaintext.
-    Plain(TcpStream),
-    /// TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
-            _ => connected,
-        }
-    }
-}
-
-macro_rules! delegate {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Plain(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-            Stream::Tls(stream) => {
-                let $stream = Pin::new(stream.as_mut());
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(context, buffer))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write(context, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write_vectored(context, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_flush(context))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_shutdown(context))
     }
 }

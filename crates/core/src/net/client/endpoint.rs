@@ -1,20 +1,26 @@
 //! Where a backend is.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use http::Uri;
 
 /// The endpoint of a gRPC backend, in the Collector's spellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcEndpoint {
-    /// A name or an address; IPv6 addresses in brackets.
+    /// A name or an address; IPv6 addresses in brackets. `localhost` for a Unix socket, as gRPC has it.
     pub host: String,
-    /// The port.
+    /// The port; 0 for a Unix socket.
     pub port: u16,
     /// It says `https://`: TLS even where the settings turn it off.
     pub is_https: bool,
+    /// The path of a Unix socket, if it is one.
+    pub socket: Option<PathBuf>,
 }
 
 impl GrpcEndpoint {
-    /// Reads `host:port`, with `http://`, `https://`, `dns:///` or `passthrough:///` in front.
+    /// Reads `host:port`, with `http://`, `https://`, `dns:///` or `passthrough:///` in front, or `unix:path`,
+    /// `unix:///path`.
     ///
     /// # Errors
     /// What is wrong with it, for people.
@@ -23,8 +29,8 @@ impl GrpcEndpoint {
         if text.is_empty() {
             return Err("requires a non-empty \"endpoint\", for example backend:4317".to_owned());
         }
-        if text.starts_with("unix:") {
-            return Err(format!("{text:?}: unix sockets are not supported yet; use host:port"));
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::socket(text, path);
         }
         let (is_https, rest) = strip_scheme(text)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -51,13 +57,39 @@ impl GrpcEndpoint {
         if format!("{host}:{port}").parse::<http::uri::Authority>().is_err() {
             return Err(format!("{text:?} is not a host and a port"));
         }
-        Ok(Self { host: host.to_owned(), port, is_https })
+        Ok(Self { host: host.to_owned(), port, is_https, socket: None })
     }
 
-    /// `host:port`.
+    /// `text` is `unix:` and `path`, which may begin with an empty authority.
+    fn socket(text: &str, path: &str) -> Result<Self, String> {
+        let path = match path.strip_prefix("//") {
+            Some(absolute) if absolute.starts_with('/') => absolute,
+            Some(_) => return Err(format!("{text:?}: write unix:///path, with three slashes, or unix:path")),
+            None => path,
+        };
+        if path.is_empty() || path.ends_with('/') {
+            return Err(format!("{text:?} names no socket; write unix:///path"));
+        }
+        Ok(Self { host: "localhost".to_owned(), port: 0, is_https: false, socket: Some(path.into()) })
+    }
+
+    /// What requests say where they go to: `host:port`, or `localhost` over a Unix socket.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.socket {
+            Some(_) => self.host.clone(),
+            None => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// For people: `host:port` or `unix:path`.
+impl fmt::Display for GrpcEndpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Some(path) => write!(out, "unix:{}", path.display()),
+            None => write!(out, "{}:{}", self.host, self.port),
+        }
     }
 }
 

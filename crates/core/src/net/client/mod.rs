@@ -12,6 +12,7 @@ mod endpoint;
 mod headers;
 mod http_client;
 mod proxy;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -22,3 +23,4 @@ pub use endpoint::{GrpcEndpoint, HttpEndpoint};
 pub use headers::{HeadersConfig, user_agent};
 pub use http_client::{Client, ClientOptions, Reply, SendError};
 pub use proxy::Proxy;
+pub use stream::{Socket, Stream};

@@ -32,13 +32,26 @@ fn grpc_endpoint_faults_say_what_to_do() {
         ("host:70000", "invalid port"),
         (":4317", "host missing"),
         ("http://h:4318/v1/traces", "this looks like OTLP/HTTP: use the otlp_http exporter"),
-        ("unix:///run/x.sock", "not supported yet"),
+        ("unix:", "names no socket"),
+        ("unix:///run/", "names no socket"),
+        ("unix://host/x.sock", "with three slashes"),
         ("dns://8.8.8.8/b:4317", "three slashes"),
         ("ftp://b:1", "unsupported scheme"),
         ("a b:4317", "not a host and a port"),
     ] {
         let error = grpc(text).unwrap_err();
         assert!(error.contains(message), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn unix_sockets_as_grpc_spells_them() {
+    for (text, path) in
+        [("unix:///run/x.sock", "/run/x.sock"), ("unix:/run/x.sock", "/run/x.sock"), ("unix:run/x.sock", "run/x.sock")]
+    {
+        let endpoint = GrpcEndpoint::parse(text).unwrap();
+        assert_eq!(endpoint.socket.as_deref(), Some(std::path::Path::new(path)), "{text}");
+        assert_eq!((endpoint.authority(), endpoint.to_string()), ("localhost".to_owned(), format!("unix:{path}")));
     }
 }
 

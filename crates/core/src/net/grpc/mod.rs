@@ -49,15 +49,21 @@ pub fn reply_streaming(messages: mpsc::Receiver<Bytes>) -> Response<Reply> {
 
 fn well() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert("grpc-status", unindexed(HeaderValue::from_static("0")));
     trailers
 }
 
 fn respond(reply: Reply) -> Response<Reply> {
     let mut response = Response::new(reply);
-    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
-    response.headers_mut().insert("grpc-accept-encoding", ACCEPT_ENCODING);
+    response.headers_mut().insert(CONTENT_TYPE, unindexed(CONTENT_TYPE_GRPC));
     response
+}
+
+/// `value`, kept out of HPACK's dynamic table. Without one an idle connection takes half a kilobyte less, and a reply
+/// two dozen bytes more.
+fn unindexed(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// A status without details, to [`refuse`] with.

@@ -1,16 +1,17 @@
 //! One connection: handshake, protocol, service, and its end.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, Service};
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, Sniffed, sniff};
-use super::socket::Stream;
-use super::{Handler, Keepalive, Peer, Phase, Settings, Shared};
+use super::socket::{Socket, Stream};
+use super::{Handler, Keepalive, Peer, Phase, Settings, Shared, Slot};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
 use crate::net::tls::ServerTls;
 use crate::net::turns::{TURN, spend};
@@ -34,61 +35,97 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// What a request takes of its connection's turn: some 16 begin in one.
 const REQUEST_UNITS: usize = TURN / 16;
 
-/// Serves `socket` to its end.
+/// Serves `socket` to its end, however that comes: by itself, by age, idleness or shutdown.
 ///
-/// Connections are many and mostly idle, and an idle one costs what its future holds: each stage is
-/// a box of its own, gone when the next one begins.
-pub(super) async fn run<H: Handler>(socket: Stream, shared: &Arc<Shared<H>>) {
-    match socket {
-        Stream::Tcp(socket) => {
-            let peer = socket.peer_addr().ok().map(|address| Peer(address.ip()));
-            match &shared.settings.tls {
-                None => Box::pin(serve(socket, peer, shared)).await,
-                Some(tls) => Box::pin(secure(socket, peer, tls, shared)).await,
+/// Connections are many and mostly idle, and an idle one costs what this future holds: what leads up to the
+/// connection is a box of its own, gone when the connection is there.
+#[allow(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+pub(super) fn run<H: Handler>(socket: Socket, slot: Slot<H>) -> impl Future<Output = ()> + Send {
+    async move {
+        let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(open(socket, &slot));
+        let Some(Open { mut connection, mut life }) = opening.await else { return };
+        let mut phase = slot.shared.phase.clone();
+        let mut finishing = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                    return;
+                }
+                changed = phase.changed() => {
+                    // Who is gone cannot say more.
+                    if changed.is_err() || *phase.borrow_and_update() == Phase::Closed {
+                        return;
+                    }
+                }
+                verdict = poll_fn(|cx| Life::poll(&mut life, cx)) => match verdict {
+                    Verdict::Live => continue,
+                    Verdict::Finish => {}
+                    Verdict::Close => return,
+                }
+            }
+            if !finishing {
+                finishing = true;
+                connection.as_mut().finish();
             }
         }
-        Stream::Unix(socket) => match &shared.settings.tls {
-            None => Box::pin(serve(socket, None, shared)).await,
-            Some(tls) => Box::pin(secure(socket, None, tls, shared)).await,
-        },
     }
 }
 
-async fn secure<S, H>(socket: S, peer: Option<Peer>, tls: &ServerTls, shared: &Arc<Shared<H>>)
+/// A connection that is served, and when it has to end, if ever.
+struct Open {
+    connection: Pin<Box<dyn Connection>>,
+    life: Option<Box<Life>>,
+}
+
+async fn open<H: Handler>(socket: Socket, slot: &Slot<H>) -> Option<Open> {
+    // A socket is tied to the poller of one runtime: to this one's, from here on.
+    let stream = socket.into_stream().inspect_err(|error| tracing::debug!(%error, "cannot register a connection"));
+    match (stream.ok()?, &slot.shared.settings.tls) {
+        (Stream::Tcp(stream), None) => serve(stream, slot).await,
+        (Stream::Tcp(stream), Some(tls)) => Box::pin(secure(stream, tls, slot)).await,
+        (Stream::Unix(stream), None) => serve(stream, slot).await,
+        (Stream::Unix(stream), Some(tls)) => Box::pin(secure(stream, tls, slot)).await,
+    }
+}
+
+async fn secure<S, H>(socket: S, tls: &ServerTls, slot: &Slot<H>) -> Option<Open>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let accepting = Box::pin(TlsAcceptor::from(tls.current()).accept(socket));
-    match timeout(shared.settings.head_timeout, accepting).await {
-        Some(Ok(stream)) => serve(Box::new(stream), peer, shared).await,
+    let accepting = TlsAcceptor::from(tls.current()).accept(socket);
+    match timeout(slot.shared.settings.head_timeout, accepting).await {
+        Some(Ok(stream)) => return serve(Box::new(stream), slot).await,
         Some(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         None => tracing::debug!("a TLS handshake took too long"),
     }
+    None
 }
 
-async fn serve<S, H>(stream: S, peer: Option<Peer>, shared: &Arc<Shared<H>>)
+async fn serve<S, H>(stream: S, slot: &Slot<H>) -> Option<Open>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let settings = &shared.settings;
-    let Some((protocol, mut stream)) = Box::pin(recognized(stream, shared)).await else { return };
+    let settings = &slot.shared.settings;
+    let (protocol, mut stream) = recognized(stream, &slot.shared).await?;
     stream.set_write_timeout(settings.write_timeout);
     let mut io = TokioIo::new(stream);
     let activity = settings.keepalive.max_idle.map(|_| Activity::new());
-    let service = Call { handler: Arc::clone(&shared.handler), peer, activity: activity.clone() };
-    match protocol {
-        Protocol::Http1 => {
-            let connection = Box::pin(http1_builder(settings).serve_connection(io, service));
-            Box::pin(drive(connection, shared, activity)).await;
-        }
+    let life = Life::new(&settings.keepalive, activity.clone());
+    let service = Call { shared: Arc::clone(&slot.shared), peer: slot.place.peer(), activity };
+    let connection: Pin<Box<dyn Connection>> = match protocol {
+        Protocol::Http1 => Box::pin(http1_builder(settings).serve_connection(io, service)),
         Protocol::Http2 => {
             io.inner_mut().set_frame_timeout(settings.head_timeout);
-            let connection = Box::pin(http2_builder(settings).serve_connection(io, service));
-            Box::pin(drive(connection, shared, activity)).await;
+            Box::pin(http2_builder(settings).serve_connection(io, service))
         }
-    }
+    };
+    Some(Open { connection, life })
 }
 
 /// What `stream` speaks; `None` if it does not say so, or the server ends first.
@@ -136,47 +173,16 @@ async fn timeout<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Out
     }
 }
 
-/// Runs `connection` to its end, however that comes: by itself, by age, idleness or shutdown.
-async fn drive<C: Connection, H>(mut connection: Pin<Box<C>>, shared: &Shared<H>, activity: Option<Arc<Activity>>) {
-    let (mut phase, mut last_phase) = (shared.phase.clone(), shared.phase.clone());
-    let mut draining = pin!(phase.wait_for(|phase| *phase != Phase::Running));
-    let mut closed = pin!(last_phase.wait_for(|phase| *phase == Phase::Closed));
-    let mut life = Life::new(&shared.settings.keepalive, activity);
-    let mut finishing = false;
-    loop {
-        tokio::select! {
-            biased;
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return;
-            }
-            _ = &mut draining, if !finishing => {}
-            _ = &mut closed => return,
-            () = life.wait() => match life.expire() {
-                Verdict::Live => continue,
-                Verdict::Finish if finishing => continue,
-                Verdict::Finish => {}
-                Verdict::Close => return,
-            }
-        }
-        finishing = true;
-        connection.as_mut().finish();
-    }
-}
-
 /// What HTTP/1 and HTTP/2 connections have in common.
-trait Connection: Future<Output = hyper::Result<()>> {
+trait Connection: Future<Output = hyper::Result<()>> + Send {
     /// Lets the requests that have begun end, then closes.
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<I, S> Connection for http1::Connection<I, S>
+impl<I, H> Connection for http1::Connection<I, Call<H>>
 where
-    I: Read + Write + Unpin + 'static,
-    S: HttpService<Incoming, ResBody = Reply>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: Read + Write + Unpin + Send + 'static,
+    H: Handler,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -185,7 +191,7 @@ where
 
 impl<I, H> Connection for http2::Connection<I, Call<H>, TokioExecutor>
 where
-    I: Read + Write + Unpin + 'static,
+    I: Read + Write + Unpin + Send + 'static,
     H: Handler,
 {
     fn finish(self: Pin<&mut Self>) {
@@ -195,7 +201,7 @@ where
 
 /// The handler as hyper wants it.
 struct Call<H> {
-    handler: Arc<H>,
+    shared: Arc<Shared<H>>,
     peer: Option<Peer>,
     activity: Option<Arc<Activity>>,
 }
@@ -210,7 +216,7 @@ impl<H: Handler> Service<Request<Incoming>> for Call<H> {
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
-        let handler = Arc::clone(&self.handler);
+        let handler = Arc::clone(&self.shared.handler);
         let busy = self.activity.as_ref().map(Activity::begin);
         Box::pin(async move {
             let response = handler.handle(request).await;
@@ -269,7 +275,11 @@ struct Life {
 }
 
 impl Life {
-    fn new(keepalive: &Keepalive, activity: Option<Arc<Activity>>) -> Self {
+    /// `None` for one that may go on for ever.
+    fn new(keepalive: &Keepalive, activity: Option<Arc<Activity>>) -> Option<Box<Self>> {
+        if keepalive.max_age.is_none() && activity.is_none() {
+            return None;
+        }
         // Connections that came together should not leave together.
         let jitter = rand::random_range(0.9..1.1);
         let mut life = Self {
@@ -280,7 +290,7 @@ impl Life {
             timer: None,
         };
         life.arm();
-        life
+        Some(Box::new(life))
     }
 
     fn arm(&mut self) {
@@ -289,12 +299,12 @@ impl Life {
         self.timer = next.map(|at| Box::pin(tokio::time::sleep_until(at)));
     }
 
-    /// Until something may have expired.
-    async fn wait(&mut self) {
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().await,
-            None => std::future::pending().await,
-        }
+    /// What follows when the next thing has expired in `life`.
+    fn poll(life: &mut Option<Box<Self>>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let Some(life) = life else { return Poll::Pending };
+        let Some(timer) = &mut life.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(life.expire())
     }
 
     fn expire(&mut self) -> Verdict {

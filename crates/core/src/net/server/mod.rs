@@ -12,6 +12,7 @@ mod connection;
 mod container;
 mod frames;
 mod listen;
+mod places;
 mod sniff;
 mod socket;
 
@@ -21,7 +22,6 @@ mod tests;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -39,7 +39,8 @@ use super::tls::ServerTls;
 use crate::component::Trouble;
 use crate::delivery::Status;
 use crate::runtime::Runtimes;
-use socket::{Bound, Socket};
+use places::{Full, Place, Places};
+use socket::Bound;
 
 /// What answers requests. Its future may be dropped when the client goes away.
 pub trait Handler: Send + Sync + 'static {
@@ -50,6 +51,16 @@ pub trait Handler: Send + Sync + 'static {
 /// Where a request comes from: an extension of each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
+
+/// The network of a client with `address`: itself, or of IPv6 its /64, since who has one address of those has at least
+/// 2^64 of them.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// How long connections live, and how dead ones are found. `None`: for ever, or never.
 #[derive(Debug, Clone)]
@@ -87,7 +98,7 @@ pub struct Settings {
     pub family: Family,
     /// TLS, if it is on.
     pub tls: Option<Arc<ServerTls>>,
-    /// How many connections may be open; further ones are closed at once.
+    /// How many connections may be open; further ones are closed at once. One address cannot have all of them.
     pub max_connections: usize,
     /// How long a connection's first bytes, its TLS handshake and each request's head may take. In HTTP/1 this is
     /// also how long a connection may wait for its next request, in HTTP/2 how long any frame may take.
@@ -158,7 +169,7 @@ impl Server {
         let shared = Arc::new(Shared {
             handler,
             trouble: Arc::clone(&trouble),
-            open: (0..runtimes.workers()).map(|_| AtomicUsize::new(0)).collect(),
+            places: Places::new(runtimes.workers(), settings.max_connections),
             runtimes: Arc::clone(runtimes),
             phase: watched,
             settings,
@@ -219,21 +230,16 @@ struct Shared<H> {
     handler: Arc<H>,
     trouble: Arc<Trouble>,
     runtimes: Arc<Runtimes>,
-    /// Open connections, per worker.
-    open: Vec<AtomicUsize>,
+    /// Where connections are counted.
+    places: Arc<Places>,
     phase: watch::Receiver<Phase>,
 }
 
-/// An open connection, counted at its worker until dropped.
+/// What an open connection belongs to.
 struct Slot<H> {
     shared: Arc<Shared<H>>,
-    worker: usize,
-}
-
-impl<H> Drop for Slot<H> {
-    fn drop(&mut self) {
-        self.shared.open[self.worker].fetch_sub(1, Ordering::Relaxed);
-    }
+    place: Place,
+    _alive: Alive,
 }
 
 impl<H: Handler> Shared<H> {
@@ -247,6 +253,12 @@ impl<H: Handler> Shared<H> {
         let mut turned_away: Option<Instant> = None;
         let mut phase = self.phase.clone();
         let mut last_warning: Option<Instant> = None;
+        let mut warn = |endpoint: &str, problem: &dyn std::fmt::Display| {
+            if last_warning.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
+                last_warning = Some(Instant::now());
+                tracing::warn!(endpoint, %problem, "cannot take a connection");
+            }
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -258,12 +270,19 @@ impl<H: Handler> Shared<H> {
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
             };
             let problem = match accepted {
-                Ok(socket) => match self.slot() {
-                    Some(slot) => {
-                        self.hand_over(socket, slot, alive.clone());
+                Ok((socket, peer)) => match self.places.take(peer) {
+                    Ok(place) => {
+                        let worker = place.worker();
+                        let slot = Slot { shared: Arc::clone(&self), place, _alive: alive.clone() };
+                        self.runtimes.spawn_on(worker, connection::run(socket, slot));
                         continue;
                     }
-                    None => format!("all {} connections are in use", self.settings.max_connections),
+                    // Who takes too much is no reason for others to think the server ill.
+                    Err(share @ Full::Share { .. }) => {
+                        warn(&endpoint, &share);
+                        continue;
+                    }
+                    Err(full) => full.to_string(),
                 },
                 Err(error) if no_longer_listens(&error) => {
                     return self.runtimes.fail(format!("no longer listens on {endpoint}: {error}"));
@@ -276,33 +295,7 @@ impl<H: Handler> Shared<H> {
             };
             turned_away = Some(Instant::now());
             self.trouble.begin(format!("cannot take connections on {endpoint}: {problem}"));
-            if last_warning.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
-                last_warning = Some(Instant::now());
-                tracing::warn!(endpoint, problem, "cannot take a connection");
-            }
+            warn(&endpoint, &problem);
         }
-    }
-
-    /// A place at the worker with the fewest connections; `None` if all are taken.
-    fn slot(self: &Arc<Self>) -> Option<Slot<H>> {
-        let counts = || self.open.iter().map(|open| open.load(Ordering::Relaxed));
-        if counts().sum::<usize>() >= self.settings.max_connections {
-            return None;
-        }
-        let (worker, _) = counts().enumerate().min_by_key(|(_, open)| *open)?;
-        self.open[worker].fetch_add(1, Ordering::Relaxed);
-        Some(Slot { shared: Arc::clone(self), worker })
-    }
-
-    fn hand_over(&self, socket: Socket, slot: Slot<H>, alive: Alive) {
-        let worker = slot.worker;
-        self.runtimes.spawn_on(worker, async move {
-            let _alive = alive;
-            // A socket is tied to the poller of one runtime: to the worker's, from here on.
-            match socket.into_stream() {
-                Ok(socket) => connection::run(socket, &slot.shared).await,
-                Err(error) => tracing::debug!(%error, "cannot register a connection"),
-            }
-        });
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::Peer;
+
 /// Bound, not tied to a runtime yet.
 #[derive(Debug)]
 pub(super) enum Bound {
@@ -70,10 +72,14 @@ impl Bound {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Socket> {
+    /// The next connection, and who made it; nobody on a Unix socket.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Option<Peer>)> {
         match self {
-            Self::Tcp(listener) => listener.accept().await?.0.into_std().map(Socket::Tcp),
-            Self::Unix { listener, .. } => listener.accept().await?.0.into_std().map(Socket::Unix),
+            Self::Tcp(listener) => {
+                let (socket, address) = listener.accept().await?;
+                Ok((Socket::Tcp(socket.into_std()?), Some(Peer(address.ip()))))
+            }
+            Self::Unix { listener, .. } => Ok((Socket::Unix(listener.accept().await?.0.into_std()?), None)),
         }
     }
 }

@@ -113,6 +113,32 @@ async fn connections_beyond_the_bound_are_closed_at_once() {
     }
 }
 
+/// Scenario: an address opens as many connections as it gets; then somebody comes from another one.
+/// Guarantee: what goes beyond the share is closed at once, the other one is served, and the server is not called ill.
+#[tokio::test]
+async fn no_address_keeps_the_others_out() {
+    let mut settings = local();
+    settings.max_connections = 32;
+    let (server, _) = start(settings, &Runtimes::current()).await;
+    let mut held = Vec::new();
+    for _ in 0..30 {
+        let (mut sender, connection) = http2(server.address()).await;
+        sender.send_request(get("/")).await.expect("an answer");
+        held.push((sender, connection));
+    }
+    for _ in 0..5 {
+        let mut refused = TcpStream::connect(server.address()).await.expect("connects");
+        assert_eq!(refused.read(&mut [0; 1]).await.expect("an end, not an error"), 0);
+    }
+    assert_eq!(server.status(), Status::default());
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("binds");
+    let io = TokioIo::new(socket.connect(server.address()).await.expect("connects"));
+    let (mut other, connection) = hyper::client::conn::http1::handshake(io).await.expect("shakes hands");
+    tokio::spawn(connection);
+    other.send_request(get("/")).await.expect("an answer");
+}
+
 #[tokio::test]
 async fn a_connection_that_sends_no_head_is_closed() {
     for start_with in ["", "PRI * HT", "POST /v1/traces HTTP/1.1\r\nhost: a\r\n"] {

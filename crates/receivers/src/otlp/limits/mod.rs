@@ -15,6 +15,7 @@ use ::http::{HeaderMap, HeaderValue};
 use nyquist_core::batch::Code;
 use nyquist_core::net::admission::{Admission, Admitted, footprint};
 use nyquist_core::net::body::{MinRate, Room};
+use nyquist_core::net::server::network;
 use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
 use tokio::time::Instant;
 
@@ -136,15 +137,6 @@ impl Limit {
 
 /// The most that a client is asked to wait, however much it has overdrawn.
 const MAX_RETRY: Duration = Duration::from_secs(5 * 60);
-
-/// Who has an IPv6 address has at least 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    const HOST: u128 = (1 << 64) - 1;
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !HOST).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
 
 /// A request that was let in; what it holds is given back on drop.
 pub(crate) struct Pass {
