@@ -80,7 +80,9 @@ impl Bench {
         let ledger = context.ledger.clone();
         let config = config::<CardinalityLimitConfig>(yaml);
         let place = Place::find(&config, &context).unwrap().map(Arc::new);
-        let limiter = config.limiter(context, Hashes::new([seed, !seed])).unwrap();
+        // Far from 0 and from all ones, of which the hash function makes one value of all.
+        let hashes = Hashes::new([seed ^ 0x9e37_79b9_7f4a_7c15, seed ^ 0xd1b5_4a32_d192_ed03]);
+        let limiter = config.limiter(context, hashes).unwrap();
         Self { limiter, place, sink, clock, telemetry, ledger, accepted: Default::default() }
     }
 
