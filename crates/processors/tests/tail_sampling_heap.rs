@@ -177,11 +177,14 @@ fn an_endless_trace(compression: &str) {
                 watched.take(now);
             }
         }
-        assert_eq!(watched.refused > 0, !is_taken, "{name}: {} requests were refused", watched.refused);
+        // These spans are so much alike that, compressed, all of them may find room.
+        let is_stuck = !is_taken && compression == "none";
+        assert!(watched.refused == 0 || !is_taken, "{name}: {} requests were refused", watched.refused);
+        assert!(watched.refused > 0 || !is_stuck, "{name}: none was refused");
         let limit = watched.sampler.memory_limit();
         let peak = watched.finish(millis(100_000));
         println!("endless, {name}: at most {} KiB accounted for, {} KiB allocated", peak.0 >> 10, peak.1 >> 10);
-        assert!(is_taken || peak.0 > limit / 2, "{name}: it was full");
+        assert!(!is_stuck || peak.0 > limit / 2, "{name}: it was full");
     }
 }
 

@@ -491,7 +491,9 @@ fn types_come_from_metadata_too() {
             let mut metric = metric;
             metric.metadata = attributes(&[("prometheus.type", prometheus_type)]);
             let what = format!("{strategy}: {prometheus_type} {}", metric.name);
-            let mut bench = Bench::new(&format!("{{send_metadata: true, translation_strategy: {strategy}}}"));
+            let mut bench = Bench::new(&format!(
+                "{{send_metadata: true, protobuf_message: io.prometheus.write.v2.Request, translation_strategy: {strategy}}}"
+            ));
             let request = bench.request(&push(vec![metric]));
             assert_eq!((request.timeseries[0].name(), bench.described[0].kind), (name, kind), "{what}");
             let [metadata] = request.metadata.try_into().unwrap();

@@ -80,6 +80,7 @@ fn the_same_leaves_from_a_part_of_the_memory() {
 memory_limit_mib: 64
 num_shards: 2
 decision_wait: 20s
+record: none
 decision_cache: {{sampled_cache_size: 0, non_sampled_cache_size: 0}}
 decision_log: {{size: 0}}
 compression: {codec}

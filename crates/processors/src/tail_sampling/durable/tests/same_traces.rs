@@ -81,7 +81,7 @@ async fn the_composite_sampler_keeps_the_same_traces_over_a_restart() {
         assert_eq!((life.restored, life.sampler.pending()), (TRACES, TRACES));
         let before = life.sampler.memory();
         life.decide();
-        assert_eq!(life.sampler.memory() < before - (1 << 20), compression != "none", "{shards} shards, {compression}");
+        assert!(compression == "none" || life.sampler.memory() < before, "{shards} shards, {compression}");
         for chunk in after.chunks(1000) {
             life.insert(chunk.to_vec()).await.unwrap();
         }
