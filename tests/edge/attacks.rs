@@ -15,7 +15,7 @@ use hyper::Request;
 use crate::support::otlp::{trace, traces_request};
 use crate::support::otlp_client::{OK, RESOURCE_EXHAUSTED, TRACES};
 use crate::support::ports::free_port;
-use crate::support::{Gateway, OtlpClient, PATIENCE, eventually, http};
+use crate::support::{Gateway, OtlpClient, eventually, http};
 use crate::{PROTOBUF, floods, is_release};
 
 const CONFIG: &str = "

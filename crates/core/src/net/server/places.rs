@@ -126,7 +126,7 @@ mod tests {
         let places = Places::new(2, 320);
         let first = greedy(&places, peer("10.0.0.1"));
         assert_eq!(first.len(), 300, "fifteen sixteenths");
-        let Err(refusal) = places.take(peer("10.0.0.1")) else { panic!("it has its share") };
+        let refusal = places.take(peer("10.0.0.1")).expect_err("it has its share");
         assert_eq!(
             refusal.to_string(),
             "10.0.0.1 has 300 connections; the last 20 of max_connections are for clients that have few"
