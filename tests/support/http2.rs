@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 
@@ -75,6 +76,23 @@ impl Raw {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
+    }
+
+    /// All frames that come within `time`, while which the connection stays open.
+    pub(crate) fn frames_for(&mut self, time: Duration) -> Vec<Frame> {
+        let until = Instant::now() + time;
+        let mut frames = Vec::new();
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.0.set_read_timeout(Some(left)).expect("it is connected");
+            match self.0.peek(&mut [0]) {
+                Ok(0) => panic!("the connection is over"),
+                Ok(_) => frames.extend(self.next()),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.0.set_read_timeout(Some(PATIENCE)).expect("it is connected");
+        frames
     }
 
     /// The next frame; `None` at the end, or if the connection breaks.

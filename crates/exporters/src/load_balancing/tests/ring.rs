@@ -1,4 +1,5 @@
-//! Vectors from a re-implementation in Go, with Go's own CRC-32 and sort.
+//! Vectors that the Collector's own ring gives: `newHashRing` and `endpointFor` of contrib v0.161 (consistent_hashing.go) were
+//! run with these endpoints and keys.
 
 use super::super::ring::{POSITIONS, Ring};
 
