@@ -88,10 +88,10 @@ impl Drop for Waiting<'_> {
 pub(super) fn wait_for_each<'a>(busy: Vec<(usize, &'a Locked)>, mut act: impl FnMut(usize, MutexGuard<'a, Shard>)) {
     let mut busy: Vec<_> = busy.into_iter().map(|(index, shard)| (index, shard.wait())).collect();
     for _ in 0..LOOKS {
+        busy.retain(|(index, waiting)| waiting.look().map(|shard| act(*index, shard)).is_none());
         if busy.is_empty() {
             return;
         }
-        busy.retain(|(index, waiting)| waiting.look().map(|shard| act(*index, shard)).is_none());
         pause();
     }
     for (index, waiting) in busy {
