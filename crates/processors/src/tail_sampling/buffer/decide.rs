@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::cache::Past;
 use super::journal::Outcome;
-use super::log::Addr;
+use super::record::Addr;
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State, Why};

@@ -1,7 +1,7 @@
 //! The folded state of a trace.
 
 use super::extras::TraceExtras;
-use super::log::{Addr, UNIT};
+use super::record::{Addr, UNIT};
 use super::slab::Slot;
 use super::timers::Millis;
 use crate::tail_sampling::rules::extra::NO_EXTRA;
