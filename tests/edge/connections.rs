@@ -178,7 +178,7 @@ fn connections_that_came_together_leave_one_by_one() {
     let backend = Backend::start();
     let gateway = start(&backend, "", ", keepalive: {server_parameters: {max_connection_age: 2s}}");
     let port = gateway.grpc_port;
-    let live = async move || {
+    let live = move || async move {
         let began = Instant::now();
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
         let io = hyper_util::rt::TokioIo::new(stream);

@@ -1,6 +1,9 @@
 //! The cases of histograms: classic, native, with custom buckets.
 
+use nyquist_core::proto::metrics::v1::{ExponentialHistogramDataPoint, HistogramDataPoint};
+
 use super::*;
+use crate::prometheus_mapping::CustomBuckets;
 
 /// A histogram of the point of most cases.
 fn changed(change: impl FnOnce(&mut HistogramDataPoint)) -> MetricsData {

@@ -5,18 +5,17 @@
 //! E39 (two values of one series and time) is in `series`. E31 (custom buckets with remote write 1.0 are a mistake) and the like half of E40 are about keys of
 //! `prometheus_remote_write`, whose tests have them.
 
+mod histograms;
+
 use std::time::Duration;
 
 use nyquist_core::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use nyquist_core::proto::metrics::v1::{
-    ExponentialHistogramDataPoint, HistogramDataPoint, Metric, MetricsData, metric::Data,
-};
+use nyquist_core::proto::metrics::v1::{Metric, MetricsData, metric::Data};
 
 use super::lines::Bench;
-use crate::prometheus_mapping::{
-    Accumulator, CustomBuckets, LostExemplars, LostLabels, ResourceLabels, Settings, Strategy, glob,
-};
+use crate::prometheus_mapping::{Accumulator, LostExemplars, LostLabels, ResourceLabels, Settings, Strategy, glob};
 use crate::testing::*;
+use histograms::{custom_buckets, histograms, native_histograms};
 
 /// `%B` in the expected lines.
 const B: &str = r#"instance="i-1",job="shop/cart""#;
