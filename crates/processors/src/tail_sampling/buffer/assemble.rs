@@ -392,8 +392,8 @@ impl Shard {
             self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
             bytes += len;
-            self.kept_bytes = self.kept_bytes.saturating_sub(run.len() as u64);
             let footprint = self.log.footprint(run.len());
+            self.kept_bytes = self.kept_bytes.saturating_sub(footprint as u64);
             trace.units = trace.units.saturating_sub((footprint / UNIT) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
             if footprint > self.settings.block_size {

@@ -262,7 +262,7 @@ impl Shard {
             {
                 extra.tried = verdict.tried;
             }
-            self.kept_bytes += u64::from(trace.bytes);
+            self.kept_bytes += trace.footprint();
             self.kept_count += 1;
             self.kept.push(slot);
         }

@@ -56,6 +56,7 @@ pub(crate) struct Shard {
     pub(super) giants: Vec<Fifo<Handle>>,
     /// Kept traces that wait to be handed on.
     pub(super) kept: Fifo<u32>,
+    /// Bytes that they take in the log.
     pub(super) kept_bytes: u64,
     pub(super) kept_count: usize,
     pub(super) sampled: DecisionCache,
@@ -398,7 +399,7 @@ impl Shard {
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
         trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
-        trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
+        trace.bytes = trace.bytes.saturating_add(run.size);
         let units = trace.units;
         trace.units = units.saturating_add((footprint / UNIT as u64) as u32);
         trace.spans = trace.spans.saturating_add(u32::from(run.contents.spans));
@@ -422,7 +423,7 @@ impl Shard {
             self.log.link(last, addr);
         }
         if kept {
-            self.kept_bytes += bytes.len() as u64;
+            self.kept_bytes += footprint;
             return;
         }
         if grown.1 >= self.settings.giant / UNIT as u32 {
