@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::config::{MAX_MEMORY_MIB, MIN_MEMORY_MIB, TailSamplingConfig};
+use super::lock::Apart;
 use crate::memory_limiter::memory::{Linux, MemorySource};
 
 /// Where early decisions begin: nine tenths of what requests may take.
@@ -23,9 +24,9 @@ pub(super) struct Budget {
     limit: usize,
     /// What requests may take.
     ceiling: usize,
-    used: AtomicUsize,
+    used: Apart<AtomicUsize>,
     /// Set aside for requests that are being taken in.
-    reserved: AtomicUsize,
+    reserved: Apart<AtomicUsize>,
     /// The most that was ever in use.
     #[cfg(test)]
     peak: AtomicUsize,
@@ -38,8 +39,8 @@ impl Budget {
         Arc::new(Self {
             limit,
             ceiling,
-            used: AtomicUsize::new(0),
-            reserved: AtomicUsize::new(0),
+            used: Apart::default(),
+            reserved: Apart::default(),
             #[cfg(test)]
             peak: AtomicUsize::new(0),
         })

@@ -34,6 +34,7 @@ mod stress;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod worker;
 
 use std::sync::Arc;

@@ -64,7 +64,8 @@ pub(crate) struct Shard {
     pub(crate) decisions: DecisionLog,
     /// Bytes in the log that belong to traces in the buffer.
     pub(super) live_bytes: u64,
-    pub(super) tally: Tally,
+    /// Lent by who visits the shard.
+    pub(super) tally: Box<Tally>,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
     pub(super) batches: super::ingest::Batches,
@@ -105,7 +106,7 @@ impl Shard {
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
             decisions: DecisionLog::new(settings.decision_log),
             live_bytes: 0,
-            tally: Tally::new(settings.rules.names.len()),
+            tally: Box::default(),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
             batches: super::ingest::Batches::default(),
@@ -214,9 +215,9 @@ impl Shard {
         self.index.take_moved()
     }
 
-    /// What has been counted since the last call.
-    pub(crate) fn tally(&mut self) -> &mut Tally {
-        &mut self.tally
+    /// Counts in `tally` from now on; what it has counted in so far is in `tally` then.
+    pub(crate) fn swap_tally(&mut self, tally: &mut Box<Tally>) {
+        std::mem::swap(&mut self.tally, tally);
     }
 
     /// Takes the runs of a request in.
