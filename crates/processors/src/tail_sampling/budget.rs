@@ -69,8 +69,18 @@ impl Budget {
 
     /// Traces should be decided early.
     pub(super) fn is_high(&self) -> bool {
+        self.used() >= self.high_water()
+    }
+
+    fn high_water(&self) -> usize {
         let (part, whole) = HIGH_WATER;
-        self.used() >= self.ceiling / whole * part
+        self.ceiling / whole * part
+    }
+
+    /// How much is in use beyond where early decisions begin; none where that is half-way to full.
+    pub(super) fn small_excess(&self) -> Option<usize> {
+        let (excess, most) = (self.used().saturating_sub(self.high_water()), (self.ceiling - self.high_water()) / 2);
+        (excess < most).then_some(excess)
     }
 
     /// What is in use, in percent of what requests may take.
@@ -190,7 +200,11 @@ mod tests {
         assert!(budget.reserve(400).is_some());
         assert_eq!(budget.level(), 55);
         assert!(!budget.is_high());
-        budget.change(0, 400);
+        budget.change(0, 340);
+        assert_eq!((budget.is_high(), budget.small_excess()), (true, Some(30)));
+        budget.change(0, 20);
+        assert_eq!(budget.small_excess(), None);
+        budget.change(0, 40);
         assert!(budget.is_high() && budget.is_full());
     }
 }

@@ -29,6 +29,7 @@ mod restore;
 mod rules;
 pub mod sampler;
 mod setup;
+mod sizes;
 mod stress;
 mod tally;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use nyquist_core::proto::metrics::v1::{
 use nyquist_core::proto::resource::v1::Resource;
 
 use super::dice::Dice;
-use super::mapping::Bench;
+use super::bench::Bench;
 use crate::testing::T;
 
 const TEXTS: &[&str] = &[
