@@ -243,7 +243,7 @@ fn faults_are_named() {
 #[test]
 fn unknown_keys_are_named_where_they_stand() {
     let faults = from_str::<OidcConfig>("{issuer: a, providers: [{audiences: b}]}").unwrap_err().errors;
-    for (path, hint) in [("issuer", "issuer_url"), ("providers::0::audiences", "audience")] {
+    for (path, hint) in [("issuer", "issuer_url"), ("providers[0].audiences", "audience")] {
         let fault = faults.iter().find(|fault| fault.path == path).unwrap_or_else(|| panic!("{path}: {faults:?}"));
         assert!(format!("{fault:?}").contains(hint), "{fault:?}");
     }
