@@ -1,20 +1,27 @@
 //! The same OTLP metrics on several ways into a real Prometheus: through the gateway's remote write, through
-//! the page of its `prometheus` exporter, and straight into Prometheus' own OTLP endpoint. Series, values, buckets and exemplars are equal, or the
-//! difference is listed here with its reason (and the list may hold nothing that is not seen).
+//! the page of its `prometheus` exporter, and straight into Prometheus' own OTLP endpoint. Series, values, buckets, exemplars, `target_info`,
+//! types, units and help are equal, or the difference is listed here with its reason (and the list may hold nothing that is not
+//! seen).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
+#[path = "support/prompb.rs"]
+mod prompb;
 #[path = "differential/pushes.rs"]
 mod pushes;
+#[path = "differential/sink.rs"]
+mod sink;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, ResourceMetrics};
 use prost::Message;
 use pushes::*;
 use serde_json::{Value, json};
+use sink::Sink;
 use support::otlp::attribute;
 use support::ports::free_port;
 use support::{Gateway, Prometheus, eventually, http, unix_nanos};
@@ -27,6 +34,7 @@ exporters:
     protobuf_message: io.prometheus.write.v2.Request
     translation_strategy: @STRATEGY@
     delta: accumulate
+    target_info: {interval: 1ms}
     @MORE@
 service:
   telemetry:
@@ -50,6 +58,8 @@ otlp:
   convert_histograms_to_nhcb: @NHCB@
 ";
 
+const FEATURES: &str = "--enable-feature=exemplar-storage,otlp-deltatocumulative,metadata-wal-records";
+
 /// Both ways.
 struct Pair {
     gateway: Gateway,
@@ -61,12 +71,14 @@ struct Pair {
 
 impl Pair {
     fn start(strategy: &str, nhcb: bool) -> Self {
+        Self::start_with(strategy, nhcb, ["", ""])
+    }
+
+    /// With more in the configurations of both.
+    fn start_with(strategy: &str, nhcb: bool, more: [&str; 2]) -> Self {
         let config = PROMETHEUS.replace("@STRATEGY@", strategy).replace("@NHCB@", &nhcb.to_string());
-        let start = || {
-            let features = "--enable-feature=exemplar-storage,otlp-deltatocumulative";
-            Prometheus::start_with(&config, &["--web.enable-otlp-receiver", features])
-        };
-        let (ours, theirs) = (start(), start());
+        let [ours, theirs] = more
+            .map(|more| Prometheus::start_with(&format!("{config}{more}"), &["--web.enable-otlp-receiver", FEATURES]));
         let more = if nhcb { "convert_explicit_histograms_to_nhcb: true" } else { "" };
         let config = GATEWAY.replace("@PROMETHEUS@", &ours.write_url());
         let gateway = Gateway::start(&config.replace("@STRATEGY@", strategy).replace("@MORE@", more));
@@ -97,6 +109,13 @@ impl Pair {
         }
         assert!(series(&self.theirs).len() > 100, "there was something to compare");
     }
+}
+
+/// The letters, digits and colons of the name of the series with these labels.
+fn letters(labels: &str) -> String {
+    let labels: Value = serde_json::from_str(labels).unwrap();
+    let name = labels["__name__"].as_str().unwrap_or_default();
+    name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == ':').collect()
 }
 
 /// A difference that is meant to be.
@@ -196,7 +215,6 @@ fn different(times: Times) -> (Vec<ResourceMetrics>, Vec<Known>) {
         ),
         known("nameless.scope", "Prometheus leaves out scopes without a name, versions and attributes included"),
         known("empty.namespace", "an empty service.namespace counts as none; Prometheus begins the job with a slash"),
-        known("target_info", "once a minute, and for the newest point; Prometheus sends it with every push"),
     ];
     (resources, list)
 }
@@ -266,6 +284,88 @@ fn no_translation() {
 #[test]
 fn custom_buckets() {
     check("UnderscoreEscapingWithSuffixes", true);
+}
+
+/// Where the two differ in `target_info`, which is equal in labels, values and times otherwise: a query, what it gives through the gateway, what
+/// straight, and why.
+const TARGETS: [(&str, f64, f64, &str); 3] = [
+    (
+        "count(target_info{job=\"moved\"})",
+        1.0,
+        2.0,
+        "when the attributes of a resource change, the old series ends; in Prometheus it stays for five minutes, and joins find both",
+    ),
+    (
+        "count_over_time(target_info{job=\"late\"}[1h])",
+        1.0,
+        5.0,
+        "of points of one push that lie far apart the newest one counts; Prometheus fills the time between every 2.5 minutes",
+    ),
+    (
+        "count_over_time(target_info{job=\"steady\"}[1h])",
+        1.0,
+        3.0,
+        "by default again after a minute (`target_info.interval`), enough for joins; Prometheus sends it with every push",
+    ),
+];
+
+#[test]
+fn target_info_differs_where_it_is_meant_to() {
+    let pair = Pair::start("UnderscoreEscapingWithSuffixes", false);
+    let by_default =
+        GATEWAY.replace("@PROMETHEUS@", &pair.ours.write_url()).replace("target_info: {interval: 1ms}", "");
+    let by_default = Gateway::start(&by_default.replace("@STRATEGY@", "''").replace("@MORE@", ""));
+    let pair = Pair { gateway: by_default, ..pair };
+    let times = times();
+    let point = |seconds: u64| gauge("x", "", vec![number(times.after(seconds), 1.0, &[])]);
+    let at_version = |version: &'static str| [("service.name", "moved"), ("service.version", version)];
+    let mut far_apart = point(0);
+    let Some(Data::Gauge(data)) = &mut far_apart.data else { unreachable!() };
+    data.data_points
+        .push(NumberDataPoint { time_unix_nano: times.now - 600_000_000_000, ..number(times, 1.0, &[("y", "z")]) });
+    for resource in [
+        of(&at_version("1"), vec![point(0)]),
+        of(&at_version("2"), vec![point(10)]),
+        of(&[("service.name", "late"), ("host.name", "h")], vec![far_apart]),
+        of(&[("service.name", "steady"), ("host.name", "h")], vec![point(0)]),
+        of(&[("service.name", "steady"), ("host.name", "h")], vec![point(10)]),
+        of(&[("service.name", "steady"), ("host.name", "h")], vec![point(20)]),
+    ] {
+        assert_eq!(pair.send(&request(vec![resource])), 200);
+    }
+    for (query, ours, theirs, reason) in TARGETS {
+        eprintln!("{reason}");
+        pair.ours.wait_for(query, ours);
+        pair.theirs.wait_for(query, theirs);
+    }
+}
+
+/// Type, unit and help that a Prometheus keeps of each series, which it tells when it sends them on.
+#[test]
+fn metadata() {
+    let sinks = [Sink::start(), Sink::start()];
+    let sending = sinks.each_ref().map(|sink| {
+        let (port, message) = (sink.port, "io.prometheus.write.v2.Request");
+        format!(
+            "remote_write: [{{url: 'http://127.0.0.1:{port}', protobuf_message: {message}, send_native_histograms: true}}]\n"
+        )
+    });
+    let pair = Pair::start_with("UnderscoreEscapingWithSuffixes", false, sending.each_ref().map(String::as_str));
+    // It sends on what is newer than itself.
+    let times = times().after(60);
+    assert_eq!(pair.send(&common(times, times.now | 1)), 200);
+    let mut seen = BTreeSet::new();
+    eventually("equal metadata", || {
+        let [ours, theirs] = sinks.each_ref().map(Sink::metadata);
+        let unexpected = differences(&ours, &theirs, &[], &mut seen);
+        if unexpected.is_empty() && theirs.len() > 100 { Ok(()) } else { Err(unexpected.join("\n")) }
+    });
+    let theirs = sinks[1].metadata();
+    let of =
+        |name: &str| theirs.iter().find(|(labels, _)| letters(labels) == name).map(|(_, metadata)| metadata.clone());
+    let counter = json!({"type": 1, "help": "What system.cpu.time is", "unit": "seconds"});
+    assert_eq!(of("systemcputimesecondstotal"), Some(counter), "{theirs:#?}");
+    assert!(of("targetinfo").is_some(), "{theirs:#?}");
 }
 
 /// Requests that Prometheus refuses as a whole, for one point or label of them: through the gateway

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use support::clients::{Sent, javascript, python};
 use support::jaeger::StoredTrace;
-use support::otlp::{attribute, sum_request};
+use support::otlp::{attribute, sum_request, trace, traces_request};
 use support::otlp_client::OK;
 use support::{Backend, Gateway, Jaeger, OtlpClient, Prometheus, eventually, unix_nanos};
 
@@ -245,4 +245,29 @@ fn older_streams_are_never_over_counted() {
     let baselined: f64 = own.0.iter().filter(|row| row.name.contains("rebaselined")).map(|row| row.value).sum();
     assert_eq!(baselined, 990.0, "streams that began with a baseline");
     wait_until_drained(&gateway);
+}
+
+const COMPRESSED: &str = "
+receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
+exporters:
+  otlp_http: {endpoint: 'http://127.0.0.1:@JAEGER@', compression: @COMPRESSION@}
+service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [otlp_http]}}}
+";
+
+/// Scenario: OTLP/HTTP to Jaeger, whose receiver is the Collector's, in every compression that the exporter has. Guarantee: each is
+/// understood.
+#[test]
+fn jaeger_understands_every_compression() {
+    let jaeger = Jaeger::start();
+    for compression in ["none", "gzip", "zlib", "deflate", "snappy", "x-snappy-framed", "zstd", "lz4"] {
+        let config = COMPRESSED.replace("@JAEGER@", &jaeger.otlp_http_port.to_string());
+        let gateway = Gateway::start(&config.replace("@COMPRESSION@", compression));
+        let spans = (0..50).flat_map(|number| trace(number, 20)).collect();
+        let outcome = gateway.client().traces(&traces_request(compression, spans));
+        assert_eq!(outcome.status, OK, "{outcome:?}");
+        eventually(&format!("the spans are there, compressed with {compression}"), || {
+            let spans: usize = jaeger.traces(compression).values().map(BTreeMap::len).sum();
+            if spans == 1000 { Ok(()) } else { Err(spans) }
+        });
+    }
 }

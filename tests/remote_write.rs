@@ -330,42 +330,79 @@ fn send_until_killed(mut client: OtlpClient, begin: u64, next: &mut u64, gateway
     gateway.kill();
 }
 
+/// Kills a gateway with this exporter in `config(url)` twice while Prometheus is away, and once while it is being delivered, and starts it again.
+/// Every acknowledged sample must arrive, each series in order.
+fn kill_9_and_look(exporter: &str, config: impl Fn(&str) -> String) -> Gateway {
+    let prometheus = Prometheus::start();
+    let away = format!("http://127.0.0.1:{}/api/v1/write", support::ports::free_port());
+    let begin = unix_nanos() - 200 * SECOND;
+    let mut acknowledged = 0;
+    for _ in 0..2 {
+        let gateway = Gateway::start(&config(&away));
+        send_until_killed(gateway.client(), begin, &mut acknowledged, gateway, 150);
+    }
+    let gateway = Gateway::start(&config(&prometheus.write_url()));
+    send_until_killed(gateway.client(), begin, &mut acknowledged, gateway, 50);
+    let gateway = Gateway::start(&config(&prometheus.write_url()));
+    prometheus.wait_for("min(count_over_time(shop_load[1h]))", acknowledged as f64);
+    prometheus.wait_for("count(shop_load)", 10.0);
+    prometheus.wait_for("max(resets(shop_load[1h]))", 0.0);
+    wait_until_drained(&gateway);
+    let account = gateway.metrics().account(&format!("exporter/{exporter}"), "metrics");
+    // What was on its way at the kill is sent again, and refused where newer samples are there already: it is booked as
+    // dropped, but it had arrived.
+    assert_eq!(account.exported + account.dropped, account.created, "{account:?}");
+    assert!(account.dropped < 50.0 * 10.0, "{account:?}");
+    gateway
+}
+
+const RETRY: &str = "retry_on_failure: {initial_interval: 20ms, max_interval: 100ms}";
+
 /// Scenario: a queue on disk; Prometheus is away; `kill -9` of the gateway, twice; a third one finds Prometheus there.
 /// Guarantee: every acknowledged sample arrives, each series in order.
 #[test]
 fn kill_9_keeps_what_was_acknowledged() {
     let storage = TempDir::new().unwrap();
-    let prometheus = Prometheus::start();
-    let away = format!("http://127.0.0.1:{}/api/v1/write", support::ports::free_port());
-    let with_url = |url: &str| {
-        let exporter = config(&[(
-            "prometheus_remote_write",
-            format!(
-                "endpoint: '{url}', sending_queue: {{storage: file_storage}}, \
-                 retry_on_failure: {{initial_interval: 20ms, max_interval: 100ms, max_elapsed_time: 0}}"
-            ),
-        )]);
+    kill_9_and_look("prometheus_remote_write", |url| {
+        let settings = format!("endpoint: '{url}', sending_queue: {{storage: file_storage}}, {RETRY}");
+        let exporter = config(&[("prometheus_remote_write", settings)]);
         let storage = storage.path().display();
         format!("extensions: {{file_storage: {{directory: {storage}, create_directory: true}}}}\n{exporter}")
             .replace("service:\n", "service:\n  extensions: [file_storage]\n")
-    };
-    let begin = unix_nanos() - 200 * SECOND;
-    let mut acknowledged = 0;
-    for _ in 0..2 {
-        let gateway = Gateway::start(&with_url(&away));
-        send_until_killed(gateway.client(), begin, &mut acknowledged, gateway, 150);
-    }
-    // And once more while it is being delivered.
-    let gateway = Gateway::start(&with_url(&prometheus.write_url()));
-    send_until_killed(gateway.client(), begin, &mut acknowledged, gateway, 50);
-    let gateway = Gateway::start(&with_url(&prometheus.write_url()));
-    prometheus.wait_for("min(count_over_time(shop_load[1h]))", acknowledged as f64);
-    prometheus.wait_for("count(shop_load)", 10.0);
-    prometheus.wait_for("max(resets(shop_load[1h]))", 0.0);
-    wait_until_drained(&gateway);
-    let account = gateway.metrics().account("exporter/prometheus_remote_write", "metrics");
-    // What was on its way at the kill is sent again, and refused where newer samples are there already: it is booked as
-    // dropped, but it had arrived.
-    assert_eq!(account.exported + account.dropped, account.created, "{account:?}");
-    assert!(account.dropped < 50.0 * 10.0, "{account:?}");
+    });
+}
+
+/// Scenario: the same with the Collector's `wal`, as its README has it, in a directory where a Collector has left its log.
+/// Guarantee: the same; the Collector's log is left alone, and a warning names it.
+#[test]
+fn kill_9_keeps_what_is_in_the_wal() {
+    let directory = TempDir::new().unwrap();
+    let collectors = directory.path().join("prom_rw/prom_remotewrite/00000000000000000001");
+    std::fs::create_dir_all(collectors.parent().unwrap()).unwrap();
+    std::fs::write(&collectors, "a request").unwrap();
+    let gateway = kill_9_and_look("prometheusremotewrite", |url| {
+        let place = directory.path().join("prom_rw");
+        let wal = format!("wal: {{directory: {}, buffer_size: 100, truncate_frequency: 45s}}", place.display());
+        config(&[("prometheusremotewrite", format!("endpoint: '{url}', {wal}, {RETRY}"))])
+    });
+    let labels = &[("storage", "prometheusremotewrite"), ("owner", "exporter_prometheus~5fremote~5fwrite__metrics")];
+    let reported = gateway.metrics().all("nyquist_storage_records", labels).count();
+    assert_eq!(reported, 1, "its metrics are those of any storage");
+    let output = gateway.process.output();
+    assert!(output.contains("the Collector's write-ahead log is here"), "{output}");
+    assert_eq!(std::fs::read_to_string(&collectors).unwrap(), "a request");
+}
+
+/// Scenario: two gateways with the same `wal`. Guarantee: the second one does not start, and says which key it is about.
+#[test]
+fn a_wal_has_one_user() {
+    let directory = TempDir::new().unwrap();
+    let away = format!("http://127.0.0.1:{}/api/v1/write", support::ports::free_port());
+    let wal = format!("endpoint: '{away}', wal: {{directory: {}}}", directory.path().display());
+    let configuration = config(&[("prometheus_remote_write", wal)]);
+    let first = Gateway::start(&configuration);
+    let (code, output) = Gateway::fail_to_start(&configuration);
+    let is_said = output.contains("wal.directory: ") && output.contains("in use by another");
+    assert!(code != Some(0) && is_said, "{code:?}: {output}");
+    drop(first);
 }

@@ -284,7 +284,7 @@ impl Attackers {
         let done = [(); ATTACKS.len()].map(|()| Arc::new(AtomicUsize::new(0)));
         let thread = |index: usize| {
             let (active, stop, done, target) = (active.clone(), stop.clone(), done[index].clone(), target.clone());
-            std::thread::spawn(move || {
+            let body = move || {
                 step_back();
                 while !stop.load(Ordering::Relaxed) {
                     if active.load(Ordering::Relaxed) & (1 << index) != 0 {
@@ -293,7 +293,8 @@ impl Attackers {
                     }
                     std::thread::sleep(Duration::from_millis(5));
                 }
-            })
+            };
+            std::thread::Builder::new().name(ATTACKS[index].0.to_owned()).spawn(body).unwrap()
         };
         let threads = (0..ATTACKS.len()).map(thread).collect();
         Self { active, stop, done, threads }
@@ -335,8 +336,8 @@ fn p99(mut latencies: Vec<Duration>) -> Duration {
 }
 
 /// The p99 of a good client without and with the attacks in `active`, measured in turns, so that what else goes
-/// on on the machine hits both.
-fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration, Duration) {
+/// on on the machine hits both, and how often they were done meanwhile.
+fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration, Duration, usize) {
     let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
     let counts = || attackers.done.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
     // Two connections: one at each worker, if there are two.
@@ -357,7 +358,8 @@ fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration
         clients.iter_mut().for_each(|client| attacked.extend(latencies(client, 100)));
         attackers.active.store(0, Ordering::Relaxed);
     }
-    (p99(quiet), p99(attacked))
+    let done = counts().iter().zip(&before).map(|(now, before)| now - before).sum();
+    (p99(quiet), p99(attacked), done)
 }
 
 /// Scenario: rapid resets, floods of headers, bombs in every encoding, oversize bodies, large documents, what is no
@@ -393,16 +395,16 @@ fn a_good_client_does_not_notice_the_bad_ones() {
     attackers.end();
     slow.end();
     let (_, peak) = gateway.process.resident();
-    for (name, (quiet, attacked)) in &results {
+    for (name, (quiet, attacked, done)) in &results {
         let ratio = attacked.as_secs_f64() / quiet.as_secs_f64();
-        eprintln!("{name:>20}: p99 {quiet:>10.1?} quiet, {attacked:>10.1?} under attack: {ratio:.1}");
+        eprintln!("{name:>20}: p99 {quiet:>10.1?} quiet, {attacked:>10.1?} under {done} attacks: {ratio:.1}");
     }
     eprintln!("peak {} MiB", peak >> 20);
     gateway.assert_alive();
     assert!(peak < 400 << 20, "{} MiB at the peak", peak >> 20);
     // The timer of the kernel's scheduler ticks once a millisecond or slower: less than that is not the gateway's.
     let (factor, margin) = if is_release() { (2, Duration::from_millis(1)) } else { (10, Duration::from_millis(50)) };
-    for (name, (quiet, attacked)) in results {
+    for (name, (quiet, attacked, _)) in results {
         assert!(attacked <= quiet * factor + margin, "{name}: p99 {quiet:?} when quiet, {attacked:?} under attack");
     }
     assert_eq!(gateway.client().traces(&traces_request("good", trace(9, 1))).status, OK);

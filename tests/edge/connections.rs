@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::UnixStream;
@@ -167,6 +168,36 @@ fn connections_end_at_their_age_and_no_request_fails() {
         if client.reconnected() >= 3 { Ok(()) } else { Err(client.reconnected()) }
     });
     arrived(&backend, usize::try_from(sent).unwrap() * 2);
+}
+
+/// Scenario: many connections come at once. Guarantee: they leave up to a tenth before and after their age, so that not all
+/// of them come again at once. (Whoever waits for a time never wakes before it: a life shorter than the age is none of chance.)
+#[test]
+fn connections_that_came_together_leave_one_by_one() {
+    const AGE: Duration = Duration::from_secs(2);
+    let backend = Backend::start();
+    let gateway = start(&backend, "", ", keepalive: {server_parameters: {max_connection_age: 2s}}");
+    let port = gateway.grpc_port;
+    let live = move || async move {
+        let began = Instant::now();
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let handshake = hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<Bytes>>(executor, io);
+        let (_sender, connection) = handshake.await.expect("shakes hands");
+        connection.await.expect("ends with a GOAWAY");
+        began.elapsed()
+    };
+    let lives = block_on(async {
+        let tasks: Vec<_> = (0..40).map(|_| tokio::spawn(live())).collect();
+        let mut lives = Vec::new();
+        for task in tasks {
+            lives.push(task.await.expect("no panic"));
+        }
+        lives
+    });
+    assert!(lives.iter().all(|life| *life >= AGE.mul_f64(0.9)), "{lives:?}");
+    assert!(lives.iter().any(|life| *life < AGE), "{lives:?}");
 }
 
 /// Guarantee: a client over its limits is refused in a typed way with a time to come back, over both protocols;

@@ -65,7 +65,8 @@ pub(crate) fn resets(port: u16) -> Vec<Frame> {
     flood(port, &requests.collect::<Vec<u8>>())
 }
 
-/// Guarantee: who floods a connection is told to be calm, and it is over; the next one is served.
+/// Guarantee: who floods a connection is told to be calm, and it is over; the next one is served. The log has one line
+/// on all of it: who floods the port does not flood the log.
 #[test]
 fn floods_end_their_connection() {
     let gateway = Gateway::start(CONFIG);
@@ -75,6 +76,9 @@ fn floods_end_their_connection() {
         let code = eventually(what, || farewell(&flood(gateway.grpc_port)).ok_or("no farewell"));
         assert_eq!(code, ENHANCE_YOUR_CALM, "{what}");
     }
+    let output = gateway.process.output();
+    let lines: Vec<_> = output.lines().filter(|line| line.contains("WARN") && !line.contains("loopback")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("breaks the rules of HTTP")), "{lines:?}");
     assert_eq!(gateway.client().traces(&traces_request("good", trace(1, 2))).status, OK);
 }
 

@@ -144,7 +144,7 @@ service:
 ";
 
 /// Guarantee: each tenant's data arrives under its own name, through batching, a queue on disk, an outage and a
-/// kill; of the headers only those that are asked for are kept: no secret is on the disk.
+/// kill; of the headers only those that are asked for are kept: no secret is on the disk, nor in the most talkative log.
 #[test]
 fn tenants_are_kept_apart_through_a_queue_on_disk() {
     check_tenants(TENANTS);
@@ -187,7 +187,7 @@ fn check_tenants(config: &str) {
     let mut backend = Backend::stopped();
     let config =
         config.replace("@DIR@", &storage.path().display().to_string()).replace("@BACKEND@", &backend.port.to_string());
-    let gateway = Gateway::start(&config);
+    let gateway = Gateway::start_with(&config, &[("NYQUIST_LOG", "trace")]);
     for number in 0..30 {
         let tenant = ["red", "blue", ""][number as usize % 3];
         let mut headers = vec![("authorization", "Bearer hunter2"), ("x-other", "hunter2")];
@@ -196,6 +196,11 @@ fn check_tenants(config: &str) {
         }
         assert_eq!(export(gateway.grpc_port, number, &headers).status, OK);
     }
+    eventually("the log is talkative", || {
+        let log = gateway.process.output();
+        assert!(!log.contains("hunter2"), "{:?}", log.lines().find(|line| line.contains("hunter2")));
+        if log.contains("TRACE") { Ok(()) } else { Err(log.len()) }
+    });
     gateway.kill();
     for file in files(storage.path()) {
         let content = fs::read(&file).unwrap();

@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::http2::{ACK, END_HEADERS, HEADERS, PING, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, call, frame};
+use crate::support::http2::{
+    ACK, END_HEADERS, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, call, frame,
+};
 use crate::support::otlp_client::{OK, TRACES};
 use crate::support::{Backend, Gateway, PATIENCE, eventually};
 use crate::{export, message};
@@ -99,6 +101,28 @@ fn max_concurrent_streams() {
     raw.send(&open(7)).unwrap();
     let refused = raw.until(RST_STREAM).expect("the connection goes on");
     assert_eq!((refused.stream, refused.code()), (7, REFUSED_STREAM));
+}
+
+/// Guarantee: `max_connection_idle` of gRPC and `idle_timeout` of HTTP end connections without requests; by default they stay.
+#[test]
+fn idle_connections_end() {
+    let strict = start(", keepalive: {server_parameters: {max_connection_idle: 200ms}}", ", idle_timeout: 200ms");
+    let patient = start("", "");
+    let answered = |stream: &mut TcpStream| {
+        stream.write_all(EMPTY_REQUEST).unwrap();
+        head(stream).starts_with("HTTP/1.1 200")
+    };
+    let [mut ends, mut stays] = [&strict, &patient].map(|gateway| {
+        let mut stream = TcpStream::connect(("127.0.0.1", gateway.http_port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(answered(&mut stream));
+        (stream, Raw::connect(gateway.grpc_port, 1))
+    });
+    assert_eq!(ends.0.read(&mut [0]).unwrap_or(0), 0, "closed");
+    ends.1.until(GOAWAY).expect("it is told");
+    assert!(answered(&mut stays.0));
+    let (frames, settled) = stays.1.settle();
+    assert!(settled.is_some() && frames.iter().all(|frame| frame.kind != GOAWAY), "{frames:?}");
 }
 
 /// Guarantee: a silent connection is asked after `time` whether it is alive, and closed if it does not answer within

@@ -104,6 +104,31 @@ fn resource_exhausted_without_a_hint_is_final_by_default() {
     assert!(ended.output.contains("Exporting failed. Dropping data."), "{}", ended.output);
 }
 
+/// Scenario: a sink answers `OUT_OF_RANGE` to more requests than are on their way at once, and takes the others. Guarantee: they
+/// are tried again, but not for ever, though nothing else gives up what is on disk: they are dropped as rejected, with the
+/// sink's words in the log, and the others come through.
+#[test]
+fn what_is_out_of_range_makes_room_for_the_rest() {
+    let storage = TempDir::new().unwrap();
+    let sink = Backend::start();
+    sink.behave(Behaviour::OutOfRange);
+    let gateway = Gateway::start(&config(storage.path(), &(grpc(&sink, "") + &delivery(ON_DISK)), "otlp"));
+    let (refused, sent) = (Sent::default(), Sent::default());
+    let mut client = gateway.client();
+    (0..2 * CONSUMERS).for_each(|_| refused.send(&mut client).unwrap());
+    assert_eq!(settled(&gateway, "otlp"), (2 * CONSUMERS * SPANS) as f64);
+    assert_eq!(sink.mishandled().len(), 2 * CONSUMERS * 20);
+    let labels = [("account", "exporter/otlp"), ("signal", "traces"), ("reason", "rejected")];
+    assert_eq!(gateway.metrics().sum("nyquist_ledger_dropped_items", &labels), (2 * CONSUMERS * SPANS) as f64);
+    sink.behave(Behaviour::Accept);
+    sent.next.store(1000, Ordering::Relaxed);
+    (0..10).for_each(|_| sent.send(&mut client).unwrap());
+    assert_eq!(sent.wait_until_all_arrived(&sink), 0);
+    let ended = gateway.terminate();
+    let tells = |line: &str| line.contains("Exporting failed. Dropping data.") && line.contains("too far back");
+    assert!(ended.output.lines().any(tells), "{}", ended.output);
+}
+
 /// Scenario: sinks take a part of each request. Guarantee: the rest is counted, to the span; nothing comes again.
 #[test]
 fn partial_success_is_counted_and_not_repeated() {

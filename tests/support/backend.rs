@@ -38,6 +38,8 @@ pub(crate) enum Behaviour {
     Unavailable,
     /// Refuses for good: INVALID_ARGUMENT or 400.
     Invalid,
+    /// Says of each request that it is out of range, which gRPC clients are to try again; 400 on HTTP.
+    OutOfRange,
     /// Says nothing.
     Hang,
     /// Has no room for now: `RESOURCE_EXHAUSTED` or 429, with a hint when to come back if there is one (whole
@@ -237,6 +239,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         }
         Behaviour::Later(hint) => {
             return Ok(respond_with(is_grpc, if is_grpc { 14 } else { 503 }, "come back", Some(hint), Bytes::new()));
+        }
+        Behaviour::OutOfRange => {
+            return Ok(respond_with(is_grpc, if is_grpc { 11 } else { 400 }, "too far back", None, Bytes::new()));
         }
         Behaviour::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
         Behaviour::Slow(delay) => tokio::time::sleep(delay).await,

@@ -28,7 +28,7 @@ extensions:
     grpc: {endpoint: 127.0.0.1:@QUERY_GRPC@}
 receivers:
   otlp:
-    protocols: {grpc: {endpoint: 127.0.0.1:@OTLP@}}
+    protocols: {grpc: {endpoint: 127.0.0.1:@OTLP@}, http: {endpoint: 127.0.0.1:@OTLP_HTTP@}}
 exporters:
   jaeger_storage_exporter: {trace_storage: memory}
 ";
@@ -37,6 +37,7 @@ exporters:
 pub(crate) struct Jaeger {
     process: Process,
     pub(crate) otlp_port: u16,
+    pub(crate) otlp_http_port: u16,
     query_port: u16,
     _directory: TempDir,
 }
@@ -57,18 +58,21 @@ pub(crate) type StoredTrace = BTreeMap<String, StoredSpan>;
 impl Jaeger {
     /// Starts it and waits until it answers.
     pub(crate) fn start() -> Self {
-        let [otlp_port, query_port, query_grpc_port] = [0; 3].map(|_| free_port());
+        let [otlp_port, otlp_http_port, query_port, query_grpc_port] = [0; 4].map(|_| free_port());
         let directory = tempfile::tempdir().expect("a temporary folder");
         let config = CONFIG
             .replace("@OTLP@", &otlp_port.to_string())
+            .replace("@OTLP_HTTP@", &otlp_http_port.to_string())
             .replace("@QUERY@", &query_port.to_string())
             .replace("@QUERY_GRPC@", &query_grpc_port.to_string());
         let path = directory.path().join("jaeger.yaml");
         std::fs::write(&path, config).expect("the configuration can be written");
         let process = Process::spawn("jaeger", Command::new(peer("jaeger")).arg("--config").arg(path));
-        let jaeger = Self { process, otlp_port, query_port, _directory: directory };
+        let jaeger = Self { process, otlp_port, otlp_http_port, query_port, _directory: directory };
         eventually("Jaeger answers", || http::get(query_port, "/api/services").map(drop));
-        eventually("Jaeger takes OTLP", || std::net::TcpStream::connect(("127.0.0.1", otlp_port)).map(drop));
+        for port in [otlp_port, otlp_http_port] {
+            eventually("Jaeger takes OTLP", || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop));
+        }
         jaeger
     }
 

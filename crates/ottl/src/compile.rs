@@ -11,6 +11,7 @@ use crate::compare::compare;
 use crate::context::{PathEntry, Schema};
 use crate::eval::{Code, EvalError, Test};
 use crate::functions::ctime::Format;
+use crate::functions::format;
 use crate::functions::prepared::Prepared;
 use crate::functions::{Builtin, CONVERTERS, MAX_ARGUMENTS, NOT_YET, Signature, call, is_pure};
 use crate::math::{calculate, negate};
@@ -219,8 +220,8 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
     }
 
     fn unknown_converter(&self, name: &str) -> String {
-        if NOT_YET.contains(&name) {
-            return format!("the converter {name} is not available yet");
+        if let Some((_, instead)) = NOT_YET.iter().find(|(names, _)| names.contains(&name)) {
+            return format!("the converter {name} is not available: {instead}");
         }
         let here = self.schema.converters.iter().map(|(name, _)| *name);
         let known = CONVERTERS.iter().map(|signature| signature.name).chain(here);
@@ -275,6 +276,11 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
                 target => Ok(Code::Prepared { target: Box::new(target), with: Box::new(with) }),
             };
         }
+        if signature.builtin == Builtin::Format
+            && let Some(format) = bound[0]
+        {
+            self.check_format(format)?;
+        }
         let mut arguments = Vec::new();
         for slot in bound.iter().take(signature.parameters.len()) {
             arguments.push(match slot {
@@ -300,6 +306,14 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
         Ok(Code::Call { builtin: signature.builtin, arguments: arguments.into() })
     }
 
+    /// Mistakes in the format of `Format`, which has to be constant, as in the Collector.
+    fn check_format(&self, node: &Node) -> Result<(), Problem> {
+        let Kind::Text(text) = &node.kind else {
+            return Err(self.problem(&node.at, "the format has to be a text in double quotes, such as \"%s-%02d\""));
+        };
+        format::check(text).map_err(|error| self.problem(&node.at, error.to_string()))
+    }
+
     /// What is compiled of a converter's second argument; `None` for converters that have none of that kind.
     fn prepared(
         &self,
@@ -319,7 +333,7 @@ impl<F: Copy + PartialEq> Compiler<'_, F> {
             }
             Builtin::FormatTime => Prepared::WriteTime(self.time_format(with)?),
             Builtin::Time => {
-                let [.., location, locale] = bound;
+                let [_, _, location, locale, _] = bound;
                 self.only(location, &["", "UTC"], "times without a zone are UTC; say the offset in the text (%z)")?;
                 self.only(locale, &["", "en", "en-US", "en-GB"], "names of months and days are read in English")?;
                 Prepared::ReadTime(self.time_format(with)?)

@@ -2,7 +2,7 @@
 //! from two, in turns, and from two threads with a sampler each: what the machine gives. Every thread decides the shards
 //! that are its own, as a worker of the gateway does.
 //!
-//!     cargo run --release -p nyquist-processors --example tail_sampling_cores [-- rounds]
+//!     cargo run --release -p nyquist-processors --example tail_sampling_cores [-- rounds [num_shards]]
 
 #![allow(clippy::print_stdout, clippy::expect_used, missing_docs, reason = "a measuring program")]
 
@@ -67,7 +67,8 @@ fn feed(sampler: &Sampler, own: usize, threads: usize, begin: Instant) -> usize 
 }
 
 fn sampler(telemetry: &Arc<Telemetry>) -> Sampler {
-    let config: TailSamplingConfig = serde_yaml::from_str(CONFIG).expect("the configuration is sound");
+    let mut config: TailSamplingConfig = serde_yaml::from_str(CONFIG).expect("the configuration is sound");
+    config.num_shards = std::env::args().nth(2).map_or(0, |shards| shards.parse().expect("a number of shards"));
     Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), telemetry)
         .expect("the configuration is valid")
 }

@@ -36,16 +36,27 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Durable {
     storage: Arc<dyn Storage>,
     owner: Owner,
+    /// The key that says so.
+    pub(super) key: &'static [&'static str],
 }
 
 impl Durable {
     /// The place that `sending_queue.storage` names, if it names one.
     pub(super) fn find(context: &ExporterContext<'_>, settings: &Settings) -> Result<Option<Self>, BuildError> {
+        const KEY: &[&str] = &["sending_queue", "storage"];
         let Some(id) = settings.queue.storage.as_ref().filter(|_| settings.queue.enabled) else { return Ok(None) };
-        let storage = context.extensions.storage(id);
-        let storage = storage.map_err(|message| BuildError::new(&["sending_queue", "storage"], message))?;
-        let owner = Owner::exporter(settings.kind, &context.id.name, context.signal);
-        Ok(Some(Self { storage, owner }))
+        let storage = context.extensions.storage(id).map_err(|message| BuildError::new(KEY, message))?;
+        Ok(Some(Self::at(storage, KEY, context, settings)))
+    }
+
+    /// This place, which `key` of the exporter's configuration asks for.
+    pub(super) fn at(
+        storage: Arc<dyn Storage>,
+        key: &'static [&'static str],
+        context: &ExporterContext<'_>,
+        settings: &Settings,
+    ) -> Self {
+        Self { storage, owner: Owner::exporter(settings.kind, &context.id.name, context.signal), key }
     }
 }
 
@@ -60,7 +71,7 @@ impl<A: Attempt> Inner<A> {
     pub(super) async fn open_store(self: &Arc<Self>) -> Result<(), StartError> {
         let (Some(durable), Some(admission)) = (&self.durable, &self.admission) else { return Ok(()) };
         let opened = durable.storage.open(&durable.owner).await;
-        let (log, recovered) = opened.map_err(|error| StartError(format!("sending_queue.storage: {error}")))?;
+        let (log, recovered) = opened.map_err(|error| StartError(format!("{}: {error}", durable.key.join("."))))?;
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let units = admission.units(size(recovered.records), size(recovered.weight), size(recovered.bytes));
         let mut backlog = Backlog::new(self.metrics.queue_size.clone());

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::RetryConfig;
 
+/// What a backend may ask for at the most: beyond it is a mistake, and a queue that tries without end would stand still.
+const MOST_ASKED: Duration = Duration::from_secs(3600);
+
 /// The waits between the attempts at one request: exponential with jitter, as in the Collector.
 ///
 /// base_0 = `initial_interval`; wait_n is uniform in base_n * (1 ± `randomization_factor`);
@@ -29,12 +32,12 @@ impl Backoff {
         }
     }
 
-    /// The next wait; at least `asked`, what the backend asked for.
+    /// The next wait; at least `asked`, what the backend asked for, which counts for an hour at the most.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Duration {
         let factor = 1.0 + self.jitter * (2.0 * rand::random::<f64>() - 1.0);
         let wait = scale(self.base, factor);
         self.base = scale(self.base, self.multiplier).min(self.cap);
-        wait.max(asked.unwrap_or_default())
+        wait.max(asked.unwrap_or_default().min(MOST_ASKED))
     }
 }
 

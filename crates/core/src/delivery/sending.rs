@@ -10,6 +10,10 @@ use super::stage::{Inner, Keeper, Phase, shutting_down};
 use super::{Attempt, Backoff, Outcome, Request};
 use crate::batch::{Code, DropReason, Refusal, while_wanted};
 
+/// How often a backend may answer `OUT_OF_RANGE` to one request that nothing else gives up. OTLP has that code tried again,
+/// but it is an answer to what the request holds, no outage: a few such requests would have all consumers to themselves.
+const MOST_OUT_OF_RANGE: usize = 20;
+
 /// How the work on a request ended.
 pub(super) enum End {
     Delivered {
@@ -69,6 +73,10 @@ impl<A: Attempt> Inner<A> {
         let mut phase = self.phase.subscribe();
         let mut backoff = Backoff::new(&self.settings.retry);
         let started = Instant::now();
+        let limit = self.settings.retry.give_up_after(self.keeper == Keeper::Disk);
+        // Who writes 0 wants no end.
+        let is_bounded = !limit.is_zero() || self.settings.retry.max_elapsed_time.is_some();
+        let mut out_of_range = 0;
         loop {
             let attempt = self.attempt_in_time(&encoded);
             let outcome = tokio::select! {
@@ -89,8 +97,14 @@ impl<A: Attempt> Inner<A> {
             if !self.settings.retry.enabled {
                 return retry.into_end(DropReason::RetriesExhausted);
             }
+            if retry.code == Code::OutOfRange && !is_bounded {
+                out_of_range += 1;
+                if out_of_range == MOST_OUT_OF_RANGE {
+                    let message = format!("answered so {out_of_range} times: {}", retry.message);
+                    return Retry { message, ..retry }.into_end(DropReason::Rejected);
+                }
+            }
             let wait = backoff.next_wait(retry.after);
-            let limit = self.settings.retry.give_up_after(self.keeper == Keeper::Disk);
             if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
                 let message = format!("no more retries left: {}", retry.message);
                 return Retry { message, ..retry }.into_end(DropReason::RetriesExhausted);

@@ -21,6 +21,7 @@ use crate::batch::{Batch, Metadata, Permits, Refusal, Signal};
 use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
+use crate::storage::Storage;
 use crate::telemetry::Ledger;
 use crate::wire::SizeLimit;
 
@@ -183,16 +184,42 @@ impl<A: Attempt> Delivery<A> {
         Self::with_memory(context, settings, attempt, IN_MEMORY)
     }
 
-    /// The same with `memory_bound` bytes of a queue on disk in memory too.
+    /// The same with its queue on disk in `storage`, which `key` of the exporter's configuration asks for, rather than
+    /// `sending_queue.storage`.
+    ///
+    /// # Errors
+    /// If what the exporter keeps of its clients' metadata must not be on disk.
+    pub fn in_storage(
+        context: &ExporterContext<'_>,
+        settings: Settings,
+        attempt: A,
+        storage: Arc<dyn Storage>,
+        key: &'static [&'static str],
+    ) -> Result<Arc<Self>, BuildError> {
+        let durable = Durable::at(storage, key, context, &settings);
+        Self::build(context, settings, attempt, Some(durable), IN_MEMORY)
+    }
+
+    /// As `new`, with `memory_bound` bytes of a queue on disk in memory too.
     pub(super) fn with_memory(
         context: &ExporterContext<'_>,
         settings: Settings,
         attempt: A,
         memory_bound: usize,
     ) -> Result<Arc<Self>, BuildError> {
+        let durable = Durable::find(context, &settings)?;
+        Self::build(context, settings, attempt, durable, memory_bound)
+    }
+
+    fn build(
+        context: &ExporterContext<'_>,
+        settings: Settings,
+        attempt: A,
+        durable: Option<Durable>,
+        memory_bound: usize,
+    ) -> Result<Arc<Self>, BuildError> {
         let exporter = context.id.to_string();
         let queue = &settings.queue;
-        let durable = Durable::find(context, &settings)?;
         let keeper = match &durable {
             _ if !queue.enabled || queue.wait_for_result => Keeper::Sender,
             Some(_) => Keeper::Disk,
@@ -205,9 +232,8 @@ impl<A: Attempt> Delivery<A> {
             .map(|gather| gather.partitioned_by(attempt.metadata_keys()));
         let merging = Merging::new(&attempt).filter(|_| gather.is_none());
         let metadata_keys = gather.as_ref().map_or_else(|| attempt.metadata_keys(), |gather| gather.keys().to_vec());
-        if keeper == Keeper::Disk {
-            Metadata::check_for_disk(&metadata_keys)
-                .map_err(|message| BuildError::new(&["sending_queue", "storage"], message))?;
+        if let (Keeper::Disk, Some(durable)) = (keeper, &durable) {
+            Metadata::check_for_disk(&metadata_keys).map_err(|message| BuildError::new(durable.key, message))?;
         }
         let capacity = queue.enabled.then_some(queue.queue_size);
         let inner = Inner {

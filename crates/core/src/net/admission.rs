@@ -17,6 +17,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::config::ByteSize;
 use crate::table::{Table, put};
 
 /// Whether anything may come in at all: closed while the process uses too much memory.
@@ -64,7 +65,18 @@ pub struct Admission {
     idle: Notify,
 }
 
+/// `max_in_flight` of a receiver that says nothing about it, in bytes for each core.
+const PER_CORE: usize = 64 << 20;
+
 impl Admission {
+    /// Admits what `max_in_flight` of a receiver says; by default 64 MiB for each core.
+    #[must_use]
+    pub fn of_receiver(max_in_flight: Option<ByteSize>) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let told = max_in_flight.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
+        Self::new(told.unwrap_or(PER_CORE.saturating_mul(cores)))
+    }
+
     /// Admits up to `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::admission::Admitted;
+use super::turns::{SLICE, slice};
 
 /// A reply: as a rule it is there as a whole, at most one piece of data and then at most one set of trailers. Further
 /// pieces may come over time.
@@ -207,6 +208,20 @@ pub(crate) fn capacity_for(total: usize, expected: usize) -> usize {
     total.saturating_mul(4).max(MAX_READ_BUFFER).min(expected).max(total)
 }
 
+/// `whole`, with room for `capacity` bytes. What is there moves a slice a turn: several mebibytes into memory that nobody has
+/// touched take milliseconds.
+pub(crate) async fn grown(mut whole: BytesMut, capacity: usize) -> BytesMut {
+    if whole.len() <= SLICE {
+        whole.reserve(capacity.saturating_sub(whole.len()));
+        return whole;
+    }
+    let mut larger = BytesMut::with_capacity(capacity);
+    for part in whole.chunks(SLICE) {
+        slice(|| larger.extend_from_slice(part)).await;
+    }
+    larger
+}
+
 /// Reads `body` as a whole, up to `limit` bytes, charging `room` as it comes.
 ///
 /// # Errors
@@ -236,7 +251,7 @@ where
             if data.len() == expected && expected >= KEEP_SLICE {
                 return Ok(data);
             }
-            whole.reserve(capacity - whole.len());
+            whole = grown(whole, capacity).await;
         }
         whole.extend_from_slice(&data);
     }
@@ -329,6 +344,26 @@ mod tests {
         assert!(matches!(read.map(|body| body.len()), Ok(10)));
         let read = read_all(&mut Paced::new(None, [(31_000, 1)]), 100, &mut room).await;
         assert!(matches!(read, Err(ReadError::Stalled(STALL))));
+    }
+
+    /// Guarantee: what is moved into a larger buffer is the same, and others run meanwhile.
+    #[tokio::test]
+    async fn a_buffer_grows_by_turns() {
+        for len in [0, 1, SLICE, SLICE + 1, 4 << 20] {
+            let bytes: Vec<u8> = (0..len).map(|number| number as u8).collect();
+            let mut growing = pin!(grown(BytesMut::from(&bytes[..]), 16 << 20));
+            let mut turns = 0;
+            let larger = loop {
+                tokio::select! {
+                    biased;
+                    larger = &mut growing => break larger,
+                    () = tokio::task::yield_now() => turns += 1,
+                }
+            };
+            assert!(larger == bytes && larger.capacity() >= 16 << 20, "{len}");
+            assert_eq!(turns > 0, len > SLICE, "{len}");
+            assert!(turns + 1 >= len / SLICE, "{len}: {turns} turns");
+        }
     }
 
     /// What is announced takes no room; what has come takes at most four times its size, or a read buffer.

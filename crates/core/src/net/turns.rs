@@ -2,28 +2,48 @@
 //!
 //! A worker runs one task at a time. What can be done in slices (decompression) takes one [`slice()`]
 //! a turn, so that a small request waits for one slice at the most, however many large ones there
-//! are. What cannot be (a JSON document) is done [`aside`], on a thread of its own.
+//! are. What cannot be (a JSON document) is done [`aside`], on a thread of its own, which stands back when the workers
+//! need its core.
 
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-use tokio::task::coop;
+use tokio::task::{JoinHandle, coop};
 
-/// Bytes that a task may work through before the others get their turn: some 100 µs.
-pub const SLICE: usize = 128 << 10;
+/// Bytes that a task may work through before the others get their turn: some 50 µs. A turn more costs a microsecond.
+pub const SLICE: usize = 64 << 10;
+
+/// What cannot be done in slices is done in place up to here, and beyond it [`aside`].
+pub const IN_PLACE: usize = 128 << 10;
 
 thread_local! {
     /// Who of this worker's long tasks may run: one, the others in the order in which they came.
     static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(1));
 }
 
-/// As many threads as there are cores, for work aside.
-static ASIDE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+/// The threads for work aside: as many as there are cores.
+static ASIDE: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Arc::new(Semaphore::new(cores))
+    let mut builder = Builder::new_current_thread();
+    builder.max_blocking_threads(cores).thread_name("nyquist-aside").on_thread_start(stand_back);
+    builder.build().inspect_err(|error| tracing::error!(%error, "large requests cannot be read")).ok()
 });
+
+/// Lets the workers go first on the core of this thread: a tenth of it is what it gets while they need all of it.
+/// Nobody takes that back, so it is for threads of our own.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "the threads for large requests run like the others");
+    }
+}
+
+/// How much less urgent work aside is than the workers' own.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// The units of a turn: tokio lets a task do so many things with sockets, channels and timers.
 pub const TURN: usize = 128;
@@ -57,15 +77,19 @@ pub async fn slice<T>(work: impl FnOnce() -> T) -> T {
 
 /// Does `work` on a thread for such work, when one is free. `None` if it panics.
 ///
-/// It runs to its end even if the caller's future is dropped.
+/// It runs to its end even if the caller's future is dropped; if it has not begun it is not done.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let slot = Arc::clone(&ASIDE).acquire_owned().await.ok()?;
-    let worked = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(slot);
-        done
-    });
-    worked.await.ok()
+    let mut task = Queued(ASIDE.as_ref()?.spawn_blocking(work));
+    (&mut task.0).await.ok()
+}
+
+/// Work that nobody wants any longer when this is dropped.
+struct Queued<T>(JoinHandle<T>);
+
+impl<T> Drop for Queued<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +150,37 @@ mod tests {
             assert!(task.await.expect("no panic").is_some_and(|running| running <= cores));
         }
         assert_eq!(aside(|| -> usize { panic!("as the test wants it") }).await, None);
+    }
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn work_aside_is_less_urgent_than_the_workers() {
+        let nice = || rustix::process::getpriority_process(None).expect("the priority of this thread");
+        assert_eq!(aside(nice).await, Some((nice() + NICE).min(19)));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_not_begun() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(parking_lot::Mutex::new(held));
+        let busy: Vec<_> = (0..cores)
+            .map(|_| {
+                let held = Arc::clone(&held);
+                tokio::spawn(aside(move || held.lock().recv().is_err()))
+            })
+            .collect();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let unwanted = tokio::spawn(aside({
+            let begun = Arc::clone(&begun);
+            move || begun.fetch_add(1, Ordering::SeqCst)
+        }));
+        tokio::task::yield_now().await;
+        unwanted.abort();
+        assert!(unwanted.await.is_err_and(|error| error.is_cancelled()));
+        drop(release);
+        for task in busy {
+            assert_eq!(task.await.expect("no panic"), Some(true));
+        }
+        assert_eq!(aside(move || begun.load(Ordering::SeqCst)).await, Some(0));
     }
 }

@@ -48,6 +48,7 @@
 //! Each log has a thread of its own, the only one that touches its files. The hand-over is bounded
 //! ([`HAND_OVER`] bytes): whoever comes when it is full waits.
 
+mod directory;
 mod disk;
 mod engine;
 mod error;
@@ -78,6 +79,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use directory::Directory;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::Error;
 pub use owner::{Owner, Storage};

@@ -19,7 +19,11 @@ pub(super) fn set_aside(file: &mut OpenFile, mode: u32, unix_nanos: u64) -> io::
     // Two in one millisecond, or a clock that went back: nothing is overwritten, the newest sorts last.
     let newest = backups(&path)?.into_iter().map(|(time, _)| time + Duration::from_millis(1)).max();
     let time = newest.map_or(now, |newest| newest.max(now));
-    fs::rename(&path, aside(&path, time))?;
+    match fs::rename(&path, aside(&path, time)) {
+        // Somebody has taken it away, or the last attempt could not begin the new one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        outcome => outcome?,
+    }
     *file = OpenFile::open(&path, Begin::Empty, mode)?;
     Ok(())
 }

@@ -278,6 +278,31 @@ fn rotation_by_size() {
     assert_eq!(names(), ["data-2023-11-17T22-13-20.000.json", "data.json"]);
 }
 
+/// Scenario: somebody takes the file away, then its folder, which comes back. Guarantee: rotation begins a new file as soon
+/// as it can be made; what does not fit into any is refused until then.
+#[test]
+fn rotation_goes_on_without_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let path = inner.join("data.json");
+    let rotation = Enabled::On(Rotation { max_megabytes: 1, ..Rotation::default() });
+    let clock = ManualClock::new(1_700_000_000_000_000_000);
+    let mut files = Files::new(Arc::new(FileConfig { rotation, ..config(&path) }), clock);
+    files.open_first().unwrap();
+    let record = Record { group: None, bytes: Bytes::from(vec![b'x'; 600 << 10]) };
+    let mut write = || files.write(std::slice::from_ref(&record)).1;
+    write().unwrap();
+    fs::remove_file(&path).unwrap();
+    write().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 600 << 10);
+    fs::remove_dir_all(&inner).unwrap();
+    write().unwrap_err();
+    fs::create_dir(&inner).unwrap();
+    write().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 600 << 10);
+}
+
 /// Scenario: `group_by`. Guarantee: a file each, also when few may be open; what has no name is booked
 /// as dropped.
 #[tokio::test]

@@ -7,8 +7,10 @@ mod tests;
 
 pub use config::{CompressionParams, CookiesConfig, HttpClientConfig, KeepaliveConfig, MiddlewareConfig};
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue};
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request};
 use nyquist_core::net::client::{Chunks, Client, Reply, SendError};
 
 use cookies::Jar;
@@ -36,4 +38,15 @@ impl HttpClient {
         jar.take(&reply.headers);
         Ok(reply)
     }
+}
+
+/// How long `Retry-After` asks to be left alone at `now`, the time since 1970: seconds, or a date. A date that has passed asks
+/// for nothing.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Duration) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    date.checked_sub(now).filter(|wait| !wait.is_zero())
 }

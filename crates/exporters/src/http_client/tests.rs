@@ -193,3 +193,17 @@ fn cookies_are_bounded() {
     backend.sets(&many.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(backend.gets().ends_with("m49=1"), "one answer has as many at the most");
 }
+
+#[test]
+fn retry_after_is_seconds_or_a_date_to_come() {
+    let after = |value: &str, now: u64| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("retry-after", value.parse().unwrap());
+        retry_after(&headers, Duration::from_secs(now)).map(|wait| wait.as_secs())
+    };
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    assert_eq!([784_111_770, 784_111_777, 784_111_800].map(|now| after(date, now)), [Some(7), None, None]);
+    assert_eq!(after("Thu, 29 Feb 2024 12:00:00 GMT", 1_709_207_000), Some(1000));
+    assert_eq!((after(" 2", 0), after("18446744073709551615", 0)), (Some(2), Some(u64::MAX)));
+    assert_eq!((after("tomorrow", 0), after("-1", 0), after("", 0)), (None, None, None));
+}

@@ -30,7 +30,7 @@ pub enum Encoding {
 pub struct OtlpHttpConfig {
     /// The common settings. `endpoint` is the URL to which `/v1/traces`, `/v1/metrics` and `/v1/logs` are appended,
     /// `timeout` is 30s by default, and `compression` one of `none`, `gzip` (the default), `zlib`, `deflate`,
-    /// `snappy`, `x-snappy-framed` and `zstd`. `Host` among the `headers` replaces the endpoint's.
+    /// `snappy`, `x-snappy-framed`, `zstd` and `lz4`. `Host` among the `headers` replaces the endpoint's.
     #[serde(rename = "nyquist::flat")]
     pub client: HttpClientConfig,
     /// The URL for traces, used as it is.

@@ -1,14 +1,15 @@
 //! What an HTTP answer means.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use nyquist_core::batch::Code;
 use nyquist_core::delivery::Outcome;
 use nyquist_core::net::client::Reply;
 use nyquist_core::wire::{Fields, Value};
 
+use crate::http_client::retry_after;
 use crate::otlp::partial_success;
 
 /// The outcome that `reply` stands for, by the table of the OTLP specification. `now` is the wall
@@ -28,7 +29,7 @@ pub(super) fn outcome(reply: &Reply, now: u64) -> Outcome {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let code =
                 if status == StatusCode::TOO_MANY_REQUESTS { Code::ResourceExhausted } else { Code::Unavailable };
-            let after = reply.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
+            let after = retry_after(&reply.headers, Duration::from_nanos(now));
             Outcome::Retry { code, after, message }
         }
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
@@ -97,15 +98,6 @@ fn error_message(content_type: &str, body: &[u8]) -> Option<String> {
     };
     let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect();
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// `Retry-After`: seconds, or a date.
-fn retry_after(value: &str, now: u64) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<u32>() {
-        return Some(Duration::from_secs(u64::from(seconds)));
-    }
-    let date = httpdate::parse_http_date(value.trim()).ok()?;
-    date.duration_since(UNIX_EPOCH).ok()?.checked_sub(Duration::from_nanos(now))
 }
 
 fn code_of(status: StatusCode) -> Code {

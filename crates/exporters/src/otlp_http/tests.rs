@@ -110,7 +110,7 @@ async fn every_compression_can_be_undone() {
     use std::io::Read;
     let backend = Backend::default();
     let address = backend.serve().await;
-    for compression in ["gzip", "zlib", "deflate", "zstd", "snappy", "x-snappy-framed"] {
+    for compression in ["gzip", "zlib", "deflate", "zstd", "snappy", "x-snappy-framed", "lz4"] {
         let rig = Rig::start(&direct(address, &format!("compression: {compression}")), None).await;
         rig.exporter.consume(batch("a", 500)).await.unwrap();
         let (_, headers, body) = backend.received.lock().pop().unwrap();
@@ -127,6 +127,7 @@ async fn every_compression_can_be_undone() {
                 plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
                 Ok(())
             }
+            "lz4" => lz4_flex::frame::FrameDecoder::new(&body[..]).take(limit).read_to_end(&mut plain).map(|_| ()),
             _ => snap::read::FrameDecoder::new(&body[..]).take(limit).read_to_end(&mut plain).map(|_| ()),
         }
         .unwrap();

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-/// An asked wait that is longer counts as this long: nobody means to wait for years.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+use crate::http_client::retry_after;
 
 /// What came of one attempt at a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +72,7 @@ impl Answer {
         let message = describe(status, body);
         let is_too_many = status == StatusCode::TOO_MANY_REQUESTS && retry_on_429;
         if status.is_server_error() || is_too_many {
-            return Self::Retry { after: retry_after(headers, unix_seconds), message };
+            return Self::Retry { after: retry_after(headers, Duration::from_secs(unix_seconds)), message };
         }
         Self::Refused { status, written, message }
     }
@@ -93,60 +92,9 @@ fn describe(status: StatusCode, body: &[u8]) -> String {
     format!("{status}{hint}: {}", body.trim_end())
 }
 
-/// `Retry-After`: seconds, or a date; a date that has passed asks for nothing. At most an hour.
-fn retry_after(headers: &HeaderMap, unix_seconds: u64) -> Option<Duration> {
-    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match text.parse() {
-        Ok(seconds) => seconds,
-        Err(_) => http_date(text)?.checked_sub(unix_seconds).filter(|&seconds| seconds > 0)?,
-    };
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
-}
-
-/// Seconds since the epoch of an HTTP date in its usual form: `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok()?;
-    let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok()?;
-    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    if words.next() != Some("GMT") || !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
-        return None;
-    }
-    // Days since the epoch, by the civil calendar that begins in March.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
-    let days = (shifted_year * 365 + leap_days + day_of_year).checked_sub(719_468)?;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_read() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
-        assert_eq!(http_date("tomorrow"), None);
-    }
-
-    #[test]
-    fn retry_after_in_the_past_asks_for_nothing() {
-        let mut headers = HeaderMap::new();
-        headers.insert("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
-        assert_eq!(retry_after(&headers, 784_111_800), None);
-        assert_eq!(retry_after(&headers, 784_111_770), Some(Duration::from_secs(7)));
-        headers.insert("retry-after", "2".parse().unwrap());
-        assert_eq!(retry_after(&headers, 0), Some(Duration::from_secs(2)));
-        headers.insert("retry-after", "18446744073709551615".parse().unwrap());
-        assert_eq!(retry_after(&headers, 0), Some(LONGEST_WAIT));
-    }
 
     #[test]
     fn missing_written_headers_count_as_zero_unless_all_are() {

@@ -28,6 +28,7 @@ mod tests;
 mod turns;
 mod v1;
 mod v2;
+mod wal;
 
 use std::sync::{Arc, OnceLock};
 
@@ -41,12 +42,12 @@ use nyquist_core::component::{
 };
 use nyquist_core::delivery::{self, Attempt, BatchConfig, Delivery, Health, Outcome, Request, Status};
 use nyquist_core::net::client::HttpEndpoint;
+use nyquist_core::storage::Storage;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use config::{
-    DropOutOfOrder, LeFormat, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig,
-};
+pub use config::{DropOutOfOrder, LeFormat, RemoteWriteConfig, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig};
+pub use wal::WalConfig;
 
 use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::{HashSeed, OwnedTarget, Settings, TargetInfo, Translator};
@@ -60,6 +61,7 @@ use shards::Shards;
 use stats::Stats;
 use streams::StreamState;
 use turns::{Turn, Turns};
+use wal::Wal;
 
 /// How many OTLP requests are being translated or waiting in shards at once.
 const PIPELINED: usize = 256;
@@ -112,7 +114,7 @@ impl ExporterConfig for RemoteWriteConfig {
             ordered_series: self.ordered_series(),
             clock: Arc::clone(&context.clock),
             stats: Arc::clone(&stats),
-            health: Health::new(id, Signal::Metrics.name(), http.endpoint.clone()),
+            health: Health::new(id.clone(), Signal::Metrics.name(), http.endpoint.clone()),
         };
         let shards = Arc::new(Shards::new(sender, self.shards()));
         let settings = Arc::new(self.mapping());
@@ -144,7 +146,18 @@ impl ExporterConfig for RemoteWriteConfig {
             endpoint: http.endpoint.clone(),
             max_request_bytes: MAX_MERGED,
         };
-        Ok(Arc::new(RemoteWrite { delivery: Delivery::new(&context, settings, pipeline)?, shards }))
+        let Some(config) = &self.wal else {
+            return Ok(Arc::new(RemoteWrite {
+                delivery: Delivery::new(&context, settings, pipeline)?,
+                shards,
+                wal: None,
+            }));
+        };
+        let directory = config.directory(id.clone(), Arc::clone(&context.telemetry));
+        let storage = Arc::clone(&directory) as Arc<dyn Storage>;
+        let delivery = Delivery::in_storage(&context, settings, pipeline, storage, &["wal", "directory"])?;
+        let wal = Some(Wal { exporter: id, config: config.clone(), directory });
+        Ok(Arc::new(RemoteWrite { delivery, shards, wal }))
     }
 }
 
@@ -173,6 +186,7 @@ impl RemoteWriteConfig {
 struct RemoteWrite {
     delivery: Arc<Delivery<Pipeline>>,
     shards: Arc<Shards>,
+    wal: Option<Wal>,
 }
 
 #[async_trait]
@@ -189,6 +203,9 @@ impl Consumer for RemoteWrite {
 #[async_trait]
 impl Component for RemoteWrite {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
+        if let Some(wal) = &self.wal {
+            wal.prepare().await;
+        }
         self.delivery.start(host).await
     }
 
@@ -201,7 +218,8 @@ impl Component for RemoteWrite {
     }
 
     fn status(&self) -> Option<Status> {
-        Some(self.shards.health().status())
+        let wal = self.wal.as_ref().and_then(|wal| wal.directory.status()).unwrap_or_default();
+        Some(self.shards.health().status().and(wal))
     }
 }
 

@@ -7,18 +7,15 @@ mod tests;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use nyquist_core::component::{
     BuildError, Component, Extension, ExtensionConfig, ExtensionContext, ExtensionFactory, Host, Info, Stability,
-    StartError, Trouble, extension,
+    StartError, extension,
 };
 use nyquist_core::delivery::Status;
-use nyquist_core::storage::{Error, Log, Monitor, Options, Owner, Recovered, Storage};
-use nyquist_core::telemetry::Telemetry;
-use parking_lot::Mutex;
+use nyquist_core::storage::{Directory, Error, Options, Storage};
 
 pub use config::{Compaction, FileStorageConfig, FsyncLevel, Permissions};
 
@@ -35,38 +32,35 @@ pub fn factory() -> ExtensionFactory {
 
 impl ExtensionConfig for FileStorageConfig {
     fn build(&self, context: ExtensionContext) -> Result<Arc<dyn Extension>, BuildError> {
-        let directory = Directory {
-            id: context.id.to_string(),
-            config: self.clone(),
-            telemetry: context.telemetry,
-            logs: Mutex::default(),
+        let id = context.id.to_string();
+        let options = Options {
+            fsync: self.fsync.0,
+            max_bytes: self.max_size.0,
+            lock_timeout: self.timeout.0,
+            ..Options::new(self.directory.clone())
         };
-        Ok(Arc::new(FileStorage { directory: Arc::new(directory) }))
+        let directory = Arc::new(Directory::new(id.clone(), options, context.telemetry));
+        Ok(Arc::new(FileStorage { place: Place { id, config: self.clone() }, directory }))
     }
 }
 
 /// The extension.
 struct FileStorage {
+    place: Place,
     directory: Arc<Directory>,
 }
 
 #[async_trait]
 impl Component for FileStorage {
     async fn start(&self, _: &Host) -> Result<(), StartError> {
-        let directory = Arc::clone(&self.directory);
-        let prepared = tokio::task::spawn_blocking(move || directory.prepare()).await;
+        let place = self.place.clone();
+        let prepared = tokio::task::spawn_blocking(move || place.prepare()).await;
         let prepared = prepared.map_err(|error| StartError(error.to_string()))?;
         prepared.map_err(|error| StartError(error.to_string()))
     }
 
-    /// The first of its logs that cannot be written to.
     fn status(&self) -> Option<Status> {
-        let logs = self.directory.logs.lock();
-        let states = logs.iter().map(|(name, monitor, trouble)| {
-            trouble.set(monitor.failing().map(|error| format!("{name}: {error}")));
-            trouble.status()
-        });
-        states.reduce(Status::and)
+        self.directory.status()
     }
 }
 
@@ -76,16 +70,14 @@ impl Extension for FileStorage {
     }
 }
 
-/// The place, as components see it.
-struct Directory {
+/// Where the directory is.
+#[derive(Clone)]
+struct Place {
     id: String,
     config: FileStorageConfig,
-    telemetry: Arc<Telemetry>,
-    /// What has been opened, by the name of its directory.
-    logs: Mutex<Vec<(String, Monitor, Trouble)>>,
 }
 
-impl Directory {
+impl Place {
     /// Makes the directory if it may, and says what is in it that nobody will read.
     fn prepare(&self) -> Result<(), Error> {
         let FileStorageConfig { directory, create_directory, directory_permissions, .. } = &self.config;
@@ -124,34 +116,5 @@ impl Directory {
             _ => format!("cannot use the directory {directory}: {error}"),
         };
         Error::Directory { message }
-    }
-
-    fn options(&self, owner: &Owner) -> Options {
-        Options {
-            directory: Path::new(&self.config.directory).join(owner.directory_name()),
-            fsync: self.config.fsync.0,
-            max_bytes: self.config.max_size.0,
-            lock_timeout: self.config.timeout.0,
-            format: owner.format,
-        }
-    }
-}
-
-#[async_trait]
-impl Storage for Directory {
-    async fn open(&self, owner: &Owner) -> Result<(Log, Recovered), Error> {
-        let options = self.options(owner);
-        let (log, recovered) = Log::open(&options).await?;
-        log.report_to(&self.telemetry, &self.id, &owner.directory_name());
-        self.logs.lock().push((owner.directory_name(), log.monitor(), Trouble::default()));
-        tracing::info!(
-            component = self.id,
-            directory = %options.directory.display(),
-            records = recovered.records,
-            items = recovered.weight,
-            bytes = recovered.bytes,
-            "storage is open"
-        );
-        Ok((log, recovered))
     }
 }

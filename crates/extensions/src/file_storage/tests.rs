@@ -1,6 +1,7 @@
 //! The extension as its users see it, in real directories.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nyquist_core::batch::Signal;
@@ -8,7 +9,7 @@ use nyquist_core::clock::SystemClock;
 use nyquist_core::component::Extensions;
 use nyquist_core::config::{ComponentId, from_str};
 use nyquist_core::runtime::Runtimes;
-use nyquist_core::storage::{Cursor, Fsync};
+use nyquist_core::storage::{Cursor, Fsync, Owner};
 use nyquist_core::telemetry::Telemetry;
 
 use super::*;

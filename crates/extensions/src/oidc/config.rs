@@ -11,37 +11,16 @@ use super::keys::Keys;
 pub struct OidcConfig {
     /// The header with the token. Default `authorization`.
     pub attribute: String,
-    /// As in `providers`.
-    pub issuer_url: String,
-    /// As in `providers`.
-    pub audience: String,
-    /// As in `providers`.
-    pub ignore_audience: bool,
-    /// As in `providers`.
-    pub issuer_ca_path: String,
-    /// As in `providers`.
-    pub username_claim: String,
-    /// As in `providers`.
-    pub groups_claim: String,
-    /// As in `providers`.
-    pub public_keys_file: String,
+    /// An issuer that stands outside of `providers`.
+    #[serde(rename = "nyquist::flat")]
+    pub outer: ProviderConfig,
     /// Several issuers.
     pub providers: Vec<ProviderConfig>,
 }
 
 impl Default for OidcConfig {
     fn default() -> Self {
-        Self {
-            attribute: "authorization".to_owned(),
-            issuer_url: String::new(),
-            audience: String::new(),
-            ignore_audience: false,
-            issuer_ca_path: String::new(),
-            username_claim: String::new(),
-            groups_claim: String::new(),
-            public_keys_file: String::new(),
-            providers: Vec::new(),
-        }
+        Self { attribute: "authorization".to_owned(), outer: ProviderConfig::default(), providers: Vec::new() }
     }
 }
 
@@ -67,22 +46,13 @@ pub struct ProviderConfig {
 
 impl OidcConfig {
     /// The issuer that stands outside of `providers`, if there is one.
-    fn outer(&self) -> Option<ProviderConfig> {
-        let provider = ProviderConfig {
-            issuer_url: self.issuer_url.clone(),
-            audience: self.audience.clone(),
-            ignore_audience: self.ignore_audience,
-            issuer_ca_path: self.issuer_ca_path.clone(),
-            username_claim: self.username_claim.clone(),
-            groups_claim: self.groups_claim.clone(),
-            public_keys_file: self.public_keys_file.clone(),
-        };
-        (provider != ProviderConfig::default()).then_some(provider)
+    fn outer(&self) -> Option<&ProviderConfig> {
+        Some(&self.outer).filter(|&outer| *outer != ProviderConfig::default())
     }
 
     /// All issuers.
-    pub(super) fn all(&self) -> Vec<ProviderConfig> {
-        self.outer().into_iter().chain(self.providers.iter().cloned()).collect()
+    pub(super) fn all(&self) -> impl Iterator<Item = &ProviderConfig> {
+        self.outer().into_iter().chain(&self.providers)
     }
 }
 
@@ -91,21 +61,19 @@ impl Validate for OidcConfig {
         if http::HeaderName::try_from(&self.attribute).is_err() {
             check.error(&["attribute"], format!("{:?} is not the name of a header", self.attribute));
         }
-        let outer = self.outer();
-        if outer.is_none() && self.providers.is_empty() {
+        if self.all().next().is_none() {
             check.error(
                 &["providers"],
                 "no issuer of tokens: list at least one {issuer_url, audience, public_keys_file}",
             );
         }
-        if let Some(outer) = &outer {
+        if let Some(outer) = self.outer() {
             check.nested(&[], outer);
         }
-        let issuers: Vec<_> = self.all().into_iter().map(|provider| provider.issuer_url).collect();
-        let before = issuers.len() - self.providers.len();
         for (index, provider) in self.providers.iter().enumerate() {
             check.nested(&["providers", &index.to_string()], provider);
-            if issuers.iter().take(before + index).any(|earlier| *earlier == provider.issuer_url) {
+            let mut earlier = self.outer().into_iter().chain(self.providers.iter().take(index));
+            if earlier.any(|earlier| earlier.issuer_url == provider.issuer_url) {
                 let message = format!("duplicate issuer URL found: {}", provider.issuer_url);
                 check.error(&["providers", &index.to_string(), "issuer_url"], message);
             }

@@ -45,7 +45,7 @@ impl ExtensionConfig for OidcConfig {
         let header = HeaderName::try_from(&self.attribute).map_err(|_| {
             BuildError::new(&["attribute"], format!("{:?} is not the name of a header", self.attribute))
         })?;
-        let providers = self.all().into_iter().map(Provider::new).collect();
+        let providers = self.all().cloned().map(Provider::new).collect();
         Ok(Arc::new(Oidc(Arc::new(Server { header, providers, clock: context.clock }))))
     }
 }

@@ -238,3 +238,13 @@ fn faults_are_named() {
     }
     assert!(Keys::parse(b"[]").unwrap_err().contains("no JSON Web Key Set"));
 }
+
+/// Guarantee: a key that is none is named where it stands, outside of `providers` with all keys that may stand there.
+#[test]
+fn unknown_keys_are_named_where_they_stand() {
+    let faults = from_str::<OidcConfig>("{issuer: a, providers: [{audiences: b}]}").unwrap_err().errors;
+    for (path, hint) in [("issuer", "issuer_url"), ("providers[0].audiences", "audience")] {
+        let fault = faults.iter().find(|fault| fault.path == path).unwrap_or_else(|| panic!("{path}: {faults:?}"));
+        assert!(format!("{fault:?}").contains(hint), "{fault:?}");
+    }
+}

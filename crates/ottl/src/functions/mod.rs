@@ -3,10 +3,14 @@
 mod calendar;
 mod case;
 mod collections;
+mod csv;
 pub(crate) mod ctime;
+pub(crate) mod format;
 mod json;
+mod murmur;
 mod net;
 mod pairs;
+mod paths;
 pub(crate) mod prepared;
 mod text;
 mod time;
@@ -21,7 +25,7 @@ use crate::eval::EvalError;
 use crate::value::{List, Map, Value};
 
 /// The most arguments that a converter takes.
-pub(crate) const MAX_ARGUMENTS: usize = 4;
+pub(crate) const MAX_ARGUMENTS: usize = 5;
 
 /// What a converter looks like.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ converters! {
     Duration("duration"),
     ExtractPatterns("target", "pattern"),
     FNV("value"),
+    Format("formatString", "formatArguments"),
     FormatTime("time", "format"),
     HasPrefix("value", "prefix"),
     HasSuffix("value", "suffix"),
@@ -92,9 +97,12 @@ converters! {
     Minute("time"),
     Minutes("duration"),
     Month("time"),
+    Murmur3Hash("target"),
+    Murmur3Hash128("target"),
     Nanosecond("time"),
     Nanoseconds("duration"),
     Now(),
+    ParseCSV("target", "headers"; "delimiter", "headerDelimiter", "mode"),
     ParseInt("target", "base"),
     ParseJSON("target"),
     ParseKeyValue("target"; "delimiter", "pair_delimiter"),
@@ -103,6 +111,7 @@ converters! {
     SHA512("value"),
     Second("time"),
     Seconds("duration"),
+    SliceToMap("target"; "keyPath", "valuePath"),
     Sort("target"; "order"),
     SpanID("bytes"),
     Split("target", "delimiter"),
@@ -130,45 +139,41 @@ converters! {
     Year("time"),
 }
 
-/// The Collector's other converters: known, and refused by name.
-pub(crate) const NOT_YET: &[&str] = &[
-    "All",
-    "Any",
-    "Append",
-    "CommunityID",
-    "ConvertAttributesToElementsXML",
-    "ConvertTextToElementsXML",
-    "DeleteIndex",
-    "ExtractGrokPatterns",
-    "Filter",
-    "Find",
-    "Format",
-    "GetXML",
-    "InsertXML",
-    "MapEach",
-    "MapKeys",
-    "Murmur3Hash",
-    "Murmur3Hash128",
-    "ParseCSV",
-    "ParseSeverity",
-    "ParseSimplifiedXML",
-    "ParseXML",
-    "ProfileID",
-    "Reduce",
-    "RemoveXML",
-    "SliceToMap",
-    "UUID",
-    "UUIDv7",
-    "UserAgent",
-    "When",
-    "XXH128",
-    "XXH3",
+/// The Collector's other converters: known, refused by name, and what to do instead.
+pub(crate) const NOT_YET: &[(&[&str], &str)] = &[
+    (
+        &["All", "Any", "Filter", "Find", "MapEach", "MapKeys", "Reduce", "When"],
+        "it takes a lambda (alpha in the Collector); for lists of known values there is ContainsValue",
+    ),
+    (
+        &["Append", "DeleteIndex"],
+        "it makes a list to be stored, and a condition stores nothing; ContainsValue and Index ask lists",
+    ),
+    (&["CommunityID"], "compare addresses and ports, as in IsInCIDR(..)"),
+    (
+        &[
+            "ConvertAttributesToElementsXML",
+            "ConvertTextToElementsXML",
+            "GetXML",
+            "InsertXML",
+            "ParseSimplifiedXML",
+            "ParseXML",
+            "RemoveXML",
+        ],
+        "XML is not read; ExtractPatterns(.., \"<id>(?P<id>[^<]*)\") finds the text of an element",
+    ),
+    (&["ExtractGrokPatterns"], "write ExtractPatterns with named groups, such as (?P<status>[0-9]{3})"),
+    (&["ParseSeverity"], "severities are those of logs, which have no conditions here"),
+    (&["ProfileID"], "there are no profiles here"),
+    (&["UUID", "UUIDv7"], "a new id equals nothing that a condition could compare it with"),
+    (&["UserAgent"], "use IsMatch on the text of the user agent"),
+    (&["XXH128", "XXH3"], "there are FNV, Murmur3Hash, Murmur3Hash128, MD5, SHA1, SHA256 and SHA512"),
 ];
 
 /// Runs a converter; arguments that were not given are nil.
 pub(crate) fn call<'v>(
     builtin: Builtin,
-    [first, second, third, fourth]: [Value<'v>; MAX_ARGUMENTS],
+    [first, second, third, fourth, fifth]: [Value<'v>; MAX_ARGUMENTS],
 ) -> Result<Value<'v>, EvalError> {
     match builtin {
         Builtin::IsString => Ok(Value::Bool(first.as_text().is_some())),
@@ -205,9 +210,14 @@ pub(crate) fn call<'v>(
         Builtin::ParseJSON => json::parse(&first),
         Builtin::ParseKeyValue => pairs::parse(&first, &second, &third),
         Builtin::ToKeyValueString => pairs::write(&first, &second, &third, &fourth),
+        Builtin::ParseCSV => csv::parse([first, second, third, fourth, fifth]),
+        Builtin::SliceToMap => paths::slice_to_map(&first, &second, &third),
+        Builtin::Format => format::format(&first, &second),
         Builtin::URL => url::parse(&first),
         Builtin::ParseInt => text::parse_int(&first, &second),
         Builtin::FNV => Ok(Value::Int(text::fnv(text::of(&first)?))),
+        Builtin::Murmur3Hash => Ok(Value::owned_text(murmur::hash32(text::of(&first)?))),
+        Builtin::Murmur3Hash128 => Ok(Value::owned_text(murmur::hash128(text::of(&first)?))),
         Builtin::MD5 => Ok(Value::owned_text(hex::encode(Md5::digest(text::of(&first)?)))),
         Builtin::SHA1 => Ok(Value::owned_text(hex::encode(Sha1::digest(text::of(&first)?)))),
         Builtin::SHA256 => Ok(Value::owned_text(hex::encode(Sha256::digest(text::of(&first)?)))),

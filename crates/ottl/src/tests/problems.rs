@@ -99,7 +99,17 @@ fn mistakes_are_named() {
         ("Ismatch(name, \"a\")", 1, "unknown converter `Ismatch`; did you mean IsMatch?"),
         ("IsRotSpan()", 1, "unknown converter `IsRotSpan`; did you mean IsRootSpan?"),
         ("Frobnicate(name)", 1, "unknown converter `Frobnicate`"),
-        ("ParseXML(name)[\"a\"] == 1", 1, "the converter ParseXML is not available yet"),
+        (
+            "ParseXML(name)[\"a\"] == 1",
+            1,
+            "the converter ParseXML is not available: XML is not read; ExtractPatterns(.., \"<id>(?P<id>[^<]*)\") finds the text of an element",
+        ),
+        (
+            "UUID() == name",
+            1,
+            "the converter UUID is not available: a new id equals nothing that a condition could compare it with",
+        ),
+        ("Format(name, [1]) == name", 8, "the format has to be a text in double quotes, such as \"%s-%02d\""),
         // Arguments.
         ("IsMatch(name)", 1, "the argument `pattern` is missing; it is IsMatch(target, pattern)"),
         ("IsMatch(name, \"a\", 1)", 20, "too many arguments; it is IsMatch(target, pattern)"),

@@ -21,7 +21,11 @@ fn every_path_and_converter_is_listed() {
     }
     for signature in CONVERTERS {
         assert!(listed(signature.name), "{}", signature.name);
-        assert!(!NOT_YET.contains(&signature.name), "{} is both there and not", signature.name);
+        assert!(
+            NOT_YET.iter().all(|(names, _)| !names.contains(&signature.name)),
+            "{} is both there and not",
+            signature.name
+        );
         assert!(signature.parameters.len() <= crate::functions::MAX_ARGUMENTS, "{}", signature.name);
     }
 }

@@ -270,9 +270,15 @@ impl Output {
         point
     }
 
+    /// Is it the mean of values that nobody has any more? Then there is no value to report.
+    pub(super) fn is_mean_of_nothing(&self, gauge: GaugeMode) -> bool {
+        self.group.kind == MetricKind::Gauge && gauge == GaugeMode::Avg && self.live == 0
+    }
+
     /// Writes the flag that it has ended.
     pub(super) fn end(&mut self) -> Vec<u8> {
-        let time = self.emitted + MILLISECOND;
+        let last = self.emitted.max(self.not_before);
+        let time = if self.was_reported() { last + MILLISECOND } else { self.newest.max(last + MILLISECOND) };
         self.emitted = time;
         let mut point = self.attributes.to_vec();
         put_times(&mut point, if is_delta(self.group.kind) { 0 } else { self.start }, time);

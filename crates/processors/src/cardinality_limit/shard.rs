@@ -202,7 +202,7 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
     let Some(output) = metric.outputs.get_mut(index as usize).filter(|output| output.is_dirty) else { return false };
     let group = Arc::clone(&output.group);
     let before = output.heap();
-    let is_news = output.is_active() || output.pending > 0;
+    let is_news = (output.is_active() || output.pending > 0) && !output.is_mean_of_nothing(shared.gauge);
     if is_news {
         let time = match output.turn(is_last) {
             Turn::Wait => return true,
@@ -214,8 +214,9 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
     }
     output.is_dirty = false;
     let is_over = output.is_closing();
-    if is_over && output.was_reported() && !output.is_delta() {
-        taken.emissions.push(Emission { group, point: output.end(), held: 0 });
+    if is_over && (output.was_reported() || output.pending > 0) && !output.is_delta() {
+        let held = output.pending as usize;
+        taken.emissions.push(Emission { group, point: output.end(), held });
     }
     let after = output.heap();
     metric.heap = metric.heap + after - before;

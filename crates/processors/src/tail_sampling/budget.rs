@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::config::{MAX_MEMORY_MIB, MIN_MEMORY_MIB, TailSamplingConfig};
+use super::lock::Apart;
 use crate::memory_limiter::memory::{Linux, MemorySource};
 
 /// Where early decisions begin: nine tenths of what requests may take.
@@ -23,9 +24,9 @@ pub(super) struct Budget {
     limit: usize,
     /// What requests may take.
     ceiling: usize,
-    used: AtomicUsize,
+    used: Apart<AtomicUsize>,
     /// Set aside for requests that are being taken in.
-    reserved: AtomicUsize,
+    reserved: Apart<AtomicUsize>,
     /// The most that was ever in use.
     #[cfg(test)]
     peak: AtomicUsize,
@@ -38,8 +39,8 @@ impl Budget {
         Arc::new(Self {
             limit,
             ceiling,
-            used: AtomicUsize::new(0),
-            reserved: AtomicUsize::new(0),
+            used: Apart::default(),
+            reserved: Apart::default(),
             #[cfg(test)]
             peak: AtomicUsize::new(0),
         })
@@ -69,8 +70,18 @@ impl Budget {
 
     /// Traces should be decided early.
     pub(super) fn is_high(&self) -> bool {
+        self.used() >= self.high_water()
+    }
+
+    fn high_water(&self) -> usize {
         let (part, whole) = HIGH_WATER;
-        self.used() >= self.ceiling / whole * part
+        self.ceiling / whole * part
+    }
+
+    /// How much is in use beyond where early decisions begin; none where that is half-way to full.
+    pub(super) fn small_excess(&self) -> Option<usize> {
+        let (excess, most) = (self.used().saturating_sub(self.high_water()), (self.ceiling - self.high_water()) / 2);
+        (excess < most).then_some(excess)
     }
 
     /// What is in use, in percent of what requests may take.
@@ -190,7 +201,11 @@ mod tests {
         assert!(budget.reserve(400).is_some());
         assert_eq!(budget.level(), 55);
         assert!(!budget.is_high());
-        budget.change(0, 400);
+        budget.change(0, 340);
+        assert_eq!((budget.is_high(), budget.small_excess()), (true, Some(30)));
+        budget.change(0, 20);
+        assert_eq!(budget.small_excess(), None);
+        budget.change(0, 40);
         assert!(budget.is_high() && budget.is_full());
     }
 }

@@ -29,10 +29,12 @@ mod restore;
 mod rules;
 pub mod sampler;
 mod setup;
+mod sizes;
 mod stress;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod worker;
 
 use std::sync::Arc;

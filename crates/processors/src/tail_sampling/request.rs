@@ -12,6 +12,7 @@ use super::rules::extra::{Extras, Given, NO_EXTRA};
 use super::rules::marks::Single;
 use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
+use super::sizes::Sizes;
 
 /// The longest run of several spans: what is copied and written out as one piece. No more than 65,535 spans
 /// fit into it.
@@ -31,6 +32,8 @@ pub(super) struct Run {
     /// Their place in the request.
     pub(super) bytes: Range<usize>,
     pub(super) contents: Contents,
+    /// By how many bytes it makes its trace larger: its own, unless the plan asks for [`Sizes`].
+    pub(super) size: u32,
     /// The earliest start that is set; `u64::MAX` if none is.
     pub(super) start: u64,
     pub(super) end: u64,
@@ -103,6 +106,8 @@ pub(super) struct Request {
     levels: usize,
     /// Filled only for conditions that may look at it.
     around: Surroundings,
+    /// Filled only where the plan asks for it.
+    sizes: Sizes,
     /// Spans with a sound id.
     pub(super) spans: usize,
     /// Spans without a valid trace id.
@@ -194,6 +199,9 @@ impl Request {
     pub(super) fn read(&mut self, message: &[u8], sender: Sender<'_>, plan: &Plan, hash: &IdHash) {
         self.clear(hash.shards as usize);
         self.around.begin(message.len());
+        if plan.sizes {
+            self.sizes.clear();
+        }
         if let Sender::Client(client) = sender {
             self.begin_client(client, hash);
         }
@@ -227,11 +235,12 @@ impl Request {
         let mut base = Base::default();
         let begin = self.header_bytes.len();
         let mut fields = Fields::new(message);
-        let mut before = 0;
+        let (mut before, mut resource_len) = (0, 0);
         while let Some(Field { number, value }) = fields.next() {
             match (number, value) {
                 (2, Value::Len(_)) => {}
                 (1, Value::Len(resource)) => {
+                    resource_len += resource.len();
                     plan.fold_resource(resource, &mut base.bits);
                     plan.values_of_resource(resource, &mut base.values);
                     self.keep(message, before..fields.position());
@@ -242,6 +251,9 @@ impl Request {
         }
         if !plan.ottl.is_empty() {
             self.around.set_resource(self.header_bytes.get(begin..).unwrap_or_default());
+        }
+        if plan.sizes {
+            self.sizes.begin_resource(resource_len);
         }
         let resource = self.end_header(begin, self.client, hash);
         let mut fields = Fields::new(message);
@@ -262,6 +274,9 @@ impl Request {
         let mut open: Option<(usize, Run)> = None;
         if !plan.ottl.is_empty() {
             self.around.set_scope(message);
+        }
+        if plan.sizes {
+            self.sizes.begin_scope(scope_len(message));
         }
         let mut fields = Fields::new(message);
         let mut before = 0;
@@ -313,6 +328,7 @@ impl Request {
                     root: if fold.root { 0 } else { Contents::NO_ROOT },
                     trace_state: fold.trace_state,
                 },
+                size: 0,
                 start,
                 end: fold.end,
                 bits: fold.bits,
@@ -320,16 +336,18 @@ impl Request {
             };
             self.extras.note(&mut run, &fold, span, base, plan);
             if let Some((shard, run)) = open.replace((shard, run)) {
-                self.push(shard, run);
+                self.push(shard, run, plan);
             }
         }
         if let Some((shard, run)) = open {
-            self.push(shard, run);
+            self.push(shard, run, plan);
         }
         self.end_header(begin, resource, hash);
     }
 
-    fn push(&mut self, shard: usize, run: Run) {
+    fn push(&mut self, shard: usize, mut run: Run, plan: &Plan) {
+        let size = if plan.sizes { self.sizes.add(&run.id, run.bytes.len()) } else { run.bytes.len() };
+        run.size = u32::try_from(size).unwrap_or(u32::MAX);
         if let Some(runs) = self.shards.get_mut(shard) {
             if runs.is_empty() {
                 self.touched.push(shard);
@@ -349,6 +367,15 @@ impl Request {
         self.headers.push(RequestHeader { bytes, hash, parent });
         (self.headers.len() - 1) as u32
     }
+}
+
+/// The bytes of the scope of a `ScopeSpans`. (Everybody writes it first.)
+fn scope_len(scope_spans: &[u8]) -> usize {
+    let scope = Fields::new(scope_spans).find_map(|field| match field {
+        Field { number: 1, value: Value::Len(scope) } => Some(scope.len()),
+        _ => None,
+    });
+    scope.unwrap_or_default()
 }
 
 /// What the spans of a resource have from it.

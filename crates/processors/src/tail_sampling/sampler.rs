@@ -1,13 +1,13 @@
 //! The sampler without tasks or sockets: every call says what time it is.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Refusal, Signal};
 use nyquist_core::config::ComponentId;
-use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
+use nyquist_core::telemetry::{Ledger, Telemetry};
 use parking_lot::MutexGuard;
 
 use super::beside::{Beside, watch};
@@ -17,7 +17,7 @@ use super::client;
 use super::config::{StressConfig, TailSamplingConfig};
 use super::durable::{Durable, Parcel};
 use super::evidence::Evidence;
-use super::lock::{Locked, wait_for_each};
+use super::lock::{Apart, Locked, wait_for_each};
 use super::metrics::Metrics;
 pub use super::outgoing::Outgoing;
 use super::request::{Request, Sender};
@@ -44,16 +44,16 @@ pub struct Sampler {
     pub(super) shards: Vec<Locked>,
     pub(super) budget: Arc<Budget>,
     /// Undecided traces.
-    pending: AtomicUsize,
+    pub(super) pending: Apart<AtomicIsize>,
     /// Senders wait while there are so many; `None`: they never do.
     block_at: Option<usize>,
     stress: Option<Stress>,
-    evidence: Evidence,
+    pub(super) evidence: Apart<Evidence>,
     /// The log on disk, if there is one.
     pub(super) durable: OnceLock<Arc<Durable>>,
     /// Traces may lack spans that are still to be read from the log: none is decided because of its time.
     pub(super) restoring: AtomicBool,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) ledger: Ledger,
     /// The most that was done while a shard was locked.
     #[cfg(test)]
@@ -93,11 +93,11 @@ impl Sampler {
             _lists: watch(&settings.rules, &metrics, &budget, beside)?,
             shards: (0..setup.shards).map(|_| Locked::new(Shard::new(settings.clone(), &budget))).collect(),
             budget,
-            pending: AtomicUsize::new(0),
+            pending: Apart::default(),
             block_at: config.block_on_overflow.then_some(setup.num_traces.unwrap_or(usize::MAX)),
             // Nothing is dropped in a dry run.
             stress: config.stress.filter(|_| !config.dry_run).map(Stress::new),
-            evidence: Evidence::default(),
+            evidence: Apart::default(),
             durable: OnceLock::new(),
             restoring: AtomicBool::new(false),
             metrics,
@@ -132,7 +132,7 @@ impl Sampler {
         let Some(block_at) = self.block_at else {
             return false;
         };
-        self.budget.is_high() || self.pending.load(Ordering::Relaxed) >= block_at
+        self.budget.is_high() || self.pending() >= block_at
     }
 
     /// Is there room for another request?
@@ -242,23 +242,26 @@ impl Sampler {
         }
         self.metrics.bad_trace_states(request.bad_trace_states);
         let arrival = Arrival { message, request, now, stress: !restored && self.is_under_stress(now), restored };
-        let insert = |mut shard: MutexGuard<'_, Shard>, index: usize| {
-            if let Some(runs) = request.shards.get(index) {
-                shard.insert(arrival, runs);
-                self.relieve(&mut shard, message.len() / request.touched.len(), now);
-                self.settle(&mut shard);
+        self.booked(|visits| {
+            let mut insert = |index: usize, locked: &Locked, mut shard: MutexGuard<'_, Shard>| {
+                if let Some(runs) = request.shards.get(index) {
+                    visits.visit(locked, &mut shard, |shard| {
+                        shard.insert(arrival, runs);
+                        self.relieve(shard, message.len() / request.touched.len(), now);
+                    });
+                }
+            };
+            // A shard that somebody else has is visited when the others have been.
+            let mut busy = Vec::new();
+            for &index in &request.touched {
+                let Some(locked) = self.shards.get(index) else { continue };
+                match locked.try_lock() {
+                    Some(shard) => insert(index, locked, shard),
+                    None => busy.push((index, locked)),
+                }
             }
-        };
-        // A shard that somebody else has is visited when the others have been.
-        let mut busy = Vec::new();
-        for &index in &request.touched {
-            let Some(locked) = self.shards.get(index) else { continue };
-            match locked.try_lock() {
-                Some(shard) => insert(shard, index),
-                None => busy.push((index, locked)),
-            }
-        }
-        wait_for_each(busy, |index, shard| insert(shard, index));
+            wait_for_each(busy, insert);
+        });
     }
 
     /// Are new traces to be decided by their id?
@@ -371,7 +374,7 @@ impl Sampler {
     /// Does a shard hold enough kept spans for a full batch?
     #[must_use]
     pub fn has_full_batch(&self, shard: usize) -> bool {
-        self.shards.get(shard).is_some_and(|shard| shard.lock().kept_bytes() >= self.settings.batch_size as u64)
+        self.shards.get(shard).is_some_and(|shard| shard.kept_bytes() >= self.settings.batch_size as u64)
     }
 
     /// Gives up everything that is left; it counts as lost in shutdown.
@@ -414,7 +417,8 @@ impl Sampler {
     /// Traces that are not decided.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        // What has left may be booked before what has come.
+        usize::try_from(self.pending.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
     /// Notes how long a round of decisions took.
@@ -427,17 +431,6 @@ impl Sampler {
         self.metrics.retries.inc();
     }
 
-    pub(super) fn visit<T>(&self, shard: usize, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
-        let locked = self.shards.get(shard)?;
-        locked.give_way();
-        let mut shard = locked.lock();
-        let result = act(&mut shard);
-        self.settle(&mut shard);
-        // To a receiver that waits: the next slice of decisions would have the lock again before it wakes up.
-        MutexGuard::unlock_fair(shard);
-        Some(result)
-    }
-
     fn is_wanted(&self, shard: usize) -> bool {
         self.shards.get(shard).is_some_and(Locked::is_wanted)
     }
@@ -446,49 +439,6 @@ impl Sampler {
     #[cfg(test)]
     pub(super) fn moved(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().moved()).sum()
-    }
-
-    /// Books what happened in a shard.
-    fn settle(&self, shard: &mut Shard) {
-        #[cfg(test)]
-        self.most_work.fetch_max(shard.work(), Ordering::Relaxed);
-        shard.end_work();
-        let footprint = shard.footprint();
-        self.budget.change(shard.charged + std::mem::take(&mut shard.claimed), footprint);
-        self.metrics.bytes.add(footprint as i64 - shard.charged as i64);
-        shard.charged = footprint;
-        if let Some(compressed) = shard.compressed() {
-            self.metrics.compressed(compressed);
-        }
-        let pending = shard.pending();
-        self.pending.fetch_add(pending.wrapping_sub(shard.charged_pending), Ordering::Relaxed);
-        shard.charged_pending = pending;
-        let tally = shard.tally();
-        self.metrics.count(tally);
-        if tally.held != 0 {
-            self.ledger.held(tally.held);
-            self.metrics.spans(tally.held);
-        }
-        if tally.sampled_out > 0 {
-            self.ledger.add(Entry::SampledOut, tally.sampled_out);
-        }
-        if tally.discarded > 0 {
-            self.ledger.dropped(DropReason::Shutdown, tally.discarded);
-        }
-        if tally.no_room > 0 {
-            self.ledger.dropped(DropReason::MemoryPressure, tally.no_room);
-        }
-        let [without_root, with_root] = tally.roots;
-        if without_root + with_root > 0
-            && let Some(percentage) = self.evidence.count(without_root, with_root)
-        {
-            tracing::warn!(
-                "tail_sampling: {percentage} % of the traces had no root span when they were decided: if their spans go to \
-                 several gateways, each decides on a part only; balance by trace id in front of them (load_balancing with \
-                 routing_key: traceID)"
-            );
-        }
-        tally.clear();
     }
 }
 

@@ -47,9 +47,6 @@ const MAX_TRACE_PART: usize = 16;
 /// Under pressure, a trace that takes more than this part of a shard's share goes first.
 const GIANT_PART: usize = 64;
 const MIN_GIANT: usize = 64 << 10;
-/// How long a block that is full is not compressed, unless `compression_delay` says otherwise: by then most traces are
-/// complete, and what is decided early is gone.
-const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
 /// Past decisions that can be asked for, if `decision_log` does not say.
 const LOGGED_DECISIONS: usize = 1 << 14;
 
@@ -135,7 +132,7 @@ impl Setup {
             record: config.record,
             block_size,
             compression: config.compression,
-            compression_delay: millis(config.compression_delay.map_or(COMPRESSION_DELAY, |delay| delay.0)),
+            compression_delay: millis(config.compression_delay().0),
             batch_size,
             sampled_cache: per_shard(sampled_cache),
             non_sampled_cache: per_shard(non_sampled_cache),

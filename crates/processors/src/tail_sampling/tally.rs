@@ -1,4 +1,7 @@
-//! What happened under a lock, counted after it.
+//! What happened while shards were locked, counted after that.
+//!
+//! It is written down in memory of the thread that visits them, and added to what all threads share once for a whole
+//! request, or a slice of decisions.
 
 use std::time::Duration;
 
@@ -68,7 +71,7 @@ impl Trigger {
 /// Decisions of one policy or rule (or of none), by trigger and decision.
 pub(super) type Decisions = [[u64; 3]; Trigger::ALL.len()];
 
-/// Counts of one visit to a shard.
+/// Counts of visits to shards by one thread.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) votes: Votes,
@@ -89,8 +92,12 @@ pub(super) struct Tally {
     pub(super) discarded: usize,
     /// Change of spans held.
     pub(super) held: i64,
-    /// Change of undecided traces.
+    /// Change of traces in the buffer.
     pub(super) traces: i64,
+    /// Change of those that are undecided.
+    pub(super) pending: isize,
+    /// Change of bytes of memory.
+    pub(super) bytes: i64,
     /// Traces that were decided against, and are kept from a late error on.
     pub(super) late_errors: u64,
     /// Past decisions that were forgotten for newer ones: to keep, and others.
@@ -108,8 +115,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(names: usize) -> Self {
-        Self { votes: Votes::new(names), decisions: vec![Decisions::default(); names + 1], ..Self::default() }
+    /// Makes an empty one fit so many policies or rules.
+    pub(super) fn fit(&mut self, names: usize) {
+        if self.decisions.len() != names + 1 {
+            self.votes = Votes::new(names);
+            self.decisions = vec![Decisions::default(); names + 1];
+        }
     }
 
     pub(super) fn count_root(&mut self, has_root: bool) {

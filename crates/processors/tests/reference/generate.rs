@@ -30,7 +30,7 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
     let first_match = matches!(what, What::Policies(_)) && random.one_in(3);
     let remember_others = !random.one_in(6);
     Settings {
-        tracestate: matches!(what, What::Rules(_)) && random.one_in(2),
+        tracestate: random.one_in(2),
         span_limit: random.one_in(4).then(|| random.between(1, 5) as u64),
         keep_late_errors: remember_others && random.one_in(3),
         dry_run: random.one_in(8),

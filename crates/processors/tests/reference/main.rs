@@ -5,7 +5,8 @@
 //!   spans, asks every condition of every span, and remembers everything.
 //! - [`model`]: random configurations and spans; both samplers keep the same spans.
 //! - [`early`]: decisions before their time.
-//! - [`limits`]: policies with a budget.
+//! - [`limits`]: policies and rules with a budget.
+//! - [`adaptive`]: percentages that follow a goal.
 //! - [`ordered`]: important, failed, slow, the rest: 100,000 traces, exactly and within bounds.
 //! - [`randomness`]: percentages of ids that are hashed.
 //! - [`hostile`]: bytes that no client writes.
@@ -15,6 +16,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, reason = "a test")]
 
+mod adaptive;
 mod conditions;
 mod early;
 mod generate;

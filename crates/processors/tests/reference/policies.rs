@@ -4,7 +4,10 @@ use nyquist_core::proto::common::v1::KeyValue;
 use nyquist_core::proto::common::v1::any_value::Value;
 use serde_json::{Map, Value as Json, json};
 
-use crate::conditions::{finds, status_name};
+use std::collections::BTreeSet;
+
+use crate::conditions::{finds, status_name, threshold};
+use crate::probability::{Change, given_randomness};
 use crate::spans::{Id, Placed, first_value, trace_duration};
 
 #[derive(Debug, Clone)]
@@ -65,10 +68,19 @@ pub(crate) enum Decision {
     Dropped,
 }
 
+/// A trace that is decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Trace<'a> {
+    pub(crate) id: Id,
+    pub(crate) spans: &'a [Placed],
+    /// `use_tracestate`
+    pub(crate) by_trace_state: bool,
+}
+
 /// The votes of all policies, combined.
-pub(crate) fn decide(policies: &[Named], id: Id, spans: &[Placed]) -> Decision {
+pub(crate) fn decide(policies: &[Named], trace: Trace<'_>) -> Decision {
     let dropped = policies.iter().any(|named| match &named.policy {
-        Policy::Drop(parts) => parts.iter().all(|part| part.policy.samples(id, spans)),
+        Policy::Drop(parts) => parts.iter().all(|part| part.policy.samples(trace)),
         _ => false,
     });
     if dropped {
@@ -76,7 +88,7 @@ pub(crate) fn decide(policies: &[Named], id: Id, spans: &[Placed]) -> Decision {
     }
     let votes = policies
         .iter()
-        .filter(|named| !matches!(named.policy, Policy::Drop(_)) && named.policy.samples(id, spans))
+        .filter(|named| !matches!(named.policy, Policy::Drop(_)) && named.policy.samples(trace))
         .map(|named| named.name.clone());
     match votes.collect::<Vec<_>>() {
         votes if votes.is_empty() => Decision::NotSampled,
@@ -84,7 +96,68 @@ pub(crate) fn decide(policies: &[Named], id: Id, spans: &[Placed]) -> Decision {
     }
 }
 
+/// Which part of traces a policy keeps.
+struct Share {
+    /// The randomness that a trace has to have, if that is all that is to it.
+    threshold: u64,
+    /// Whose hashes it goes by where nothing is given.
+    salts: BTreeSet<String>,
+    is_known: bool,
+}
+
+/// `use_tracestate`: of those that sample a trace the first with the largest rate, which names it, and what becomes of the
+/// thresholds of its spans.
+pub(crate) fn most_generous(policies: &[Named], voters: &[String], first_match: bool) -> (String, Change) {
+    let shares: Vec<(&Named, Share)> = policies.iter().map(|named| (named, named.policy.share())).collect();
+    let is_drop = |named: &Named| matches!(named.policy, Policy::Drop(_));
+    let (drops, others): (Vec<_>, Vec<_>) = shares.iter().partition(|(named, _)| is_drop(named));
+    let rated: Vec<_> = others.iter().filter(|(_, share)| share.threshold > 0).collect();
+    let salts: BTreeSet<&String> = rated.iter().flat_map(|(_, share)| &share.salts).collect();
+
+    let (named, share) = others
+        .iter()
+        .filter(|(named, _)| voters.contains(&named.name))
+        .min_by_key(|(_, share)| share.threshold)
+        .expect("somebody has voted");
+    let is_last = others.last().is_some_and(|(last, _)| last.name == named.name);
+    let some_are_dropped = drops.iter().any(|(_, share)| share.threshold > 0 || !share.is_known);
+    let another_chance = others.iter().any(|(_, share)| !share.is_known) || rated.len() > 1 && salts.len() > 1;
+    let doubtful = another_chance || first_match && !is_last;
+    let change = match share.threshold {
+        _ if !share.is_known || some_are_dropped => Change::Erase,
+        0 => Change::Stay,
+        _ if doubtful => Change::Erase,
+        threshold => Change::Stricter(threshold),
+    };
+    (named.name.clone(), change)
+}
+
 impl Policy {
+    fn share(&self) -> Share {
+        match self {
+            Self::Probabilistic { percentage, salt } => {
+                let threshold = threshold(*percentage);
+                let salts = if threshold > 0 { [salt.clone()].into() } else { BTreeSet::new() };
+                Share { threshold, salts, is_known: true }
+            }
+            Self::And(parts) | Self::Drop(parts) => {
+                let shares: Vec<Share> = parts.iter().map(|part| part.policy.share()).collect();
+                let salts: BTreeSet<String> = shares.iter().flat_map(|share| share.salts.clone()).collect();
+                Share {
+                    threshold: shares.iter().map(|share| share.threshold).max().unwrap_or(0),
+                    is_known: shares.iter().all(|share| share.is_known) && salts.len() < 2,
+                    salts,
+                }
+            }
+            Self::Not(part) => {
+                let share = part.policy.share();
+                let is_known = share.is_known && share.threshold == 0;
+                Share { threshold: 0, salts: BTreeSet::new(), is_known }
+            }
+            _ => Share { threshold: 0, salts: BTreeSet::new(), is_known: true },
+        }
+    }
+
     /// What it may say that it keeps, in percent: of several rates in one the smallest.
     pub(crate) fn rates(&self) -> Vec<f64> {
         match self {
@@ -97,7 +170,8 @@ impl Policy {
         }
     }
 
-    fn samples(&self, id: Id, spans: &[Placed]) -> bool {
+    fn samples(&self, trace: Trace<'_>) -> bool {
+        let Trace { id, spans, by_trace_state } = trace;
         match self {
             Self::AlwaysSample => true,
             Self::Latency { threshold_ms, upper_threshold_ms } => {
@@ -130,6 +204,9 @@ impl Policy {
                 any_attributes(spans, matches) != *invert
             }
             Self::Probabilistic { percentage, salt } => {
+                if let Some(randomness) = given_randomness(spans, id).filter(|_| by_trace_state) {
+                    return randomness >= threshold(*percentage);
+                }
                 let salt = if salt.is_empty() { "default-hash-seed" } else { salt };
                 fnv_1a_64(salt.as_bytes(), &id) <= share_of_u64(*percentage)
             }
@@ -146,8 +223,8 @@ impl Policy {
                 let count = spans.len() as i64;
                 count >= i64::from(*min) && (*max == 0 || count <= i64::from(*max))
             }
-            Self::And(parts) => parts.iter().all(|part| part.policy.samples(id, spans)),
-            Self::Not(part) => !part.policy.samples(id, spans),
+            Self::And(parts) => parts.iter().all(|part| part.policy.samples(trace)),
+            Self::Not(part) => !part.policy.samples(trace),
             Self::Drop(_) => panic!("drop stands at the top only"),
         }
     }

@@ -70,6 +70,15 @@ pub(crate) fn randomness(spans: &[Placed], id: Id) -> u64 {
     spans.iter().find_map(given).unwrap_or_else(|| low_bits(id))
 }
 
+/// The same for whom it counts only that a sampler has been there before; none if there was none.
+pub(crate) fn given_randomness(spans: &[Placed], id: Id) -> Option<u64> {
+    let has_been_sampled = spans
+        .iter()
+        .filter_map(|placed| State::read(&placed.span.trace_state))
+        .any(|state| state.ot.contains_key("rv") || state.ot.contains_key("th"));
+    has_been_sampled.then(|| randomness(spans, id))
+}
+
 /// The span as it should leave.
 pub(crate) fn changed(mut placed: Placed, change: Change) -> Placed {
     let Some(mut state) = State::read(&placed.span.trace_state) else {

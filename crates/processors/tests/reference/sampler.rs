@@ -6,7 +6,7 @@ use nyquist_core::proto::trace::v1::TracesData;
 use serde_json::{Value as Json, json};
 
 use crate::conditions::{Rule, asked, low_bits, threshold};
-use crate::policies::{Decision, Named, decide};
+use crate::policies::{Decision, Named, Trace, decide, most_generous};
 use crate::probability::{Change, changed, randomness};
 use crate::spans::{ERROR, Id, Placed, runs};
 
@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     /// A late error brings a trace back.
     pub(crate) keep_late_errors: bool,
     pub(crate) dry_run: bool,
-    /// `rules`: the `ot` entry of `tracestate` is read and written.
+    /// The `ot` entry of `tracestate` is read and written: `tracestate` of rules, `use_tracestate` of policies.
     pub(crate) tracestate: bool,
     pub(crate) record: &'static str,
     pub(crate) shards: usize,
@@ -75,6 +75,7 @@ impl Settings {
             What::Policies(policies) => {
                 json["policies"] = policies.iter().map(Named::json).collect();
                 json["sample_on_first_match"] = json!(self.first_match);
+                json["use_tracestate"] = json!(self.tracestate);
             }
         }
         if let Some(after_root) = self.after_root {
@@ -109,17 +110,23 @@ impl Settings {
         let mut verdict = match &self.what {
             What::Rules(rules) => self.by_rules(rules, id, spans),
             What::Policies(policies) => {
-                let (decision, why) = match decide(policies, id, spans) {
+                let mut change = Change::Stay;
+                let trace = Trace { id, spans, by_trace_state: self.tracestate };
+                let (decision, why) = match decide(policies, trace) {
                     Decision::Sampled(mut voters) => {
                         if self.first_match {
                             voters.truncate(1);
+                        }
+                        if self.tracestate {
+                            let (named, change_of_named) = most_generous(policies, &voters, self.first_match);
+                            (voters, change) = (vec![named], change_of_named);
                         }
                         ("sampled", Why::OneOf(voters))
                     }
                     Decision::NotSampled => ("not_sampled", Why::Nobody),
                     Decision::Dropped => ("dropped", Why::SomeDrop),
                 };
-                Verdict { decision, why, tried: None, dry_run: false, change: Change::Stay }
+                Verdict { decision, why, tried: None, dry_run: false, change }
             }
         };
         if self.dry_run {

@@ -13,7 +13,7 @@ use nyquist_core::net::body::{Pace, Reply, Room, next_data, read_all};
 use nyquist_core::net::compression::decode::{DecodeError, Encoding, decode_in_turns};
 use nyquist_core::net::grpc;
 use nyquist_core::net::server::Handler;
-use nyquist_core::net::turns::{SLICE, aside};
+use nyquist_core::net::turns::{IN_PLACE, SLICE, aside};
 
 use super::client::{Client, Keep};
 use super::cors::Cors;
@@ -233,7 +233,7 @@ async fn decoded(encoding: Encoding, body: Bytes, limit: usize, room: &mut Pass)
 
 async fn transcoded(signal: Signal, body: Bytes, limit: usize, room: &mut Pass) -> Result<Bytes, Rejection> {
     let size = body.len();
-    let message = if size <= SLICE {
+    let message = if size <= IN_PLACE {
         json::to_wire(signal, &body, limit)
     } else {
         let read = aside(move || json::to_wire(signal, &body, limit)).await;

@@ -54,9 +54,6 @@ use limits::Limits;
 /// (`tests/edge/floods.rs`).
 const REQUEST_OVERHEAD: usize = 4 << 10;
 
-/// Bytes of requests in the process for each core, if `max_in_flight` does not say.
-const IN_FLIGHT_PER_CORE: usize = 64 << 20;
-
 /// The `otlp` receiver's factory.
 #[must_use]
 pub fn factory() -> ReceiverFactory {
@@ -104,9 +101,7 @@ impl OtlpReceiver {
     /// If an authenticator is not there, or a header cannot be sent.
     pub fn new(config: &OtlpConfig, context: &ReceiverContext<'_>) -> Result<Self, BuildError> {
         let id = context.id.to_string();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let in_flight = config.max_in_flight.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
-        let admission = Admission::new(in_flight.unwrap_or(IN_FLIGHT_PER_CORE.saturating_mul(cores)));
+        let admission = Admission::of_receiver(config.max_in_flight);
         let max_connections = config.max_connections;
         let lanes = |transport| Lane::all(&id, transport, &context.outputs, &context.telemetry);
         let limits =

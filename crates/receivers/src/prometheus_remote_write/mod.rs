@@ -36,9 +36,6 @@ use crate::otlp::client::Keep;
 use crate::otlp::{family, nonzero};
 use server::{Lane, WriteHandler};
 
-/// Bytes of requests in the process for each core, if `max_in_flight` does not say.
-const IN_FLIGHT_PER_CORE: usize = 64 << 20;
-
 /// The `prometheus_remote_write` receiver's factory.
 #[must_use]
 pub fn factory() -> ReceiverFactory {
@@ -74,9 +71,7 @@ impl RemoteWriteReceiver {
     /// If the authenticator is not there.
     pub fn new(config: &RemoteWriteConfig, context: &ReceiverContext<'_>) -> Result<Self, BuildError> {
         let id = context.id.to_string();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let in_flight = config.max_in_flight.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
-        let admission = Admission::new(in_flight.unwrap_or(IN_FLIGHT_PER_CORE.saturating_mul(cores)));
+        let admission = Admission::of_receiver(config.max_in_flight);
         let auth = config.auth.as_ref().map(|auth| context.extensions.server_auth(&auth.authenticator));
         let auth = auth.transpose().map_err(|message| BuildError::new(&["auth", "authenticator"], message))?;
         let mut settings = Settings::new(&config.endpoint);

@@ -196,11 +196,38 @@ async fn what_is_on_disk_is_never_given_up() {
         let rig = Rig::start_with(&backend, config, retry, &extensions, None).await;
         let begin = Instant::now();
         rig.delivery.consume(batch("a", 3)).await.unwrap();
-        rig.settled().await;
+        rig.settled_by(Duration::from_secs(10)).await;
         assert_eq!(rig.ledger.dropped_count(DropReason::RetriesExhausted), lost);
         assert_eq!(rig.ledger.count(Entry::Exported), 3 - lost);
         let days = begin.elapsed().as_secs() / 86_400;
         assert_eq!(days, if lost == 0 { 3 } else { 0 });
+        rig.delivery.shutdown(soon()).await;
+    }
+}
+
+/// Scenario: nothing is said about `max_elapsed_time`, and the backend answers `OUT_OF_RANGE` to one request, whatever
+/// happens to others. Guarantee: that request is dropped as rejected after 20 such answers, however long an outage was in
+/// between; with a `max_elapsed_time` it is tried as long as that says.
+#[tokio::test(start_paused = true)]
+async fn what_is_out_of_range_does_not_block_the_queue_for_ever() {
+    let odd = || Outcome::Retry { code: Code::OutOfRange, after: None, message: "too far".to_owned() };
+    let answers = || (0..19).map(|_| odd()).chain((0..1000).map(|_| down())).chain((0..100).map(|_| odd()));
+    for (limit, attempts) in [("{}", 1020), ("{max_elapsed_time: 0}", 1120)] {
+        let backend = Backend::answering(answers());
+        let mut extensions = Extensions::default();
+        extensions.insert(&ComponentId::of("place"), Arc::new(place()));
+        let config = QueueConfig { storage: Some("place".to_owned()), num_consumers: 1, ..QueueConfig::default() };
+        let rig = Rig::start_with(&backend, config, retry(limit), &extensions, None).await;
+        rig.delivery.consume(batch("a", 3)).await.unwrap();
+        rig.settled_by(Duration::from_secs(10)).await;
+        let lost = if attempts == 1020 { 3 } else { 0 };
+        assert_eq!(backend.attempts.lock().len(), attempts, "{limit}");
+        assert_eq!(rig.ledger.dropped_count(DropReason::Rejected), lost);
+        assert_eq!(rig.metric("otelcol_exporter_send_failed_spans"), lost as f64);
+        backend.answers.lock().clear();
+        rig.delivery.consume(batch("b", 1)).await.unwrap();
+        rig.settled_by(Duration::from_secs(10)).await;
+        assert_eq!(rig.ledger.count(Entry::Exported), 4 - lost);
         rig.delivery.shutdown(soon()).await;
     }
 }

@@ -195,8 +195,13 @@ impl Rig {
 
     /// Until nothing is held any more.
     async fn settled(&self) {
+        self.settled_by(Duration::from_millis(50)).await;
+    }
+
+    /// The same for what takes long: looks after every `step`.
+    async fn settled_by(&self, step: Duration) {
         while self.ledger.held_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(step).await;
         }
     }
 }

@@ -41,6 +41,7 @@ fn the_backend_may_ask_for_more_but_not_for_less() {
     let mut backoff = Backoff::new(&retry("{initial_interval: 5s, randomization_factor: 0}"));
     assert_eq!(backoff.next_wait(Some(Duration::from_secs(60))), Duration::from_secs(60));
     assert_eq!(backoff.next_wait(Some(Duration::from_secs(1))), Duration::from_millis(7500));
+    assert_eq!(backoff.next_wait(Some(Duration::from_secs(86_400))), Duration::from_secs(3600), "nobody means a day");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::steps::Decoding;
 use crate::net::body::Room;
-use crate::net::turns::{SLICE, aside, slice};
+use crate::net::turns::{IN_PLACE, aside, slice};
 
 /// How a request body or message is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +104,7 @@ pub async fn decode_in_turns(
     }
     // The blocks of these are decoded as a whole, and can be large.
     let is_block = encoding == Encoding::Snappy && !input.starts_with(SNAPPY_STREAM);
-    if encoding == Encoding::Lz4 || is_block && block_size(&input, limit)? > SLICE {
+    if encoding == Encoding::Lz4 || is_block && block_size(&input, limit)? > IN_PLACE {
         let decoded = aside(move || decode(encoding, &input, limit)).await;
         let decoded = decoded.unwrap_or_else(|| Err(DecodeError::Corrupt("it cannot be decoded".to_owned())))?;
         return if room.grow_to(decoded.len()) { Ok(decoded) } else { Err(DecodeError::NoRoom) };

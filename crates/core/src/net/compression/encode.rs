@@ -27,12 +27,14 @@ pub enum Compression {
     SnappyFramed,
     /// Zstandard.
     Zstd,
+    /// A frame of LZ4, which has no levels here.
+    Lz4,
 }
 
 impl Compression {
     /// Those that HTTP exporters speak.
     pub const HTTP: &[Self] =
-        &[Self::None, Self::Gzip, Self::Zlib, Self::Deflate, Self::Snappy, Self::SnappyFramed, Self::Zstd];
+        &[Self::None, Self::Gzip, Self::Zlib, Self::Deflate, Self::Snappy, Self::SnappyFramed, Self::Zstd, Self::Lz4];
 
     /// Its name in YAML, and as `Content-Encoding`.
     #[must_use]
@@ -45,6 +47,7 @@ impl Compression {
             Self::Snappy => "snappy",
             Self::SnappyFramed => "x-snappy-framed",
             Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
         }
     }
 
@@ -87,6 +90,11 @@ impl Compression {
                 let mut encoder = snap::write::FrameEncoder::new(&mut *out);
                 parts.iter().try_for_each(|part| encoder.write_all(part))?;
                 encoder.flush()?;
+            }
+            Self::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut *out);
+                parts.iter().try_for_each(|part| encoder.write_all(part))?;
+                encoder.finish().map_err(io::Error::other)?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ fn decode(compression: Compression, body: &[u8]) -> Vec<u8> {
         Compression::Zstd => zstd::stream::Decoder::new(body).unwrap().take(limit).read_to_end(&mut plain),
         Compression::Snappy => return snap::raw::Decoder::new().decompress_vec(body).unwrap(),
         Compression::SnappyFramed => snap::read::FrameDecoder::new(body).take(limit).read_to_end(&mut plain),
+        Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(body).take(limit).read_to_end(&mut plain),
     }
     .unwrap();
     plain

@@ -14,10 +14,34 @@ use crate::net::turns::SLICE;
 const MIN_STEP: usize = 16 << 10;
 
 /// No more than this is allocated on the word of a header; beyond it, output comes in pieces.
-const MAX_TRUST: usize = 1 << 20;
+const MAX_TRUST: usize = 2 * PIECE;
 
 /// What a piece of the output holds, beyond the first.
 const PIECE: usize = 2 * SLICE;
+
+/// How many pieces a thread keeps for the next time: 4 MiB. Memory that the system gives and takes back costs more than
+/// decoding into it does, and whoever else runs on the thread waits meanwhile.
+const KEPT: usize = 32;
+
+thread_local! {
+    /// Pieces that nobody uses.
+    static PIECES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A piece for the next output, of at most `most` bytes.
+fn piece(most: usize) -> Vec<u8> {
+    let kept = if most < PIECE { None } else { PIECES.with_borrow_mut(Vec::pop) };
+    kept.unwrap_or_else(|| vec![0; most.min(PIECE)])
+}
+
+/// Keeps `piece` for the next time, if it is one.
+fn keep(piece: Vec<u8>) {
+    PIECES.with_borrow_mut(|kept| {
+        if piece.len() == PIECE && kept.len() < KEPT {
+            kept.push(piece);
+        }
+    });
+}
 
 /// Input that is being decoded. What comes out is kept in pieces: moving what is there already into
 /// a larger buffer would take as long as many slices.
@@ -88,7 +112,7 @@ impl<'a> Decoding<'a> {
     pub(super) fn step(&mut self) -> Result<bool, DecodeError> {
         let rest = self.limit.saturating_add(1) - self.total;
         if self.is_full() {
-            self.pieces.push(vec![0; rest.min(PIECE)]);
+            self.pieces.push(piece(rest));
             self.filled = 0;
         }
         self.source.refill();
@@ -130,6 +154,7 @@ impl<'a> Decoding<'a> {
             let piece = std::mem::take(piece);
             let left = self.total - whole.len();
             whole.extend_from_slice(piece.get(..left).unwrap_or(&piece));
+            keep(piece);
             *count += 1;
         }
     }
@@ -139,7 +164,7 @@ impl<'a> Decoding<'a> {
         while self.is_in_pieces() {
             self.join();
         }
-        if let Some((whole, _)) = self.joined {
+        if let Some((whole, _)) = self.joined.take() {
             return whole.into();
         }
         let mut only = self.pieces.pop().unwrap_or_default();
@@ -149,6 +174,12 @@ impl<'a> Decoding<'a> {
             only.shrink_to_fit();
         }
         only.into()
+    }
+}
+
+impl Drop for Decoding<'_> {
+    fn drop(&mut self) {
+        self.pieces.drain(..).for_each(keep);
     }
 }
 
@@ -292,4 +323,35 @@ impl<'a> Frames<'a> {
 
 fn corrupt(error: std::io::Error) -> DecodeError {
     DecodeError::Corrupt(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: pieces are used again, whatever became of what was in them, and no more are kept than there should be.
+    #[test]
+    fn pieces_are_kept_for_the_next_time() {
+        let kept = || PIECES.with_borrow(Vec::len);
+        let stream = |len: usize| {
+            let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+            std::io::copy(&mut std::io::repeat(7).take(len as u64), &mut encoder).expect("it can be encoded");
+            encoder.into_inner().expect("it can be encoded")
+        };
+        let decode = |len: usize, limit: usize| {
+            let encoded = stream(len);
+            let mut decoding = Decoding::new(Encoding::SnappyFramed, &encoded, limit)?.expect("in steps");
+            while !decoding.step()? {}
+            Ok::<_, DecodeError>(decoding.finish())
+        };
+        PIECES.with_borrow_mut(Vec::clear);
+        assert_eq!(decode(8 * PIECE, 2 << 20), Ok(vec![7; 8 * PIECE].into()));
+        let first = kept();
+        assert!((6..=8).contains(&first), "{first}");
+        assert_eq!(decode(8 * PIECE, 4 * PIECE), Err(DecodeError::TooLarge { limit: 4 * PIECE }));
+        assert_eq!(decode(8 * PIECE - 1, 2 << 20), Ok(vec![7; 8 * PIECE - 1].into()));
+        assert_eq!(kept(), first);
+        assert!(decode(2 * KEPT * PIECE, 64 << 20).is_ok());
+        assert_eq!(kept(), KEPT);
+    }
 }

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::net::body::{KEEP_SLICE, Pace, ReadError, Room, capacity_for, next_data};
+use crate::net::body::{KEEP_SLICE, Pace, ReadError, Room, capacity_for, grown, next_data};
 use crate::net::compression::decode::{DecodeError, Encoding, decode_in_turns};
 
 /// Bytes in front of a message.
@@ -168,7 +168,7 @@ where
             if !room.grow_to(capacity) {
                 return Err(MessageError::Body(ReadError::NoRoom));
             }
-            message.reserve(capacity - message.len());
+            message = grown(message, capacity).await;
         }
         message.extend_from_slice(&data);
     }

@@ -1,6 +1,7 @@
 //! One connection: handshake, protocol, service, and its end.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::sniff::{Protocol, Sniffed, sniff};
 use super::socket::{Socket, Stream};
+use super::suspects::is_foul;
 use super::{Handler, Keepalive, Peer, Phase, Settings, Shared, Slot};
 use crate::net::body::{MAX_READ_BUFFER, Reply};
 use crate::net::tls::ServerTls;
@@ -50,10 +52,7 @@ pub(super) fn run<H: Handler>(socket: Socket, slot: Slot<H>) -> impl Future<Outp
             tokio::select! {
                 biased;
                 result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "a connection broke");
-                    }
-                    return;
+                    return result.err().iter().for_each(|error| slot.shared.broke(error, slot.place.peer()));
                 }
                 changed = phase.changed() => {
                     // Who is gone cannot say more.
@@ -75,6 +74,18 @@ pub(super) fn run<H: Handler>(socket: Socket, slot: Slot<H>) -> impl Future<Outp
     }
 }
 
+impl<H> Shared<H> {
+    /// A connection of `peer` ended with `error`.
+    fn broke(&self, error: &hyper::Error, peer: Option<Peer>) {
+        tracing::debug!(%error, "a connection broke");
+        if is_foul(error) && self.suspects.add(peer, Instant::now()) {
+            let (endpoint, reason) = (&self.settings.endpoint, error.source().map(ToString::to_string));
+            let (client, reason) = (peer.map(|peer| peer.0), reason.unwrap_or_else(|| error.to_string()));
+            tracing::warn!(endpoint, ?client, reason, "a client breaks the rules of HTTP: its next connections wait");
+        }
+    }
+}
+
 /// A connection that is served, and when it has to end, if ever.
 struct Open {
     connection: Pin<Box<dyn Connection>>,
@@ -82,6 +93,9 @@ struct Open {
 }
 
 async fn open<H: Handler>(socket: Socket, slot: &Slot<H>) -> Option<Open> {
+    if let Some(pause) = slot.shared.suspects.pause(slot.place.peer(), Instant::now()) {
+        tokio::time::sleep(pause).await;
+    }
     // A socket is tied to the poller of one runtime: to this one's, from here on.
     let stream = socket.into_stream().inspect_err(|error| tracing::debug!(%error, "cannot register a connection"));
     match (stream.ok()?, &slot.shared.settings.tls) {

@@ -6,7 +6,7 @@
 //! off the connection's first bytes.
 //!
 //! Bounds: connections, bytes and time of a request's head, streams per connection. The bodies
-//! are the handler's to bound ([`super::body`]).
+//! are the handler's to bound ([`super::body`]). Who breaks the rules waits with the next connection.
 
 mod connection;
 mod container;
@@ -15,6 +15,7 @@ mod listen;
 mod places;
 mod sniff;
 mod socket;
+mod suspects;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::delivery::Status;
 use crate::runtime::Runtimes;
 use places::{Full, Place, Places};
 use socket::Bound;
+use suspects::Suspects;
 
 /// What answers requests. Its future may be dropped when the client goes away.
 pub trait Handler: Send + Sync + 'static {
@@ -170,6 +172,7 @@ impl Server {
             handler,
             trouble: Arc::clone(&trouble),
             places: Places::new(runtimes.workers(), settings.max_connections),
+            suspects: Suspects::default(),
             runtimes: Arc::clone(runtimes),
             phase: watched,
             settings,
@@ -232,6 +235,8 @@ struct Shared<H> {
     runtimes: Arc<Runtimes>,
     /// Where connections are counted.
     places: Arc<Places>,
+    /// Whose connections wait before they are served.
+    suspects: Suspects,
     phase: watch::Receiver<Phase>,
 }
 

@@ -105,7 +105,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
     }
 }
 
-/// Bytes for which a reader gives a unit of its turn: 128 KiB for all of it.
+/// Bytes for which a reader gives a unit of its turn: 64 KiB for all of it.
 const BYTES_PER_UNIT: usize = SLICE / TURN;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {

@@ -353,3 +353,19 @@ async fn unix_sockets_are_served() {
     server.shutdown(soon()).await;
     assert!(!path.exists(), "its file is gone");
 }
+
+/// Guarantee: who breaks the rules waits with the next connection, and those that are open go on.
+#[tokio::test]
+async fn who_breaks_the_rules_waits_with_the_next_connection() {
+    let (server, _) = start(local(), &Runtimes::current()).await;
+    let (mut open, _) = http1(server.address()).await;
+    assert!(open.send_request(get("/")).await.is_ok());
+    let mut foul = TcpStream::connect(server.address()).await.expect("connects");
+    foul.write_all(b"what is this?\r\n\r\n").await.expect("it is read");
+    foul.read_to_end(&mut Vec::new()).await.expect("the end");
+    let begun = Instant::now();
+    let (mut next, _) = http1(server.address()).await;
+    assert!(next.send_request(get("/")).await.is_ok());
+    assert!(begun.elapsed() >= suspects::PAUSE, "{:?}", begun.elapsed());
+    assert!(open.send_request(get("/")).await.is_ok());
+}

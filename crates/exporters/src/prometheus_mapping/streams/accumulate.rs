@@ -1,6 +1,7 @@
 //! Deltas to totals, by the rules of the Collector's `delta_to_cumulative`: a stream's total begins
 //! with its first point and that point's start; what is not newer than the total, or began before
-//! it, is refused; a gap is no reset.
+//! it, is refused; a gap is no reset. Streams are the series that go out, not OTLP's: why this is not the processor's
+//! accumulator, `docs/decisions/2026-11-23-two-accumulators.md` says.
 
 use std::time::Duration;
 

@@ -57,20 +57,6 @@ pub struct DropOutOfOrder {
     pub max_series: usize,
 }
 
-/// `wal`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct WalConfig {
-    /// Where it would be.
-    pub directory: String,
-    /// How many requests it would buffer.
-    pub buffer_size: usize,
-    /// How often it would be cut.
-    pub truncate_frequency: Duration,
-    /// How often its lag would be measured.
-    pub lag_record_frequency: Duration,
-}
-
 impl Default for TargetInfoConfig {
     fn default() -> Self {
         Self { enabled: true, interval: Duration::from_secs(60), labels: Vec::new() }

@@ -10,11 +10,12 @@ use nyquist_core::config::{ByteSize, Check, Duration, Validate};
 use nyquist_core::delivery::{QueueConfig, RetryConfig};
 use serde::Deserialize;
 
-pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig, WalConfig};
+pub use blocks::{DropOutOfOrder, RemoteWriteQueue, RemoteWriteRetry, TargetInfoConfig};
 pub use bounds::LeFormat;
 
 use super::outgoing::Limits;
 use super::protocol::{AUTO, MESSAGE_V1, MESSAGE_V2};
+use super::wal::WalConfig;
 use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::config::{
     ConstantLabels, ResourceConversion, check_resource_labels, namespace, resource_labels, strategy,
@@ -101,7 +102,7 @@ pub struct RemoteWriteConfig {
     pub remote_write_queue: RemoteWriteQueue,
     /// The retries.
     pub retry_on_failure: RemoteWriteRetry,
-    /// The Collector's own log, which is not there.
+    /// The queue on disk in the Collector's words: in a directory of this exporter's own.
     pub wal: Option<WalConfig>,
 }
 
@@ -163,12 +164,9 @@ impl RemoteWriteConfig {
     /// The queue that applies.
     pub(super) fn queue(&self) -> QueueConfig {
         let RemoteWriteQueue { enabled, queue_size, num_consumers } = self.remote_write_queue;
-        self.sending_queue.clone().unwrap_or_else(|| QueueConfig {
-            enabled,
-            queue_size,
-            num_consumers,
-            ..QueueConfig::default()
-        })
+        let in_memory = || QueueConfig { enabled, queue_size, num_consumers, ..QueueConfig::default() };
+        let default = || self.wal.as_ref().map_or_else(in_memory, WalConfig::queue);
+        self.sending_queue.clone().unwrap_or_else(default)
     }
 
     /// How many requests are on their way at once.
@@ -189,6 +187,10 @@ impl RemoteWriteConfig {
 
     /// How long a request is tried; zero for as long as it takes.
     fn give_up_after(&self) -> Duration {
+        if self.wal.is_some() {
+            // As in the Collector, whatever `retry_on_failure` says.
+            return Duration::default();
+        }
         let queue = self.queue();
         let is_on_disk = queue.enabled && queue.storage.is_some();
         let default = Duration::from_secs(if is_on_disk { 0 } else { 300 });
@@ -198,7 +200,7 @@ impl RemoteWriteConfig {
     pub(super) fn retry(&self) -> RetryConfig {
         let retry = self.retry_on_failure.clone();
         RetryConfig {
-            enabled: retry.enabled,
+            enabled: retry.enabled || self.wal.is_some(),
             initial_interval: retry.initial_interval,
             randomization_factor: retry.randomization_factor,
             multiplier: retry.multiplier,
@@ -378,8 +380,8 @@ impl Validate for RemoteWriteConfig {
                            max_batch_request_parallelism for how many there are";
             check.warning(&["sending_queue", "num_consumers"], message);
         }
-        if self.wal.is_some() {
-            check.error(&["wal"], "there is no wal here: set `sending_queue: {storage: ...}` for a queue on disk");
+        if let Some(wal) = &self.wal {
+            wal.check(check, self.sending_queue.as_ref());
         }
     }
 }

@@ -12,8 +12,8 @@ use nyquist_core::proto::metrics::v1::{
 };
 use nyquist_core::proto::resource::v1::Resource;
 
+use super::bench::Bench;
 use super::dice::Dice;
-use super::mapping::Bench;
 use crate::testing::T;
 
 const TEXTS: &[&str] = &[

@@ -1,6 +1,7 @@
 //! Good and bad configurations, and the words for the bad ones (P11 among them).
 
 use nyquist_core::config::from_str;
+use nyquist_core::delivery::Sizer;
 
 use crate::prometheus_mapping::CustomBuckets;
 use crate::prometheus_mapping::Strategy;
@@ -79,6 +80,42 @@ external_labels: {cluster.name: c}
     );
 }
 
+/// Scenario: the `wal` of the Collector's README, with what stands beside it. Guarantee: it is a queue on disk that nothing in
+/// memory bounds and that never gives up, as there; what has no meaning here says so.
+#[test]
+fn the_collectors_wal_is_a_queue_on_disk() {
+    let warnings = |text: &str| {
+        let read = from_str::<RemoteWriteConfig>(&format!("{ENDPOINT}{text}")).map_err(|problems| problems.errors);
+        let (config, findings) = read.unwrap();
+        (config, findings.warnings.into_iter().map(|warning| warning.path).collect::<Vec<_>>())
+    };
+    let (config, paths) = warnings(
+        "wal: {directory: ./prom_rw, buffer_size: 100, truncate_frequency: 45s, lag_record_frequency: 15s}
+remote_write_queue: {enabled: true, queue_size: 10, num_consumers: 3}
+retry_on_failure: {enabled: false, max_elapsed_time: 120s, max_interval: 7s}
+",
+    );
+    let expected = [
+        "remote_write_queue.enabled",
+        "remote_write_queue.queue_size",
+        "retry_on_failure.enabled",
+        "retry_on_failure.max_elapsed_time",
+        "wal.buffer_size",
+        "wal.lag_record_frequency",
+        "wal.truncate_frequency",
+    ];
+    let mut sorted = paths;
+    sorted.sort();
+    assert_eq!(sorted, expected);
+    let (queue, retry) = (config.queue(), config.retry());
+    assert_eq!((queue.queue_size, queue.sizer, queue.max_bytes.0), (10 << 30, Some(Sizer::Bytes), 10 << 30));
+    assert_eq!((config.shards(), retry.enabled, retry.max_interval.0.as_secs()), (3, true, 7));
+    assert_eq!(retry.give_up_after(false).as_secs(), 0);
+    let (config, paths) = warnings("wal: {directory: /tmp}\nsending_queue: {max_bytes: 1GiB}\n");
+    assert_eq!((config.queue().max_bytes.0, config.queue().queue_size, paths.len()), (1 << 30, 1000, 0));
+    assert_eq!(good("wal:\n").wal, None);
+}
+
 #[test]
 fn the_http_block_wins() {
     let text = "endpoint: http://a/\nhttp: {endpoint: 'http://b/', timeout: 7s}\n";
@@ -129,7 +166,13 @@ fn mistakes_are_explained() {
     bad(&with("stale_after: 1m\ninclude_metadata_keys: [x-scope-orgid]"), "cannot be used with include_metadata_keys");
     bad(&with("remote_write_queue: {queue_size: 0}"), "remote_write_queue: {enabled: false}");
     bad(&with("remote_write_queue: {num_consumers: 0}"), "must be positive");
-    bad(&with("wal: {directory: /tmp}"), "sending_queue: {storage: ...}");
+    bad(&with("wal: {}"), "(wal.directory)");
+    bad(&with("wal: {directory: /etc/hostname}"), "/etc/hostname is not a directory");
+    let both = with("wal: {directory: /tmp}\nsending_queue: {storage: file_storage}");
+    bad(&both, "keeps the queue on disk, too: remove one of the two\n --> config.yaml:2:1 (wal)");
+    bad(&with("wal: {directory: /tmp}\nsending_queue: {enabled: false}"), "(sending_queue.enabled)");
+    bad(&with("wal: {directory: /tmp}\nsending_queue: {wait_for_result: true}"), "(sending_queue.wait_for_result)");
+    bad(&with("wal: {directory: /tmp, bufer_size: 1}"), "did you mean \"buffer_size\"");
     bad(
         &with("resource_constant_labels: {included: [a]}\nresource_to_telemetry_conversion: {enabled: true}"),
         "both set",

@@ -2,6 +2,7 @@
 
 mod answers;
 mod any;
+mod bench;
 mod config;
 mod dice;
 mod drill;

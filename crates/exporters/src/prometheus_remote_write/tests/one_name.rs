@@ -1,6 +1,6 @@
 //! Metrics that share a name: what is sent of them, and what is counted.
 
-use super::mapping::{check, check_with};
+use super::bench::{check, check_with};
 use crate::testing::*;
 
 /// A histogram in both its forms under one name, as while a source moves from one to the other: both are sent.

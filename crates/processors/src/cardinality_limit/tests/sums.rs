@@ -121,6 +121,27 @@ async fn gauges_report_what_is_asked_for() {
     }
 }
 
+/// Scenario: all streams of a mean end before what they said last has been reported. Guarantee: it ends, and shows no value that
+/// is nobody's, neither after other reports nor as its first; what waited is accounted for.
+#[tokio::test]
+async fn the_mean_of_nobody_is_no_value() {
+    let bench = Bench::new(&format!("{{{TWO_USERS}, gauge: avg}}"));
+    let mut points = users(&[("a", 1), ("b", 2), ("c", 5)], at(1));
+    let step = bench.step(&request(gauge(points.clone()))).await;
+    assert_eq!(values(&step)["u=other"], 5.0);
+    for (said, ended) in [(2, 2), (4, 5)] {
+        bench.send(&request(gauge(vec![point("u=d", 9, at(said)), point("u=c", 7, at(said))]))).await;
+        assert_eq!(bench.ledger.held_count(), 2);
+        let step = bench.step(&request(gauge(vec![end("u=c", at(ended)), end("u=d", at(ended))]))).await;
+        assert!(step.len() == 1 && step[0].is_end && step[0].attributes == "u=other", "{step:?}");
+        assert!(step[0].time > at(said - 1), "{step:?}");
+        assert_eq!(bench.ledger.held_count(), 0);
+    }
+    points.truncate(2);
+    let step = bench.step(&request(gauge(points))).await;
+    assert!(!values(&step).contains_key("u=other"), "{step:?}");
+}
+
 #[tokio::test]
 async fn a_sum_that_can_fall_loses_what_is_idle() {
     let bench = Bench::new(&format!("{{{TWO_USERS}, idle_ttl: 160s}}"));

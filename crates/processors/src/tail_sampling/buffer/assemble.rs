@@ -6,7 +6,8 @@ use super::cache::Past;
 use super::freeze::thawing;
 use super::headers::{Headers, NONE};
 use super::journal::Note;
-use super::log::{Addr, Log, Record as LogRecord, UNIT};
+use super::log::Log;
+use super::record::{Addr, Record as LogRecord, UNIT};
 use super::rewrite::{Rewrite, Scratch, Target};
 use super::shard::Shard;
 use super::trace::{LATE_ERROR, STRESS, Trace};
@@ -391,8 +392,8 @@ impl Shard {
             self.assembly.add(record.scope, source, (record.contents.spans, len), &mut self.headers);
             spans += usize::from(record.contents.spans);
             bytes += len;
-            self.kept_bytes = self.kept_bytes.saturating_sub(run.len() as u64);
             let footprint = self.log.footprint(run.len());
+            self.kept_bytes = self.kept_bytes.saturating_sub(footprint as u64);
             trace.units = trace.units.saturating_sub((footprint / UNIT) as u32);
             self.live_bytes = self.live_bytes.saturating_sub(footprint as u64);
             if footprint > self.settings.block_size {

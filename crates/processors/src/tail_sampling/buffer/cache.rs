@@ -3,6 +3,8 @@
 //! Sets of seven, the oldest of a set replaced first. Entries are compared by their full id, so a
 //! trace never gets another one's decision.
 
+use std::hint::black_box;
+
 use super::trace::{Trace, Why};
 
 const WAYS: usize = 7;
@@ -82,6 +84,21 @@ impl DecisionCache {
         let tags = self.sets.get(set)?.tags;
         let is_it = |way: usize| self.entries.get(set).is_some_and(|entries| entries[way].id == *id);
         tags.iter().enumerate().position(|(way, &other)| other == tag && is_it(way))
+    }
+
+    /// Has the processor read what [`get`](Self::get) reads first.
+    #[inline]
+    pub(super) fn touch(&self, tag: u32) {
+        let (set, _) = self.set(tag);
+        black_box(self.sets.get(set).map(|set| set.next));
+    }
+
+    /// The same for [`insert`](Self::insert).
+    #[inline]
+    pub(super) fn touch_to_insert(&self, tag: u32) {
+        let (set, _) = self.set(tag);
+        black_box(self.sets.get(set).map(|set| set.next));
+        black_box(self.entries.get(set).map(|[entry, ..]| entry.past.at));
     }
 
     /// The decision on `id`.

@@ -3,7 +3,7 @@
 use nyquist_core::wire::{Field, Fields, Value};
 
 use super::freeze::thawing;
-use super::log::{self, Addr};
+use super::record::{self, Addr};
 use super::shard::Shard;
 
 /// To copy a record forward, in units of [`work`](super::work).
@@ -43,7 +43,7 @@ impl Shard {
         let (data, thawed) = self.log.take_oldest();
         self.work += data.len() as u64 / BYTES + thawing(thawed);
         let mut offset = 0;
-        while let Some((record, bytes)) = log::read(&data, offset) {
+        while let Some((record, bytes)) = record::read(&data, offset) {
             offset += self.log.footprint(record.len);
             self.work += RECORD;
             let Some(id) = first_trace_id(bytes) else {
@@ -69,7 +69,7 @@ impl Shard {
         let mut next = old_first;
         let (mut first_copy, mut last_copy) = (Addr::NONE, Addr::NONE);
         while self.log.in_oldest(next) {
-            let Some((record, bytes)) = log::read(data, self.log.offset(next)) else {
+            let Some((record, bytes)) = record::read(data, self.log.offset(next)) else {
                 break;
             };
             let Some(copy) = self.log.append(bytes, record.scope, record.contents) else {

@@ -1,10 +1,11 @@
 //! One shard: deciding.
 
+use std::hint::black_box;
 use std::time::Instant;
 
 use super::cache::Past;
 use super::journal::Outcome;
-use super::log::Addr;
+use super::record::Addr;
 use super::shard::{Shard, is_pending};
 use super::timers::{Handle, Millis};
 use super::trace::{NO_REASON, State, Why};
@@ -190,6 +191,9 @@ impl Shard {
         if due.is_empty() {
             return;
         }
+        for due in due.iter() {
+            self.touch(due.slot);
+        }
         let mut verdicts = std::mem::take(&mut self.scratch.verdicts);
         let begin = Instant::now();
         for due in due.drain(..) {
@@ -204,6 +208,15 @@ impl Shard {
             self.apply(due.slot, due.trigger, judged, now);
         }
         self.scratch.verdicts = verdicts;
+    }
+
+    /// Has the processor read what dropping a trace reads first.
+    fn touch(&self, slot: u32) {
+        if let Some(trace) = self.traces.get(slot) {
+            let (_, tag) = self.settings.hash.of(&trace.id);
+            black_box(self.index.find(tag, |found| found == slot));
+            self.not_sampled.touch_to_insert(tag);
+        }
     }
 
     fn judge(&mut self, slot: u32, now: u64) -> Judged {
@@ -249,7 +262,7 @@ impl Shard {
             {
                 extra.tried = verdict.tried;
             }
-            self.kept_bytes += u64::from(trace.bytes);
+            self.kept_bytes += trace.footprint();
             self.kept_count += 1;
             self.kept.push(slot);
         }

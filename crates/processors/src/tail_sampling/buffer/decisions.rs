@@ -149,7 +149,7 @@ impl super::shard::Shard {
             reason: None,
             ballot: Ballot { matched: 0, probability, randomness },
             spans: u32::from(run.contents.spans),
-            bytes: run.bytes.len() as u64,
+            bytes: u64::from(run.size),
             duration: if run.start == u64::MAX { 0 } else { run.end.saturating_sub(run.start) },
             waited: 0,
             at: now,

@@ -8,7 +8,7 @@
 //! The only thing that changes in a sealed block is where a trace goes on. That is kept beside it.
 
 use super::codec::Codec;
-use super::log::{self, Addr};
+use super::record::{self, Addr};
 
 /// Chunks have at least so many bytes before they are compressed, but for the last of a block. With a dictionary, 16 KiB
 /// compress little better (lz4 to 0.28 rather than 0.29, zstd to 0.22 rather than 0.24), and take four times as long to read.
@@ -61,7 +61,7 @@ impl Frozen {
         }
         let mut chunks = Vec::with_capacity(raw.len() / CHUNK + 2);
         let (mut begin, mut end, mut packed) = (0, 0, dictionary.len());
-        while let Some((record, _)) = log::read(raw, end) {
+        while let Some((record, _)) = record::read(raw, end) {
             end += footprint(record.len);
             if end - begin < CHUNK && end < raw.len() {
                 continue;
@@ -139,7 +139,7 @@ impl Frozen {
             }
         }
         for patch in &self.patches {
-            log::link(out, patch.offset as usize, patch.next);
+            record::link(out, patch.offset as usize, patch.next);
         }
         true
     }

@@ -1,10 +1,5 @@
-//! Blocks of records.
-//!
-//! A record is a run of spans of one trace: the bytes between two points of a `ScopeSpans`, tags
-//! and lengths included, so that writing them out again is one copy. Layout, little-endian, aligned to the log's
-//! unit: address of the trace's next record, scope header, number of spans (16 bits), place of the first root span
-//! among them (16 bits), length (the top bit: some span may have a `tracestate`), bytes. The unit is 4 bytes, or 8
-//! where blocks are so large that addresses need it.
+//! Blocks of [records](super::record), which begin at multiples of a unit: 4 bytes, or 8 where blocks are so large that
+//! addresses need it.
 //!
 //! A block counts the traces whose first record is in it, and is freed when it is the oldest and
 //! that count is zero. Blocks that are full may be [compressed](super::frozen).
@@ -13,25 +8,11 @@ use std::collections::VecDeque;
 
 use super::freezer::Freezer;
 use super::frozen::Frozen;
+use super::record::{self, Addr, Contents, HEADER, LARGE_UNIT, Record, UNIT, footprint};
 use crate::tail_sampling::config::Compression;
 
-/// Where a record is: the low 15 bits of its block's number, and its offset in units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Addr(u32);
-
-impl Addr {
-    /// Nowhere. (No header fits into the last unit of a block.)
-    pub(super) const NONE: Self = Self(u32::MAX);
-}
-
-/// The smallest and the largest unit.
-pub(super) const UNIT: usize = 4;
-const LARGE_UNIT: usize = 8;
 const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
-const HEADER: usize = 16;
-/// In a record's length.
-const TRACE_STATE: u32 = 1 << 31;
 /// A record on its way out: in its block, with attributes added (in memory that may have doubled), and
 /// in the batch.
 const COPIES: usize = 4;
@@ -67,33 +48,6 @@ pub(super) struct FrozenBlocks {
     pub(super) bytes: usize,
     /// Bytes of their records.
     pub(super) raw: usize,
-}
-
-/// What is known of the spans of a run, so that nobody needs to look for it in their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tail_sampling) struct Contents {
-    pub(in crate::tail_sampling) spans: u16,
-    /// The place of the first root span among them; [`Contents::NO_ROOT`] if there is none.
-    pub(in crate::tail_sampling) root: u16,
-    /// May one of them have a `tracestate`?
-    pub(in crate::tail_sampling) trace_state: bool,
-}
-
-impl Contents {
-    pub(in crate::tail_sampling) const NO_ROOT: u16 = u16::MAX;
-
-    pub(in crate::tail_sampling) fn has_root(self) -> bool {
-        self.root != Self::NO_ROOT
-    }
-}
-
-/// A record's header.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Record {
-    pub(super) next: Addr,
-    pub(super) scope: u32,
-    pub(super) contents: Contents,
-    pub(super) len: usize,
 }
 
 #[derive(Debug)]
@@ -215,7 +169,7 @@ impl Log {
     /// Copies a record in. `None` if there are too many blocks.
     pub(super) fn append(&mut self, bytes: &[u8], scope: u32, contents: Contents) -> Option<Addr> {
         let footprint = self.footprint(bytes.len());
-        let len = u32::try_from(bytes.len()).ok().filter(|&len| len < TRACE_STATE)?;
+        let header = record::header(scope, contents, bytes.len())?;
         let fits = self.blocks.back().is_some_and(|block| block.data.len() + footprint <= self.block_size);
         if !fits {
             self.open_block(footprint)?;
@@ -223,14 +177,6 @@ impl Log {
         let number = self.current();
         let block = self.blocks.back_mut()?;
         let offset = block.data.len();
-        let mut header = [0; HEADER];
-        let (words, _) = header.as_chunks_mut::<4>();
-        let spans = u32::from(contents.spans) | u32::from(contents.root) << 16;
-        let len = len | if contents.trace_state { TRACE_STATE } else { 0 };
-        let values = [Addr::NONE.0, scope, spans, len];
-        for (word, value) in words.iter_mut().zip(values) {
-            *word = value.to_le_bytes();
-        }
         block.data.extend_from_slice(&header);
         block.data.extend_from_slice(bytes);
         const PADDING: [u8; LARGE_UNIT] = [0; LARGE_UNIT];
@@ -279,11 +225,11 @@ impl Log {
         let (index, offset) = self.locate(addr);
         let block = self.blocks.get(index)?;
         let Some(frozen) = &block.frozen else {
-            return read(&block.data, offset);
+            return record::read(&block.data, offset);
         };
         let (chunk, range) = frozen.chunk_at(offset)?;
         let copy = self.freezer.as_ref()?.thawed(self.oldest + index as u64, chunk)?;
-        let (mut record, bytes) = read(copy, offset - range.start)?;
+        let (mut record, bytes) = record::read(copy, offset - range.start)?;
         if record.next == Addr::NONE {
             record.next = frozen.next(offset).unwrap_or(Addr::NONE);
         }
@@ -307,7 +253,7 @@ impl Log {
             return;
         };
         let Some(frozen) = &mut block.frozen else {
-            return link(&mut block.data, offset, next);
+            return record::link(&mut block.data, offset, next);
         };
         let before = frozen.bytes();
         frozen.link(offset, next);
@@ -492,31 +438,6 @@ impl Log {
     pub(super) fn take_thaws(&mut self) -> u64 {
         self.freezer.as_mut().map_or(0, |freezer| freezer.take_thaws())
     }
-}
-
-/// The bytes that a record of `len` bytes takes.
-fn footprint(len: usize, unit: usize) -> usize {
-    (HEADER + len + unit - 1) & !(unit - 1)
-}
-
-/// Sets the next record of the one at `offset` of a block's bytes.
-#[inline]
-pub(super) fn link(data: &mut [u8], offset: usize, next: Addr) {
-    if let Some(word) = data.get_mut(offset..offset + 4) {
-        word.copy_from_slice(&next.0.to_le_bytes());
-    }
-}
-
-/// The record at `offset` of a block's bytes, and its own bytes.
-pub(super) fn read(data: &[u8], offset: usize) -> Option<(Record, &[u8])> {
-    let (header, rest) = data.get(offset..)?.split_first_chunk::<HEADER>()?;
-    let (words, _) = header.as_chunks::<4>();
-    let word = |index: usize| words.get(index).map_or(0, |word| u32::from_le_bytes(*word));
-    let len = (word(3) & !TRACE_STATE) as usize;
-    let contents =
-        Contents { spans: word(2) as u16, root: (word(2) >> 16) as u16, trace_state: word(3) & TRACE_STATE != 0 };
-    let record = Record { next: Addr(word(0)), scope: word(1), contents, len };
-    Some((record, rest.get(..len)?))
 }
 
 #[cfg(test)]

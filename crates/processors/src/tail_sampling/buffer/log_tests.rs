@@ -98,7 +98,7 @@ impl Pair {
             let mut copies = Vec::new();
             while self.plain.in_oldest(next) {
                 assert!(self.frozen.in_oldest(next));
-                let (record, bytes) = read(&data, self.plain.offset(next)).unwrap();
+                let (record, bytes) = record::read(&data, self.plain.offset(next)).unwrap();
                 copies.push(self.append(bytes));
                 next = record.next;
             }

@@ -26,6 +26,10 @@ impl Shard {
                 return;
             }
         }
+        if self.is_on_its_way() {
+            self.tidy();
+            return;
+        }
         let before = self.undecided_bytes();
         while !self.has_done_enough() {
             let decided = before.saturating_sub(self.undecided_bytes());
@@ -50,6 +54,12 @@ impl Shard {
             self.tidy();
             self.give_back(missing);
         }
+    }
+
+    /// Is what was decided to be kept, and is about to be handed on, enough? Small traces would pay for a giant that is
+    /// decided already. Not where it piles up.
+    fn is_on_its_way(&self) -> bool {
+        self.budget.small_excess().is_some_and(|excess| self.kept_bytes > excess as u64)
     }
 
     fn give_back(&mut self, bytes: usize) {

@@ -2,7 +2,7 @@
 
 use nyquist_core::wire::{Field, Fields, KeyValue, Value, put_len_field, put_tag, put_varint, varint_len};
 
-use super::log::Contents;
+use super::record::Contents;
 use crate::tail_sampling::rules::trace_state::Change;
 
 /// Which spans of a run get attributes.

@@ -1,5 +1,6 @@
 //! One shard: taking spans in.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use super::assemble::Assembly;
@@ -11,7 +12,8 @@ use super::frozen::Frozen;
 use super::headers::{self, Headers};
 use super::index::Index;
 use super::journal::{Journal, Outcome};
-use super::log::{Addr, FrozenBlocks, Log, UNIT};
+use super::log::{FrozenBlocks, Log};
+use super::record::{Addr, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
@@ -54,6 +56,7 @@ pub(crate) struct Shard {
     pub(super) giants: Vec<Fifo<Handle>>,
     /// Kept traces that wait to be handed on.
     pub(super) kept: Fifo<u32>,
+    /// Bytes that they take in the log.
     pub(super) kept_bytes: u64,
     pub(super) kept_count: usize,
     pub(super) sampled: DecisionCache,
@@ -61,7 +64,8 @@ pub(crate) struct Shard {
     pub(crate) decisions: DecisionLog,
     /// Bytes in the log that belong to traces in the buffer.
     pub(super) live_bytes: u64,
-    pub(super) tally: Tally,
+    /// Lent by who visits the shard.
+    pub(super) tally: Box<Tally>,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
     pub(super) batches: super::ingest::Batches,
@@ -102,7 +106,7 @@ impl Shard {
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
             decisions: DecisionLog::new(settings.decision_log),
             live_bytes: 0,
-            tally: Tally::new(settings.rules.names.len()),
+            tally: Box::default(),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
             batches: super::ingest::Batches::default(),
@@ -211,9 +215,9 @@ impl Shard {
         self.index.take_moved()
     }
 
-    /// What has been counted since the last call.
-    pub(crate) fn tally(&mut self) -> &mut Tally {
-        &mut self.tally
+    /// Counts in `tally` from now on; what it has counted in so far is in `tally` then.
+    pub(crate) fn swap_tally(&mut self, tally: &mut Box<Tally>) {
+        std::mem::swap(&mut self.tally, tally);
     }
 
     /// Takes the runs of a request in.
@@ -221,6 +225,12 @@ impl Shard {
         self.header_ids.clear();
         self.header_ids.resize(arrival.request.headers(), headers::NONE);
         self.see(arrival.now);
+        // Look-ups of one trace do not wait for the cache misses of another: what they read first is on its way.
+        for run in runs {
+            black_box(self.index.find(run.tag, |_| true));
+            self.sampled.touch(run.tag);
+            self.not_sampled.touch(run.tag);
+        }
         for run in runs {
             if let Some(slot) = self.slot(run, arrival) {
                 if self.settings.rules.span_ingest {
@@ -390,7 +400,7 @@ impl Shard {
         trace.start = trace.start.min(run.start);
         trace.end = trace.end.max(run.end);
         trace.last_seen = trace.arrival.late_by(Millis::of(arrival.now)).unwrap_or_default();
-        trace.bytes = trace.bytes.saturating_add(bytes.len() as u32);
+        trace.bytes = trace.bytes.saturating_add(run.size);
         let units = trace.units;
         trace.units = units.saturating_add((footprint / UNIT as u64) as u32);
         trace.spans = trace.spans.saturating_add(u32::from(run.contents.spans));
@@ -414,7 +424,7 @@ impl Shard {
             self.log.link(last, addr);
         }
         if kept {
-            self.kept_bytes += bytes.len() as u64;
+            self.kept_bytes += footprint;
             return;
         }
         if grown.1 >= self.settings.giant / UNIT as u32 {

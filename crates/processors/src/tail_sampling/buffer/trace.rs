@@ -1,7 +1,7 @@
 //! The folded state of a trace.
 
 use super::extras::TraceExtras;
-use super::log::{Addr, UNIT};
+use super::record::{Addr, UNIT};
 use super::slab::Slot;
 use super::timers::Millis;
 use crate::tail_sampling::rules::extra::NO_EXTRA;
@@ -65,7 +65,7 @@ pub(crate) struct Trace {
     pub(super) end: u64,
     /// When its first span came.
     pub(super) arrival: Millis,
-    /// Bytes of spans. (No trace is undecided that has more than fit.)
+    /// Its size: bytes of spans, or what the Collector counts (see `sizes`). (No trace is undecided that has more than fit.)
     pub(crate) bytes: u32,
     /// When its last span came, in milliseconds after the first.
     pub(super) last_seen: u32,

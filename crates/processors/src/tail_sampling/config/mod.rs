@@ -263,6 +263,9 @@ const MAX_CACHE_PART: u64 = 2;
 /// What one shard needs in order to work: some blocks for requests, some for handing on.
 const MIN_SHARD: u64 = 1 << 20;
 const MAX_MEMORY_PERCENTAGE: u32 = 90;
+/// How long a block that is full is not compressed, unless `compression_delay` says otherwise: by then most traces are
+/// complete, and what is decided early is gone.
+const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
 /// Timers count milliseconds in 32 bits.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 pub(super) const MAX_LOG: u64 = 1 << 20;
@@ -282,10 +285,25 @@ impl Validate for TailSamplingConfig {
         if self.policies.is_empty() && self.rules.is_empty() {
             check.warning(&["rules"], "there are neither rules nor policies: no trace will be kept");
         }
+        let delay = self.compression_delay().0;
+        if !self.compression.is_none() && delay >= self.decision_wait.0 {
+            let place = if self.compression_delay.is_some() { "compression_delay" } else { "compression" };
+            let message = format!(
+                "blocks are compressed when they have been full for {delay:?}, but traces are decided after {:?} \
+                 (decision_wait): there will be nothing left to compress; set a shorter compression_delay, or compression: none",
+                self.decision_wait.0
+            );
+            check.warning(&[place], message);
+        }
     }
 }
 
 impl TailSamplingConfig {
+    /// For how long full blocks are not compressed.
+    pub(super) fn compression_delay(&self) -> Duration {
+        self.compression_delay.unwrap_or(COMPRESSION_DELAY)
+    }
+
     /// Everything that is wrong with it.
     pub(super) fn problems(&self) -> Vec<compile::Problem> {
         let mut problems = compile::Problems::default();

@@ -246,6 +246,7 @@ pub(crate) fn compile(config: &TailSamplingConfig, problems: &mut Problems) -> R
         (true, true) => Some(Wanted::Randomness),
         (true, false) => Some(Wanted::RandomnessAndThreshold),
     };
+    builder.plan.sizes |= !ordered && config.maximum_trace_size_bytes.is_some_and(|limit| limit > 0);
     builder.plan.rejects_zero_ids = config.zero_trace_ids == ZeroTraceIds::Reject;
     let (judge, names, mut reasons) = if ordered {
         compile_rules::compile(config, &mut builder)

@@ -120,6 +120,7 @@ pub(super) fn leaf(policy: &PolicyConfig, block: &Place, builder: &mut Builder<'
         }
         "bytes_limiting" => {
             let config = policy.bytes_limiting?;
+            builder.plan.sizes = true;
             match limit(config.bytes_per_second, config.burst_capacity, block, builder) {
                 Limit::Bucket(bucket) => Expr::ByteRate(bucket),
                 Limit::Sieve(sieve) => Expr::ByteSieve(sieve),

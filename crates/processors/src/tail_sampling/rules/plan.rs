@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(super) ot: Option<Wanted>,
     /// Conditions in OpenTelemetry's language; asked before the span is folded.
     pub(crate) ottl: OttlTests,
+    /// Traces are as large as the Collector says (see `sizes`), not as their spans.
+    pub(crate) sizes: bool,
     /// A trace id of zeros is none.
     pub(super) rejects_zero_ids: bool,
     /// Conditions on one span that combine the bits above; in order.

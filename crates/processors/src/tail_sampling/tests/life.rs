@@ -419,3 +419,44 @@ rules: [{name: none, sampling_percentage: 0}]
     }
     assert_eq!(rig.ledger.dropped_count(DropReason::MemoryPressure), 0);
 }
+
+/// Scenario: a trace that comes in two requests, of one and of two resources. Guarantee: `bytes_limiting` and `maximum_trace_size_bytes` of
+/// policies count the bytes of these requests, but for the schema URLs, exactly; those of rules count those of spans.
+#[test]
+fn resources_and_scopes_count_for_policies_with_each_request() {
+    let large = |name: &str| resource(vec![attribute(name, text(&"x".repeat(300)))]);
+    let below = |name: &str, spans: Vec<Span>| {
+        let mut below = resource_spans(large(name), spans);
+        // As the Collector writes a scope that is empty.
+        below.scope_spans[0].scope = Some(InstrumentationScope::default());
+        below
+    };
+    let first = TracesData { resource_spans: vec![below("a", vec![span(T1), child(T1)])] };
+    let second = TracesData { resource_spans: vec![below("a", vec![child(T1)]), below("b", vec![child(T1)])] };
+    let whole = first.encoded_len() + second.encoded_len();
+    let is_kept = |yaml: String| {
+        let rig = Rig::new(&format!("memory_limit_mib: 64\ndecision_wait: 1s\n{yaml}"));
+        let mut with_url = second.clone();
+        with_url.resource_spans[0].schema_url = "https://opentelemetry.io/schemas/1.9.0".to_owned();
+        rig.insert(&first, secs(10));
+        rig.insert(&with_url, secs(10));
+        rig.decide(secs(12));
+        match rig.take(secs(12)).len() {
+            0 => false,
+            kept => {
+                assert_eq!(kept, 4);
+                true
+            }
+        }
+    };
+    let limit = |burst: usize| {
+        let limit = format!("{{bytes_per_second: 1, burst_capacity: {burst}}}");
+        format!("policies: [{{name: l, type: bytes_limiting, bytes_limiting: {limit}}}]")
+    };
+    assert!(is_kept(limit(whole)) && !is_kept(limit(whole - 1)));
+    let all = "policies: [{name: all, type: always_sample}]\nmaximum_trace_size_bytes: ";
+    assert!(is_kept(format!("{all}{whole}")) && !is_kept(format!("{all}{}", whole - 1)));
+    // Four spans of some 60 bytes.
+    let slow = "rules: [{name: one, sampling_percentage: 0, when: {span_count: {max: 3}}}, {name: all, sampling_percentage: 100}]";
+    assert!(is_kept(format!("{slow}\nmaximum_trace_size_bytes: 400")), "the resources alone would be more");
+}

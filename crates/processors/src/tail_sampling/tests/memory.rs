@@ -132,6 +132,7 @@ rules: [{{name: all, sampling_percentage: {percentage}}}]
                 ("decision", if percentage == 100 { "sampled" } else { "not_sampled" }),
             ],
         );
+        println!("{waited} small traces had their time, {} were decided early", early("memory"));
         // Without a limit some go early once, until the giant's memory is free.
         let expected = if limit.is_empty() { 2999 } else { 2500 };
         assert!(waited >= expected, "{waited} small traces had their time");

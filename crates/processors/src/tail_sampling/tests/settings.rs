@@ -1,6 +1,6 @@
 //! What the configuration may not say, and what it says where it says nothing.
 
-use super::support::{Rig, id_of, large_span, request, secs};
+use super::support::{EVERYTHING, Rig, id_of, large_span, request, secs};
 use crate::tail_sampling::config::TailSamplingConfig;
 
 fn problem(yaml: &str) -> String {
@@ -55,5 +55,24 @@ fn the_caches_fit_the_budget() {
         let rig = Rig::new(&format!("memory_limit_mib: {mebibytes}\nrules: []"));
         let limit = rig.sampler.memory_limit();
         assert!(rig.sampler.memory() <= limit / 8 + (1 << 20), "{} of {limit}", rig.sampler.memory());
+    }
+}
+
+/// Blocks that are compressed only when their traces are decided are a mistake, and said to be one; the rest is silent.
+#[test]
+fn compression_that_comes_too_late_is_warned_of() {
+    let warnings = |yaml: &str| {
+        let read = nyquist_core::config::from_str::<TailSamplingConfig>(&format!("{EVERYTHING}{yaml}"));
+        let (_, diagnostics) = read.expect("the configuration is valid");
+        diagnostics.warnings.iter().map(|problem| format!("{problem:?}")).collect::<Vec<_>>()
+    };
+    for late in ["decision_wait: 1s", "decision_wait: 1s\ncompression_delay: 1s", "compression_delay: 1m"] {
+        let found = warnings(&format!("compression: lz4\n{late}"));
+        assert!(found.len() == 1 && found[0].contains("there will be nothing left to compress"), "{late}: {found:?}");
+    }
+    for fine in
+        ["decision_wait: 1s", "compression: zstd", "compression: zstd\ndecision_wait: 1s\ncompression_delay: 999ms"]
+    {
+        assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
     }
 }
