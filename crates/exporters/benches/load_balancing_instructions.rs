@@ -8,7 +8,8 @@
 //!
 //! "Collected" divided by the number of spans that is printed is the figure. The arguments are how many
 //! requests of 500 spans in traces of ten are measured, and what of: `traces` (spans of a trace side by
-//! side, the default), `mixed` (traces take turns), `overlap` (traces are remembered), `service`.
+//! side, the default), `mixed` (traces take turns), `overlap` (traces are remembered), `service`, `inner` (trace ids
+//! may be in the midst of spans).
 
 #![allow(clippy::print_stdout, clippy::expect_used, missing_docs, reason = "a measuring program")]
 
@@ -53,7 +54,9 @@ fn main() {
         let request = bytes::Bytes::copy_from_slice(requests.refresh(round));
         // A thousand requests a second.
         let now = Duration::from_millis(round as u64);
-        bytes += measured(|| splitter.split(&request, now).iter().map(|part| part.bytes.len()).sum::<usize>());
+        bytes += measured(|| {
+            splitter.split(&request, what != "inner", now).iter().map(|part| part.bytes.len()).sum::<usize>()
+        });
     }
     println!("spans measured: {}, bytes a span: {}", rounds * SPANS_PER_REQUEST, bytes / (rounds * SPANS_PER_REQUEST));
 }

@@ -140,6 +140,7 @@ pub struct Batch {
     signal: Signal,
     payload: Payload,
     items: usize,
+    has_edge_ids: bool,
     metadata: Arc<Metadata>,
     permits: Permits,
 }
@@ -174,7 +175,7 @@ impl Batch {
     }
 
     fn new(signal: Signal, payload: Payload, items: usize) -> Self {
-        Self { signal, payload, items, metadata: Arc::default(), permits: Permits::default() }
+        Self { signal, payload, items, has_edge_ids: false, metadata: Arc::default(), permits: Permits::default() }
     }
 
     /// The same batch with `metadata`.
@@ -182,6 +183,20 @@ impl Batch {
     pub fn with_metadata(mut self, metadata: Arc<Metadata>) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// The same batch with what [`Batch::has_edge_ids`] says.
+    #[must_use]
+    pub fn with_edge_ids(mut self, edge: bool) -> Self {
+        self.has_edge_ids = edge;
+        self
+    }
+
+    /// Whether the trace id of each span is known to be its first or its last field, and the only one: the ingress
+    /// check saw it, and nobody has changed the message since.
+    #[must_use]
+    pub fn has_edge_ids(&self) -> bool {
+        self.has_edge_ids && matches!(self.payload, Payload::Wire(_))
     }
 
     /// Which kind of telemetry this is.
@@ -244,6 +259,7 @@ impl Batch {
     pub fn set_wire(&mut self, bytes: Bytes, items: usize) {
         self.payload = Payload::Wire(bytes);
         self.items = items;
+        self.has_edge_ids = false;
     }
 
     /// The spans, to change them. Decodes on first use; unknown fields do not survive it.

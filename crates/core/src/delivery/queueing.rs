@@ -69,18 +69,29 @@ impl<A: Attempt> Inner<A> {
         let mut begun = Vec::new();
         let mut at_work: usize = state.consumers.iter().sum();
         while at_work < self.in_flight {
-            let Some(work) = state.pop() else { break };
+            let first = if state.merging.is_none() {
+                let Some(work) = state.pop() else { break };
+                Some(work)
+            } else {
+                // When its turn has come it takes what is there by then, which is all that came together; if that is
+                // too much for one request, it calls the next consumer.
+                if state.is_beginning || state.ready.is_empty() {
+                    break;
+                }
+                state.is_beginning = true;
+                None
+            };
             let worker = least_busy(&state.consumers, Runtimes::current_index());
             if let Some(consumers) = state.consumers.get_mut(worker) {
                 *consumers += 1;
             }
             at_work += 1;
-            begun.push((worker, work));
+            begun.push((worker, first));
         }
         drop(state);
-        for (worker, work) in begun {
-            let consumer = Slot { inner: Arc::clone(self), worker, taken: true };
-            runtimes.spawn_on(worker, consumer.work(work));
+        for (worker, first) in begun {
+            let consumer = Slot { inner: Arc::clone(self), worker, taken: true, is_beginning: first.is_none() };
+            runtimes.spawn_on(worker, consumer.work(first));
         }
     }
 
@@ -113,11 +124,13 @@ struct Slot<A: Attempt> {
     inner: Arc<Inner<A>>,
     worker: usize,
     taken: bool,
+    /// It is the one that has not taken its first request yet.
+    is_beginning: bool,
 }
 
 impl<A: Attempt> Slot<A> {
-    async fn work(mut self, first: Work) {
-        let mut next = Some(first);
+    async fn work(mut self, first: Option<Work>) {
+        let mut next = first.or_else(|| self.next());
         while let Some(work) = next {
             let result = self.inner.process(&work.request).await;
             work.settle(result);
@@ -135,6 +148,10 @@ impl<A: Attempt> Slot<A> {
             self.taken = false;
             leave(&self.inner, &mut state, self.worker);
         }
+        if std::mem::take(&mut self.is_beginning) {
+            state.is_beginning = false;
+            self.inner.dispatch(state);
+        }
         work
     }
 }
@@ -143,9 +160,14 @@ impl<A: Attempt> Drop for Slot<A> {
     fn drop(&mut self) {
         if self.taken {
             let mut state = self.inner.state.lock();
+            // One that never had its turn takes its first request with it, as the others do: where the runtime has
+            // ended, the next will not have its turn either.
+            let first = self.is_beginning.then(|| state.pop()).flatten();
+            state.is_beginning &= !self.is_beginning;
             leave(&self.inner, &mut state, self.worker);
             // What waited for this consumer must not wait for the next batch.
             self.inner.dispatch(state);
+            drop(first);
         }
     }
 }

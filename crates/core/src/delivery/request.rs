@@ -112,10 +112,11 @@ impl Request {
         pieces.into_iter().map(piece).collect()
     }
 
-    pub(super) fn merge(&mut self, mut other: Self) {
+    /// Takes over what `other` holds.
+    pub(super) fn merge(&mut self, other: &mut Self) {
         self.parts.append(&mut other.parts);
-        self.items += other.items;
-        self.size += other.size;
+        self.items += std::mem::take(&mut other.items);
+        self.size += std::mem::take(&mut other.size);
     }
 }
 
@@ -189,6 +190,13 @@ pub trait Attempt: Send + Sync + 'static {
     /// The metadata, in lower case, that `encode` looks at: requests that differ in it are not merged.
     fn metadata_keys(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Requests that wait in the queue together are sent as one of up to so many bytes; 0: never. For exporters whose
+    /// requests are pieces of larger ones. None waits for others to come: who wants that has `batch`, beside which
+    /// this is not asked for.
+    fn merges_up_to(&self) -> usize {
+        0
     }
 
     /// How many requests may be on their way at once where `num_consumers` says so many. More where an attempt is

@@ -63,11 +63,33 @@ pub(super) enum Keeper {
     Disk,
 }
 
+/// Which requests that wait together are sent as one.
+pub(super) struct Merging {
+    most_bytes: usize,
+    /// Those that differ in this metadata, in lower case, are not.
+    keys: Vec<String>,
+}
+
+impl Merging {
+    fn new<A: Attempt>(attempt: &A) -> Option<Self> {
+        let most_bytes = attempt.merges_up_to();
+        (most_bytes > 0).then(|| Self { most_bytes, keys: attempt.metadata_keys() })
+    }
+
+    fn may_join(&self, first: &Request, next: &Request) -> bool {
+        first.size().saturating_add(next.size()) <= self.most_bytes
+            && first.metadata().under(&self.keys).eq(next.metadata().under(&self.keys))
+    }
+}
+
 pub(super) struct State {
     pub(super) gather: Option<Gather>,
+    pub(super) merging: Option<Merging>,
     pub(super) ready: VecDeque<Work>,
     /// Consumers at work, by worker.
     pub(super) consumers: Vec<usize>,
+    /// One of them has not taken its first request yet.
+    pub(super) is_beginning: bool,
     pub(super) open: bool,
     /// How many requests have left the queue.
     left: u64,
@@ -84,6 +106,11 @@ impl State {
     /// The next request that is ready, numbered.
     pub(super) fn pop(&mut self) -> Option<Work> {
         let mut work = self.ready.pop_front()?;
+        if let Some(merging) = &self.merging {
+            while let Some(next) = self.ready.pop_front_if(|next| merging.may_join(&work.request, &next.request)) {
+                work.join(next);
+            }
+        }
         self.number(&mut work.request);
         Some(work)
     }
@@ -203,6 +230,7 @@ impl<A: Attempt> Delivery<A> {
             .filter(|_| queue.enabled)
             .map(|batching| Gather::new(batching, queue.sizer, settings.max_request_bytes))
             .map(|gather| gather.partitioned_by(attempt.metadata_keys()));
+        let merging = Merging::new(&attempt).filter(|_| gather.is_none());
         let metadata_keys = gather.as_ref().map_or_else(|| attempt.metadata_keys(), |gather| gather.keys().to_vec());
         if let (Keeper::Disk, Some(durable)) = (keeper, &durable) {
             Metadata::check_for_disk(&metadata_keys).map_err(|message| BuildError::new(durable.key, message))?;
@@ -214,8 +242,10 @@ impl<A: Attempt> Delivery<A> {
             admission: queue.enabled.then(|| Admission::new(queue)),
             state: Mutex::new(State {
                 gather,
+                merging,
                 ready: VecDeque::new(),
                 consumers: Vec::new(),
+                is_beginning: false,
                 open: true,
                 left: 0,
                 max_request_bytes: settings.max_request_bytes,

@@ -112,9 +112,16 @@ impl Work {
     }
 
     /// Adds a batch.
-    pub(super) fn merge(&mut self, request: Request, ticket: Arc<Ticket>) {
-        self.request.merge(request);
+    pub(super) fn merge(&mut self, mut request: Request, ticket: Arc<Ticket>) {
+        self.request.merge(&mut request);
         self.tickets.push(ticket);
+    }
+
+    /// Adds the batches of `other`.
+    pub(super) fn join(&mut self, mut other: Self) {
+        other.settled = true;
+        self.request.merge(&mut other.request);
+        self.tickets.append(&mut other.tickets);
     }
 
     /// The outcome is known.

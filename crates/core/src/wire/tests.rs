@@ -203,3 +203,38 @@ fn only_spans_with_invalid_ids_are_removed() {
     let scope = [wrapped(2, &spans[0]), wrapped(2, &spans[3])].concat();
     assert_eq!(valid, wrapped(1, &wrapped(2, &scope)));
 }
+
+/// Trace ids are read at the edge of their spans where the check found them there, however they are written.
+#[test]
+fn trace_ids_at_the_edge_are_found() {
+    let (id, other, span_id) = (wrapped(1, &[7; 16]), wrapped(1, &[8; 16]), wrapped(2, &[1; 8]));
+    // What is not the shortest spelling: the length in two bytes, the key in two.
+    let long_length = [&[0x0a, 0x90, 0x00][..], &[7; 16]].concat();
+    let long_key = [&[0x8a, 0x00, 0x10][..], &[7; 16]].concat();
+    // A name that ends as if it were a trace id.
+    let decoy = wrapped(5, &other);
+    let empty = wrapped(1, &[]);
+    let cases: [(&[&[u8]], bool); 11] = [
+        (&[&id, &span_id], true),
+        (&[&span_id, &id], true),
+        (&[&id, &span_id, &decoy], true),
+        (&[&span_id, &decoy, &id], true),
+        (&[&long_length, &span_id, &decoy], true),
+        (&[&span_id, &long_length], true),
+        (&[&span_id, &long_key], true),
+        (&[&empty, &span_id, &id], true),
+        (&[&long_key, &span_id, &decoy], false),
+        (&[&span_id, &id, &decoy], false),
+        (&[&other, &span_id, &id], false),
+    ];
+    for (index, (fields, at_edge)) in cases.into_iter().enumerate() {
+        let span = fields.concat();
+        let request = wrapped(1, &wrapped(2, &wrapped(2, &span)));
+        let checked = check(Signal::Traces, &request).unwrap();
+        assert_eq!((checked.invalid_ids, checked.inner_ids), (0, !at_edge), "case {index}");
+        assert_eq!(SpanView::new(&span).trace_id(), [7; 16], "case {index}");
+        if at_edge {
+            assert_eq!(SpanView::new(&span).edge_trace_id(), [7; 16], "case {index}");
+        }
+    }
+}

@@ -85,6 +85,26 @@ impl<'a> SpanView<'a> {
         last_len(self.0, 1)
     }
 
+    /// The same for a span of a batch that [has edge ids](crate::batch::Batch::has_edge_ids): what is between is not
+    /// read.
+    #[must_use]
+    #[inline]
+    pub fn edge_trace_id(self) -> &'a [u8] {
+        let found = match self.0 {
+            [0x0a, 0x10, rest @ ..] => rest.first_chunk::<16>(),
+            [0x0a, ..] => None,
+            bytes => match bytes.split_last_chunk::<18>() {
+                Some((_, [0x0a, 0x10, id @ ..])) => Some(id),
+                _ => None,
+            },
+        };
+        match found {
+            Some(id) => id,
+            // Written in more bytes than it needs.
+            None => self.trace_id(),
+        }
+    }
+
     /// `span_id` (2): 8 bytes once past the ingress check.
     #[must_use]
     pub fn span_id(self) -> &'a [u8] {

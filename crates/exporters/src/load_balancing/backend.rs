@@ -19,6 +19,10 @@ use super::config::parse_endpoint;
 use super::metrics::BackendMetrics;
 use crate::otlp::{GrpcAttempt, MAX_MERGED, OtlpConfig};
 
+/// Pieces for one backend that wait together are sent as one request of up to so many bytes: as many as one of the
+/// requests that they were cut out of usually has.
+const MERGED: usize = 256 << 10;
+
 /// What the exporters of all backends have in common.
 pub(super) struct Template {
     /// The load balancer's id.
@@ -142,6 +146,10 @@ impl Attempt for BackendAttempt {
 
     fn metadata_keys(&self) -> Vec<String> {
         self.grpc.metadata_keys()
+    }
+
+    fn merges_up_to(&self) -> usize {
+        MERGED
     }
 
     fn encode(&self, request: &Request) -> Result<Outgoing, Outcome> {

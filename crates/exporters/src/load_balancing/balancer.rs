@@ -206,20 +206,20 @@ impl Balancer {
         if members.backends.is_empty() {
             return Vec::new();
         }
-        let (signal, metadata) = (batch.signal(), Arc::clone(batch.metadata()));
+        let (signal, metadata, edge_ids) = (batch.signal(), Arc::clone(batch.metadata()), batch.has_edge_ids());
         let bytes = batch.into_wire();
         let mut parts = match &self.pins {
-            None => self.routing.split(signal, &bytes, |key| members.ring.owner(key)),
+            None => self.routing.split(signal, &bytes, edge_ids, |key| members.ring.owner(key)),
             Some(pins) => {
                 let now = self.template.clock.now();
-                self.routing.split(signal, &bytes, |key| pinned(pins, now, &members, key))
+                self.routing.split(signal, &bytes, edge_ids, |key| pinned(pins, now, &members, key))
             }
         };
         parts.sort_unstable_by_key(|part| part.owner);
         let slice = |part: nyquist_core::wire::Owned| {
             let backend = Arc::clone(members.backends.get(part.owner)?);
-            let batch = Batch::from_wire(signal, part.bytes, part.items).with_metadata(Arc::clone(&metadata));
-            Some((backend, batch))
+            let batch = Batch::from_wire(signal, part.bytes, part.items).with_edge_ids(edge_ids);
+            Some((backend, batch.with_metadata(Arc::clone(&metadata))))
         };
         parts.into_iter().filter_map(slice).collect()
     }

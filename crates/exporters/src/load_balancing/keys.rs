@@ -79,11 +79,19 @@ impl Routing {
         })
     }
 
-    /// Splits a request by the owners that `owner_of` names for keys.
-    pub(super) fn split(&self, signal: Signal, bytes: &Bytes, owner_of: impl FnMut(&[u8]) -> usize) -> Vec<Owned> {
+    /// Splits a request by the owners that `owner_of` names for keys. `edge_ids`: what
+    /// [`Batch::has_edge_ids`](nyquist_core::batch::Batch::has_edge_ids) says of it.
+    pub(super) fn split(
+        &self,
+        signal: Signal,
+        bytes: &Bytes,
+        edge_ids: bool,
+        owner_of: impl FnMut(&[u8]) -> usize,
+    ) -> Vec<Owned> {
         let mut reader = Reader {
             routing: self,
             signal,
+            edge_ids,
             owner_of,
             resource: &[],
             found: Vec::new(),
@@ -106,6 +114,7 @@ impl Routing {
 struct Reader<'r, 'a, F> {
     routing: &'r Routing,
     signal: Signal,
+    edge_ids: bool,
     owner_of: F,
     resource: &'a [u8],
     /// The values of the routing attributes that resource or scope have.
@@ -262,7 +271,8 @@ impl<'a, F: FnMut(&[u8]) -> usize> Owners<'a> for Reader<'_, 'a, F> {
         }
         let owner = match (self.routing, self.signal) {
             (Routing::TraceId, Signal::Traces) => {
-                let id = SpanView::new(item).trace_id();
+                let span = SpanView::new(item);
+                let id = if self.edge_ids { span.edge_trace_id() } else { span.trace_id() };
                 let whole = <[u8; 16]>::try_from(id).ok();
                 match self.last_trace {
                     Some((last, owner)) if whole == Some(last) => owner,

@@ -30,12 +30,12 @@ impl Splitter {
         Ok(Self { routing, ring: Ring::new(endpoints), pins, signal })
     }
 
-    /// What each endpoint, by its index, gets of `request` at `now`.
+    /// What each endpoint, by its index, gets of `request` at `now`; `edge_ids` as of a batch.
     #[must_use]
-    pub fn split(&self, request: &Bytes, now: Duration) -> Vec<Owned> {
+    pub fn split(&self, request: &Bytes, edge_ids: bool, now: Duration) -> Vec<Owned> {
         match &self.pins {
-            None => self.routing.split(self.signal, request, |key| self.ring.owner(key)),
-            Some(pins) => self.routing.split(self.signal, request, |key| {
+            None => self.routing.split(self.signal, request, edge_ids, |key| self.ring.owner(key)),
+            Some(pins) => self.routing.split(self.signal, request, edge_ids, |key| {
                 pins.owner(now, key, self.ring.owner(key) as u64, |_| true) as usize
             }),
         }

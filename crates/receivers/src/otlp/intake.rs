@@ -172,7 +172,7 @@ impl Lane {
         room: impl Into<Pass>,
         deadline: Option<Instant>,
     ) -> Result<Accepted, Rejection> {
-        let (bytes, items, rejected) = self.check(bytes).await?;
+        let Acceptable { bytes, items, invalid: rejected, has_edge_ids } = self.check(bytes).await?;
         let mut room = room.into();
         room.charge(bytes.len(), items);
         if rejected > 0 {
@@ -182,7 +182,7 @@ impl Lane {
             self.succeeded.inc();
             return Ok(Accepted { rejected });
         }
-        let mut batch = Batch::from_wire(self.signal, bytes, items);
+        let mut batch = Batch::from_wire(self.signal, bytes, items).with_edge_ids(has_edge_ids);
         if let Some(metadata) = metadata {
             batch = batch.with_metadata(metadata);
         }
@@ -218,8 +218,7 @@ impl Lane {
         self.failed.inc();
     }
 
-    /// The message, how many items it holds, and how many were taken out of it.
-    async fn check(&self, bytes: Bytes) -> Result<(Bytes, usize, usize), Rejection> {
+    async fn check(&self, bytes: Bytes) -> Result<Acceptable, Rejection> {
         let signal = self.signal;
         let result = if bytes.len() <= CHECK_APART {
             checked(signal, bytes)
@@ -237,9 +236,20 @@ impl Lane {
 /// Larger messages are checked on a thread of their own: it takes a millisecond and more.
 const CHECK_APART: usize = 1 << 20;
 
-/// The ingress check: the message as pipelines take it, how many items it holds, and how many were
-/// taken out of it.
-pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<(Bytes, usize, usize), wire::CheckError> {
+/// A message that has passed the ingress check.
+pub(super) struct Acceptable {
+    /// As pipelines take it.
+    pub(super) bytes: Bytes,
+    /// How many items it holds.
+    pub(super) items: usize,
+    /// How many were taken out of it because their ids are not valid.
+    pub(super) invalid: usize,
+    /// What [`Batch::has_edge_ids`] says.
+    pub(super) has_edge_ids: bool,
+}
+
+/// The ingress check.
+pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<Acceptable, wire::CheckError> {
     let checked = wire::check(signal, &bytes)?;
     if checked.split_values {
         bytes = wire::join_split_values(signal, &bytes);
@@ -247,7 +257,12 @@ pub(super) fn checked(signal: Signal, mut bytes: Bytes) -> Result<(Bytes, usize,
     if checked.invalid_ids > 0 {
         (bytes, _) = wire::without_invalid_ids(&bytes);
     }
-    Ok((bytes, checked.items - checked.invalid_ids, checked.invalid_ids))
+    Ok(Acceptable {
+        bytes,
+        items: checked.items - checked.invalid_ids,
+        invalid: checked.invalid_ids,
+        has_edge_ids: signal == Signal::Traces && !checked.inner_ids && !checked.split_values,
+    })
 }
 
 /// Runs `future` to its end, even if the caller's own future is dropped meanwhile: what is half taken must not be

@@ -12,7 +12,7 @@ use nyquist_core::batch::Signal;
 use nyquist_core::net::compression::decode::{Encoding, decode};
 use serde::de::IgnoredAny;
 
-use super::intake::checked;
+use super::intake::{Acceptable, checked};
 use super::json;
 
 /// What a recording holds.
@@ -28,11 +28,11 @@ pub struct Recorded {
 
 impl Recorded {
     fn add(&mut self, signal: Signal, message: Bytes) -> Result<(), String> {
-        let (message, items, invalid) = checked(signal, message).map_err(|error| error.to_string())?;
+        let Acceptable { bytes, items, invalid, .. } = checked(signal, message).map_err(|error| error.to_string())?;
         self.items += items;
         self.invalid += invalid;
         if items > 0 {
-            self.requests.push(message);
+            self.requests.push(bytes);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@ mod batching;
 mod config;
 mod durable;
 mod faulty;
+mod merging;
 mod model;
 mod patience;
 mod queue;
@@ -44,6 +45,10 @@ struct Backend {
     stubborn: Option<&'static str>,
     /// For each consumer so many requests are on their way; 0: one.
     for_each: usize,
+    /// Requests that wait together are sent as one of so many bytes.
+    merges_up_to: usize,
+    /// The header that it looks at.
+    reads: Option<&'static str>,
 }
 
 impl Backend {
@@ -79,6 +84,14 @@ impl Attempt for ToBackend {
 
     fn in_flight(&self, num_consumers: usize) -> usize {
         num_consumers * self.0.for_each.max(1)
+    }
+
+    fn merges_up_to(&self) -> usize {
+        self.0.merges_up_to
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.0.reads.iter().map(ToString::to_string).collect()
     }
 
     async fn attempt(&self, spans: &Vec<String>) -> Outcome {

@@ -61,8 +61,9 @@ fn configs() -> impl Strategy<Value = QueueConfig> {
     })
 }
 
-async fn check(config: QueueConfig, actions: Vec<Action>, moods: Vec<Outcome>, drain: u64) {
-    let backend = Backend::answering(moods);
+async fn check(config: QueueConfig, actions: Vec<Action>, moods: Vec<Outcome>, drain: u64, merges_up_to: usize) {
+    let answers = Mutex::new(moods.into());
+    let backend = Arc::new(Backend { answers, merges_up_to, ..Backend::default() });
     let rig = Rig::start(&backend, config, retry("{max_elapsed_time: 60s}")).await;
     let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for (index, action) in actions.into_iter().enumerate() {
@@ -105,8 +106,9 @@ proptest! {
         actions in proptest::collection::vec(action(), 0..60),
         moods in proptest::collection::vec(mood(), 0..80),
         drain in 0u64..10,
+        merges_up_to in prop_oneof![Just(0), 1usize..2000],
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(check(config, actions, moods, drain));
+        runtime.block_on(check(config, actions, moods, drain, merges_up_to));
     }
 }

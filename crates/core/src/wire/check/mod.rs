@@ -44,6 +44,9 @@ pub struct Checked {
     /// Whether a list value came in several pieces, which views cannot show as one:
     /// [`join_split_values`](super::join_split_values) joins them. No known client writes this.
     pub split_values: bool,
+    /// Whether a trace id is neither the first nor the last field of its span, or is one of several. If not, as
+    /// nearly always, [`SpanView::edge_trace_id`](super::SpanView::edge_trace_id) reads it.
+    pub inner_ids: bool,
 }
 
 /// Why a request was refused.

@@ -30,6 +30,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Has all of it been read?
+    #[inline(always)]
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The next key, or `None` at the end of the message.
     #[inline(always)]
     pub(super) fn key(&mut self) -> Check<Option<u32>> {

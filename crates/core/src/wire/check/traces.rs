@@ -59,7 +59,10 @@ fn span(bytes: &[u8], left: u32, checked: &mut Checked) -> Check {
     }
     while let Some(key) = reader.key()? {
         match key {
-            LEN_1 => trace_id = reader.bytes()?,
+            LEN_1 => {
+                let earlier = std::mem::replace(&mut trace_id, reader.bytes()?);
+                checked.inner_ids |= !(earlier.is_empty() && reader.is_at_end());
+            }
             LEN_2 => span_id = reader.bytes()?,
             LEN_3 => reader.text("Span.trace_state")?,
             LEN_4 => drop(reader.bytes()?),

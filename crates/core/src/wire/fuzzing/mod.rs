@@ -13,7 +13,8 @@ mod reshape;
 pub use generate::{Entropy, generate, mutate, value_depth};
 pub use reshape::reshape;
 
-use super::{CheckError, check, join_split_values};
+use super::common::len_fields;
+use super::{CheckError, SpanView, check, join_split_values};
 use crate::batch::Signal;
 use crate::proto::logs::v1::LogsData;
 use crate::proto::metrics::v1::MetricsData;
@@ -55,6 +56,9 @@ fn compare_as<M: model::Model>(signal: Signal, bytes: &[u8]) {
     };
     assert_eq!(checked.items, decoded.items(), "items of {decoded:?}");
     assert_eq!(checked.invalid_ids, decoded.invalid_ids(), "invalid ids of {decoded:?}");
+    if signal == Signal::Traces && checked.invalid_ids == 0 && !checked.inner_ids {
+        assert_edge_ids(bytes);
+    }
     if checked.split_values {
         let joined = join_split_values(signal, &bytes.to_vec().into());
         let again = M::decode(joined.clone()).expect("joining keeps a request decodable");
@@ -66,6 +70,14 @@ fn compare_as<M: model::Model>(signal: Signal, bytes: &[u8]) {
         assert_views(&joined, &mut decoded);
     } else {
         assert_views(bytes, &mut decoded);
+    }
+}
+
+/// What is read at the edge of each span is its trace id.
+fn assert_edge_ids(bytes: &[u8]) {
+    let scopes = len_fields(bytes, 1).flat_map(|resource| len_fields(resource, 2));
+    for span in scopes.flat_map(|scope| len_fields(scope, 2)).map(SpanView::new) {
+        assert_eq!(span.edge_trace_id(), span.trace_id(), "of {span:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
 use nyquist_core::component::Extensions;
 use nyquist_core::telemetry::Entry;
 use tempfile::TempDir;
@@ -83,10 +84,10 @@ fn backends(rig: &Rig) -> f64 {
 async fn every_trace_is_at_one_backend_whole() {
     let fleet = Fleet::start(3).await;
     let rig = Rig::start(&fleet.config("", ""), None).await;
-    for _ in 0..2 {
+    for round in 1..=2 {
         rig.exporter.consume(traces(0..100, 3)).await.unwrap();
+        until("all arrive", || fleet.total() == round * 300).await;
     }
-    until("all arrive", || fleet.total() == 600).await;
     until("all are booked", || rig.ledger.held_count() == 0).await;
     let each: Vec<HashSet<String>> = (0..3).map(|index| fleet.traces(index)).collect();
     assert!(each.iter().all(|traces| traces.len() > 10), "{each:?}");
@@ -110,6 +111,21 @@ async fn every_trace_is_at_one_backend_whole() {
     ] {
         assert!(page.contains(name), "{name} in\n{page}");
     }
+}
+
+/// Guarantee: pieces that wait for the same backend are sent as one request; all are there, and all are booked.
+#[tokio::test]
+async fn pieces_that_wait_together_are_sent_as_one() {
+    let fleet = Fleet::start(3).await;
+    let rig = Rig::start(&fleet.config("", ""), None).await;
+    let consumed = (0..20).map(|round| rig.exporter.consume(traces(round * 100..(round + 1) * 100, 3)));
+    assert!(join_all(consumed).await.iter().all(Result::is_ok));
+    until("all arrive", || fleet.total() == 6000).await;
+    until("all are booked", || rig.ledger.held_count() == 0).await;
+    assert_eq!(rig.ledger.count(Entry::Exported), 6000);
+    assert!((0..3).all(|index| fleet.spans(index).values().all(|&count| count == 1)));
+    let requests: usize = fleet.backends.iter().map(|(backend, ..)| backend.received.lock().len()).sum();
+    assert!(requests < 20, "{requests} requests of 60 pieces");
 }
 
 /// A backend dies with requests in its queue and in retry waits; when the resolver drops it, all of them go

@@ -30,7 +30,7 @@ fn text(text: &str) -> Option<Value> {
 fn key(routing: &str, data: &MetricsData) -> String {
     let routing = Routing::new(Some(routing), &[], Signal::Metrics).unwrap();
     let mut keys = Vec::new();
-    routing.split(Signal::Metrics, &data.encode_to_vec().into(), |key| {
+    routing.split(Signal::Metrics, &data.encode_to_vec().into(), false, |key| {
         keys.push(String::from_utf8(key.to_vec()).unwrap());
         0
     });

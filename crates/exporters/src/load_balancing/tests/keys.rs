@@ -16,7 +16,7 @@ use crate::testing::{T, gauge, number, push_from};
 fn by_key<M: Message + Default>(routing: &Routing, signal: Signal, message: &M) -> BTreeMap<String, (M, usize)> {
     let mut keys: Vec<Vec<u8>> = Vec::new();
     let bytes = message.encode_to_vec().into();
-    let parts = routing.split(signal, &bytes, |key| {
+    let parts = routing.split(signal, &bytes, false, |key| {
         keys.iter().position(|known| known == key).unwrap_or_else(|| {
             keys.push(key.to_vec());
             keys.len() - 1
@@ -51,11 +51,26 @@ fn traces_are_kept_together_with_their_headers() {
     assert_eq!(one.resource_spans[1].resource, data.resource_spans[1].resource);
 }
 
+/// Guarantee: what the ingress check knows of the ids makes it faster, not different.
+#[test]
+fn traces_are_split_the_same_where_their_ids_are_known_to_be_at_the_edge() {
+    let spans = (0..300).map(|index| span(index % 7 + index / 50, index)).collect();
+    let data = TracesData { resource_spans: vec![resource_spans("a", spans), resource_spans("b", vec![span(3, 0)])] };
+    let bytes = data.encode_to_vec().into();
+    let split = |edge_ids| {
+        let owner = |id: &[u8]| usize::from(id.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte))) % 3;
+        Routing::TraceId.split(Signal::Traces, &bytes, edge_ids, owner)
+    };
+    let parts = split(true);
+    assert_eq!(parts, split(false));
+    assert_eq!((parts.len(), parts.iter().map(|part| part.items).sum::<usize>()), (3, 301));
+}
+
 #[test]
 fn a_request_of_one_owner_is_the_same_bytes() {
     let data = TracesData { resource_spans: vec![resource_spans("a", vec![span(1, 0), span(2, 0)])] };
     let bytes = data.encode_to_vec().into();
-    let parts = Routing::TraceId.split(Signal::Traces, &bytes, |_| 3);
+    let parts = Routing::TraceId.split(Signal::Traces, &bytes, false, |_| 3);
     assert_eq!((parts.len(), parts[0].owner, parts[0].items), (1, 3, 2));
     assert_eq!(parts[0].bytes.as_ptr(), bytes.as_ptr());
 }
@@ -166,7 +181,8 @@ fn damaged_requests_do_no_harm() {
             for signal in Signal::ALL {
                 let keys = [("traceID", Signal::Traces), ("attributes", Signal::Traces), ("streamID", Signal::Metrics)];
                 for (key, _) in keys.into_iter().filter(|(_, of)| *of == signal) {
-                    let parts = routing(key, &["x", "span.name"], signal).split(signal, &bytes, |key| key.len() % 3);
+                    let parts =
+                        routing(key, &["x", "span.name"], signal).split(signal, &bytes, false, |key| key.len() % 3);
                     assert!(parts.iter().map(|part| part.items).sum::<usize>() <= whole.len());
                 }
             }
