@@ -270,9 +270,9 @@ impl Output {
         point
     }
 
-    /// Is it the mean of values that nobody has any more? Then there is no value to report.
-    pub(super) fn is_mean_of_nothing(&self, gauge: GaugeMode) -> bool {
-        self.group.kind == MetricKind::Gauge && gauge == GaugeMode::Avg && self.live == 0
+    /// Is it a gauge of values that nobody has any more? Then there is none to report.
+    pub(super) fn is_of_nobody(&self, gauge: GaugeMode) -> bool {
+        self.live == 0 && self.group.kind == MetricKind::Gauge && is_sum_of_last_values(self.group.kind, gauge)
     }
 
     /// Writes the flag that it has ended.

@@ -202,7 +202,7 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
     let Some(output) = metric.outputs.get_mut(index as usize).filter(|output| output.is_dirty) else { return false };
     let group = Arc::clone(&output.group);
     let before = output.heap();
-    let is_news = (output.is_active() || output.pending > 0) && !output.is_mean_of_nothing(shared.gauge);
+    let is_news = (output.is_active() || output.pending > 0) && !output.is_of_nobody(shared.gauge);
     if is_news {
         let time = match output.turn(is_last) {
             Turn::Wait => return true,

@@ -121,11 +121,16 @@ async fn gauges_report_what_is_asked_for() {
     }
 }
 
-/// Scenario: all streams of a mean end before what they said last has been reported. Guarantee: it ends, and shows no value that
-/// is nobody's, neither after other reports nor as its first; what waited is accounted for.
+/// Scenario: all streams of a mean or a sum of gauges end before what they said last has been reported. Guarantee: it ends, and shows
+/// no value that is nobody's, neither after other reports nor as its first; what waited is accounted for.
 #[tokio::test]
-async fn the_mean_of_nobody_is_no_value() {
-    let bench = Bench::new(&format!("{{{TWO_USERS}, gauge: avg}}"));
+async fn gauges_of_nobody_have_no_value() {
+    for mode in ["avg", "sum"] {
+        all_end_at_once(&Bench::new(&format!("{{{TWO_USERS}, gauge: {mode}}}"))).await;
+    }
+}
+
+async fn all_end_at_once(bench: &Bench) {
     let mut points = users(&[("a", 1), ("b", 2), ("c", 5)], at(1));
     let step = bench.step(&request(gauge(points.clone()))).await;
     assert_eq!(values(&step)["u=other"], 5.0);
