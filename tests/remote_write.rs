@@ -308,7 +308,10 @@ fn restarts_of_prometheus_lose_nothing() {
         wait_until_drained(&gateway);
         println!("{message}: {step} pushes");
         let account = gateway.metrics().account("exporter/prometheus_remote_write", "metrics");
-        assert_eq!((account.dropped, account.exported), (0.0, step as f64 * 20.0), "{account:?}");
+        // A request that was taken although its answer got lost is out of order when it comes again: it is there, as is
+        // asked for below, and Prometheus has refused it.
+        assert_eq!(account.dropped + account.exported, step as f64 * 20.0, "{account:?}");
+        assert!(account.dropped <= account.accepted / 10.0, "no more than was on its way twice: {account:?}");
         prometheus.wait_for("min(count_over_time(shop_load[1h]))", step as f64);
         prometheus.wait_for("count(shop_load)", 20.0);
         prometheus.wait_for("max(resets(shop_load[1h]))", 0.0);

@@ -362,7 +362,8 @@ mod tests {
             };
             assert!(larger == bytes && larger.capacity() >= 16 << 20, "{len}");
             assert_eq!(turns > 0, len > SLICE, "{len}");
-            assert!(turns + 1 >= len / SLICE, "{len}: {turns} turns");
+            // It goes on when it is woken and when somebody else is.
+            assert!(2 * turns + 1 >= len / SLICE, "{len}: {turns} turns");
         }
     }
 
