@@ -273,6 +273,8 @@ fn dribble(stream: &mut TcpStream, kind: usize) -> Option<String> {
 struct Attackers {
     /// Which of `ATTACKS` go on now, as bits.
     active: Arc<AtomicUsize>,
+    /// How many are at it.
+    busy: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     done: [Arc<AtomicUsize>; ATTACKS.len()],
     threads: Vec<JoinHandle<()>>,
@@ -281,23 +283,35 @@ struct Attackers {
 impl Attackers {
     fn start(target: &Target) -> Self {
         let (active, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let busy = Arc::new(AtomicUsize::new(0));
         let done = [(); ATTACKS.len()].map(|()| Arc::new(AtomicUsize::new(0)));
         let thread = |index: usize| {
             let (active, stop, done, target) = (active.clone(), stop.clone(), done[index].clone(), target.clone());
+            let busy = Arc::clone(&busy);
             let body = move || {
                 step_back();
                 while !stop.load(Ordering::Relaxed) {
-                    if active.load(Ordering::Relaxed) & (1 << index) != 0 {
+                    busy.fetch_add(1, Ordering::SeqCst);
+                    if active.load(Ordering::SeqCst) & (1 << index) != 0 {
                         (ATTACKS[index].1)(&target);
                         done.fetch_add(1, Ordering::Relaxed);
                     }
+                    busy.fetch_sub(1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(5));
                 }
             };
             std::thread::Builder::new().name(ATTACKS[index].0.to_owned()).spawn(body).unwrap()
         };
         let threads = (0..ATTACKS.len()).map(thread).collect();
-        Self { active, stop, done, threads }
+        Self { active, busy, stop, done, threads }
+    }
+
+    fn hold(&self) {
+        self.active.store(0, Ordering::SeqCst);
+        // What was begun is no part of the quiet.
+        while self.busy.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Ends all of them; an attacker that got a wrong answer fails the test.
@@ -354,9 +368,9 @@ fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration
     while attacked.len() < 1500 || !is_done(&counts()) {
         assert!(Instant::now() < deadline, "the attacks are not answered");
         clients.iter_mut().for_each(|client| quiet.extend(latencies(client, 100)));
-        attackers.active.store(active, Ordering::Relaxed);
+        attackers.active.store(active, Ordering::SeqCst);
         clients.iter_mut().for_each(|client| attacked.extend(latencies(client, 100)));
-        attackers.active.store(0, Ordering::Relaxed);
+        attackers.hold();
     }
     let done = counts().iter().zip(&before).map(|(now, before)| now - before).sum();
     (p99(quiet), p99(attacked), done)
