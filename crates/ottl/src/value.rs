@@ -198,6 +198,14 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Map<'a> {
+    /// A map of `entries`, ordered by key. The last of equal keys counts.
+    pub(crate) fn by_key(mut entries: Vec<(Cow<'a, [u8]>, Value<'a>)>) -> Self {
+        entries.reverse();
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries.dedup_by(|later, kept| later.0 == kept.0);
+        Self::Made(entries)
+    }
+
     /// The value of the first entry `key`; nil if there is none.
     #[inline]
     pub(crate) fn get(self, key: &[u8]) -> Value<'a> {

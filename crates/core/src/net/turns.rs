@@ -151,6 +151,7 @@ mod tests {
         }
         assert_eq!(aside(|| -> usize { panic!("as the test wants it") }).await, None);
     }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn work_aside_is_less_urgent_than_the_workers() {

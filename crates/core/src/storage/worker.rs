@@ -221,8 +221,6 @@ fn append(engine: &mut Engine, mut appends: Vec<Append>) {
     let empty = || Incoming::new(0, 0, 0, Vec::new());
     let records: Vec<Incoming> = appends.iter_mut().map(|append| mem::replace(&mut append.record, empty())).collect();
     let answers = engine.append(&records);
-    // Memory is cheapest to give back for the thread that it came from: who waits lets go of the payloads last.
-    drop(records);
     for (append, answer) in appends.into_iter().zip(answers) {
         let _ = append.answer.send(answer);
     }

@@ -47,12 +47,8 @@ pub(super) fn parse(
     if row.len() != headers.len() {
         return Err(EvalError::plain("the row has not as many fields as the headers"));
     }
-    // The last of equal headers counts.
-    let mut entries: Vec<(Cow<'static, [u8]>, Value<'static>)> =
-        headers.into_iter().map(Cow::Owned).zip(row.into_iter().map(Value::owned_text)).rev().collect();
-    entries.sort_by(|one, other| one.0.cmp(&other.0));
-    entries.dedup_by(|later, kept| later.0 == kept.0);
-    Ok(Value::Map(Map::Made(entries)))
+    let entries = headers.into_iter().map(Cow::Owned).zip(row.into_iter().map(Value::owned_text));
+    Ok(Value::Map(Map::by_key(entries.collect())))
 }
 
 /// The bytes of a single character; none of nil.

@@ -42,11 +42,7 @@ pub(super) fn parse(
         let value = value.get(delimiter.len()..).unwrap_or_default();
         entries.push((Cow::Owned(key.trim_ascii().to_vec()), Value::owned_text(value.trim_ascii())));
     }
-    // The last of equal keys counts.
-    entries.reverse();
-    entries.sort_by(|one, other| one.0.cmp(&other.0));
-    entries.dedup_by(|later, kept| later.0 == kept.0);
-    Ok(Value::Map(Map::Made(entries)))
+    Ok(Value::Map(Map::by_key(entries)))
 }
 
 /// The pairs of `source`; in quotes of either kind delimiters are text, and the quotes go.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::text;
 use crate::eval::EvalError;
-use crate::value::{List, Map, Value};
+use crate::value::{Map, Value};
 
 /// The longest path.
 const MAX_PATH: usize = 32;
@@ -33,11 +33,7 @@ pub(super) fn slice_to_map<'v>(
         };
         entries.push((key, value));
     }
-    // The last of equal keys counts.
-    entries.reverse();
-    entries.sort_by(|one, other| one.0.cmp(&other.0));
-    entries.dedup_by(|later, kept| later.0 == kept.0);
-    Ok(Value::Map(Map::Made(entries)))
+    Ok(Value::Map(Map::by_key(entries)))
 }
 
 fn not_a_map(found: &Value<'_>) -> EvalError {
@@ -48,7 +44,6 @@ fn not_a_map(found: &Value<'_>) -> EvalError {
 fn path<'v>(value: &Value<'v>) -> Result<Option<Vec<Value<'v>>>, EvalError> {
     let parts: Vec<Value<'v>> = match value {
         Value::Nil => return Ok(None),
-        Value::List(List::Made(parts)) => parts.clone(),
         Value::List(list) => list.iter().collect(),
         other => return Err(EvalError::new("a path is a list of texts", other)),
     };

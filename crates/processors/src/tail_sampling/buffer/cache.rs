@@ -96,8 +96,8 @@ impl DecisionCache {
     /// The same for [`insert`](Self::insert).
     #[inline]
     pub(super) fn touch_to_insert(&self, tag: u32) {
+        self.touch(tag);
         let (set, _) = self.set(tag);
-        black_box(self.sets.get(set).map(|set| set.next));
         black_box(self.entries.get(set).map(|[entry, ..]| entry.past.at));
     }
 
