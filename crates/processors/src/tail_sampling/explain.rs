@@ -75,6 +75,9 @@ pub struct Decided {
     pub kept: bool,
     /// The rule or policy that decided.
     pub rule: Option<String>,
+    /// ... and of a `composite` the sub-policy.
+    #[serde(default)]
+    pub sub_policy: Option<String>,
     /// Why it was decided then: one of [`triggers`].
     pub trigger: String,
     /// The rate of the rule that decided.
@@ -121,6 +124,9 @@ pub struct Remembered {
     pub kept: bool,
     /// The rule or policy that decided.
     pub rule: Option<String>,
+    /// ... and of a `composite` the sub-policy.
+    #[serde(default)]
+    pub sub_policy: Option<String>,
     /// The rules have changed since, in a restart: nobody knows the one that decided.
     #[serde(default)]
     pub rules_changed: bool,
@@ -218,16 +224,21 @@ impl Sampler {
         (shard.decisions.since(from).map(|record| self.tell(record, nanos(now))).collect(), shard.decisions.next())
     }
 
-    fn rule(&self, reason: Option<u16>) -> Option<String> {
-        let reason = self.settings.rules.reasons.get(usize::from(reason?))?;
-        self.settings.rules.names.get(reason.name).cloned()
+    /// The rule or policy behind a reason, and the sub-policy.
+    fn rule(&self, reason: Option<u16>) -> (Option<String>, Option<String>) {
+        let Some(reason) = reason.and_then(|reason| self.settings.rules.reasons.get(usize::from(reason))) else {
+            return (None, None);
+        };
+        (self.settings.rules.names.get(reason.name).cloned(), reason.member.clone())
     }
 
     fn recall(&self, kept: bool, why: Why) -> Remembered {
         let probability = self.settings.rules.probability(why.reason);
+        let (rule, sub_policy) = self.rule(Some(why.reason));
         Remembered {
             kept,
-            rule: self.rule(Some(why.reason)),
+            rule,
+            sub_policy,
             rules_changed: why.is_of_earlier_rules(),
             trigger: why.trigger.map(|trigger| trigger.name().to_owned()),
             sampling_percentage: probability.map(percentage),
@@ -238,12 +249,14 @@ impl Sampler {
     fn tell(&self, record: &Record, now: u64) -> Decided {
         let rules = &self.settings.rules;
         let ballot = record.ballot;
+        let (rule, sub_policy) = self.rule(record.reason);
         let vote = |(name, rule): (usize, &String)| Vote { rule: rule.clone(), matched: ballot.matches(name) };
         Decided {
             trace_id: hex::encode(record.id),
             decision: record.decision.name().to_owned(),
             kept: record.kept,
-            rule: self.rule(record.reason),
+            rule,
+            sub_policy,
             trigger: record.trigger.name().to_owned(),
             sampling_percentage: ballot.probability.map(percentage),
             threshold: ballot.probability.map(threshold).map(digits),

@@ -73,6 +73,7 @@ pub(crate) enum Named {
 pub(crate) enum Of {
     Trace,
     Root,
+    Longest,
     Span,
 }
 
@@ -150,6 +151,10 @@ impl Condition {
             Self::Latency { of: Of::Root, over_ns, upper_ns } => spans.iter().any(|span| {
                 span.is_root() && span.duration().is_some_and(|duration| within(duration, *over_ns, *upper_ns))
             }),
+            Self::Latency { of: Of::Longest, over_ns, upper_ns } => {
+                let longest = spans.iter().filter_map(Placed::duration).max();
+                longest.is_some_and(|duration| within(duration, *over_ns, *upper_ns))
+            }
             Self::SpanCount { min, max } => {
                 let count = spans.len() as u64;
                 min.is_none_or(|min| count >= min) && max.is_none_or(|max| count <= max)
@@ -257,6 +262,7 @@ impl Condition {
                 match of {
                     Of::Trace => {}
                     Of::Root => latency["of"] = json!("root"),
+                    Of::Longest => latency["of"] = json!("longest_span"),
                     Of::Span => latency["of"] = json!("span"),
                 }
                 if let Some(upper_ns) = upper_ns {

@@ -104,7 +104,7 @@ fn random_kind(random: &mut Random) -> usize {
 }
 
 fn trace_leaf(random: &mut Random) -> Condition {
-    match random.below(8) {
+    match random.below(9) {
         0 => latency(random, Of::Trace),
         1 => latency(random, Of::Root),
         2 => {
@@ -113,6 +113,7 @@ fn trace_leaf(random: &mut Random) -> Condition {
             Condition::SpanCount { min, max }
         }
         3 => Condition::False(Box::new(negatable(random))),
+        4 => latency(random, Of::Longest),
         _ => span_leaf(random, random_kind),
     }
 }

@@ -1,6 +1,6 @@
 //! Past decisions, for spans that come late.
 //!
-//! Sets of seven, the oldest of a set replaced first. Entries are compared by their full id, so a
+//! Sets of seven, of which the one that was asked for longest ago is replaced first. Entries are compared by their full id, so a
 //! trace never gets another one's decision.
 
 use std::hint::black_box;
@@ -137,6 +137,25 @@ impl DecisionCache {
         set.tags[way] = tag;
         entries[way] = Entry { id: *id, past };
         forgotten
+    }
+
+    /// The decision on `id` was followed: of its set it is the last to be replaced now.
+    #[cold]
+    pub(super) fn refresh(&mut self, tag: u32, id: &[u8; 16]) {
+        let (place, tag) = self.set(tag);
+        let way = self.way(place, tag, id);
+        let (Some(mut way), Some(set), Some(entries)) = (way, self.sets.get_mut(place), self.entries.get_mut(place))
+        else {
+            return;
+        };
+        // Places are replaced in turn: what came after it moves up.
+        let newest = (usize::from(set.next) + WAYS - 1) % WAYS;
+        while way != newest {
+            let after = (way + 1) % WAYS;
+            set.tags.swap(way, after);
+            entries.swap(way, after);
+            way = after;
+        }
     }
 
     /// Forgets the decision on `id`.

@@ -10,6 +10,40 @@ const MAX_SWEEP: u32 = 4096;
 /// Under pressure the log is compacted if more than this part of it is dead.
 const DEAD_PART: u64 = 4;
 
+/// Early decisions that free nothing, because the traces are kept and the next stage takes them too slowly. More of them
+/// would take from traces the time in which they become complete, and help nobody.
+#[derive(Debug, Default)]
+pub(super) struct Vain {
+    /// Traces that were decided early and kept, one after the other.
+    kept: u32,
+    /// In nanoseconds: when more are to be tried.
+    until: u64,
+}
+
+impl Vain {
+    /// So many in a row say that most are kept.
+    const ENOUGH: u32 = 32;
+    /// As long as senders that are refused are told to stay away, in nanoseconds.
+    const PATIENCE: u64 = 1_000_000_000;
+    /// With so many batches to hand on, the next stage has enough to do.
+    const PILE: u64 = 4;
+
+    fn note(&mut self, is_kept: bool, now: u64) {
+        self.kept = if is_kept { self.kept.saturating_add(1) } else { 0 };
+        if self.kept >= Self::ENOUGH {
+            self.until = now.saturating_add(Self::PATIENCE);
+        }
+    }
+
+    /// Is it so now? After a while it is tried with one more.
+    fn is(&mut self, now: u64) -> bool {
+        if self.kept >= Self::ENOUGH && now >= self.until {
+            self.kept = Self::ENOUGH - 1;
+        }
+        self.kept >= Self::ENOUGH
+    }
+}
+
 impl Shard {
     /// Compresses what can be, and decides traces early until those that held `bytes` are decided.
     pub(crate) fn relieve(&mut self, now: u64, bytes: usize) {
@@ -71,15 +105,25 @@ impl Shard {
     }
 
     /// Decides a giant if there is one, the largest first; else the oldest trace. So one large trace
-    /// goes before a thousand small ones. False if no trace is undecided.
+    /// goes before a thousand small ones. False if no trace is undecided, or it would be in vain.
     fn decide_early(&mut self, now: u64) -> bool {
-        match self.pop_giant() {
+        let kept = self.kept_count;
+        let decided = match self.pop_giant() {
             Some(slot) => {
                 self.decide_now(slot, Trigger::Memory, now);
                 true
             }
-            None => self.decide_oldest(Trigger::Memory, now),
+            None => !self.is_in_vain(now) && self.decide_oldest(Trigger::Memory, now),
+        };
+        if decided {
+            self.vain.note(self.kept_count > kept, now);
         }
+        decided
+    }
+
+    /// Is all that is decided early kept, and is there plenty to hand on already?
+    fn is_in_vain(&mut self, now: u64) -> bool {
+        self.kept_bytes > Vain::PILE * self.settings.batch_size as u64 && self.vain.is(now)
     }
 
     fn pop_giant(&mut self) -> Option<u32> {

@@ -59,6 +59,7 @@ pub(crate) struct Shard {
     /// Bytes that they take in the log.
     pub(super) kept_bytes: u64,
     pub(super) kept_count: usize,
+    pub(super) vain: super::pressure::Vain,
     pub(super) sampled: DecisionCache,
     pub(super) not_sampled: DecisionCache,
     pub(crate) decisions: DecisionLog,
@@ -102,6 +103,7 @@ impl Shard {
             kept: Fifo::default(),
             kept_bytes: 0,
             kept_count: 0,
+            vain: super::pressure::Vain::default(),
             sampled: DecisionCache::new(settings.sampled_cache),
             not_sampled: DecisionCache::new(settings.non_sampled_cache),
             decisions: DecisionLog::new(settings.decision_log),
@@ -262,6 +264,7 @@ impl Shard {
         }
         let now = arrival.now;
         if let Some(past) = self.sampled.get(run.tag, &run.id) {
+            self.sampled.refresh(run.tag, &run.id);
             if arrival.restored {
                 let marks = match past.why.reason {
                     LATE_ERROR => Marks::late(),
@@ -278,6 +281,7 @@ impl Shard {
         if let Some(past) = self.not_sampled.get(run.tag, &run.id) {
             self.tally.late(past.age(now));
             if !self.settings.rules.is_late_error(&run.bits) {
+                self.not_sampled.refresh(run.tag, &run.id);
                 self.tally.late_not_sampled += u64::from(run.contents.spans);
                 self.note(run.id, Outcome::Dropped, past.why);
                 return None;

@@ -285,6 +285,21 @@ impl Validate for TailSamplingConfig {
         if self.policies.is_empty() && self.rules.is_empty() {
             check.warning(&["rules"], "there are neither rules nor policies: no trace will be kept");
         }
+        for (key, wait) in [
+            ("decision_wait_after_root_received", self.decision_wait_after_root_received.0),
+            ("decision_wait_after_last_span", self.decision_wait_after_last_span.0),
+        ] {
+            if !wait.is_zero() && wait >= self.decision_wait.0 {
+                let message = format!(
+                    "has no effect: decision_wait is over after {:?}, whatever comes; set a shorter time, or remove this key",
+                    self.decision_wait.0
+                );
+                check.warning(&[key], message);
+            }
+        }
+        if self.stress.is_some() && self.dry_run {
+            check.warning(&["stress"], "has no effect with dry_run, which drops nothing");
+        }
         let delay = self.compression_delay().0;
         if !self.compression.is_none() && delay >= self.decision_wait.0 {
             let place = if self.compression_delay.is_some() { "compression_delay" } else { "compression" };
@@ -411,6 +426,12 @@ impl TailSamplingConfig {
         }
         if !self.policies.is_empty() && !self.rules.is_empty() {
             problems.add(&["rules"], "rules and policies exclude each other: keep one of the two lists");
+        }
+        if !self.policies.is_empty() && !self.hash_salt.is_empty() {
+            problems.add(
+                &["hash_salt"],
+                "this belongs to rules; a policy of type probabilistic has a hash_salt of its own",
+            );
         }
         if !self.rules.is_empty() && self.use_tracestate {
             problems.add(&["use_tracestate"], "this belongs to policies; for rules the key is `tracestate`");

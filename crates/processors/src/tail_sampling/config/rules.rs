@@ -203,14 +203,16 @@ pub enum StatusCondition {
 
 /// What `latency` measures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum LatencyOf {
     /// From the earliest start to the latest end of what has arrived.
     #[default]
     Trace,
     /// The root span.
     Root,
-    /// Any one span.
+    /// The span that took longest.
+    LongestSpan,
+    /// Any one span; in a block about one span, that span.
     Span,
 }
 
@@ -221,8 +223,8 @@ pub struct LatencyCondition {
     /// Of what.
     pub of: LatencyOf,
     /// Longer than this.
-    pub threshold: Duration,
-    /// And at most this.
+    pub threshold: Option<Duration>,
+    /// And at most this. One of the two is required.
     pub upper_threshold: Option<Duration>,
 }
 

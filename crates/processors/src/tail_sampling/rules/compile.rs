@@ -66,6 +66,8 @@ impl Place {
 pub(crate) struct Reason {
     /// The policy or rule, as an index into the names.
     pub(crate) name: usize,
+    /// Of a `composite`: the sub-policy.
+    pub(crate) member: Option<String>,
     /// The attributes that say so, as fields of a span.
     pub(crate) attributes: Vec<u8>,
     /// How much of what is like the trace is kept.
@@ -200,7 +202,7 @@ impl DryRun {
             let mut attributes = reason.attributes.clone();
             let against = if judge.is_drop(reason.name) { Decision::Dropped } else { Decision::NotSampled };
             record(&mut attributes, against);
-            twins.push(Reason { name: reason.name, attributes, odds: EVERYTHING });
+            twins.push(Reason { name: reason.name, member: reason.member.clone(), attributes, odds: EVERYTHING });
             record(&mut reason.attributes, Decision::Sampled);
             reason.odds = EVERYTHING;
         }
@@ -208,7 +210,7 @@ impl DryRun {
         record(&mut attributes, Decision::NotSampled);
         let against = reasons.len() as u16;
         reasons.extend(twins);
-        reasons.push(Reason { name: names, attributes, odds: EVERYTHING });
+        reasons.push(Reason { name: names, member: None, attributes, odds: EVERYTHING });
         Self { against, unmatched: (reasons.len() - 1) as u16 }
     }
 

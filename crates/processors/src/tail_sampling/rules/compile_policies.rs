@@ -99,13 +99,14 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
             continue;
         };
         let (reason, odds) = (reasons.len() as u16, compiled.odds());
-        for odds in compiled.all_odds() {
-            reasons.push(Reason { name: index, attributes: attributes(&policy.name, None), odds });
-        }
+        let reason_of = |member: Option<&str>, odds| {
+            let attributes = attributes(&policy.name, member);
+            Reason { name: index, member: member.map(str::to_owned), attributes, odds }
+        };
+        reasons.extend(compiled.all_odds().into_iter().map(|odds| reason_of(None, odds)));
         if let Some(composite) = &policy.composite {
-            for member in ordered_members(composite, builder.compat) {
-                reasons.push(Reason { name: index, attributes: attributes(&policy.name, Some(&member.name)), odds });
-            }
+            let members = ordered_members(composite, builder.compat).into_iter();
+            reasons.extend(members.map(|member| reason_of(Some(&member.name), odds)));
         }
         doubts.add(&compiled.shares(), drop, usize::from(reason)..reasons.len());
         let list = if drop { &mut drops } else { &mut others };
@@ -323,6 +324,16 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
             let place = place.key("rate_allocation").index(index).key("policy");
             builder.error(&place, format!("there is no sub-policy {:?}", allocation.policy));
         }
+        if builder.compat {
+            continue;
+        }
+        let place = place.key("rate_allocation").index(index);
+        if config.rate_allocation.iter().take(index).any(|earlier| earlier.policy == allocation.policy) {
+            builder.error(&place.key("policy"), format!("{:?} is listed twice", allocation.policy));
+        }
+        if !(0..=100).contains(&allocation.percent) {
+            builder.error(&place.key("percent"), format!("{} is not between 0 and 100", allocation.percent));
+        }
     }
     for (index, member) in members.iter().enumerate() {
         let earlier: Vec<String> = members.iter().take(index).map(|member| member.name.clone()).collect();
@@ -337,7 +348,8 @@ fn composite(config: &CompositeConfig, place: &Place, builder: &mut Builder<'_>)
     for member in ordered_members(config, builder.compat) {
         let index = members.iter().position(|other| std::ptr::eq(other, member)).unwrap_or(0);
         let expr = any_policy(member, &list.index(index), builder, Nest::TOP.inside("composite"))?.expr;
-        let percent = config.rate_allocation.iter().find(|allocation| allocation.policy == member.name);
+        // (In the Collector the last of two counts.)
+        let percent = config.rate_allocation.iter().rfind(|allocation| allocation.policy == member.name);
         let percent = percent.and_then(|allocation| u64::try_from(allocation.percent).ok()).unwrap_or(0);
         let budget = if percent == 0 { equal_share } else { max_total.saturating_mul(percent) / 100 };
         compiled.push(Member { expr, budget });

@@ -80,7 +80,7 @@ impl Rates {
         if let Some(percentage) = percentage {
             put_attribute(&mut attributes, SAMPLING_RATE, AttributeValue::Double(percentage));
         }
-        self.reasons.push(Reason { name, attributes, odds });
+        self.reasons.push(Reason { name, member: None, attributes, odds });
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn compile(config: &TailSamplingConfig, builder: &mut Builder<'_>) ->
             let mut attributes = Vec::new();
             put_attribute(&mut attributes, "nyquist.sampling.dry_run.rule", AttributeValue::Text(&rule.name));
             put_attribute(&mut attributes, "nyquist.sampling.dry_run", AttributeValue::Text(outcome));
-            reasons.push(Reason { name: index, attributes, odds: Odds::Unknown });
+            reasons.push(Reason { name: index, member: None, attributes, odds: Odds::Unknown });
         }
     }
     (Judge::Rules { rules, randomness: Randomness::new(&config.hash_salt) }, names, reasons)
@@ -186,19 +186,33 @@ fn error(builder: &mut Builder<'_>) -> Expr {
 
 fn compile_latency(latency: LatencyCondition, place: &Place, scope: Scope, builder: &mut Builder<'_>) -> Option<Expr> {
     let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-    let above = nanos(latency.threshold.0);
+    // Without a threshold any time will do, and no time at all; but not an end before the start.
+    let above = latency.threshold.map_or(-1, |threshold| nanos(threshold.0));
     let up_to = latency.upper_threshold.map(|upper| nanos(upper.0));
+    if latency.threshold.is_none() && up_to.is_none() {
+        builder.error(place, "threshold or upper_threshold is required");
+    }
     if up_to.is_some_and(|up_to| up_to <= above) {
         builder.error(&place.key("upper_threshold"), "not above threshold, so nothing would match");
     }
     match latency.of {
-        LatencyOf::Trace if scope.one_span => {
-            let message = "the latency of the trace is not that of one span: use `of: span`, or put this outside of \
-                           the block about one span";
+        LatencyOf::Trace | LatencyOf::LongestSpan if scope.one_span => {
+            let message = "the latency of the trace, or of its longest span, is not that of one span: use `of: span`, or \
+                           put this outside of the block about one span";
             builder.error(&place.key("of"), message);
             None
         }
         LatencyOf::Trace => Some(Expr::Latency { unit_nanos: 1, above, up_to }),
+        LatencyOf::LongestSpan => {
+            let longer = builder.span_duration(above, i64::MAX);
+            Some(match up_to {
+                None => longer,
+                Some(up_to) => {
+                    let too_long = builder.span_duration(up_to, i64::MAX);
+                    Expr::All(vec![longer, Expr::Not(Box::new(too_long))])
+                }
+            })
+        }
         LatencyOf::Span => Some(builder.span_duration(above, up_to.unwrap_or(i64::MAX))),
         LatencyOf::Root => {
             let duration = builder.span_duration(above, up_to.unwrap_or(i64::MAX));

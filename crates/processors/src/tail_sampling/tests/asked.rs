@@ -141,6 +141,40 @@ num_shards: 1
     assert_eq!((&told.decisions[0].sampling_percentage, &told.decisions[0].threshold), (&None, &None));
 }
 
+/// Of a `composite` it is told which of its policies had room for the trace; also when the log has forgotten it.
+#[test]
+fn sub_policies_are_told() {
+    let rig = Rig::new(
+        "
+memory_limit_mib: 64
+num_shards: 1
+decision_log: {size: 2}
+policies:
+  - name: both
+    type: composite
+    composite:
+      max_total_spans_per_second: 100
+      policy_order: [errors, rest]
+      composite_sub_policy:
+        - {name: rest, type: always_sample}
+        - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}
+",
+    );
+    for (id, failing) in [(1, true), (2, true), (3, false)] {
+        let span = span([id; 16]);
+        rig.insert(&request(vec![if failing { failed(span) } else { span }]), secs(u64::from(id)));
+    }
+    rig.decide(secs(60));
+    let _ = rig.take(secs(60));
+    let told = |id: u8| {
+        let told = ask(&rig, [id; 16], 60);
+        let decided = told.decisions.into_iter().map(|decided| (decided.rule, decided.sub_policy)).next();
+        decided.or(told.remembered.map(|remembered| (remembered.rule, remembered.sub_policy))).unwrap()
+    };
+    let by = |member: &str| (Some("both".to_owned()), Some(member.to_owned()));
+    assert_eq!([1, 2, 3].map(told), [by("errors"), by("errors"), by("rest")]);
+}
+
 /// A trace that outgrew its limit is dropped without asking policies, and that is told.
 #[test]
 fn a_trace_that_is_too_large_is_told_as_such() {

@@ -32,6 +32,35 @@ fn late_spans_follow_the_decision_on_their_trace() {
     assert_eq!(rig.metric("early_releases_from_cache_decision", &[("sampled", "false")]), 1);
 }
 
+/// Scenario: spans of a trace keep coming for long after its decision, while the cache for decisions has room for a
+/// fraction of those that are made. Guarantee: as long as they come, they follow it.
+#[test]
+fn a_decision_that_late_spans_follow_is_not_forgotten() {
+    let rig = config(
+        ERRORS,
+        "decision_wait: 1s\nnum_shards: 1\ndecision_cache: {sampled_cache_size: 7, non_sampled_cache_size: 7}",
+    );
+    let (kept, dropped, silent) = (T1, T2, T3);
+    rig.insert(&request(vec![failed(span(kept)), span(dropped), failed(span(silent))]), secs(0));
+    rig.decide(secs(2));
+    assert_eq!(rig.take(secs(2)).len(), 2);
+    for round in 0..50u64 {
+        let now = secs(3 + 2 * round);
+        let others = (0..6).map(|other| {
+            if other % 2 == 0 { failed(span(id_of(round * 6 + other))) } else { span(id_of(round * 6 + other)) }
+        });
+        rig.insert(&request(others.chain([child(kept), child(dropped)]).collect()), now);
+        rig.decide(now + secs(2));
+        assert_eq!(by_trace(&rig.take(now + secs(2))).len(), 4, "three others, and what is late");
+    }
+    assert_eq!(rig.metric("early_releases_from_cache_decision", &[("sampled", "true")]), 50);
+    assert_eq!(rig.metric("early_releases_from_cache_decision", &[("sampled", "false")]), 50);
+    assert_eq!(rig.metric("new_trace_id_received", &[]), 3 + 50 * 6);
+    // One that nobody asked for is.
+    rig.insert(&request(vec![child(silent)]), secs(200));
+    assert_eq!(rig.metric("new_trace_id_received", &[]), 3 + 50 * 6 + 1);
+}
+
 #[test]
 fn without_a_cache_a_decided_trace_starts_over() {
     let rig = config(ERRORS, "decision_wait: 1s\ndecision_cache: {sampled_cache_size: 0, non_sampled_cache_size: 0}");

@@ -167,6 +167,44 @@ rules: [{name: none, sampling_percentage: 0}]
     assert_eq!(rig.ledger.count(Entry::SampledOut), at);
 }
 
+/// Scenario: everything is kept, the next stage takes nothing, the buffer is full, and senders come again and again.
+/// Guarantee: they are refused; traces are not decided early for their sake, which would free nothing, and become
+/// complete. When the next stage is back, so is the gateway, and all leaves.
+#[test]
+fn traces_are_not_decided_early_in_vain() {
+    for shards in [1, 4] {
+        let rig = Rig::new(&format!(
+            "
+memory_limit_mib: 16
+num_shards: {shards}
+decision_wait: 60s
+rules: [{{name: all, sampling_percentage: 100}}]
+"
+        ));
+        let early = || rig.metric("early_decisions", &[("cause", "memory")]);
+        let mut sent = 0;
+        let mut send = |number: u64, now| {
+            let message = request(vec![large_span(id_of(number), 4000)]).encode_to_vec();
+            let is_taken = rig.sampler.insert(&message, now).is_ok();
+            sent += usize::from(is_taken);
+            is_taken
+        };
+        let first_refused = (0..10_000).find(|&number| !send(number, millis(number))).expect("it becomes full");
+        for attempt in 0..10_000 {
+            assert!(!send(20_000 + attempt, millis(first_refused + attempt)), "there is no room");
+        }
+        assert!(first_refused > 2500 && early() < first_refused / 4, "{} of {first_refused}, {shards} shards", early());
+
+        let mut kept = rig.take(secs(20)).len();
+        for number in 30_000..40_000 {
+            assert!(send(number, secs(21) + millis(number - 30_000)), "there is room again");
+            kept += rig.take(secs(21)).len();
+        }
+        kept += rig.finish(secs(100)).len();
+        assert_eq!(kept, sent);
+    }
+}
+
 /// Traces of one span each, with ever new ids: tables are most of what they take.
 #[test]
 fn a_flood_of_trace_ids_keeps_the_budget() {

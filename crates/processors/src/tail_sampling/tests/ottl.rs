@@ -1,8 +1,6 @@
 //! Conditions in OpenTelemetry's language, in policies and in rules.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nyquist_core::proto::common::v1::any_value::Value;
 use nyquist_core::proto::common::v1::{InstrumentationScope, KeyValue};
@@ -11,9 +9,8 @@ use nyquist_core::proto::trace::v1::{Span, Status, TracesData};
 use nyquist_core::wire::{Fields, Value as Wire, put_len_field};
 use prost::Message;
 use serde::Deserialize;
-use tracing::span::{Attributes as SpanAttributes, Id as SpanId, Record};
 
-use super::support::{Id, Rig, attribute, by_trace, request, resource, resource_spans, secs, span, text};
+use super::support::{Id, Rig, attribute, by_trace, request, resource, resource_spans, secs, span, text, warnings_of};
 use crate::tail_sampling::config::{ScalarValue, TailSamplingConfig};
 
 #[derive(Debug, Deserialize)]
@@ -257,37 +254,11 @@ policies:
     }
 }
 
-/// Counts warnings.
-struct Warnings(Arc<AtomicU64>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &SpanAttributes<'_>) -> SpanId {
-        SpanId::from_u64(1)
-    }
-
-    fn record(&self, _: &SpanId, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &SpanId, _: &SpanId) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn enter(&self, _: &SpanId) {}
-
-    fn exit(&self, _: &SpanId) {}
-}
-
 /// Hostile spans cannot fill a disk: of a thousand errors, ten are logged.
 #[test]
 fn ignored_errors_are_logged_ever_more_rarely_and_silent_ones_never() {
     for (mode, expected) in [("ignore", 10), ("silent", 0), ("propagate", 0)] {
-        let warnings = Arc::new(AtomicU64::new(0));
-        tracing::subscriber::with_default(Warnings(Arc::clone(&warnings)), || {
+        let warnings = warnings_of(|| {
             let rig = Rig::new(&format!(
                 "
 memory_limit_mib: 64
@@ -300,7 +271,7 @@ policies:
             let erring = Span { attributes: vec![attribute("k", text("v"))], ..span([1; 16]) };
             rig.insert(&request(vec![erring; 1000]), secs(0));
         });
-        assert_eq!(warnings.load(Ordering::Relaxed), expected, "{mode}");
+        assert_eq!(warnings.len(), expected, "{mode}: {warnings:?}");
     }
 }
 

@@ -24,6 +24,15 @@ fn mistakes_are_named_with_their_place() {
         ("stress: {activation_percentage: 101}", "stress.activation_percentage: it has to be from 1 to 100"),
         ("stress: {activation_percentage: 50}", "stress.deactivation_percentage: 75 is not below"),
         ("compression_delay: 1s", "compression_delay: has no meaning without compression: set compression to"),
+        ("hash_salt: a\npolicies: [{name: a, type: always_sample}]", "hash_salt: this belongs to rules; a policy of"),
+        (
+            "policies: [{name: c, type: composite, composite: {max_total_spans_per_second: 9, composite_sub_policy: [{name: a, type: always_sample}], rate_allocation: [{policy: a, percent: 101}]}}]",
+            "rate_allocation.0.percent: 101 is not between 0 and 100",
+        ),
+        (
+            "policies: [{name: c, type: composite, composite: {max_total_spans_per_second: 9, composite_sub_policy: [{name: a, type: always_sample}], rate_allocation: [{policy: a, percent: 1}, {policy: a, percent: 2}]}}]",
+            "rate_allocation.1.policy: \"a\" is listed twice",
+        ),
         ("stress: {sampling_percentage: -1}", "stress.sampling_percentage: it has to be from 0 to 100"),
     ] {
         let found = problem(yaml);
@@ -58,14 +67,41 @@ fn the_caches_fit_the_budget() {
     }
 }
 
+/// What is said of a configuration that is valid.
+fn warnings(yaml: &str) -> Vec<String> {
+    let read = nyquist_core::config::from_str::<TailSamplingConfig>(&format!("{EVERYTHING}{yaml}"));
+    let (_, diagnostics) = read.expect("the configuration is valid");
+    diagnostics.warnings.iter().map(|problem| format!("{problem:?}")).collect()
+}
+
+/// Keys that are valid and change nothing are said to be so; none is where they do.
+#[test]
+fn keys_without_effect_are_warned_of() {
+    for (yaml, key, wanted) in [
+        (
+            "decision_wait: 5s\ndecision_wait_after_root_received: 5s",
+            "decision_wait_after_root_received",
+            "over after 5s",
+        ),
+        ("decision_wait_after_last_span: 1m", "decision_wait_after_last_span", "over after 30s"),
+        ("dry_run: true\nstress: {}", "stress", "has no effect with dry_run"),
+    ] {
+        let found = warnings(yaml);
+        assert!(found.len() == 1 && found[0].contains(key) && found[0].contains(wanted), "{yaml}: {found:?}");
+    }
+    for fine in [
+        "decision_wait_after_root_received: 2s\ndecision_wait_after_last_span: 29s",
+        "decision_wait_after_root_received: 0s",
+        "dry_run: true",
+        "stress: {}",
+    ] {
+        assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
+    }
+}
+
 /// Blocks that are compressed only when their traces are decided are a mistake, and said to be one; the rest is silent.
 #[test]
 fn compression_that_comes_too_late_is_warned_of() {
-    let warnings = |yaml: &str| {
-        let read = nyquist_core::config::from_str::<TailSamplingConfig>(&format!("{EVERYTHING}{yaml}"));
-        let (_, diagnostics) = read.expect("the configuration is valid");
-        diagnostics.warnings.iter().map(|problem| format!("{problem:?}")).collect::<Vec<_>>()
-    };
     for late in ["decision_wait: 1s", "decision_wait: 1s\ncompression_delay: 1s", "compression_delay: 1m"] {
         let found = warnings(&format!("compression: lz4\n{late}"));
         assert!(found.len() == 1 && found[0].contains("there will be nothing left to compress"), "{late}: {found:?}");

@@ -11,6 +11,7 @@ use nyquist_core::proto::resource::v1::Resource;
 use nyquist_core::proto::trace::v1::span::Event;
 use nyquist_core::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
 use nyquist_core::telemetry::{Ledger, Telemetry};
+use parking_lot::Mutex;
 use prost::Message;
 
 use crate::tail_sampling::config::TailSamplingConfig;
@@ -101,6 +102,48 @@ impl Rig {
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.telemetry.counter(&format!("otelcol_processor_tail_sampling_{name}"), "", labels).get()
     }
+}
+
+/// The warnings that are logged while `act` runs, in this thread.
+pub(crate) fn warnings_of(act: impl FnOnce()) -> Vec<String> {
+    let messages = Arc::default();
+    tracing::subscriber::with_default(Warnings(Arc::clone(&messages)), act);
+    std::mem::take(&mut messages.lock())
+}
+
+/// Writes the messages of warnings down.
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().push(message.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// Reads a section as the gateway does: unknown keys and invalid values are errors.

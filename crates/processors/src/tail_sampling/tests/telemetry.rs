@@ -1,6 +1,6 @@
 //! Every metric exists under its name, is in the README, and counts what it says.
 
-use super::support::{Id, Rig, child, failed, id_of, large_span, millis, request, secs, span};
+use super::support::{Id, Rig, child, failed, id_of, large_span, millis, request, secs, span, warnings_of};
 use nyquist_core::proto::trace::v1::Span;
 
 const PREFIX: &str = "otelcol_processor_tail_sampling_";
@@ -137,6 +137,43 @@ fn metrics_count_what_they_say() {
     assert_eq!(value(&rig, "spans_on_memory"), 0.0);
     assert_eq!(value(&rig, "bytes_on_memory"), rig.sampler.memory() as f64);
     assert_eq!(value(&rig, "memory_limit_bytes"), (16 << 20) as f64);
+}
+
+/// Scenario: the spans of traces go to two gateways, so that half of them have no root here; for long. Guarantee: they are
+/// counted, and it is logged once, with what to do. Where all have their roots, and of traces that are decided early,
+/// nothing is said.
+#[test]
+fn split_traces_are_counted_and_told_once() {
+    const ROUNDS: u64 = 20;
+    let told = |more: &str, is_split: bool| {
+        let rig = Rig::new(&format!(
+            "
+memory_limit_mib: 64
+decision_wait: 1s
+{more}
+rules: [{{name: none, sampling_percentage: 0}}]
+"
+        ));
+        let warnings = warnings_of(|| {
+            for round in 0..ROUNDS {
+                let ids = round * 1000..(round + 1) * 1000;
+                let span_of = |id: u64| if is_split && id % 2 == 0 { child(id_of(id)) } else { span(id_of(id)) };
+                rig.insert(&request(ids.map(span_of).collect()), secs(round));
+                rig.decide(secs(round + 1));
+            }
+        });
+        (rig.metric("traces_without_root", &[]), warnings)
+    };
+    let (without_root, warnings) = told("", true);
+    assert_eq!(without_root, ROUNDS * 500);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for wanted in
+        ["50 % of the traces had no root span", "several gateways", "load_balancing with routing_key: traceID"]
+    {
+        assert!(warnings[0].contains(wanted), "{wanted} is missing from {warnings:?}");
+    }
+    assert_eq!(told("", false), (0, vec![]));
+    assert_eq!(told("span_limit: 1", true), (0, vec![]));
 }
 
 /// The time that asking took is shared by how often each was asked.

@@ -8,6 +8,7 @@ fn remembered(kept: bool, trigger: &str, rule: &str, (rate, threshold): (f64, &s
     Some(Remembered {
         kept,
         rule: Some(rule.to_owned()),
+        sub_policy: None,
         rules_changed: false,
         trigger: Some(trigger.to_owned()),
         sampling_percentage: Some(rate),

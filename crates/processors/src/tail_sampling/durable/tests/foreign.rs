@@ -60,7 +60,15 @@ rules:
     let told = |id: Id| (life.told(id).status, life.told(id).remembered);
     let remembered = |kept: bool, rule: &str, rate: f64, threshold: &str| {
         let (rule, threshold) = (Some(rule.to_owned()), Some(threshold.to_owned()));
-        Some(Remembered { kept, rule, rules_changed: false, trigger: None, sampling_percentage: Some(rate), threshold })
+        Some(Remembered {
+            kept,
+            rule,
+            sub_policy: None,
+            rules_changed: false,
+            trigger: None,
+            sampling_percentage: Some(rate),
+            threshold,
+        })
     };
     let some = |kept| remembered(kept, "some", 30.0, "b3333333333334");
     assert_eq!(told(id(0xa)), (Status::Undecided, None));
