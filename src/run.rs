@@ -63,16 +63,23 @@ async fn run_until_told(
     settings: &Settings,
     mut faults: mpsc::UnboundedReceiver<Fault>,
 ) -> Result<ExitCode, String> {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // It would end the process on the spot, and it is what the Collector reads its configuration again at.
+    let mut hang_up = listen(SignalKind::hangup())?;
     let _metrics = serve_metrics(graph, host, settings).await?;
     graph.start(host).await.map_err(|error| format!("cannot start pipelines: {error}"))?;
     tracing::info!(workers = host.runtimes.workers(), "everything is ready; processing data");
 
-    let fault = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        fault = faults.recv() => fault,
+    let fault = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            fault = faults.recv() => break fault,
+            _ = hang_up.recv() => tracing::warn!(
+                "SIGHUP: the configuration is read at the start only; restart the gateway for it to read it again"
+            ),
+        }
     };
     match &fault {
         Some(fault) => {

@@ -211,6 +211,28 @@ fn spans_stay_private() {
     }
 }
 
+/// Without an address the question goes to where the gateway's configuration says.
+#[test]
+fn the_configuration_says_where_to_ask() {
+    let gateway = start("");
+    send(&gateway, failed(trace(5, 2)));
+    let file = gateway.directory.path().join("gateway.yaml").display().to_string();
+    let trace = id(5);
+    let with = |more: &[&str]| explain(&[&["--trace-id", &trace, "--config", &file], more].concat());
+    eventually("it is decided", || {
+        let run = with(&[]);
+        if run.code() == 0 { Ok(()) } else { Err((run.code(), run.stderr())) }
+    });
+    for (more, wanted) in [
+        ("service.telemetry.metrics.level=none", "turns the gateway's own metrics off"),
+        ("processors.tail_sampling.decision_wiat=1s", "did you mean \"decision_wait\"?"),
+    ] {
+        let run = with(&["--set", more]);
+        assert_eq!((run.code(), run.stdout().as_str()), (2, ""), "{more}");
+        assert!(run.stderr().contains(wanted), "{wanted} is missing from: {}", run.stderr());
+    }
+}
+
 /// What is no question, and what is no gateway.
 #[test]
 fn without_an_answer_it_exits_with_2() {
@@ -227,7 +249,10 @@ fn without_an_answer_it_exits_with_2() {
         (vec![], "--trace-id"),
         (vec!["--trace-id", "12"], "32 hexadecimal digits"),
         (vec!["--trace-id", &trace, "--endpoint", "localhost:8888"], "must begin with http:// or https://"),
-        (vec!["--trace-id", &trace, "--endpoint", &format!("http://127.0.0.1:{free}")], "service.telemetry.metrics"),
+        (
+            vec!["--trace-id", &trace, "--endpoint", &format!("http://127.0.0.1:{free}")],
+            "is the gateway running, and is",
+        ),
         (vec!["--trace-id", &trace, "--endpoint", &format!("http://127.0.0.1:{port}/nowhere")], "404"),
     ] {
         let run = explain(&arguments);

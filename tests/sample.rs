@@ -180,6 +180,9 @@ fn broken_input_is_located() {
     folder.write("both.yaml", "traces: [{span_name: a, trace_id: b}]");
     folder.write("metrics.json", "{\"resourceMetrics\": []}");
     folder.write("text.txt", "no OTLP at all");
+    folder.write("empty.json", "");
+    folder.write("cut.json", &TRACES[..TRACES.len() / 3]);
+    folder.write("odd.json", "{resourceSpans: []}");
     for (arguments, wanted) in [
         ("--config missing.yaml traces.json", "missing.yaml"),
         ("--config typo.yaml traces.json", "typo.yaml:3:5"),
@@ -192,7 +195,11 @@ fn broken_input_is_located() {
             "there is no tail_sampling named \"tail_sampling/c\"",
         ),
         ("--config sampling.yaml missing.json", "missing.json: cannot read it"),
-        ("--config sampling.yaml metrics.json", "metrics.json: no spans"),
+        ("--config sampling.yaml metrics.json", "metrics.json: no spans: OTLP traces are expected"),
+        ("--config sampling.yaml empty.json", "empty.json: no spans: OTLP traces are expected"),
+        ("--config sampling.yaml cut.json", "cut.json: cut short: the JSON document ends in the middle"),
+        ("--config sampling.yaml odd.json", "odd.json: not JSON: key must be a string"),
+        ("--config sampling.yaml --processor foo traces.json", "there is only tail_sampling"),
         ("--config sampling.yaml text.txt", "text.txt: neither JSON nor an OTLP message"),
         ("--config sampling.yaml --expect missing.yaml traces.json", "missing.yaml"),
         ("--config sampling.yaml --expect bounds.yaml traces.json", "bounds.yaml:1:25"),
@@ -272,6 +279,30 @@ fn delimited(requests: &[Vec<u8>]) -> Vec<u8> {
         file.extend_from_slice(request);
     }
     file
+}
+
+/// Of a `composite` the table says which of its policies kept a trace.
+#[test]
+fn sub_policies_stand_in_the_table() {
+    let folder = Folder::new();
+    folder.write(
+        "composite.yaml",
+        "processors:
+  tail_sampling:
+    policies:
+      - name: both
+        type: composite
+        composite:
+          max_total_spans_per_second: 100
+          policy_order: [errors, rest]
+          composite_sub_policy:
+            - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}
+            - {name: rest, type: always_sample}
+",
+    );
+    let table = folder.run("--config composite.yaml traces.json").stdout();
+    let count = |text: &str| table.matches(text).count();
+    assert_eq!((count("  both (errors)  "), count("  both (rest)  ")), (1, 4), "{table}");
 }
 
 /// The same traces in every form of file give the same outcome: also from standard input.

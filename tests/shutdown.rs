@@ -74,6 +74,22 @@ fn buffered_traces_are_decided_and_delivered() {
     assert_exactly_once(&backend, &sent);
 }
 
+/// SIGHUP, at which the Collector reads its configuration again, ends nothing here and loses nothing: it says what to do.
+#[test]
+fn a_hang_up_changes_nothing() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&config(backend.port, KEEP_ALL, "tail_sampling"));
+    let sent = send(&gateway, 20);
+    gateway.process.signal("HUP");
+    eventually("it is answered in the log", || {
+        let output = gateway.process.output();
+        if output.contains("restart the gateway for it to read it again") { Ok(()) } else { Err(output) }
+    });
+    let ended = gateway.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.output);
+    assert_exactly_once(&backend, &sent);
+}
+
 /// A queue that a slow backend has not emptied yet is drained.
 #[test]
 fn the_queue_is_drained_to_a_slow_backend() {

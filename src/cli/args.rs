@@ -82,9 +82,10 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "ID", value_parser = parse_trace_id)]
     pub(super) trace_id: [u8; 16],
 
-    /// Where the gateway's own metrics are.
-    #[arg(long, value_name = "URL", default_value = "http://localhost:8888")]
-    pub(super) endpoint: String,
+    /// Where the gateway's own metrics are. Default: where --config says (service.telemetry.metrics); without
+    /// --config, http://localhost:8888.
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint: Option<String>,
 
     /// Write the answer as JSON.
     #[arg(long)]
@@ -114,6 +115,11 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// Is there anything to load but the default?
+    pub(super) fn are_given(&self) -> bool {
+        !self.config.is_empty() || !self.set.is_empty()
+    }
+
     /// What to load.
     pub(super) fn sources(&self) -> Sources {
         let default = || vec!["pipeline.yaml".to_owned()];

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::{Request, StatusCode};
+use nyquist_core::component::Registry;
+use nyquist_core::config::{self, Sources};
 use nyquist_core::net::client::{Chunks, Client, ClientOptions, Connector, HttpEndpoint};
 use nyquist_core::net::tls::{ClientTls, ClientTlsConfig};
 use nyquist_core::pipeline::{Account, EXPLAIN_PATH};
@@ -17,6 +19,8 @@ use super::{BROKEN, print};
 
 /// How long the gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where a gateway serves its metrics unless its configuration says otherwise.
+const DEFAULT_ENDPOINT: &str = "http://localhost:8888";
 
 /// What one processor says.
 struct Answer {
@@ -25,17 +29,37 @@ struct Answer {
     explanation: Explanation,
 }
 
-pub(super) fn run(args: &ExplainArgs) -> ExitCode {
-    match ask(args) {
+/// `sources` is the gateway's configuration, if it is given.
+pub(super) fn run(args: &ExplainArgs, sources: Option<&Sources>, registry: &Registry) -> ExitCode {
+    match endpoint(args, sources, registry).and_then(|endpoint| ask(args.trace_id, &endpoint)) {
         Ok((body, answers)) => {
-            print(&if args.json { pretty(&body) } else { render(args, &answers) });
+            print(&if args.json { pretty(&body) } else { render(args.trace_id, &answers) });
             ExitCode::from(code(&answers))
         }
         Err(message) => {
-            eprintln!("error: {message}");
+            eprintln!("{}", message.trim_end());
             ExitCode::from(BROKEN)
         }
     }
+}
+
+/// Where to ask: what the command line says, else what the configuration does.
+fn endpoint(args: &ExplainArgs, sources: Option<&Sources>, registry: &Registry) -> Result<String, String> {
+    if let Some(endpoint) = &args.endpoint {
+        return Ok(endpoint.clone());
+    }
+    let Some(sources) = sources else { return Ok(DEFAULT_ENDPOINT.to_owned()) };
+    let config = config::load(sources, registry).map_err(|diagnostics| diagnostics.to_string())?;
+    let endpoint = config.telemetry.metrics.endpoint.ok_or(
+        "error: this configuration turns the gateway's own metrics off (service.telemetry.metrics.level: none), and with \
+         them the page that explains",
+    )?;
+    // A gateway that listens on every address is asked here.
+    let address = match endpoint.rsplit_once(':') {
+        Some(("" | "0.0.0.0" | "[::]", port)) => format!("localhost:{port}"),
+        _ => endpoint,
+    };
+    Ok(format!("http://{address}"))
 }
 
 /// Several samplers may have seen the trace: kept by one is kept.
@@ -58,14 +82,15 @@ fn hex(id: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(id))
 }
 
-fn ask(args: &ExplainArgs) -> Result<(String, Vec<Answer>), String> {
+fn ask(trace_id: [u8; 16], endpoint: &str) -> Result<(String, Vec<Answer>), String> {
+    let broken = |what: String| format!("error: {what}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let runtime = runtime.map_err(|error| broken(format!("cannot start a runtime: {error}")))?;
     let body = runtime.block_on(async {
-        let answer = tokio::time::timeout(PATIENCE, fetch(args)).await;
-        answer.unwrap_or_else(|_| Err(format!("{}: no answer within {PATIENCE:?}", args.endpoint)))
+        let answer = tokio::time::timeout(PATIENCE, fetch(trace_id, endpoint)).await;
+        answer.unwrap_or_else(|_| Err(format!("{endpoint}: no answer within {PATIENCE:?}"))).map_err(broken)
     })?;
-    let foreign = |error: serde_json::Error| format!("{}: not the answer of a gateway: {error}", args.endpoint);
+    let foreign = |error: serde_json::Error| broken(format!("{endpoint}: not the answer of a gateway: {error}"));
     let accounts: Vec<Account> = serde_json::from_str(&body).map_err(foreign)?;
     let mut answers = Vec::new();
     for Account { pipeline, processor, account } in accounts {
@@ -75,31 +100,38 @@ fn ask(args: &ExplainArgs) -> Result<(String, Vec<Answer>), String> {
     Ok((body, answers))
 }
 
-async fn fetch(args: &ExplainArgs) -> Result<String, String> {
-    let endpoint = HttpEndpoint::parse(&args.endpoint)?;
+async fn fetch(trace_id: [u8; 16], asked: &str) -> Result<String, String> {
+    let endpoint = HttpEndpoint::parse(asked)?;
     let tls = endpoint.is_https.then(|| ClientTls::new(&ClientTlsConfig::default(), &[]));
     let tls = tls.transpose().map_err(|error| error.to_string())?;
     let connector = Connector::new(&endpoint.host, endpoint.port, tls);
     let client = Client::new(1, &connector, &ClientOptions::default());
-    let base = args.endpoint.trim().trim_end_matches('/').trim_end_matches("/metrics");
-    let request = Request::get(format!("{base}{EXPLAIN_PATH}?trace_id={}", hex(args.trace_id)))
+    let base = asked.trim().trim_end_matches('/').trim_end_matches("/metrics");
+    let request = Request::get(format!("{base}{EXPLAIN_PATH}?trace_id={}", hex(trace_id)))
         .header(HOST, endpoint.uri.authority().map_or("localhost", |authority| authority.as_str()))
         .body(Chunks::from(Vec::new()))
-        .map_err(|error| format!("{:?}: {error}", args.endpoint))?;
-    let hint = "is it the address of the gateway's own metrics (service.telemetry.metrics)?";
-    let reply = client.send(request).await.map_err(|error| format!("{}: {error}; {hint}", args.endpoint))?;
+        .map_err(|error| format!("{asked:?}: {error}"))?;
+    let reply = client.send(request).await.map_err(|error| {
+        format!(
+            "{asked}: {error}; is the gateway running, and is this the address of its own metrics \
+             (service.telemetry.metrics)? --endpoint names another, or --config the gateway's configuration"
+        )
+    })?;
     let body = String::from_utf8_lossy(&reply.body).into_owned();
     match reply.status {
         StatusCode::OK if reply.body.len() >= Client::MAX_REPLY => {
-            Err(format!("{}: the answer is longer than {} bytes", args.endpoint, Client::MAX_REPLY))
+            Err(format!("{asked}: the answer is longer than {} bytes", Client::MAX_REPLY))
         }
         StatusCode::OK => Ok(body),
-        status => Err(format!("{}: {status}: {}; {hint}", args.endpoint, printable(body.trim()))),
+        status => Err(format!(
+            "{asked}: {status}: {}; is it the address of the gateway's own metrics (service.telemetry.metrics)?",
+            printable(body.trim())
+        )),
     }
 }
 
-fn render(args: &ExplainArgs, answers: &[Answer]) -> String {
-    let mut out = format!("trace {}\n", hex(args.trace_id));
+fn render(trace_id: [u8; 16], answers: &[Answer]) -> String {
+    let mut out = format!("trace {}\n", hex(trace_id));
     if answers.is_empty() {
         out.push_str("\nno processor of this gateway decides on traces: it drops none\n");
     }
@@ -154,10 +186,13 @@ fn covers(log: &Coverage) -> String {
 }
 
 /// Who or what decided.
-fn by(rule: Option<&str>, trigger: Option<&str>) -> String {
+fn by(rule: Option<&str>, sub_policy: Option<&str>, trigger: Option<&str>) -> String {
     match (rule, trigger) {
         (_, Some("stress")) => "by its id alone".to_owned(),
-        (Some(rule), _) => format!("by {:?}", printable(rule)),
+        (Some(rule), _) => match sub_policy {
+            Some(sub_policy) => format!("by {:?}, its sub-policy {:?}", printable(rule), printable(sub_policy)),
+            None => format!("by {:?}", printable(rule)),
+        },
         (None, Some("size")) => "without asking policies".to_owned(),
         (None, _) => "because no rule matched".to_owned(),
     }
@@ -179,7 +214,11 @@ fn tell_remembered(out: &mut String, remembered: &Remembered, log: &Coverage) {
     let what = if remembered.kept { "kept" } else { "dropped" };
     let _ = match remembered.rules_changed {
         true => write!(out, "  {what} by a rule that is not there any more"),
-        false => write!(out, "  {what} {}", by(remembered.rule.as_deref(), remembered.trigger.as_deref())),
+        false => write!(
+            out,
+            "  {what} {}",
+            by(remembered.rule.as_deref(), remembered.sub_policy.as_deref(), remembered.trigger.as_deref())
+        ),
     };
     if let Some(decided_by) = &remembered.trigger {
         let _ = write!(out, ": {}", trigger(decided_by));
@@ -193,7 +232,7 @@ fn tell_remembered(out: &mut String, remembered: &Remembered, log: &Coverage) {
 
 fn tell_decided(out: &mut String, decided: &Decided) {
     let what = if decided.kept { "kept" } else { "dropped" };
-    let by = by(decided.rule.as_deref(), Some(&decided.trigger));
+    let by = by(decided.rule.as_deref(), decided.sub_policy.as_deref(), Some(&decided.trigger));
     let _ = writeln!(out, "  {what} {by} ({})", decided.decision);
     if decided.kept && decided.decision != "sampled" {
         out.push_str("  dry_run is on: otherwise it would have been dropped\n");

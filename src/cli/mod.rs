@@ -67,7 +67,7 @@ fn main_from(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> E
             Err(diagnostics) => report(&diagnostics),
         },
         Some(Command::Sample(args)) => sample::run(&sources, &args),
-        Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args, cli.sources.are_given().then_some(&sources), registry),
     }
 }
 

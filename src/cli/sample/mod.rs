@@ -63,7 +63,8 @@ fn sample(sources: &Sources, args: &SampleArgs) -> Result<(Report, Vec<Problem>)
     for file in &args.files {
         let recording = read(file).map_err(|message| broken(format!("{file}: {message}")))?;
         if recording.items == 0 {
-            return Err(broken(format!("{file}: no spans with valid ids: OTLP traces are expected")));
+            let what = if recording.invalid > 0 { "no spans with valid ids" } else { "no spans" };
+            return Err(broken(format!("{file}: {what}: OTLP traces are expected")));
         }
         invalid += recording.invalid;
         requests.extend(recording.requests);

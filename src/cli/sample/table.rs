@@ -28,6 +28,10 @@ pub(super) fn render(report: &Report) -> String {
 fn row(trace: &TraceReport, decided: &Decided, is_last: bool) -> [String; 8] {
     let matched: Vec<&str> = decided.votes.iter().filter(|vote| vote.matched).map(|vote| vote.rule.as_str()).collect();
     let or_none = |text: Option<&str>, none: &str| text.unwrap_or(none).to_owned();
+    let rule = match (&decided.rule, &decided.sub_policy) {
+        (Some(rule), Some(sub_policy)) => format!("{rule} ({sub_policy})"),
+        (rule, _) => or_none(rule.as_deref(), "-"),
+    };
     let late = trace.spans.saturating_sub(trace.decisions.iter().map(|decided| decided.spans).sum());
     let late = if is_last && late > 0 { format!(" (+{late} late)") } else { String::new() };
     [
@@ -36,7 +40,7 @@ fn row(trace: &TraceReport, decided: &Decided, is_last: bool) -> [String; 8] {
         format!("{}{late}", decided.spans),
         millis(decided.duration_ms),
         decided.decision.clone(),
-        or_none(decided.rule.as_deref(), "-"),
+        rule,
         decided.trigger.clone(),
         if matched.is_empty() { "-".to_owned() } else { matched.join(", ") },
     ]

@@ -133,7 +133,11 @@ fn find(
             None => format!("there is no {kind} under {name}"),
         };
         let near = chosen.and_then(|chosen| did_you_mean(&chosen.to_string(), names.iter().map(String::as_str)));
-        let defined = (!names.is_empty()).then(|| format!("there are {}", names.join(", ")));
+        let defined = match names.as_slice() {
+            [] => None,
+            [only] => Some(format!("there is only {only}")),
+            several => Some(format!("there are {}", several.join(", "))),
+        };
         return Err(Box::new(Problem::error(message).at(&list, name).suggest_some(near.or(defined))));
     };
     if chosen.is_none() && of_kind.len() > 1 {

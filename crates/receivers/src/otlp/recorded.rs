@@ -63,7 +63,10 @@ fn read_json(signal: Signal, bytes: &[u8], limit: usize) -> Result<Recorded, Str
     let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
     let mut begin = 0;
     while let Some(document) = documents.next() {
-        document.map_err(|error| error.to_string())?;
+        document.map_err(|error| match error.is_eof() {
+            true => format!("cut short: the JSON document ends in the middle ({error})"),
+            false => format!("not JSON: {error}"),
+        })?;
         let end = documents.byte_offset();
         let line = || 1 + bytes.iter().take(begin).filter(|byte| **byte == b'\n').count();
         let body = bytes.get(begin..end).unwrap_or_default();
