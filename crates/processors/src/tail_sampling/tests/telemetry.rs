@@ -157,7 +157,8 @@ rules: [{{name: none, sampling_percentage: 0}}]
         let warnings = warnings_of(|| {
             for round in 0..ROUNDS {
                 let ids = round * 1000..(round + 1) * 1000;
-                let span_of = |id: u64| if is_split && id % 2 == 0 { child(id_of(id)) } else { span(id_of(id)) };
+                let span_of =
+                    |id: u64| if is_split && id.is_multiple_of(2) { child(id_of(id)) } else { span(id_of(id)) };
                 rig.insert(&request(ids.map(span_of).collect()), secs(round));
                 rig.decide(secs(round + 1));
             }
