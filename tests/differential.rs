@@ -1,9 +1,13 @@
 //! The same OTLP metrics on several ways into a real Prometheus: through the gateway's remote write, through
 //! the page of its `prometheus` exporter, and straight into Prometheus' own OTLP endpoint. Series, values, buckets, exemplars, `target_info`,
-//! types, units, help and start times are equal, or the difference is listed here with its reason (and the list may hold nothing that is not
+//! types, units, help and start times are equal, or the difference is listed in `known` with its reason (and the list may hold nothing that is not
 //! seen).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
+#[path = "differential/known.rs"]
+mod known;
+#[path = "differential/pages.rs"]
+mod pages;
 #[path = "support/prompb.rs"]
 mod prompb;
 #[path = "differential/pushes.rs"]
@@ -14,16 +18,14 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use known::{Known, TARGETS, ZEROED, assert_all_seen, different, known};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, ResourceMetrics};
 use prost::Message;
 use pushes::*;
 use serde_json::{Value, json};
 use sink::Sink;
-use support::otlp::attribute;
-use support::ports::free_port;
 use support::{Gateway, Prometheus, eventually, http, unix_nanos};
 
 const GATEWAY: &str = "
@@ -108,38 +110,11 @@ impl Pair {
             unexpected.extend(differences(&exemplars.0, &exemplars.1, known, &mut seen));
             if unexpected.is_empty() { Ok(()) } else { Err(unexpected.join("\n")) }
         });
-        for (index, known) in known.iter().enumerate() {
-            assert!(seen.contains(&index), "no such difference any more: {} ({})", known.metric, known.reason);
-        }
+        assert_all_seen(known, &seen);
         assert_eq!(zeroed, BTreeSet::from(ZEROED), "gauges that Prometheus begins with a zero");
         assert!(series(&self.theirs).len() > 100, "there was something to compare");
     }
 }
-
-/// Gauges and sums that can fall, by the letters and digits that their names begin with. They have start times in OTLP, and Prometheus puts
-/// a zero there as it does for counters: a value that they never had. Through the gateway they have no start time.
-const ZEROED: [&str; 20] = [
-    "5xx",
-    "berall",
-    "bigint",
-    "colliding",
-    "deltaupdown",
-    "endedgauge",
-    "gaugeexemplar",
-    "job:rate",
-    "memutil",
-    "nobody",
-    "oddlabels",
-    "oddvalues",
-    "onlyinstance",
-    "queuesize",
-    "scoped",
-    "scopeattribute",
-    "speed",
-    "systemmemory",
-    "temperature",
-    "typedlabels",
-];
 
 /// `content` without the zeros where those begin, which are noted.
 fn without_zeros(content: Content, start: u64, zeroed: &mut BTreeSet<&'static str>) -> Content {
@@ -164,17 +139,6 @@ fn letters(labels: &str) -> String {
     let labels: Value = serde_json::from_str(labels).unwrap();
     let name = labels["__name__"].as_str().unwrap_or_default();
     name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == ':').collect()
-}
-
-/// A difference that is meant to be.
-struct Known {
-    /// The beginning of the metric's name, punctuation aside.
-    metric: &'static str,
-    reason: &'static str,
-}
-
-fn known(metric: &'static str, reason: &'static str) -> Known {
-    Known { metric, reason }
 }
 
 /// What a Prometheus has, by labels: samples and native histograms; or exemplars.
@@ -219,52 +183,6 @@ fn in_a_minute() -> String {
 fn times() -> Times {
     let now = (unix_nanos() / 1_000_000_000 - 30) * 1_000_000_000;
     Times { start: now - 60_000_000_000, now }
-}
-
-/// Metrics that the two ways treat in different ways: what, and why.
-fn different(times: Times) -> (Vec<ResourceMetrics>, Vec<Known>) {
-    let x = |name: &str, labels: &[(&str, &str)]| gauge(name, "", vec![number(times, 1.0, labels)]);
-    let mut thresholded = exponential_point(times, 0, (0, &[1]), (0, &[]), 2);
-    thresholded.zero_threshold = 0.25;
-    let mut sumless = exponential_point(times, 0, (0, &[1]), (0, &[]), 2);
-    sumless.sum = None;
-    let mut exemplified = number(times, 8.0, &[]);
-    exemplified.exemplars = vec![exemplar(times, 2.0, &[("user.id", "7")])];
-    let mut unsorted = histogram_point(times, &[0.5, 1.0], &[1, 1, 1]);
-    unsorted.exemplars = vec![exemplar(times, 0.7, &[]), exemplar(times.after(1), 0.1, &[])];
-    let mut own_le = histogram_point(times, &[0.5, 1.0], &[1, 1, 1]);
-    own_le.attributes = vec![attribute("le", "mine")];
-    let nameless = InstrumentationScope { version: "1".to_owned(), ..InstrumentationScope::default() };
-    let mut scoped = of(CART, vec![x("nameless.scope", &[])]);
-    scoped.scope_metrics[0].scope = Some(nameless);
-    let named = InstrumentationScope {
-        name: "lib".to_owned(),
-        attributes: vec![attribute("name", "q")],
-        ..InstrumentationScope::default()
-    };
-    let mut own_name = of(CART, vec![x("scope.attribute.name", &[])]);
-    own_name.scope_metrics[0].scope = Some(named);
-    let metrics = vec![
-        exponential("wide.zero", CUMULATIVE, vec![thresholded]),
-        exponential("sumless.exponential", CUMULATIVE, vec![sumless]),
-        sum("sanitised.exemplar", "", true, CUMULATIVE, vec![exemplified]),
-        histogram("unsorted.exemplars", CUMULATIVE, vec![unsorted]),
-        histogram("own.le", CUMULATIVE, vec![own_le]),
-    ];
-    let empty = [("service.namespace", ""), ("service.name", "cart")];
-    let resources = vec![of(CART, metrics), scoped, own_name, of(&empty, vec![x("empty.namespace", &[])])];
-    let list = vec![
-        known("wide.zero", "Prometheus ignores the zero threshold that OTLP has"),
-        known("sumless.exponential", "the specification drops native histograms without a sum; Prometheus makes it 0"),
-        known("unsorted.exemplars", "each is at its bucket; Prometheus expects them in the order of their values"),
-        known(
-            "own.le",
-            "an attribute called le is overwritten in all series; in Prometheus it stays in _sum and _count",
-        ),
-        known("nameless.scope", "Prometheus leaves out scopes without a name, versions and attributes included"),
-        known("empty.namespace", "an empty service.namespace counts as none; Prometheus begins the job with a slash"),
-    ];
-    (resources, list)
 }
 
 /// A histogram in its classic and its native form, as while a source moves from one to the other.
@@ -333,29 +251,6 @@ fn no_translation() {
 fn custom_buckets() {
     check("UnderscoreEscapingWithSuffixes", true);
 }
-
-/// Where the two differ in `target_info`, which is equal in labels, values and times otherwise: a query, what it gives through the gateway, what
-/// straight, and why.
-const TARGETS: [(&str, f64, f64, &str); 3] = [
-    (
-        "count(target_info{job=\"moved\"})",
-        1.0,
-        2.0,
-        "when the attributes of a resource change, the old series ends; in Prometheus it stays for five minutes, and joins find both",
-    ),
-    (
-        "count_over_time(target_info{job=\"late\"}[1h])",
-        1.0,
-        5.0,
-        "of points of one push that lie far apart the newest one counts; Prometheus fills the time between every 2.5 minutes",
-    ),
-    (
-        "count_over_time(target_info{job=\"steady\"}[1h])",
-        1.0,
-        3.0,
-        "by default again after a minute (`target_info.interval`), enough for joins; Prometheus sends it with every push",
-    ),
-];
 
 #[test]
 fn target_info_differs_where_it_is_meant_to() {
@@ -476,135 +371,4 @@ fn silent_series_end() {
         None => Ok(()),
         left => Err(left),
     });
-}
-
-const PAGE: &str = "
-receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
-exporters:
-  prometheus:
-    endpoint: 127.0.0.1:@PAGE@
-    send_timestamps: true
-    enable_open_metrics: true
-    translation_strategy: @STRATEGY@
-service:
-  telemetry:
-    metrics:
-      readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: @METRICS@}}}}]
-  pipelines:
-    metrics: {receivers: [otlp], exporters: [prometheus]}
-";
-
-const SCRAPER: &str = "
-global: {}
-storage: {exemplars: {max_exemplars: 10000}}
-scrape_configs:
-  - job_name: gateway
-    honor_labels: true
-    scrape_interval: 1s
-    scrape_protocols: [@PROTOCOL@]
-    scrape_native_histograms: true
-    static_configs: [{targets: ['127.0.0.1:@PAGE@']}]
-";
-
-/// Compares what a Prometheus scrapes off the page with what another one takes in itself.
-fn scrape(protocol: &str, strategy: &str, more: &[Known]) {
-    let page = free_port().to_string();
-    let gateway = Gateway::start(&PAGE.replace("@PAGE@", &page).replace("@STRATEGY@", strategy));
-    let times = times();
-    let mut pushed = common(times, times.now | 1);
-    pushed.resource_metrics.extend(in_both_forms(times).resource_metrics);
-    assert_eq!(gateway.client().metrics(&pushed).status, 0);
-    let scraper = SCRAPER.replace("@PAGE@", &page).replace("@PROTOCOL@", protocol);
-    let ours = Prometheus::start_with(&scraper, &["--enable-feature=exemplar-storage"]);
-    let config = PROMETHEUS.replace("@STRATEGY@", strategy).replace("@NHCB@", "false");
-    let features = "--enable-feature=exemplar-storage,otlp-deltatocumulative";
-    let theirs = Prometheus::start_with(&config, &["--web.enable-otlp-receiver", features]);
-    let kind = "application/x-protobuf";
-    let answer = http::post(theirs.port, "/api/v1/otlp/v1/metrics", kind, "", pushed.encode_to_vec());
-    assert_eq!(answer.expect("Prometheus answers").status, 200);
-    let mut list = vec![
-        known("up", "of the scrape"),
-        known("scrape_", "of the scrape"),
-        known("nobody", "the scraper fills in job and instance"),
-        known("only.instance", "the scraper fills in job and instance"),
-        known("visits", "the scraper fills in the instance"),
-        known("target_info", "the scraper fills in job or instance"),
-    ];
-    list.extend(more.iter().map(|known| Known { ..*known }));
-    let mut seen = BTreeSet::new();
-    eventually("what is scraped is what is taken in", || {
-        seen.clear();
-        let (ours, theirs) = (with_plain_bounds(series(&ours)), with_plain_bounds(series(&theirs)));
-        let unexpected = differences(&ours, &theirs, &list, &mut seen);
-        if unexpected.is_empty() { Ok(()) } else { Err(unexpected.join("\n")) }
-    });
-    for (index, known) in list.iter().enumerate() {
-        assert!(seen.contains(&index), "no such difference any more: {} ({})", known.metric, known.reason);
-    }
-    let exemplified = exemplars(&ours);
-    assert!(protocol.starts_with("PrometheusText") || exemplified.len() > 3, "{exemplified:#?}");
-    assert_eq!(ours.value("count(up == 1)"), Some(1.0));
-}
-
-/// A scraping Prometheus writes bounds as `1.0`, and one that takes in OTLP as `1`.
-fn with_plain_bounds(content: Content) -> Content {
-    let plain = |(key, value): (String, Value)| {
-        let mut labels: Value = serde_json::from_str(&key).unwrap();
-        for name in ["le", "quantile"] {
-            if let Some(bound) = labels[name].as_str().and_then(|text| text.parse::<f64>().ok()) {
-                labels[name] = json!(bound.to_string());
-            }
-        }
-        let present: serde_json::Map<_, _> = labels
-            .as_object()
-            .unwrap()
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        (Value::Object(present).to_string(), value)
-    };
-    content.into_iter().map(plain).collect()
-}
-
-/// Exponential histograms in `common`, and why a text page does not have them.
-fn without_native_histograms() -> Vec<Known> {
-    const NAMES: [&str; 10] = [
-        "both.forms",
-        "bytes.sent",
-        "down.scaled",
-        "high.scale",
-        "both.signs",
-        "only.zeros",
-        "nothing.yet",
-        "exemplified.bytes",
-        "delta.bytes",
-        "many",
-    ];
-    NAMES.map(|name| known(name, "the text formats have no native histograms")).into()
-}
-
-#[test]
-fn scraped_as_protobuf() {
-    scrape("PrometheusProto", "UnderscoreEscapingWithSuffixes", &[]);
-}
-
-#[test]
-fn scraped_as_protobuf_with_utf8_names() {
-    scrape("PrometheusProto, PrometheusText1.0.0", "NoTranslation", &[]);
-}
-
-#[test]
-fn scraped_as_open_metrics() {
-    scrape("OpenMetricsText1.0.0", "UnderscoreEscapingWithSuffixes", &without_native_histograms());
-}
-
-#[test]
-fn scraped_as_text() {
-    scrape("PrometheusText0.0.4", "UnderscoreEscapingWithSuffixes", &without_native_histograms());
-}
-
-#[test]
-fn scraped_as_text_with_utf8_names() {
-    scrape("PrometheusText1.0.0", "NoUTF8EscapingWithSuffixes", &without_native_histograms());
 }

@@ -5,6 +5,8 @@
 //!
 //!     cargo build --release
 //!     NYQUIST_BIN=$PWD/target/release/nyquist cargo test --test edge_hostile -- --nocapture --test-threads 1
+//!
+//! `NYQUIST_ATTACKS=JSON` leaves out the attacks whose names do not have this in them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 mod support;

@@ -240,14 +240,15 @@ impl SlowOnes {
         Self { stop, closed, thread }
     }
 
-    /// Waits until, of every kind, as many have been closed (and told why) as there are at once.
-    fn end(self) {
+    /// Waits until, of every kind, as many have been closed (and told why) as there are at once; gives how many were.
+    fn end(self) -> usize {
         eventually("slow connections are closed", || {
             let counts: Vec<_> = self.closed.iter().map(|count| count.load(Ordering::Relaxed)).collect();
             if counts.iter().all(|count| *count >= SLOW_OPEN) { Ok(()) } else { Err(counts) }
         });
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("they were told what they should be");
+        self.closed.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -321,42 +322,65 @@ impl Attackers {
     }
 }
 
-/// An attacker has a machine of its own. Here it shares the gateway's cores: it gets what others leave.
+/// An attacker has a machine of its own. Here it shares the gateway's cores: it gets what others leave, and gives it back
+/// at once (`SCHED_IDLE`; a thread of any other class, however nice, may keep its core until the next tick of the
+/// scheduler, which comes every 1 to 10 ms, and that would be measured instead of the gateway).
 fn step_back() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
     let thread = thread.file_name().unwrap().to_owned();
-    let status = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).output().expect("renice exists").status;
+    let status = Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status().expect("chrt exists");
     assert!(status.success());
 }
 
-/// How long each of `count` good requests took, sorted.
+/// How long each of `count` good requests took.
 fn latencies(client: &mut OtlpClient, count: u64) -> Vec<Duration> {
-    let mut taken: Vec<_> = (0..count)
-        .map(|number| {
-            let request = traces_request("good", trace(number + 1, 2));
-            let begun = Instant::now();
-            let outcome = client.traces(&request);
-            assert_eq!(outcome.status, OK, "{outcome:?}");
-            begun.elapsed()
-        })
-        .collect();
+    let request = |number: u64| {
+        let request = traces_request("good", trace(number + 1, 2));
+        let begun = Instant::now();
+        let outcome = client.traces(&request);
+        assert_eq!(outcome.status, OK, "{outcome:?}");
+        begun.elapsed()
+    };
+    (0..count).map(request).collect()
+}
+
+/// How many turns there are without and with an attack at the least, and how many requests count in each.
+fn measure() -> (usize, u64) {
+    if is_release() { (15, 300) } else { (5, 200) }
+}
+
+/// The p99 of a good client in one turn. A connection's first requests do not count: they find cold caches and a
+/// core that has to wake up.
+fn turn(clients: &mut [OtlpClient; 2]) -> Duration {
+    let (_, requests) = measure();
+    let mut taken = Vec::new();
+    for client in clients {
+        drop(latencies(client, 10));
+        taken.extend(latencies(client, requests / 2));
+    }
     taken.sort();
-    taken
+    taken[taken.len() * 99 / 100]
 }
 
-fn p99(mut latencies: Vec<Duration>) -> Duration {
-    latencies.sort();
-    latencies[latencies.len() * 99 / 100]
+fn median(mut turns: Vec<Duration>) -> Duration {
+    turns.sort();
+    turns[turns.len() / 2]
 }
 
-/// The p99 of a good client without and with the attacks in `active`, measured in turns, so that what else goes
-/// on on the machine hits both, and how often they were done meanwhile.
+/// The p99 of a good client while nobody attacks: the median of the turns.
+fn quiet(gateway: &Gateway) -> Duration {
+    let mut clients = [gateway.client(), gateway.client()];
+    let (turns, _) = measure();
+    median((0..turns).map(|_| turn(&mut clients)).collect())
+}
+
+/// The p99 of a good client without and with the attacks in `active`: the median of many short turns of each, which take
+/// turns, so that what else goes on on the machine hits both, and a moment of it none. And how often the attacks were done.
 fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration, Duration, usize) {
     let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
     let counts = || attackers.done.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
     // Two connections: one at each worker, if there are two.
     let mut clients = [gateway.client(), gateway.client()];
-    clients.iter_mut().for_each(|client| drop(latencies(client, 20)));
     let before = counts();
     let is_done = |now: &[usize]| {
         now.iter()
@@ -365,15 +389,16 @@ fn compare(gateway: &Gateway, attackers: &Attackers, active: usize) -> (Duration
             .all(|(index, (now, before))| active & (1 << index) == 0 || now - before >= 3)
     };
     let deadline = Instant::now() + Duration::from_secs(120);
-    while attacked.len() < 1500 || !is_done(&counts()) {
+    let (turns, _) = measure();
+    while attacked.len() < turns || !is_done(&counts()) {
         assert!(Instant::now() < deadline, "the attacks are not answered");
-        clients.iter_mut().for_each(|client| quiet.extend(latencies(client, 100)));
+        quiet.push(turn(&mut clients));
         attackers.active.store(active, Ordering::SeqCst);
-        clients.iter_mut().for_each(|client| attacked.extend(latencies(client, 100)));
+        attacked.push(turn(&mut clients));
         attackers.hold();
     }
     let done = counts().iter().zip(&before).map(|(now, before)| now - before).sum();
-    (p99(quiet), p99(attacked), done)
+    (median(quiet), median(attacked), done)
 }
 
 /// Scenario: rapid resets, floods of headers, bombs in every encoding, oversize bodies, large documents, what is no
@@ -400,14 +425,21 @@ fn a_good_client_does_not_notice_the_bad_ones() {
 
     let attackers = Attackers::start(&target);
     let mut results = Vec::new();
-    for (index, (name, _)) in ATTACKS.iter().enumerate() {
+    let only = std::env::var("NYQUIST_ATTACKS").unwrap_or_default();
+    for (index, (name, _)) in ATTACKS.iter().enumerate().filter(|(_, (name, _))| name.contains(&only)) {
         results.push((*name, compare(&gateway, &attackers, 1 << index)));
     }
-    let slow = SlowOnes::start(&target);
-    results.push(("slow-loris", compare(&gateway, &attackers, 0)));
-    results.push(("all together", compare(&gateway, &attackers, (1 << ATTACKS.len()) - 1)));
+    if only.is_empty() {
+        // Slow connections live for seconds, so these two cannot take turns with the quiet: it is measured before and after.
+        let before = quiet(&gateway);
+        let slow = SlowOnes::start(&target);
+        let (_, alone, _) = compare(&gateway, &attackers, 0);
+        let (_, with_all, done) = compare(&gateway, &attackers, (1 << ATTACKS.len()) - 1);
+        let closed = slow.end();
+        let quiet = quiet(&gateway).max(before);
+        results.extend([("slow-loris", (quiet, alone, closed)), ("all together", (quiet, with_all, done))]);
+    }
     attackers.end();
-    slow.end();
     let (_, peak) = gateway.process.resident();
     for (name, (quiet, attacked, done)) in &results {
         let ratio = attacked.as_secs_f64() / quiet.as_secs_f64();
@@ -416,8 +448,10 @@ fn a_good_client_does_not_notice_the_bad_ones() {
     eprintln!("peak {} MiB", peak >> 20);
     gateway.assert_alive();
     assert!(peak < 400 << 20, "{} MiB at the peak", peak >> 20);
-    // The timer of the kernel's scheduler ticks once a millisecond or slower: less than that is not the gateway's.
-    let (factor, margin) = if is_release() { (2, Duration::from_millis(1)) } else { (10, Duration::from_millis(50)) };
+    assert!(!results.is_empty(), "there is no attack like {only:?}");
+    // A worker that wakes up may find its core taken by another one, which is busy with an attacker's body; the kernel's
+    // scheduler lets that one go on until its next tick.
+    let (factor, margin) = if is_release() { (2, Duration::from_micros(750)) } else { (10, Duration::from_millis(50)) };
     for (name, (quiet, attacked, _)) in results {
         assert!(attacked <= quiet * factor + margin, "{name}: p99 {quiet:?} when quiet, {attacked:?} under attack");
     }

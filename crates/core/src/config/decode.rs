@@ -52,6 +52,16 @@ impl Check<'_> {
         self.report(path, Problem::warning(message));
     }
 
+    /// A warning at each of `keys` below the checked value that was written: it is there for the Collector's sake, and
+    /// does nothing because of `why`.
+    pub fn without_effect(&mut self, keys: &[&str], why: &str) {
+        for key in keys {
+            if self.is_written(&[key]) {
+                self.warning(&[key], format!("has no effect: {why}"));
+            }
+        }
+    }
+
     /// Checks `value`, which stands at `path`.
     pub fn nested(&mut self, path: &[&str], value: &impl Validate) {
         let depth = self.prefix.len();

@@ -9,7 +9,7 @@ use crate::batch::{DropReason, Refusal};
 use crate::telemetry::Entry;
 
 /// A request was not delivered, or not all of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) refusal: Refusal,
     /// It stays on disk, for the next process.
@@ -71,7 +71,10 @@ impl<'a, A: Attempt> Booking<'a, A> {
             End::Moved { lost } => {
                 let (reason, lost) = lost.unwrap_or((DropReason::Shutdown, 0));
                 let lost = lost.min(items);
-                let refusal = Refusal::retryable(None, "not every other queue had room");
+                let refusal = match reason {
+                    DropReason::Rejected => Refusal::permanent("another backend refused what was moved to it"),
+                    _ => Refusal::retryable(None, "not every other queue had room"),
+                };
                 if is_ours {
                     // The other queue has accepted it, in the same ledger.
                     ledger.add(Entry::Emitted, items - lost);

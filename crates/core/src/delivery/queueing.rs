@@ -132,8 +132,7 @@ impl<A: Attempt> Slot<A> {
     async fn work(mut self, first: Option<Work>) {
         let mut next = first.or_else(|| self.next());
         while let Some(work) = next {
-            let result = self.inner.process(&work.request).await;
-            work.settle(result);
+            self.inner.work_off(work).await;
             self.inner.write_down().await;
             next = self.next();
         }

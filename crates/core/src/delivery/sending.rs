@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::booking::{Booking, Failure};
 use super::stage::{Inner, Keeper, Phase, shutting_down};
+use super::ticket::Work;
 use super::{Attempt, Backoff, Outcome, Request};
 use crate::batch::{Code, DropReason, Refusal, while_wanted};
 
@@ -40,16 +41,44 @@ impl End {
             Self::Moved { .. } | Self::TooLarge(_) => false,
         }
     }
+
+    /// Would other requests, smaller ones, fare better?
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::TooLarge(_) | Self::Failed { reason: DropReason::Rejected, .. })
+    }
 }
 
 impl<A: Attempt> Inner<A> {
+    /// Works on what has left the queue until everybody who has a stake in it knows the outcome. If requests that were
+    /// sent as one are refused, each is sent by itself: one bad one takes no other down.
+    pub(super) async fn work_off(&self, mut work: Work) {
+        let mut booking = Booking::new(self, work.request.items());
+        let end = self.deliver(&work.request).await;
+        let parts = if end.is_refusal() { work.take_parts() } else { Vec::new() };
+        if parts.is_empty() {
+            let result = self.finish(booking, end, &work.request).await;
+            return work.settle(result);
+        }
+        tracing::debug!(exporter = self.exporter, requests = parts.len(), "refused together; sent one by one");
+        for part in parts {
+            // Its own booking takes over.
+            booking.items = booking.items.saturating_sub(part.request.items());
+            let result = self.process(&part.request).await;
+            part.settle(result);
+        }
+        work.settle(Ok(()));
+    }
+
     /// Works on one request until its outcome is known, and books it.
     pub(super) async fn process(&self, request: &Request) -> Result<(), Failure> {
-        let mut booking = Booking::new(self, request.items());
-        let message = match self.deliver(request).await {
-            End::TooLarge(message) => message,
-            end => return booking.settle(end),
-        };
+        let booking = Booking::new(self, request.items());
+        let end = self.deliver(request).await;
+        self.finish(booking, end, request).await
+    }
+
+    /// Books how the work on `request` ended; what is too large goes on in halves.
+    async fn finish(&self, mut booking: Booking<'_, A>, end: End, request: &Request) -> Result<(), Failure> {
+        let End::TooLarge(message) = end else { return booking.settle(end) };
         let pieces = request.halves();
         if pieces.len() < 2 {
             let refusal = Refusal::permanent(message).with_code(Code::InvalidArgument);
@@ -71,6 +100,9 @@ impl<A: Attempt> Inner<A> {
             Err(outcome) => return self.conclude(outcome).unwrap_or_else(|retry| retry.into_end(DropReason::Rejected)),
         };
         let mut phase = self.phase.subscribe();
+        if *phase.borrow() == Phase::Closed {
+            return End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() };
+        }
         let mut backoff = Backoff::new(&self.settings.retry);
         let started = Instant::now();
         let limit = self.settings.retry.give_up_after(self.keeper == Keeper::Disk);

@@ -103,12 +103,14 @@ impl Drop for Ticket {
 pub(super) struct Work {
     pub(super) request: Request,
     tickets: Vec<Arc<Ticket>>,
+    /// What was put together because it waited together: each with its own stakes. Empty if nothing was.
+    parts: Vec<Self>,
     settled: bool,
 }
 
 impl Work {
     pub(super) fn new(request: Request, tickets: Vec<Arc<Ticket>>) -> Self {
-        Self { request, tickets, settled: false }
+        Self { request, tickets, parts: Vec::new(), settled: false }
     }
 
     /// Adds a batch.
@@ -117,16 +119,24 @@ impl Work {
         self.tickets.push(ticket);
     }
 
-    /// Adds the batches of `other`.
-    pub(super) fn join(&mut self, mut other: Self) {
-        other.settled = true;
-        self.request.merge(&mut other.request);
-        self.tickets.append(&mut other.tickets);
+    /// Sends `other` with it. Both stay what they are: should the request be refused, they can be tried one by one.
+    pub(super) fn join(&mut self, other: Self) {
+        if self.parts.is_empty() {
+            self.parts.push(Self::new(self.request.clone(), std::mem::take(&mut self.tickets)));
+        }
+        self.request.merge(&mut other.request.clone());
+        self.parts.push(other);
+    }
+
+    /// What it was put together from, to be settled one by one; nothing if it was not.
+    pub(super) fn take_parts(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.parts)
     }
 
     /// The outcome is known.
     pub(super) fn settle(mut self, result: Result<(), Failure>) {
         self.settled = true;
+        self.parts.drain(..).for_each(|part| part.settle(result.clone()));
         if let Err(Failure { refusal, stays }) = result {
             self.fail(&refusal, stays);
         }

@@ -26,6 +26,8 @@ pub(super) struct OpenFile {
     /// A write failed, and its traces could not be removed.
     is_torn: bool,
     is_dirty: bool,
+    /// The folder knows its name, also after a power cut.
+    is_named: bool,
 }
 
 impl OpenFile {
@@ -46,7 +48,7 @@ impl OpenFile {
             file.set_len(length)?;
         }
         file.seek(SeekFrom::Start(length))?;
-        Ok(Self { path: path.to_owned(), file, length, is_torn: false, is_dirty: false })
+        Ok(Self { path: path.to_owned(), file, length, is_torn: false, is_dirty: false, is_named: false })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -88,6 +90,12 @@ impl OpenFile {
             // A pipe or a device: there is nothing to sync.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             outcome => outcome?,
+        }
+        if !self.is_named {
+            // With it what rotation has renamed. Not every folder may be read, or can be synced.
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+            self.is_named = true;
         }
         self.is_dirty = false;
         Ok(())

@@ -17,7 +17,7 @@ use nyquist_core::runtime::Runtimes;
 use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use prost::Message;
 
-use super::writer::{Files, Record, path_of};
+use super::writer::{Files, Job, Record, Target, path_of, run};
 use super::*;
 
 fn logs(text: &str, tenant: Option<&str>) -> LogsData {
@@ -242,6 +242,46 @@ async fn a_torn_end_is_cut_off() {
     let proto = FileConfig { append: true, format: Format::Proto, ..config(&records) };
     Rig::start(proto).await.unwrap().stop().await;
     assert_eq!(fs::read(&records).unwrap(), [0, 0, 0, 1, 7]);
+}
+
+/// A file that says when it is synced.
+struct Telling(std::sync::mpsc::Sender<()>);
+
+impl Target for Telling {
+    fn write(&mut self, records: &[Record]) -> (usize, std::io::Result<()>) {
+        (records.len(), Ok(()))
+    }
+
+    fn sync(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Guarantee: what was written is synced when `flush_interval` has passed, whether nothing comes behind it or always
+/// more, and not again.
+#[test]
+fn what_is_written_is_synced_in_time() {
+    const LONG: Duration = Duration::from_secs(60);
+    let (jobs, inbox) = std::sync::mpsc::channel();
+    let (telling, synced) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || run(&mut Telling(telling), Duration::from_millis(20), &inbox));
+    let write = || {
+        let (answer, written) = tokio::sync::oneshot::channel();
+        jobs.send(Job::Write(vec![Record { group: None, bytes: Bytes::new() }], answer)).unwrap();
+        written.blocking_recv().unwrap().1.unwrap();
+    };
+    write();
+    synced.recv_timeout(LONG).expect("nothing comes behind it");
+    assert!(synced.recv_timeout(Duration::from_millis(100)).is_err(), "there is nothing to sync");
+    let begun = std::time::Instant::now();
+    while synced.try_recv().is_err() {
+        write();
+        assert!(begun.elapsed() < LONG, "there is always more");
+    }
+    write();
+    drop(jobs);
+    synced.recv_timeout(LONG).expect("at the end");
+    thread.join().unwrap();
 }
 
 /// Scenario: more than a file may hold. Guarantee: whole records in every file, names with the time,

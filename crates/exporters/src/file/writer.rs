@@ -35,9 +35,18 @@ pub(super) struct Record {
     pub(super) bytes: Bytes,
 }
 
-enum Job {
+pub(super) enum Job {
     Write(Vec<Record>, oneshot::Sender<(usize, io::Result<()>)>),
     Sync(oneshot::Sender<()>),
+}
+
+/// What the thread writes to. Blocks.
+pub(super) trait Target {
+    /// As [`Writer::write`].
+    fn write(&mut self, records: &[Record]) -> (usize, io::Result<()>);
+
+    /// Makes everything survive a power cut.
+    fn sync(&mut self);
 }
 
 /// The way to the thread. Shared by the signals of an exporter.
@@ -58,13 +67,14 @@ impl Writer {
         let begin = || async {
             let (jobs, inbox) = channel();
             let (answer, opened) = oneshot::channel();
+            let interval = config.flush_interval.0;
             let mut files = Files::new(Arc::clone(config), Arc::clone(&host.clock));
             let body = move || {
                 let outcome = files.open_first();
                 let is_open = outcome.is_ok();
                 let _ = answer.send(outcome);
                 if is_open {
-                    run(&mut files, &inbox);
+                    run(&mut files, interval, &inbox);
                 }
             };
             let spawned = std::thread::Builder::new().name("file".to_owned()).spawn(body);
@@ -109,9 +119,9 @@ fn stopped() -> io::Error {
     io::Error::other("the writing thread does not run")
 }
 
-/// The thread: until nobody can send any more.
-fn run(files: &mut Files, inbox: &Receiver<Job>) {
-    let interval = files.config.flush_interval.0.max(Duration::from_millis(1));
+/// The thread, until nobody can send any more: what it writes is synced after `interval` at the latest.
+pub(super) fn run(files: &mut impl Target, interval: Duration, inbox: &Receiver<Job>) {
+    let interval = interval.max(Duration::from_millis(1));
     let mut due: Option<std::time::Instant> = None;
     loop {
         let job = match due {
@@ -159,16 +169,6 @@ impl Files {
         if self.config.group_by.enabled { Ok(()) } else { self.file(None).map(drop) }
     }
 
-    /// As [`Writer::write`].
-    pub(super) fn write(&mut self, records: &[Record]) -> (usize, io::Result<()>) {
-        for (written, record) in records.iter().enumerate() {
-            if let Err(error) = self.write_one(record) {
-                return (written, Err(error));
-            }
-        }
-        (records.len(), Ok(()))
-    }
-
     fn write_one(&mut self, record: &Record) -> io::Result<()> {
         let config = Arc::clone(&self.config);
         let clock = Arc::clone(&self.clock);
@@ -211,9 +211,19 @@ impl Files {
         };
         OpenFile::open(path, begin, self.config.file_mode())
     }
+}
 
-    /// Makes everything survive a power cut.
-    pub(super) fn sync(&mut self) {
+impl Target for Files {
+    fn write(&mut self, records: &[Record]) -> (usize, io::Result<()>) {
+        for (written, record) in records.iter().enumerate() {
+            if let Err(error) = self.write_one(record) {
+                return (written, Err(error));
+            }
+        }
+        (records.len(), Ok(()))
+    }
+
+    fn sync(&mut self) {
         for (path, file) in &mut self.open {
             if let Err(error) = file.sync() {
                 tracing::warn!(exporter = "file", path = %path.display(), %error, "cannot sync");

@@ -235,6 +235,7 @@ impl Validate for HttpClientConfig {
         {
             check.error(&["proxy_url"], reason);
         }
+        check.without_effect(&["read_buffer_size", "write_buffer_size"], "buffers size themselves");
         check.nested(&["tls"], &self.tls);
         check.nested(&["headers"], &self.headers);
         self.check_connections(check);

@@ -42,6 +42,9 @@ fn the_collectors_keys_are_known() {
     let keepalive = "keepalive: {enabled: true, idle_conn_timeout: 7s, max_idle_conns: 8, max_idle_conns_per_host: 9}";
     let options = good(keepalive).options();
     assert_eq!((options.max_idle, options.idle_timeout), (9, Some(Duration::from_secs(7))));
+    let (_, findings) = read("read_buffer_size: 1, write_buffer_size: 2").unwrap();
+    let paths: Vec<_> = findings.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(paths, ["read_buffer_size", "write_buffer_size"], "what does nothing says so");
     // 0 is the Collector's word for the default, and -1 Go's.
     assert_eq!([0, -1].map(|level| CompressionParams { level }.chosen()), [None, None]);
 }

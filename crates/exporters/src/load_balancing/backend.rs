@@ -14,7 +14,7 @@ use nyquist_core::net::client::{Chunks, GrpcEndpoint};
 use nyquist_core::telemetry::{Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::balancer::{Balancer, Unplaced};
+use super::balancer::Balancer;
 use super::config::parse_endpoint;
 use super::metrics::BackendMetrics;
 use crate::otlp::{GrpcAttempt, MAX_MERGED, OtlpConfig};
@@ -190,26 +190,32 @@ impl BackendAttempt {
         const LONGEST_WAIT: Duration = Duration::from_secs(1);
         let batch = Batch::from_wire(request.signal(), request.bytes(), request.items());
         let mut left = vec![batch.with_metadata(Arc::clone(request.metadata()))];
+        let mut refused = 0;
         let mut wait = Duration::from_millis(20);
+        let lost = |left: &[Batch], refused: usize| {
+            let items = refused + left.iter().map(Batch::items).sum::<usize>();
+            Outcome::Moved { lost: Some((DropReason::Shutdown, items)) }
+        };
         loop {
-            let items = left.iter().map(Batch::items).sum::<usize>();
-            let lost = |reason| Outcome::Moved { lost: Some((reason, items)) };
-            let Some(balancer) = self.balancer.upgrade() else { return lost(DropReason::Shutdown) };
-            let Err(Unplaced { refusal, left: rest }) = balancer.place_all(left).await else {
-                self.metrics.moved.inc_by(request.items() as u64);
-                return Outcome::Moved { lost: None };
-            };
-            let remaining = rest.iter().map(Batch::items).sum::<usize>();
+            let Some(balancer) = self.balancer.upgrade() else { return lost(&left, refused) };
+            let Err(unplaced) = balancer.place_all(left).await else { return self.moved(request.items(), refused) };
+            left = unplaced.left;
+            refused += unplaced.refused;
+            if left.is_empty() {
+                return self.moved(request.items(), refused);
+            }
             if balancer.is_closing() {
-                return Outcome::Moved { lost: Some((DropReason::Shutdown, remaining)) };
+                return lost(&left, refused);
             }
-            if !refusal.is_retryable() {
-                return Outcome::Moved { lost: Some((DropReason::Rejected, remaining)) };
-            }
-            left = rest;
             drop(balancer);
-            sleep(refusal.retry_delay().unwrap_or(wait).min(LONGEST_WAIT)).await;
+            sleep(unplaced.refusal.retry_delay().unwrap_or(wait).min(LONGEST_WAIT)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// `items` are with the others, but for those that were `refused` for good.
+    fn moved(&self, items: usize, refused: usize) -> Outcome {
+        self.metrics.moved.inc_by((items - refused.min(items)) as u64);
+        Outcome::Moved { lost: (refused > 0).then_some((DropReason::Rejected, refused)) }
     }
 }

@@ -45,10 +45,35 @@ type Slice = (Arc<Backend>, Batch);
 
 /// What no backend took.
 pub(super) struct Unplaced {
-    /// Why, in the words of the first of them.
+    /// In the words of the first of them; that it may be tried again, if any of it may.
     pub(super) refusal: Refusal,
-    /// What is left.
+    /// What may be tried again.
     pub(super) left: Vec<Batch>,
+    /// Items that were refused for good.
+    pub(super) refused: usize,
+}
+
+impl Unplaced {
+    fn new(refusal: Refusal, batch: Batch) -> Self {
+        match refusal.is_retryable() {
+            true => Self { refusal, left: vec![batch], refused: 0 },
+            false => Self { refusal, left: Vec::new(), refused: batch.items() },
+        }
+    }
+
+    fn with(mut self, mut other: Self) -> Self {
+        if self.left.is_empty() && !other.left.is_empty() {
+            self.refusal = other.refusal;
+        }
+        self.left.append(&mut other.left);
+        self.refused += other.refused;
+        self
+    }
+
+    /// All of these as one.
+    fn all(those: impl Iterator<Item = Self>) -> Result<(), Self> {
+        those.reduce(Self::with).map_or(Ok(()), Err)
+    }
 }
 
 /// Spreads batches over backends.
@@ -244,13 +269,13 @@ impl Balancer {
         let whole = batch.clone();
         let slices = self.split(batch);
         if slices.is_empty() {
-            return Err(Unplaced { refusal: self.nobody(), left: vec![whole] });
+            return Err(Unplaced::new(self.nobody(), whole));
         }
         if !permits.is_reserved() && slices.len() > 1 {
             permits = Permits::reserving();
             for (backend, slice) in &slices {
                 if let Err(refusal) = backend.delivery.reserve(slice, &mut permits).await {
-                    return Err(Unplaced { refusal, left: vec![whole] });
+                    return Err(Unplaced::new(refusal, whole));
                 }
             }
         }
@@ -261,21 +286,14 @@ impl Balancer {
     /// The same for several batches, all of which are tried.
     pub(super) async fn place_all(&self, batches: Vec<Batch>) -> Result<(), Unplaced> {
         let placed = join_all(batches.into_iter().map(|batch| self.place(batch))).await;
-        let mut unplaced: Option<Unplaced> = None;
-        for failure in placed.into_iter().filter_map(Result::err) {
-            match &mut unplaced {
-                Some(unplaced) => unplaced.left.extend(failure.left),
-                None => unplaced = Some(failure),
-            }
-        }
-        unplaced.map_or(Ok(()), Err)
+        Unplaced::all(placed.into_iter().filter_map(Result::err))
     }
 
     /// Gives `slices` to their backends, all at once. What is refused because its backend is just leaving
     /// is split anew.
     async fn give(&self, mut slices: Vec<Slice>, permits: Permits) -> Result<(), Unplaced> {
         let mut permits = Some(permits);
-        let mut unplaced: Option<Unplaced> = None;
+        let mut unplaced = Vec::new();
         loop {
             for (_, slice) in &mut slices {
                 *slice.permits_mut() = permits.clone().unwrap_or_default();
@@ -291,13 +309,10 @@ impl Balancer {
                     again.push(slice);
                     continue;
                 }
-                match &mut unplaced {
-                    Some(unplaced) => unplaced.left.push(slice),
-                    None => unplaced = Some(Unplaced { refusal, left: vec![slice] }),
-                }
+                unplaced.push(Unplaced::new(refusal, slice));
             }
             if again.is_empty() {
-                return unplaced.map_or(Ok(()), Err);
+                return Unplaced::all(unplaced.into_iter());
             }
             slices = again.into_iter().flat_map(|slice| self.split(slice)).collect();
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::Batch;
+use nyquist_core::batch::{Batch, Code, DropReason};
 use nyquist_core::delivery::{Attempt, Outcome, Request};
 use parking_lot::Mutex;
 
@@ -22,14 +22,39 @@ pub(super) struct Front {
     pub(super) metadata_keys: Vec<String>,
 }
 
+/// A request on its way.
+pub(super) struct Rest {
+    /// What has not been delivered, and may be.
+    batches: Vec<Batch>,
+    items: usize,
+    /// Items that a backend has refused for good, and what was said.
+    refused: usize,
+    why: Option<(Code, String)>,
+}
+
+impl Rest {
+    /// No backend has to be asked any more.
+    fn settle(&self) -> Outcome {
+        match &self.why {
+            None => Outcome::Delivered,
+            Some((code, message)) if self.refused >= self.items => {
+                Outcome::Refused { code: *code, message: message.clone() }
+            }
+            Some((_, message)) => {
+                Outcome::Settled { lost: vec![(DropReason::Rejected, self.refused)], message: message.clone() }
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Attempt for Front {
-    /// What is not delivered yet.
-    type Encoded = Mutex<Vec<Batch>>;
+    type Encoded = Mutex<Rest>;
 
-    fn encode(&self, request: &Request) -> Result<Mutex<Vec<Batch>>, Outcome> {
+    fn encode(&self, request: &Request) -> Result<Mutex<Rest>, Outcome> {
         let batch = Batch::from_wire(request.signal(), request.bytes(), request.items());
-        Ok(Mutex::new(vec![batch.with_metadata(Arc::clone(request.metadata()))]))
+        let batches = vec![batch.with_metadata(Arc::clone(request.metadata()))];
+        Ok(Mutex::new(Rest { batches, items: request.items(), refused: 0, why: None }))
     }
 
     fn metadata_keys(&self) -> Vec<String> {
@@ -40,16 +65,22 @@ impl Attempt for Front {
         num_consumers.saturating_mul(WAITING)
     }
 
-    async fn attempt(&self, rest: &Mutex<Vec<Batch>>) -> Outcome {
+    async fn attempt(&self, rest: &Mutex<Rest>) -> Outcome {
         // A clone: an attempt that is cut short (`timeout`) must not lose it.
-        let batches = rest.lock().clone();
-        let Err(Unplaced { refusal, left }) = self.balancer.place_all(batches).await else { return Outcome::Delivered };
-        *rest.lock() = left;
+        let batches = rest.lock().batches.clone();
+        let Err(Unplaced { refusal, left, refused }) = self.balancer.place_all(batches).await else {
+            return rest.lock().settle();
+        };
         let (code, message) = (refusal.code(), refusal.message().to_owned());
-        if refusal.is_retryable() {
-            Outcome::Retry { code, after: refusal.retry_delay(), message }
-        } else {
-            Outcome::Refused { code, message }
+        let mut rest = rest.lock();
+        rest.batches = left;
+        rest.refused += refused;
+        if refused > 0 {
+            rest.why.get_or_insert_with(|| (code, message.clone()));
+        }
+        match rest.batches.is_empty() {
+            true => rest.settle(),
+            false => Outcome::Retry { code, after: refusal.retry_delay(), message },
         }
     }
 }

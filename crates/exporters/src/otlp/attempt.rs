@@ -74,6 +74,17 @@ impl GrpcAttempt {
     }
 }
 
+impl GrpcAttempt {
+    pub(super) fn connector(&self, tls: Option<Arc<ClientTls>>) -> Result<Connector, StartError> {
+        // As with the Collector, plaintext gRPC looks at HTTPS_PROXY too.
+        let proxy = match &self.endpoint {
+            GrpcEndpoint { socket: Some(_), .. } => None,
+            GrpcEndpoint { host, port, .. } => Proxy::from_env(true, host, *port).map_err(StartError)?,
+        };
+        Ok(Connector::grpc(&self.endpoint, tls).rotating(self.rotates).through(proxy))
+    }
+}
+
 fn path(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -110,13 +121,7 @@ impl Attempt for GrpcAttempt {
     async fn start(&self, host: &Host) -> Result<(), StartError> {
         let tls = self.tls.as_ref().map(|tls| ClientTls::new(tls, &["h2"]));
         let tls = tls.transpose().map_err(|error| StartError(format!("tls: {error}")))?;
-        // As with the Collector, plaintext gRPC looks at HTTPS_PROXY too.
-        let proxy = match &self.endpoint {
-            GrpcEndpoint { socket: Some(_), .. } => None,
-            GrpcEndpoint { host, port, .. } => Proxy::from_env(true, host, *port).map_err(StartError)?,
-        };
-        let connector = Connector::grpc(&self.endpoint, tls).rotating(self.rotates).through(proxy);
-        let client = Client::new(host.runtimes.workers(), &connector, &self.options);
+        let client = Client::new(host.runtimes.workers(), &self.connector(tls)?, &self.options);
         self.client.set(client).map_err(|_| StartError("started twice".to_owned()))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -39,6 +40,9 @@ pub(crate) struct Backend {
     pub(crate) received: Arc<Mutex<Vec<(ExportTraceServiceRequest, MetadataMap)>>>,
     /// The longest message that it takes, in bytes; `None`: tonic's default.
     pub(crate) longest: Option<usize>,
+    /// Requests with a span that has this attribute are refused for good, and counted in `refused`, not `received`.
+    pub(crate) poison: Option<&'static str>,
+    pub(crate) refused: Arc<AtomicUsize>,
 }
 
 #[tonic::async_trait]
@@ -48,6 +52,12 @@ impl TraceService for Backend {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
+        let is_poison =
+            |span: &Span| span.attributes.iter().any(|attribute| Some(attribute.key.as_str()) == self.poison);
+        if spans(&message).any(is_poison) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::invalid_argument("poison"));
+        }
         self.received.lock().push((message, metadata));
         let answer = self.script.lock().pop_front();
         answer.unwrap_or_else(|| Ok(ExportTraceServiceResponse::default())).map(Response::new)
@@ -91,7 +101,7 @@ impl Backend {
     }
 
     pub(crate) fn spans(&self) -> Vec<usize> {
-        self.received.lock().iter().map(|(request, _)| count(request)).collect()
+        self.received.lock().iter().map(|(request, _)| spans(request).count()).collect()
     }
 }
 
@@ -100,8 +110,9 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, servi
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn count(request: &ExportTraceServiceRequest) -> usize {
-    request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum()
+fn spans(request: &ExportTraceServiceRequest) -> impl Iterator<Item = &Span> {
+    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    scopes.flat_map(|scope| &scope.spans)
 }
 
 /// An exporter under test, with what it books.

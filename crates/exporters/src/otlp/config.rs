@@ -110,6 +110,11 @@ impl Validate for OtlpConfig {
         if http::HeaderValue::try_from(&self.user_agent).is_err() {
             check.error(&["user_agent"], "it has characters that cannot be sent");
         }
+        check.without_effect(&["read_buffer_size", "write_buffer_size"], "buffers size themselves");
+        check.without_effect(
+            &["wait_for_ready"],
+            "a request that finds no connection is tried again (retry_on_failure)",
+        );
         check.nested(&["tls"], &self.tls);
         check.nested(&["headers"], &self.headers);
         check.nested(&["sending_queue"], &self.sending_queue);

@@ -1,10 +1,14 @@
 use std::time::Duration;
 
 use nyquist_core::batch::{Code, DropReason};
+use nyquist_core::clock::SystemClock;
 use nyquist_core::component::Extensions;
+use nyquist_core::config::{ComponentId, from_str};
+use nyquist_core::net::client::Connector;
 use nyquist_core::net::grpc::with_retry;
-use nyquist_core::telemetry::Entry;
+use nyquist_core::telemetry::{Entry, Ledger, Telemetry};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -42,6 +46,55 @@ async fn tonic_understands_every_compression_it_knows() {
         assert_eq!(encoding, Some(compression).filter(|name| *name != "none"));
         assert_eq!(rig.ledger.count(Entry::Exported), 3001);
     }
+}
+
+/// The connector of an exporter with this in its configuration.
+fn connector(more: &str) -> Connector {
+    let (extensions, telemetry) = (Extensions::default(), Telemetry::new());
+    let context = ExporterContext {
+        id: ComponentId::of("otlp"),
+        signal: Signal::Traces,
+        ledger: Ledger::new(&telemetry, "exporter/otlp", Signal::Traces),
+        batching: None,
+        extensions: &extensions,
+        telemetry,
+        clock: Arc::new(SystemClock::default()),
+    };
+    let config = config(&format!("{{endpoint: 'backend:4317', tls: {{insecure: true}}, {more}}}"));
+    let endpoint = GrpcEndpoint::parse(&config.endpoint).unwrap();
+    GrpcAttempt::new(&config, &endpoint, &context).unwrap().connector(None).unwrap()
+}
+
+/// Guarantee: `balancer_name` says which of a name's addresses are used: each in its turn, or the first that answers.
+#[tokio::test]
+async fn balancer_name_says_which_addresses_are_used() {
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [first.local_addr().unwrap(), second.local_addr().unwrap()];
+    let reached = async |connector: &Connector| {
+        let mut found = Vec::new();
+        for _ in 0..4 {
+            let peer = connector.connect_any(&addresses).await.unwrap().peer_addr().unwrap();
+            found.push(addresses.iter().position(|address| *address == peer).unwrap());
+        }
+        found
+    };
+    for yaml in ["", "balancer_name: ''", "balancer_name: round_robin"] {
+        assert_eq!(reached(&connector(yaml)).await, [0, 1, 0, 1], "{yaml:?}");
+    }
+    let pick_first = connector("balancer_name: pick_first");
+    assert_eq!(reached(&pick_first).await, [0; 4]);
+    drop(first);
+    assert_eq!(reached(&pick_first).await, [1; 4], "the first that answers");
+}
+
+#[test]
+fn what_has_no_effect_says_so() {
+    let yaml = "endpoint: b:4317\nread_buffer_size: 1\nwrite_buffer_size: 2\nwait_for_ready: true\n";
+    let (_, findings) = from_str::<OtlpConfig>(yaml).unwrap();
+    let paths: Vec<_> = findings.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(paths, ["read_buffer_size", "write_buffer_size", "wait_for_ready"]);
+    assert!(findings.warnings.iter().all(|warning| warning.to_string().contains("has no effect: ")));
 }
 
 #[tokio::test]

@@ -81,6 +81,13 @@ impl Validate for MemoryLimiterConfig {
                            'min_gc_interval_when_hard_limited'";
             check.error(&["min_gc_interval_when_soft_limited"], message);
         }
+        let collector = [
+            "min_gc_interval_when_soft_limited",
+            "min_gc_interval_when_hard_limited",
+            "max_gc_interval_when_soft_limited",
+            "max_gc_interval_when_hard_limited",
+        ];
+        check.without_effect(&collector, "there is no garbage collector here");
         if self.limit_mib == 0 && self.limit_percentage == 0 {
             let message = "'limit_mib' or 'limit_percentage' must be greater than zero";
             check.error(&["limit_mib"], message);

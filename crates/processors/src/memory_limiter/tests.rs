@@ -101,6 +101,10 @@ fn garbage_collector_keys_load() {
     let config: MemoryLimiterConfig =
         config("{check_interval: 1s, limit_mib: 9, min_gc_interval_when_soft_limited: 20s}");
     assert_eq!(config.min_gc_interval_when_soft_limited.0, Duration::from_secs(20));
+    let yaml = "{check_interval: 1s, limit_mib: 9, min_gc_interval_when_soft_limited: 20s}";
+    let (_, findings) = nyquist_core::config::from_str::<MemoryLimiterConfig>(yaml).unwrap();
+    let warnings: Vec<String> = findings.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("has no effect"), "{warnings:?}");
 }
 
 #[test]

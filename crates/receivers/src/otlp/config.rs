@@ -77,9 +77,9 @@ pub struct GrpcConfig {
     pub max_recv_msg_size_mib: i64,
     /// Open requests a connection may have; 0 for 1024.
     pub max_concurrent_streams: u32,
-    /// Accepted as the Collector does; read buffers size themselves.
+    /// Accepted as the Collector does, with a warning; read buffers size themselves.
     pub read_buffer_size: i64,
-    /// Accepted as the Collector does; replies are too small to need it.
+    /// Accepted as the Collector does, with a warning; replies are too small to need it.
     pub write_buffer_size: i64,
     /// How long connections live.
     pub keepalive: Option<Keepalive>,
@@ -189,7 +189,7 @@ impl Default for HttpConfig {
 pub struct Keepalive {
     /// What the server does.
     pub server_parameters: Option<ServerParameters>,
-    /// Accepted as the Collector does. Clients that ping often are not disconnected: frames
+    /// Accepted as the Collector does, with a warning. Clients that ping often are not disconnected: frames
     /// without data are bounded by the HTTP/2 library instead.
     pub enforcement_policy: Option<EnforcementPolicy>,
 }
@@ -327,12 +327,23 @@ impl Validate for GrpcConfig {
                 check.error(&[key], format!("invalid {key} value: {value}"));
             }
         }
+        check.without_effect(&["read_buffer_size", "write_buffer_size"], "buffers size themselves");
+        if let Some(keepalive) = &self.keepalive {
+            check.nested(&["keepalive"], keepalive);
+        }
         validate_auth(self.auth.as_ref(), check);
         if self.auth.as_ref().is_some_and(|auth| !auth.request_params.is_empty()) {
             check.error(&["auth", "request_params"], "gRPC requests have no query parameters");
         }
         validate_metadata(self.include_metadata, &self.metadata_keys, check);
         validate_middlewares(&self.middlewares, check);
+    }
+}
+
+impl Validate for Keepalive {
+    fn validate(&self, check: &mut Check<'_>) {
+        let why = "clients that ping often are answered; only floods end a connection";
+        check.without_effect(&["enforcement_policy"], why);
     }
 }
 

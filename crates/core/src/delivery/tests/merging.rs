@@ -4,8 +4,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::batch::Metadata;
+use crate::batch::{DropReason, Metadata};
 use crate::component::Consumer;
+use crate::telemetry::Entry;
 
 fn merging(up_to: usize) -> Backend {
     Backend { merges_up_to: up_to, ..Backend::default() }
@@ -68,19 +69,64 @@ async fn clients_whose_headers_matter_are_not_mixed() {
     assert_eq!(backend.sizes(), [2, 1, 1]);
 }
 
-/// Guarantee: each sender hears of the request that its own was a part of.
+/// Guarantee: what is refused together is sent one by one, once, so that only what is bad is dropped; and each sender
+/// hears of its own.
 #[tokio::test(start_paused = true)]
-async fn who_waits_hears_of_its_own_request() {
-    let refused = Outcome::Refused { code: Code::PermissionDenied, message: "no".to_owned() };
-    let size = batch("a", 10).size();
-    let backend = Backend { answers: Mutex::new([refused].into()), ..merging(size * 2) };
-    let (backend, rig) = started(backend, "{wait_for_result: true}").await;
-    let answers = join_all(["a", "b", "c"].map(|name| rig.delivery.consume(batch(name, 10)))).await;
-    let codes: Vec<Option<Code>> =
-        answers.into_iter().map(|answer| answer.err().map(|refusal| refusal.code())).collect();
-    assert_eq!(codes, [Some(Code::PermissionDenied), Some(Code::PermissionDenied), None]);
-    assert_eq!(backend.sizes(), [20, 10]);
-    assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
+async fn a_bad_one_takes_no_other_down() {
+    for waits in [false, true] {
+        let backend = Backend { poison: Some("bad"), ..merging(batch("bad", 10).size() * 4) };
+        let (backend, rig) = started(backend, &format!("{{num_consumers: 1, wait_for_result: {waits}}}")).await;
+        let answers = join_all(["a", "bad", "b", "c", "d"].map(|name| rig.delivery.consume(batch(name, 10)))).await;
+        rig.settled().await;
+        assert_eq!(backend.sizes(), [40, 10, 10, 10, 10, 10], "four as one, each of them, and the last");
+        let taken: Vec<String> = backend.taken.lock().iter().filter(|name| name.ends_with("-0")).cloned().collect();
+        assert_eq!(taken, ["a-0", "b-0", "c-0", "d-0"]);
+        let codes: Vec<Option<Code>> =
+            answers.into_iter().map(|answer| answer.err().map(|refusal| refusal.code())).collect();
+        assert_eq!(codes, [None, waits.then_some(Code::InvalidArgument), None, None, None]);
+        assert_eq!(
+            (rig.ledger.count(Entry::Accepted), rig.ledger.count(Entry::Exported)),
+            (if waits { 40 } else { 50 }, 40)
+        );
+        assert_eq!(rig.ledger.dropped_count(DropReason::Rejected), if waits { 0 } else { 10 });
+        assert_eq!(rig.metric("otelcol_exporter_send_failed_spans"), 10.0);
+        assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
+        assert_eq!(rig.metric("otelcol_exporter_in_flight_requests"), 0.0);
+    }
+}
+
+/// What only failed for now, is tried again as one.
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_part_them() {
+    let (backend, rig) = started(Backend { answers: Mutex::new([down()].into()), ..merging(1 << 20) }, "{}").await;
+    for name in ["a", "b"] {
+        rig.delivery.consume(batch(name, 2)).await.unwrap();
+    }
+    rig.settled().await;
+    assert_eq!(backend.sizes(), [4, 4]);
+}
+
+/// A shutdown that cuts in between leaves nothing unaccounted for, and those that wait hear of it.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_may_come_between_the_parts() {
+    for waits in [false, true] {
+        let gate = Some(Semaphore::new(2));
+        let backend = Backend { poison: Some("bad"), gate, ..merging(1 << 20) };
+        let (backend, rig) = started(backend, &format!("{{num_consumers: 1, wait_for_result: {waits}}}")).await;
+        let consumed = join_all(["a", "bad", "b"].map(|name| rig.delivery.consume(batch(name, 10))));
+        let shutdown = async {
+            sleep(Duration::from_secs(1)).await;
+            rig.delivery.shutdown(Instant::now() + Duration::from_secs(1)).await;
+        };
+        let (answers, ()) = futures_util::future::join(consumed, shutdown).await;
+        assert_eq!(backend.sizes(), [30, 10, 10], "all, the first, and the bad one, which hangs");
+        let are_ok: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(are_ok, [true, !waits, !waits]);
+        assert_eq!(rig.ledger.count(Entry::Exported), 10);
+        assert_eq!(rig.ledger.dropped_count(DropReason::Shutdown), if waits { 0 } else { 20 });
+        assert_eq!(rig.ledger.held_count(), 0);
+        assert_eq!(rig.metric("otelcol_exporter_queue_size"), 0.0);
+    }
 }
 
 /// `batch` says how large requests are, where it is there.

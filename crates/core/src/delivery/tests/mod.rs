@@ -43,6 +43,8 @@ struct Backend {
     gate: Option<Semaphore>,
     /// Requests with a span whose name begins so are never taken.
     stubborn: Option<&'static str>,
+    /// Requests with a span whose name begins so are refused for good.
+    poison: Option<&'static str>,
     /// For each consumer so many requests are on their way; 0: one.
     for_each: usize,
     /// Requests that wait together are sent as one of so many bytes.
@@ -101,6 +103,9 @@ impl Attempt for ToBackend {
         }
         if self.0.stubborn.is_some_and(|stubborn| spans.iter().any(|name| name.starts_with(stubborn))) {
             return down();
+        }
+        if self.0.poison.is_some_and(|poison| spans.iter().any(|name| name.starts_with(poison))) {
+            return Outcome::Refused { code: Code::InvalidArgument, message: "poison".to_owned() };
         }
         let answer = self.0.answers.lock().pop_front().unwrap_or(Outcome::Delivered);
         if matches!(answer, Outcome::Delivered | Outcome::Partly { .. }) {

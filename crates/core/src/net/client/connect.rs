@@ -1,6 +1,5 @@
 //! Making a connection.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -43,6 +42,8 @@ pub struct Connector {
 pub(super) const MOST_WAYS: usize = 32;
 
 struct Backend {
+    /// For people.
+    name: String,
     host: String,
     port: u16,
     /// Where it listens, if it is a Unix socket.
@@ -59,8 +60,9 @@ struct Backend {
 }
 
 impl Backend {
-    fn new(host: String, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
+    fn new(name: String, host: String, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
         Self {
+            name,
             host,
             port,
             socket: None,
@@ -76,7 +78,7 @@ impl Backend {
 
     /// The same, not used yet, and to be changed.
     fn renewed(&self) -> Self {
-        let new = Self::new(self.host.clone(), self.port, self.tls.clone());
+        let new = Self::new(self.name.clone(), self.host.clone(), self.port, self.tls.clone());
         Self {
             socket: self.socket.clone(),
             rotates: self.rotates,
@@ -88,28 +90,21 @@ impl Backend {
     }
 }
 
-impl fmt::Display for Backend {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.socket {
-            Some(path) => write!(out, "unix:{}", path.display()),
-            None => write!(out, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
 impl Connector {
     /// A connector to `host` (IPv6 addresses in brackets) and `port`; plaintext without `tls`.
     #[must_use]
     pub fn new(host: &str, port: u16, tls: Option<Arc<ClientTls>>) -> Self {
+        let name = format!("{host}:{port}");
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self { backend: Arc::new(Backend::new(host, port, tls)), way: None }
+        Self { backend: Arc::new(Backend::new(name, host, port, tls)), way: None }
     }
 
     /// A connector to a gRPC backend; plaintext without `tls`.
     #[must_use]
     pub fn grpc(endpoint: &GrpcEndpoint, tls: Option<Arc<ClientTls>>) -> Self {
         let Self { backend, way } = Self::new(&endpoint.host, endpoint.port, tls);
-        Self { backend: Arc::new(Backend { socket: endpoint.socket.clone(), ..backend.renewed() }), way }
+        let (name, socket) = (endpoint.to_string(), endpoint.socket.clone());
+        Self { backend: Arc::new(Backend { name, socket, ..backend.renewed() }), way }
     }
 
     /// Whether each connection begins with the next address (the default), or all with the first.
@@ -122,7 +117,7 @@ impl Connector {
     #[must_use]
     pub fn through(self, proxy: Option<Proxy>) -> Self {
         if let Some(proxy) = &proxy {
-            tracing::info!(%proxy, backend = %self.backend, "connecting through a proxy");
+            tracing::info!(%proxy, backend = self.backend.name, "connecting through a proxy");
         }
         Self { backend: Arc::new(Backend { proxy, ..self.backend.renewed() }), way: None }
     }
@@ -200,8 +195,12 @@ impl Connector {
         self.connect_any(&addresses).await
     }
 
-    /// Connects to one of `addresses`: to the next one each time, and if it does not answer to those behind it.
-    pub(super) async fn connect_any(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    /// Connects to one of `addresses`: to the next one each time (the first, if it does not rotate), and if it does not
+    /// answer to those behind it.
+    ///
+    /// # Errors
+    /// What the last of them said.
+    pub async fn connect_any(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         let backend = &self.backend;
         let first = if backend.rotates { backend.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut last_error = self.failed("cannot resolve", &"the name has no address");
@@ -225,7 +224,7 @@ impl Connector {
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> io::Error {
-        io::Error::other(format!("{what} {}: {error}", self.backend))
+        io::Error::other(format!("{what} {}: {error}", self.backend.name))
     }
 }
 

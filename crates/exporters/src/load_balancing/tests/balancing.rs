@@ -2,16 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
+use nyquist_core::batch::{Batch, DropReason, Signal};
 use nyquist_core::component::Extensions;
+use nyquist_core::proto::trace::v1::{Span, TracesData};
 use nyquist_core::telemetry::Entry;
+use prost::Message;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::super::LoadBalancingConfig;
-use super::traces;
+use super::super::ring::Ring;
+use super::{attributes, resource_spans, span, trace_id, traces};
 use crate::otlp::backend::{Backend, Rig, until};
 
 /// Backends, and the file that lists those that are members.
@@ -23,11 +29,16 @@ struct Fleet {
 
 impl Fleet {
     async fn start(count: usize) -> Self {
+        Self::refusing(count, None).await
+    }
+
+    /// Of backends that refuse what has spans with this attribute.
+    async fn refusing(count: usize, poison: Option<&'static str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("backends");
         let mut fleet = Self { _directory: directory, path, backends: Vec::new() };
         for _ in 0..count {
-            let backend = Backend::default();
+            let backend = Backend { poison, ..Backend::default() };
             let (address, server) = backend.serve("127.0.0.1:0", None).await;
             fleet.backends.push((backend, address, server));
         }
@@ -126,6 +137,70 @@ async fn pieces_that_wait_together_are_sent_as_one() {
     assert!((0..3).all(|index| fleet.spans(index).values().all(|&count| count == 1)));
     let requests: usize = fleet.backends.iter().map(|(backend, ..)| backend.received.lock().len()).sum();
     assert!(requests < 20, "{requests} requests of 60 pieces");
+}
+
+/// A span of each of these traces, which no backend takes.
+fn poisoned(numbers: Range<u64>) -> Batch {
+    let poisoned = |number| Span { attributes: attributes(&[("poison", "yes")]), ..span(number, 0) };
+    let items = (numbers.end - numbers.start) as usize;
+    let data = TracesData { resource_spans: vec![resource_spans("shop", numbers.map(poisoned).collect())] };
+    Batch::from_wire(Signal::Traces, data.encode_to_vec().into(), items)
+}
+
+/// Guarantee: when a request that was made of several pieces is refused for good, each piece goes by itself, once: only
+/// what is bad is dropped. With a queue in front too, where each request hears of its own pieces.
+#[tokio::test]
+async fn a_bad_piece_takes_no_other_down() {
+    for front in ["", "sending_queue: {num_consumers: 1}"] {
+        let fleet = Fleet::refusing(3, Some("poison")).await;
+        let rig = Rig::start(&fleet.config("", front), None).await;
+        let mut batches: Vec<Batch> = (0..20).map(|round| traces(round * 100..(round + 1) * 100, 3)).collect();
+        batches.insert(7, poisoned(5000..5100));
+        assert!(join_all(batches.into_iter().map(|batch| rig.exporter.consume(batch))).await.iter().all(Result::is_ok));
+        until("all arrive", || fleet.total() == 6000).await;
+        until("all are booked", || rig.ledger.held_count() == 0).await;
+        assert!((0..3).all(|index| fleet.spans(index).values().all(|&count| count == 1)), "each once");
+        assert_eq!((rig.ledger.count(Entry::Exported), rig.ledger.dropped_count(DropReason::Rejected)), (6000, 100));
+        let refused: usize = fleet.backends.iter().map(|(backend, ..)| backend.refused.load(Ordering::Relaxed)).sum();
+        assert!(refused > 3, "{refused} refusals: nothing was refused together");
+    }
+}
+
+/// With a queue in front: what one backend refuses for good is lost, and not sent again while another one's part waits.
+#[tokio::test]
+async fn a_refusal_of_one_backend_is_not_that_of_another() {
+    let fleet = Fleet::refusing(2, Some("poison")).await;
+    let mut endpoints: Vec<(String, usize)> =
+        (0..2).map(|index| (fleet.backends[index].1.to_string(), index)).collect();
+    endpoints.sort();
+    let ring = Ring::new(&[&endpoints[0].0, &endpoints[1].0]);
+    let is_good = |number: &u64| endpoints[ring.owner(&trace_id(*number))].1 == 0;
+    let spans = (0..50).map(|number| Span {
+        attributes: if is_good(&number) { Vec::new() } else { attributes(&[("poison", "yes")]) },
+        ..span(number, 0)
+    });
+    let good = (0..50).filter(is_good).count();
+    let data = TracesData { resource_spans: vec![resource_spans("shop", spans.collect())] };
+
+    fleet.kill(0);
+    let forever = "retry_on_failure: {initial_interval: 20ms, max_interval: 50ms, max_elapsed_time: 0}";
+    let mut config = fleet.config("", &format!("sending_queue: {{}}, {forever}"));
+    config.protocol.otlp.retry_on_failure = serde_yaml::from_str("{enabled: false}").unwrap();
+    let rig = Rig::start(&config, None).await;
+    rig.exporter.consume(Batch::from_wire(Signal::Traces, data.encode_to_vec().into(), 50)).await.unwrap();
+    let failures = format!(
+        "otelcol_loadbalancer_backend_outcome{{endpoint=\"{}\",exporter=\"otlp\",success=\"false\"}}",
+        fleet.backends[0].1
+    );
+    until("it is tried again", || rig.metric(&failures) > 3.0).await;
+    assert_eq!((rig.ledger.held_count(), fleet.backends[1].0.refused.load(Ordering::Relaxed)), (50, 1));
+    let (backend, address, _) = &fleet.backends[0];
+    backend.serve(&address.to_string(), None).await;
+    until("all are booked", || rig.ledger.held_count() == 0).await;
+    assert_eq!(fleet.spans(0).len(), good);
+    let rejected = rig.ledger.dropped_count(DropReason::Rejected);
+    assert_eq!((rig.ledger.count(Entry::Exported), rejected), (good as u64, 50 - good as u64));
+    assert_eq!(fleet.backends[1].0.refused.load(Ordering::Relaxed), 1);
 }
 
 /// A backend dies with requests in its queue and in retry waits; when the resolver drops it, all of them go

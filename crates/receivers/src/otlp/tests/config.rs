@@ -120,11 +120,24 @@ fn bad_values_are_named_with_what_to_do() {
     assert!(errors("protocols: {grpc: }\nmax_connections: 0").contains("nobody could connect"));
 }
 
+/// Guarantee: what is accepted and does nothing says so.
 #[test]
-fn cors_without_origins_deserves_a_word() {
-    let (_, findings) = parse("protocols: {http: {cors: {allowed_headers: [X-A]}}}").expect("it starts");
-    let warnings: String = findings.warnings.iter().map(|problem| problem.to_string()).collect();
-    assert!(warnings.contains("no effect without allowed_origins"), "{warnings}");
+fn what_has_no_effect_deserves_a_word() {
+    for (section, path) in [
+        ("http: {cors: {allowed_headers: [X-A]}}", "http.cors"),
+        ("grpc: {read_buffer_size: 524288}", "grpc.read_buffer_size"),
+        ("grpc: {write_buffer_size: 1}", "grpc.write_buffer_size"),
+        ("grpc: {keepalive: {enforcement_policy: {min_time: 10s}}}", "grpc.keepalive.enforcement_policy"),
+        ("grpc: {metadata_keys: [x-a]}", "grpc.metadata_keys"),
+    ] {
+        let (_, findings) = parse(&format!("protocols: {{{section}}}")).expect("it starts");
+        let found: Vec<_> =
+            findings.warnings.iter().map(|problem| (problem.path.clone(), problem.to_string())).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 == format!("protocols.{path}") && found[0].1.contains("no effect"), "{found:?}");
+    }
+    let (_, findings) = parse("protocols: {grpc: {keepalive: {server_parameters: {time: 1m}}}}").expect("it starts");
+    assert!(findings.warnings.is_empty());
 }
 
 #[test]
