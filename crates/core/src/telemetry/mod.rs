@@ -82,6 +82,19 @@ impl Telemetry {
         })
     }
 
+    /// Takes the counter or gauge of `name` with these labels away: it is not shown any more, and one that is asked for later
+    /// begins anew.
+    pub fn remove(&self, name: &str, labels: Labels<'_>) {
+        let labels = labels.iter().copied().collect::<HashMap<_, _>>();
+        // It may be gone already: two components of one name have taken it away.
+        if let Some(family) = self.counters.lock().get(name) {
+            let _ = family.remove(&labels);
+        }
+        if let Some(family) = self.gauges.lock().get(name) {
+            let _ = family.remove(&labels);
+        }
+    }
+
     /// A histogram with the upper bounds `buckets`.
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64], labels: Labels<'_>) -> Histogram {
         let mut families = self.histograms.lock();

@@ -247,7 +247,7 @@ impl Metric {
     ) -> Option<Link> {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
-        shared.forget_lives([(shared.life(fingerprint, input.start()), input.start())].into_iter());
+        shared.forget_life(fingerprint, input.start());
         self.forgot(shared, input.time());
         self.unlink(shared, input.link(), input.number(), dirty);
         Some(input.link())
@@ -355,10 +355,13 @@ impl Metric {
                 counts_from = when.start;
                 Some(number)
             }
-            None if self.may_be_late(shared, when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return skip(shared, fingerprint, when.start),
             None => None,
         };
         let is_stored = self.store(shared, arrival, previous, dirty);
+        if !is_stored {
+            shared.forget_life(fingerprint, when.start);
+        }
         let increment = increment.filter(|_| is_stored);
         if increment.is_none() {
             shared.report.rebaselined.inc();
@@ -427,12 +430,6 @@ impl Metric {
         time <= self.forgotten_until || shared.may_be_late(time)
     }
 
-    /// A point that may be older than one that was counted is not even a baseline.
-    pub(super) fn skip(&self, shared: &Shared) -> Absorbed {
-        shared.report.rebaselined.inc();
-        Absorbed::Merged
-    }
-
     /// May the stream be counted in full at first sight?
     pub(super) fn is_new(&self, shared: &Shared, fingerprint: u64, start: u64) -> bool {
         if start == 0 {
@@ -443,6 +440,14 @@ impl Metric {
             && !forgotten.may_know(fingerprint, start)
             && !forgotten.may_know(shared.life(fingerprint, start), start)
     }
+}
+
+/// A point that may be older than one that was counted is not even a baseline. Its stream counts as one that was counted with
+/// others: on its own it begins anew, as if the point had never been there.
+pub(super) fn skip(shared: &Shared, fingerprint: u64, start: u64) -> Absorbed {
+    shared.report.rebaselined.inc();
+    shared.forget_life(fingerprint, start);
+    Absorbed::Merged
 }
 
 /// Puts the output on the list of what is to be emitted.

@@ -7,7 +7,7 @@ use nyquist_core::wire::{
     put_len_field,
 };
 
-use super::absorb::{Absorbed, When, hold};
+use super::absorb::{Absorbed, When, hold, skip};
 use super::hash::put;
 use super::metric::{DistributionInput, Link, Metric};
 use super::output::{Accumulator, Output};
@@ -73,7 +73,7 @@ impl Metric {
                 counts_from = when.start;
                 (Part::All, Some(0.0))
             }
-            None if self.may_be_late(shared, when.time) => return self.skip(shared),
+            None if self.may_be_late(shared, when.time) => return skip(shared, fingerprint, when.start),
             None => (Part::Nothing, None),
         };
         let (increment, continues) = match part {
@@ -95,6 +95,8 @@ impl Metric {
         if is_stored {
             now.become_baseline(counted);
             self.store_distribution(shared, fingerprint, index, when, now, dirty);
+        } else {
+            shared.forget_life(fingerprint, when.start);
         }
         self.hold_distribution(index, counts_from, when.time, dirty)
     }

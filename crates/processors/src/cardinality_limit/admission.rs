@@ -242,7 +242,7 @@ impl Metric {
                 || self.distributions.contains_key(&fingerprint)
                 || shared.may_predate_restart(start)
                 || start < self.tenant.horizon
-                || shared.forgotten.lock().may_know_life(shared.life(fingerprint, start), start)
+                || shared.may_have_been_collapsed(fingerprint, start)
         } else {
             // Its last value no longer counts for the others.
             let link = self.forget_input::<Input>(shared, fingerprint, dirty);

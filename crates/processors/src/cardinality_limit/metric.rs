@@ -388,6 +388,7 @@ impl Metric {
             put(&mut self.ended, fingerprint, ended);
         } else {
             self.ended_before = self.ended_before.max(ended.0);
+            shared.forget_ends([fingerprint].into_iter());
         }
     }
 }

@@ -77,6 +77,11 @@ impl Metric {
         candidates().max_by_key(|(_, _, values)| *values).map(|(index, left, _)| (index, left))
     }
 
+    /// How many series it has or, where that is known, would have.
+    pub(super) fn weight(&self) -> usize {
+        self.wanted().0.map_or(self.used, |wanted| self.used.max(wanted.round() as usize))
+    }
+
     /// How the metric is doing. New values are told once.
     pub(super) fn usage(&mut self) -> Usage {
         let (wanted, share) = self.wanted();

@@ -1,11 +1,13 @@
 //! The limiter's own metrics and log lines.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nyquist_core::telemetry::{Counter, Gauge, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Gauge, Labels, Telemetry, UpDown};
 use parking_lot::Mutex;
+
+use super::tenant::TenantUsage;
 
 /// How a metric is doing. Of those that are only counted the name is empty.
 #[derive(Debug, Default)]
@@ -67,8 +69,8 @@ impl Eviction {
     ];
 }
 
-/// A gauge whose labels are names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A metric of ours whose labels are names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Panel {
     Series,
     Wanted,
@@ -76,6 +78,8 @@ enum Panel {
     WantedValues,
     Without,
     Tenant,
+    /// A counter, unlike the others.
+    NewValues,
 }
 
 impl Panel {
@@ -91,30 +95,50 @@ impl Panel {
                 "About how many series there would be without the series budget if the label were collapsed.",
             ),
             Self::Tenant => ("tenant_series", "Series that have a slot, by tenant."),
+            Self::NewValues => ("new_label_values", "Values that got a slot."),
         }
     }
 }
 
-/// The gauges that were shown last. Those that are not shown again fall to 0.
+/// What names a series of ours: the metric or tenant, and its label.
+type Shown = (Panel, String, String);
+
+/// What a flush shows by name.
 #[derive(Default)]
-struct Board(HashMap<(Panel, String, String), (UpDown, Option<i64>)>);
+struct Board(BTreeMap<Shown, i64>);
 
 impl Board {
-    fn begin(&mut self) {
-        self.0.values_mut().for_each(|(_, value)| *value = None);
+    fn add(&mut self, panel: Panel, name: &str, label: &str, value: i64) {
+        *self.0.entry((panel, name.to_owned(), label.to_owned())).or_default() += value;
     }
 
-    fn add(&mut self, key: (Panel, String, String), value: i64, make: impl FnOnce() -> UpDown) {
-        let (_, sum) = self.0.entry(key).or_insert_with(|| (make(), None));
-        *sum = Some(sum.unwrap_or_default() + value);
+    /// Adds how a metric is doing, under `name`.
+    fn add_metric(&mut self, name: &str, usage: &Usage) {
+        self.add(Panel::Series, name, "", whole(usage.series as f64));
+        if let Some(wanted) = usage.wanted {
+            self.add(Panel::Wanted, name, "", whole(wanted));
+        }
+        // Those first that are to blame, or have the most values.
+        let mut labels: Vec<&LabelUsage> = usage.labels.iter().collect();
+        let without = |label: &LabelUsage| label.without.unwrap_or(f64::INFINITY);
+        labels.sort_by(|one, other| without(one).total_cmp(&without(other)).then(other.values.cmp(&one.values)));
+        for (index, label) in labels.into_iter().enumerate() {
+            let is_named = index < MAX_LABELS;
+            let own = if is_named { sample(&label.label) } else { OTHER.to_owned() };
+            self.add(Panel::Values, name, &own, whole(label.values as f64));
+            self.add(Panel::NewValues, name, &own, label.new_values.into());
+            if let Some(wanted) = label.wanted {
+                self.add(Panel::WantedValues, name, &own, whole(wanted));
+            }
+            if let Some(without) = label.without.filter(|_| is_named) {
+                self.add(Panel::Without, name, &own, whole(without));
+            }
+        }
     }
+}
 
-    fn end(&mut self) {
-        self.0.retain(|_, (gauge, value)| {
-            gauge.set(value.unwrap_or_default());
-            value.is_some()
-        });
-    }
+fn whole(value: f64) -> i64 {
+    value.round() as i64
 }
 
 /// What became of snapshots.
@@ -131,8 +155,8 @@ pub(super) struct Report {
     processor: String,
     pub(super) top_n: usize,
     pub(super) sample_values: usize,
-    /// The metrics that have series of their own, and which of their labels have.
-    named: Mutex<HashMap<Vec<u8>, Vec<Vec<u8>>>>,
+    /// The metrics whose collapsed points are counted by name, and which of their labels are.
+    named: Mutex<HashMap<String, Vec<String>>>,
     lines: AtomicUsize,
     pub(super) overflow: Counter,
     pub(super) would_collapse: Counter,
@@ -143,7 +167,8 @@ pub(super) struct Report {
     pub(super) dropped_quantiles: Counter,
     pub(super) dropped_exemplars: Counter,
     pub(super) snapshots: Snapshots,
-    board: Mutex<Board>,
+    /// What was shown by name at the last flush.
+    shown: Mutex<Vec<Shown>>,
     tenants: UpDown,
     evictions: [Counter; Eviction::ALL.len()],
     state_bytes: UpDown,
@@ -170,7 +195,7 @@ impl Report {
                 restored: snapshot("restored"),
                 unreadable: snapshot("unreadable"),
             },
-            board: Mutex::default(),
+            shown: Mutex::default(),
             tenants: telemetry.gauge(&format!("{PREFIX}tenants"), "Tenants that have budgets of their own.", &own),
             overflow: counter("overflow_points", "Points that went to an overflow series."),
             would_collapse: counter("would_collapse_points", "Points that a dry run would have limited."),
@@ -217,60 +242,43 @@ impl Report {
         self.telemetry.counter(&format!("{PREFIX}collapsed_points"), "Points over a limit, by what was done.", &labels)
     }
 
-    /// Publishes how metrics and tenants are doing.
-    pub(super) fn usage(&self, metrics: &[Usage], tenants: &[(Vec<u8>, usize)]) {
-        let mut board = self.board.lock();
-        board.begin();
-        for Usage { metric, series, wanted, labels } in metrics {
-            let (name, _) = if metric.is_empty() { (OTHER.to_owned(), String::new()) } else { self.names(metric, &[]) };
-            self.show(&mut board, Panel::Series, &name, "", *series as f64);
-            if name == OTHER {
-                continue;
-            }
-            if let Some(wanted) = wanted {
-                self.show(&mut board, Panel::Wanted, &name, "", *wanted);
-            }
-            for label in labels {
-                let (_, own) = self.names(metric, &label.label);
-                self.show(&mut board, Panel::Values, &name, &own, label.values as f64);
-                if let Some(wanted) = label.wanted {
-                    self.show(&mut board, Panel::WantedValues, &name, &own, wanted);
-                }
-                if let Some(without) = label.without {
-                    self.show(&mut board, Panel::Without, &name, &own, without);
-                }
-                if label.new_values > 0 {
-                    let labels = [("processor", self.processor.as_str()), ("metric", &name), ("label", &own)];
-                    let help = "Values that got a slot.";
-                    self.telemetry
-                        .counter(&format!("{PREFIX}new_label_values"), help, &labels)
-                        .inc_by(label.new_values.into());
-                }
-            }
+    /// Publishes how metrics and tenants are doing. What was shown the last time and is not now is taken away, so
+    /// that there are never more series of ours than `top_n` allows, and those that matter now have theirs.
+    pub(super) fn usage(&self, metrics: &[Usage], tenants: &TenantUsage) {
+        let mut board = Board::default();
+        for usage in metrics {
+            let name = if usage.metric.is_empty() { OTHER.to_owned() } else { sample(&usage.metric) };
+            board.add_metric(&name, usage);
         }
-        if let Some((_, known)) = tenants.split_last()
-            && !(known.is_empty() && tenants.iter().all(|(_, series)| *series == 0))
-        {
-            self.tenants.set(known.len() as i64);
-            for (tenant, series) in tenants {
-                self.show(&mut board, Panel::Tenant, &sample(tenant), "", *series as f64);
-            }
+        self.tenants.set(i64::try_from(tenants.count).unwrap_or(i64::MAX));
+        for (tenant, series) in &tenants.busiest {
+            board.add(Panel::Tenant, &sample(tenant), "", whole(*series as f64));
         }
-        board.end();
+        let mut shown = self.shown.lock();
+        for (panel, name, label) in shown.iter().filter(|shown| !board.0.contains_key(*shown)) {
+            self.with_labels(*panel, name, label, |name, _, labels| self.telemetry.remove(name, labels));
+        }
+        for ((panel, name, label), value) in &board.0 {
+            self.with_labels(*panel, name, label, |name, help, labels| match panel {
+                Panel::NewValues => self.telemetry.counter(name, help, labels).inc_by((*value).unsigned_abs()),
+                _ => self.telemetry.gauge(name, help, labels).set(*value),
+            });
+        }
+        *shown = board.0.into_keys().collect();
     }
 
-    fn show(&self, board: &mut Board, panel: Panel, name: &str, label: &str, value: f64) {
-        let make = || {
-            let (metric, help) = panel.describe();
-            let own = ("processor", self.processor.as_str());
-            let labels: &[_] = match panel {
-                Panel::Tenant => &[own, ("tenant", name)],
-                Panel::Series | Panel::Wanted => &[own, ("metric", name)],
-                Panel::Values | Panel::WantedValues | Panel::Without => &[own, ("metric", name), ("label", label)],
-            };
-            self.telemetry.gauge(&format!("{PREFIX}{metric}"), help, labels)
+    /// Hands `work` the name, help and labels of a series of ours.
+    fn with_labels(&self, panel: Panel, name: &str, label: &str, work: impl FnOnce(&str, &str, Labels<'_>)) {
+        let (metric, help) = panel.describe();
+        let own = ("processor", self.processor.as_str());
+        let labels: &[_] = match panel {
+            Panel::Tenant => &[own, ("tenant", name)],
+            Panel::Series | Panel::Wanted => &[own, ("metric", name)],
+            Panel::Values | Panel::WantedValues | Panel::Without | Panel::NewValues => {
+                &[own, ("metric", name), ("label", label)]
+            }
         };
-        board.add((panel, name.to_owned(), label.to_owned()), value.round() as i64, make);
+        work(&format!("{PREFIX}{metric}"), help, labels);
     }
 
     pub(super) fn budgets(&self, bytes: usize, memory_limit: usize, series: usize, max_series: usize) {
@@ -279,28 +287,27 @@ impl Report {
         self.series_used.set(series as f64 / max_series as f64);
     }
 
-    /// The names under which `metric` and its `label` are reported: their own, or `other`. The
-    /// first to ask get theirs, so that the number of own series is bounded.
+    /// The names under which collapsed points of `metric` and its `label` are counted: their own, or `other`. Counters
+    /// stay, so the first to ask get theirs.
     fn names(&self, metric: &[u8], label: &[u8]) -> (String, String) {
         let other = || OTHER.to_owned();
-        let mut named = self.named.lock();
-        let is_full = named.len() >= self.top_n;
-        let labels = match named.get_mut(metric) {
-            Some(labels) => labels,
-            None if is_full => return (other(), other()),
-            None => named.entry(metric.to_vec()).or_default(),
-        };
         let metric = sample(metric);
+        let mut named = self.named.lock();
+        if named.len() >= self.top_n && !named.contains_key(&metric) {
+            return (other(), other());
+        }
+        let labels = named.entry(metric.clone()).or_default();
         if label.is_empty() {
             return (metric, "*".to_owned());
         }
-        if !labels.iter().any(|known| known == label) {
+        let label = sample(label);
+        if !labels.contains(&label) {
             if labels.len() >= MAX_LABELS {
                 return (metric, other());
             }
-            labels.push(label.to_vec());
+            labels.push(label.clone());
         }
-        (metric, sample(label))
+        (metric, label)
     }
 
     /// May another line be logged before the next flush?

@@ -175,24 +175,25 @@ impl Shards {
         }
     }
 
-    /// How the metrics are doing, those with the most series first; of all but `most` of them only that.
+    /// How the metrics are doing, first those that have or would have the most series; of all but `most` of them only
+    /// how many they have.
     pub(super) fn usage(&self, most: usize) -> Vec<Usage> {
-        let mut busiest: Vec<(usize, u64, usize)> = Vec::new();
+        let mut busiest: Vec<(usize, u64, usize, usize)> = Vec::new();
         for (index, shard) in self.0.iter().enumerate() {
             let shard = shard.lock();
-            busiest.extend(shard.metrics.iter().map(|(hash, metric)| (metric.used, *hash, index)));
+            busiest.extend(shard.metrics.iter().map(|(hash, metric)| (metric.weight(), *hash, metric.used, index)));
         }
         busiest.sort_unstable_by(|one, other| other.cmp(one));
         let mut usage = Vec::new();
         let rest = busiest.split_off(most.min(busiest.len()));
-        for (_, hash, index) in busiest {
+        for (_, hash, _, index) in busiest {
             let mut shard = self.0.get(index).map(Mutex::lock);
             if let Some(metric) = shard.as_mut().and_then(|shard| shard.metrics.get_mut(&hash)) {
                 usage.push(metric.usage());
             }
         }
         // One sum.
-        usage.push(Usage { series: rest.iter().map(|(series, ..)| series).sum(), ..Usage::default() });
+        usage.push(Usage { series: rest.iter().map(|(_, _, series, _)| series).sum(), ..Usage::default() });
         usage
     }
 }

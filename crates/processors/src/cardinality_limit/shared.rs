@@ -34,6 +34,9 @@ const MAX_DOORKEEPER: usize = 4 << 20;
 /// after their streams were forgotten.
 const FAST_CLOCK: u64 = 60_000_000_000;
 
+/// No stream starts then: with this for a start, the "life" of a name that a collapsed series has had.
+const ENDED: u64 = u64::MAX;
+
 pub(super) struct Shared {
     pub(super) hashes: Hashes,
     pub(super) report: Report,
@@ -403,6 +406,23 @@ impl Shared {
         for (life, start) in lives {
             forgotten.add_life(life, if start == 0 { now } else { start });
         }
+    }
+
+    /// Remembers a stream that was counted with others, and started at `start` (Unix nanoseconds; 0 if that is not known).
+    pub(super) fn forget_life(&self, fingerprint: u64, start: u64) {
+        self.forget_lives([(self.life(fingerprint, start), start)].into_iter());
+    }
+
+    /// Remembers collapsed series that have ended, by their fingerprints.
+    pub(super) fn forget_ends(&self, series: impl Iterator<Item = u64>) {
+        self.forget_lives(series.map(|fingerprint| (self.life(fingerprint, ENDED), 0)));
+    }
+
+    /// May the stream, which began at `start` (Unix nanoseconds; 0 if that is not known), have been counted with others, or may others
+    /// have been reported under its name?
+    pub(super) fn may_have_been_collapsed(&self, fingerprint: u64, start: u64) -> bool {
+        let forgotten = self.forgotten.lock();
+        forgotten.may_know_life(self.life(fingerprint, start), start) || forgotten.holds(self.life(fingerprint, ENDED))
     }
 
     /// Remembers series that had slots, by their fingerprints.

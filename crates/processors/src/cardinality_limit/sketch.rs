@@ -7,6 +7,8 @@
 const EXACT: usize = 64;
 const PRECISION: u32 = 10;
 const REGISTERS: usize = 1 << PRECISION;
+/// More than the largest rank.
+const RANKS: usize = 64;
 
 /// A set of 64-bit hashes that tells how many it holds.
 #[derive(Debug, Clone)]
@@ -45,11 +47,18 @@ impl Distinct {
             Self::Registers(registers) => registers,
         };
         let size = REGISTERS as f64;
-        let harmonic: f64 = registers.iter().map(|&rank| 2f64.powi(-i32::from(rank))).sum();
+        let mut ranks = [0u32; RANKS];
+        for &rank in registers.iter() {
+            if let Some(count) = ranks.get_mut(usize::from(rank)) {
+                *count += 1;
+            }
+        }
+        let share = |(rank, &count): (i32, &u32)| f64::from(count) * 2f64.powi(-rank);
+        let harmonic: f64 = (0..).zip(&ranks).map(share).sum();
         let raw = (0.7213 / (1.0 + 1.079 / size)) * size * size / harmonic;
-        let empty = registers.iter().filter(|&&rank| rank == 0).count();
+        let empty = ranks.first().copied().unwrap_or_default();
         if raw <= 2.5 * size && empty > 0 {
-            return size * (size / empty as f64).ln();
+            return size * (size / f64::from(empty)).ln();
         }
         raw
     }

@@ -137,14 +137,15 @@ impl Metric {
             shared.forget_slots(gone.into_iter());
         }
         self.retired.retain(|_, retired| !shared.is_idle(retired.seen, now));
-        let ended_before = &mut self.ended_before;
-        self.ended.retain(|_, (time, seen)| {
-            let stays = !shared.is_idle(*seen, now);
-            if !stays {
-                *ended_before = (*ended_before).max(*time);
-            }
-            stays
-        });
+        let ended: Vec<(u64, u64)> = self
+            .ended
+            .extract_if(|_, (_, seen)| shared.is_idle(*seen, now))
+            .map(|(fingerprint, (time, _))| (fingerprint, time))
+            .collect();
+        if !ended.is_empty() {
+            self.ended_before = ended.iter().fold(self.ended_before, |latest, (_, time)| latest.max(*time));
+            shared.forget_ends(ended.into_iter().map(|(fingerprint, _)| fingerprint));
+        }
     }
 
     fn sweep_labels(&mut self, shared: &Shared) {

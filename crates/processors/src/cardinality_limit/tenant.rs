@@ -92,16 +92,25 @@ impl Tenants {
         known.tenants.allocation_size() + known.tenants.len() * TENANT_BYTES
     }
 
-    /// The `most` tenants with the most series, by name; and how many series all others have.
-    pub(super) fn usage(&self, most: usize) -> Vec<(Vec<u8>, usize)> {
+    /// How the `most` tenants with the most series are doing, and all others together.
+    pub(super) fn usage(&self, most: usize) -> TenantUsage {
         let known = self.known.lock();
         let mut usage: Vec<(usize, &Arc<Tenant>)> =
             known.tenants.values().map(|tenant| (tenant.series(), tenant)).collect();
         usage.sort_unstable_by(|(one, a), (other, b)| other.cmp(one).then_with(|| a.name.cmp(&b.name)));
         let (named, others) = usage.split_at(most.min(usage.len()));
         let others = others.iter().map(|(series, _)| series).sum::<usize>() + self.rest.series();
-        let mut named: Vec<_> = named.iter().map(|(series, tenant)| (tenant.name.to_vec(), *series)).collect();
-        named.push((self.rest.name.to_vec(), others));
-        named
+        let mut busiest: Vec<_> = named.iter().map(|(series, tenant)| (tenant.name.to_vec(), *series)).collect();
+        busiest.push((self.rest.name.to_vec(), others));
+        TenantUsage { count: usage.len(), busiest }
     }
+}
+
+/// How tenants are doing.
+#[derive(Debug)]
+pub(super) struct TenantUsage {
+    /// Those that have budgets of their own.
+    pub(super) count: usize,
+    /// The busiest by name, and then all others: how many series they have.
+    pub(super) busiest: Vec<(Vec<u8>, usize)>,
 }

@@ -171,3 +171,27 @@ async fn the_global_budget_holds_over_all_metrics() {
     let overflow = own.iter().filter(|series| series.contains("overflow")).count();
     assert!(own.len() - overflow <= 50 && overflow <= 10, "{own:?}");
 }
+
+/// Scenario: the label that multiplies series is the hundredth of its metric. Guarantee: what cannot be collapsed ends in the overflow
+/// series, and nothing is lost.
+#[tokio::test]
+async fn labels_beyond_the_tracked_ones_overflow() {
+    let bench = Bench::new("{default: {max_series_per_metric: 10}}");
+    let mut total = 0.0;
+    let fixed: String = (0..70).map(|label| format!("l{label}=x,")).collect();
+    for export in 0..3 {
+        let point = |user: u64| NumberDataPoint {
+            start_time_unix_nano: at(export) - 1,
+            ..point(&format!("{fixed}user={user}"), 1, at(export))
+        };
+        let step = bench.step(&request(delta((0..1000).map(point).collect()))).await;
+        total += sum(&step);
+        if export > 0 {
+            let series = active_series(&step);
+            assert!(series.len() <= 11 && series.contains("r=1/c{otel.metric.overflow=true}"), "{}", series.len());
+            assert!(!values_of(&step, "user").contains("other"));
+        }
+    }
+    bench.limiter.flush(true).await;
+    assert_eq!(total + sum(&bench.emitted()), 3000.0);
+}

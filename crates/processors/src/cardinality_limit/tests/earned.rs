@@ -159,3 +159,22 @@ async fn the_guilty_label_is_hashed_when_the_series_budget_is_used_up() {
     assert_eq!(hashed.len(), 8);
     assert_eq!(bench.own("overflow_points"), 0.0);
 }
+
+/// Scenario: the buckets of a label are more than the series budget. Guarantee: it holds, the overflow series takes the rest, nothing is lost.
+#[tokio::test]
+async fn buckets_that_do_not_fit_overflow() {
+    let bench = Bench::new("{default: {max_series_per_metric: 10}, on_exceed: hash_label, hash_buckets: 64}");
+    let mut sum = 0.0;
+    for export in 0..3 {
+        let points = (0..1000).map(|user| one(&user.to_string(), 1, export)).collect();
+        let step = bench.step(&request(delta(points))).await;
+        sum += total(&step);
+        if export > 0 {
+            let series = active(&step);
+            assert!(series.len() <= 11 && series.contains("otel.metric.overflow=true"), "{series:?}");
+            assert!(series.iter().any(|series| series.starts_with("u=other-")), "{series:?}");
+        }
+    }
+    bench.limiter.flush(true).await;
+    assert_eq!(sum + total(&bench.emitted()), 3000.0);
+}

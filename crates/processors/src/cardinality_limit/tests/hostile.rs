@@ -24,7 +24,10 @@ async fn hostile_values_stay_within_budget_and_memory() {
         let step = send_users(&bench, USERS, at(0), make).await;
         assert_eq!((values(&step).len(), values(&step)["u=other"]), (3, USERS as f64 - 2.0), "L15: {name}");
         assert_eq!(bench.own("rebaselined"), 0.0, "L15: {name}");
-        assert!(bench.own("state_bytes") <= 256.0 * 1024.0 * 1024.0, "L15: {name}: {}", bench.own("state_bytes"));
+        let limit = 256.0 * 1024.0 * 1024.0;
+        assert!(bench.own("state_bytes") <= limit, "L15: {name}: {}", bench.own("state_bytes"));
+        let used = ["memory", "series"].map(|scope| bench.own_with("budget_used_ratio", &format!("\"{scope}\"")));
+        assert_eq!(used, [bench.own("state_bytes") / limit, 3.0 / 1e6], "L15: {name}");
     }
 }
 

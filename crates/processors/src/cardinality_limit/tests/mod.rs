@@ -8,6 +8,7 @@ mod earned;
 mod flushing;
 mod hostile;
 mod model;
+mod report;
 mod restart;
 mod settings;
 mod sums;

@@ -234,3 +234,59 @@ async fn a_point_from_before_the_restart_is_no_baseline() {
     let step = bench.step(&request(cumulative(users(&[("c", 12)], at(3))))).await;
     assert_eq!(values(&step), map(&[("u=other", 2.0)]));
 }
+
+/// A storage with room for small snapshots only.
+struct Small(PathBuf);
+
+#[async_trait]
+impl Storage for Small {
+    async fn open(&self, _: &Owner) -> Result<(Log, Recovered), Error> {
+        Log::open(&Options { max_bytes: 32 << 10, ..Options::new(self.0.clone()) }).await
+    }
+}
+
+impl Component for Small {}
+
+impl Extension for Small {
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        Some(Arc::new(Self(self.0.clone())))
+    }
+}
+
+/// Scenario: the storage is full. Guarantee: that is counted, metrics go on, and the last whole snapshot is the one that counts.
+#[tokio::test]
+async fn a_storage_that_fails_is_counted_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut extensions = Extensions::default();
+    extensions.insert(&ComponentId::of("place"), Arc::new(Small(directory.path().to_owned())));
+    let yaml = "{storage: place, default: {max_series_per_metric: 5000, max_values_per_label: 5000}}";
+    let mut bench = Bench::at(yaml, &extensions, BEGIN);
+    let place = bench.place.clone().unwrap();
+    place.open(&mut bench.limiter).await.unwrap();
+    let some =
+        |count: u64, time| request(cumulative((0..count).map(|index| point(&format!("u={index}"), 1, time)).collect()));
+    bench.step(&some(2, at(0))).await;
+    assert!(place.save(&bench.limiter).await);
+    for export in 1..4 {
+        assert_eq!(bench.step(&some(5000, at(export))).await.len(), 5000);
+        assert!(!place.save(&bench.limiter).await);
+    }
+    assert_eq!(["written", "failed"].map(|result| bench.own_with("snapshots", result)), [1.0, 3.0]);
+    bench.stop().await;
+    let mut bench = Bench::at(yaml, &extensions, at(4));
+    bench.place.clone().unwrap().open(&mut bench.limiter).await.unwrap();
+    assert_eq!(bench.own_with("snapshots", "restored"), 1.0);
+    assert_eq!(bench.limiter.shared.series(), 2);
+    bench.stop().await;
+}
+
+/// What the README says a snapshot takes.
+#[tokio::test]
+async fn a_snapshot_takes_twelve_bytes_a_series_or_value() {
+    let bench = Bench::new("{default: {max_series_per_metric: 100000, max_values_per_label: 100000}}");
+    let points = (0..50_000).map(|index| point(&format!("m={},u={index}", index % 2), 1, at(0))).collect();
+    bench.step(&request(cumulative(points))).await;
+    let bytes: usize = bench.limiter.snapshot(1 << 20).map(|part| part.len()).sum();
+    let each = bytes as f64 / 100_000.0;
+    assert!((9.0..13.0).contains(&each), "{each} bytes each");
+}

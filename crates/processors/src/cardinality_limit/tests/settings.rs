@@ -70,6 +70,8 @@ async fn tag_only_marks_and_changes_nothing_else() {
     let marked = ["otel.metric.overflow=true,u=2", "otel.metric.overflow=true,u=3"];
     assert_eq!(series, [&["u=0", "u=1"], &marked[..]].concat(), "L27");
     assert!(step.iter().all(|point| point.value == 1.0 && point.start == START), "L27");
+    assert_eq!(bench.own("tagged_points"), 2.0, "L27");
+    assert_eq!(bench.own_with("collapsed_points", "action=\"tag_only\",label=\"*\""), 2.0, "L27");
 }
 
 #[tokio::test]
@@ -78,6 +80,7 @@ async fn drop_point_drops_and_counts() {
     let step = bench.step(&request(cumulative(distinct_users(5)))).await;
     assert_eq!(values(&step), map(&[("u=0", 1.0), ("u=1", 1.0)]));
     assert_eq!(bench.ledger.dropped_count(nyquist_core::batch::DropReason::OverLimit), 3);
+    assert_eq!(bench.own_with("collapsed_points", "action=\"drop_point\",label=\"*\""), 3.0);
 }
 
 #[tokio::test]
@@ -85,6 +88,7 @@ async fn overflow_series_takes_the_surplus_without_touching_labels() {
     let bench = Bench::new(&format!("{{{TWO_USERS}, on_exceed: overflow_series}}"));
     let step = bench.step(&request(cumulative(distinct_users(5)))).await;
     assert_eq!(values(&step), map(&[("u=0", 1.0), ("u=1", 1.0), ("otel.metric.overflow=true", 3.0)]));
+    assert_eq!(bench.own("overflow_points"), 3.0);
 }
 
 #[test]
@@ -126,4 +130,39 @@ fn the_whole_proposed_configuration_loads() {
     );
     assert_eq!(config.rules[0].labels["user.id"].max, 50);
     assert_eq!(CardinalityLimitConfig::default().default.max_series_per_metric, 2000);
+}
+
+/// Guarantee: the first rule that matches a metric's name counts, and what it does not say is as in `default`.
+#[tokio::test]
+async fn the_first_rule_that_matches_counts() {
+    let yaml = "{default: {max_values_per_label: 4}, rules: [
+        {metrics: ['http.server.*'], labels: {u: 1}},
+        {metrics: ['http.*', 'rpc.?'], max_values_per_label: 2},
+        {metrics: [db], max_series_per_metric: 3}]}";
+    let cases = [
+        ("http.server.duration", 1),
+        ("http.server", 2),
+        ("http.client.duration", 2),
+        ("rpc.a", 2),
+        ("rpc.ab", 4),
+        ("xhttp.server.duration", 4),
+        // Of three series one is for the others.
+        ("db", 2),
+        ("db.more", 4),
+    ];
+    let bench = Bench::new(yaml);
+    for (name, kept) in cases {
+        let mut last = Vec::new();
+        for export in 0..2 {
+            let mut points = distinct_users(20);
+            points.iter_mut().for_each(|point| {
+                (point.start_time_unix_nano, point.time_unix_nano) = (at(export) - 1, at(export));
+            });
+            let mut data = request(delta(points));
+            data.resource_metrics[0].scope_metrics[0].metrics[0].name = name.to_owned();
+            last = bench.step(&data).await;
+        }
+        let series = values(&last);
+        assert_eq!((series.len(), series["u=other"]), (kept + 1, 20.0 - kept as f64), "{name}: {series:?}");
+    }
 }
