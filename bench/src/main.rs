@@ -37,7 +37,7 @@ const TAIL: Scenario = Scenario {
 const PASSTHROUGH: &str = "passthrough.yaml";
 const DURABLE: &str = "passthrough_durable.yaml";
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "passthrough",
         title: "Passthrough: OTLP to OTLP",
@@ -87,6 +87,15 @@ const SCENARIOS: [Scenario; 15] = [
         name: "tail_sampling_durable",
         title: "The same policies with buffer and queue on disk, without fsync, in turns with memory (Nyquist only)",
         config: "tail_sampling_durable.yaml",
+        beside_collector: false,
+        beside: &[Beside { name: "in memory", config: "tail_sampling.yaml", fsync: "false" }],
+        ..TAIL
+    },
+    Scenario {
+        name: "tail_sampling_durable_rate",
+        title: "Buffer and queue on disk, without fsync, in turns with memory, at a rate that the disk sustains (Nyquist only)",
+        config: "tail_sampling_durable.yaml",
+        rate: 400_000,
         beside_collector: false,
         beside: &[Beside { name: "in memory", config: "tail_sampling.yaml", fsync: "false" }],
         ..TAIL

@@ -9,10 +9,14 @@ use std::io::{self, IoSlice};
 use super::disk::{DiskFile, read_exactly, write_all_at};
 use super::engine::Engine;
 use super::format::{FILE_HEADER, FileHeader, FileKind, packing_name};
+use super::segment::Segment;
 use super::walk::{Step, Walk};
 
 /// A log without a limit is packed as if this were its limit.
 const PLENTY: u64 = 512 << 20;
+/// While there is room, nothing is packed ahead if less than this part of the log is dead: a prefix that is released bit by bit goes in whole
+/// segments soon, and their files are written over, which packing would lose.
+const DEAD: u64 = 4;
 /// Segments that are packed before a new one is begun.
 const AT_ONCE: usize = 2;
 /// How much is copied at once.
@@ -21,7 +25,11 @@ const WINDOW: usize = 256 << 10;
 impl Engine {
     /// A new segment is about to begin: packs some, while there is room to do it.
     pub(super) fn pack_ahead(&mut self) {
-        if self.claimed() > self.limits.max_bytes.min(PLENTY) / 2 {
+        let (claimed, limit) = (self.claimed(), self.limits.max_bytes);
+        let is_short = claimed + AT_ONCE as u64 * self.limits.segment_bytes > limit;
+        let is_large = claimed > limit.min(PLENTY) / 2;
+        let dead = || self.segments.values().map(Segment::dead_bytes).sum::<u64>();
+        if is_short || is_large && dead() > self.bytes / DEAD {
             self.pack(AT_ONCE);
         }
     }
@@ -89,7 +97,7 @@ impl Engine {
 
 /// Where the records are that are not released, from byte to byte; nothing if the segment is damaged: it is
 /// left to whoever reads it.
-fn what_stays(file: &dyn DiskFile, segment: &super::segment::Segment) -> io::Result<Option<Vec<(u64, u64)>>> {
+fn what_stays(file: &dyn DiskFile, segment: &Segment) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut walk =
         Walk::new(file, segment.salt, segment.end, FILE_HEADER as u64, segment.base).packed(segment.is_packed);
     let mut stretches: Vec<(u64, u64)> = Vec::new();

@@ -57,7 +57,7 @@ impl Engine {
         }
         // Deletes what is released, writes down what is lost.
         self.settle();
-        self.spares.keep_few(&*self.disk);
+        self.spares.trim(&*self.disk, self.bytes);
         recovered.records = self.live;
         recovered.next_sequence = self.next_sequence;
         recovered.usage = self.stats.usage();

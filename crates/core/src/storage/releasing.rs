@@ -119,6 +119,7 @@ impl Engine {
         let acks = self.segments.get(&base).map_or(0, |segment| segment.acks_length);
         self.litter.insert(FileKind::Acks.name(base), acks);
         self.drop_segment(base);
+        self.spares.trim(&*self.disk, self.bytes);
         self.clear_litter();
     }
 
@@ -128,7 +129,7 @@ impl Engine {
         let length = self.segments.get(&base).map_or(0, |segment| segment.length);
         let is_worth_it = (self.limits.segment_bytes / 2..=self.limits.segment_bytes).contains(&length);
         let is_roomy = self.held() <= self.limits.max_bytes / 2;
-        is_worth_it && is_roomy && self.spares.keep(&*self.disk, name, base, length)
+        is_worth_it && is_roomy && self.spares.keep(&*self.disk, name, base, length, self.bytes)
     }
 
     pub(super) fn drop_segment(&mut self, base: u64) -> u32 {

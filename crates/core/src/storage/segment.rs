@@ -145,6 +145,13 @@ impl Segment {
         self.live > 0 && u64::from(self.live) * 2 <= u64::from(before)
     }
 
+    /// What packing would give back, if all records were of one size.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        let in_file = if self.is_packed { self.packed_at.unwrap_or(self.count) } else { self.count };
+        let live = self.length * u64::from(self.live) / u64::from(in_file.max(1));
+        self.length.saturating_sub(live)
+    }
+
     /// Packing was tried.
     pub(super) fn tried_packing(&mut self) {
         self.packed_at = Some(self.live);

@@ -9,8 +9,12 @@ use std::io;
 use super::disk::{Disk, DiskFile};
 use super::format::spare_name;
 
-/// As many are kept: what a sampler lets go of at once.
-const MOST: usize = 8;
+/// So many are always kept: what a small sampler lets go of at once.
+const FEW: usize = 8;
+
+/// More are kept up to this part of what is live. Who holds data for seconds lets go of tens of files in one tick, and fills
+/// as many until the next.
+const PART: u64 = 4;
 
 /// The spare files, by base and length; the warmest last.
 #[derive(Debug, Default)]
@@ -32,9 +36,10 @@ impl Spares {
         self.0.push((base, length));
     }
 
-    /// Keeps the file `name`, if there are not enough.
-    pub(super) fn keep(&mut self, disk: &dyn Disk, name: &str, base: u64, length: u64) -> bool {
-        let is_kept = self.0.len() < MOST && disk.rename(name, &spare_name(base)).is_ok();
+    /// Keeps the file `name`, if there are not enough beside `live` bytes of segments.
+    pub(super) fn keep(&mut self, disk: &dyn Disk, name: &str, base: u64, length: u64, live: u64) -> bool {
+        let is_wanted = self.0.len() < FEW || self.bytes() < live / PART;
+        let is_kept = is_wanted && disk.rename(name, &spare_name(base)).is_ok();
         if is_kept {
             self.push(base, length);
         }
@@ -60,11 +65,21 @@ impl Spares {
         Some(made.inspect_err(|_| self.remove(disk, base, length)))
     }
 
-    /// Deletes those that are too many.
-    pub(super) fn keep_few(&mut self, disk: &dyn Disk) {
-        let few = self.0.split_off(self.0.len().saturating_sub(MOST));
-        self.clear(disk);
-        self.0.extend(few);
+    /// Deletes those that are too many beside `live` bytes of segments, the coldest first.
+    pub(super) fn trim(&mut self, disk: &dyn Disk, live: u64) {
+        let mut bytes = self.bytes();
+        let mut count = self.0.len();
+        let is_too_many = |(_, length): &&(u64, u64)| {
+            let is_one = count > FEW && bytes > live / PART;
+            if is_one {
+                bytes -= length;
+                count -= 1;
+            }
+            is_one
+        };
+        let end = self.0.iter().take_while(is_too_many).count();
+        let cold: Vec<_> = self.0.drain(..end).collect();
+        cold.into_iter().for_each(|(base, length)| self.remove(disk, base, length));
     }
 
     /// Deletes all; what cannot be deleted still counts.

@@ -49,6 +49,24 @@ fn a_pinned_segment_is_packed() {
     assert_eq!(disk.bytes_of(".seg"), 0, "{:?}", disk.names());
 }
 
+/// Scenario: a sampler's log, which holds the records of some time and lets go of the oldest, while it takes more than
+/// half of its limit. Guarantee: nothing is packed: whole files come free soon.
+#[test]
+fn a_prefix_that_is_released_is_not_packed() {
+    const LAG: u64 = 90;
+    let disk = FaultyDisk::new(0);
+    let (mut engine, _) = open(&disk, limits(Fsync::None, LIMIT));
+    for round in 0..1000u64 {
+        let position = engine.append(&[record(&[0; 100])]).pop().unwrap().unwrap();
+        let low = position.sequence.saturating_sub(LAG);
+        engine.release(low.saturating_sub(3)..low);
+        engine.settle();
+        assert!(engine.segments.values().all(|segment| !segment.is_packed), "round {round}");
+        assert!(round < LAG || engine.claimed() > LIMIT / 2, "room enough: the test means nothing");
+    }
+    assert_eq!(engine.live, LAG + 1);
+}
+
 /// Guarantee: a cursor goes on where it was when the file under it is replaced.
 #[test]
 fn a_cursor_outlives_packing() {
