@@ -11,7 +11,7 @@ use super::budget::Charge;
 use super::buffer::Note;
 use super::durable::Durable;
 use super::request::Sender;
-use super::sampler::{KEEP_RUNS, REQUEST, Sampler, nanos};
+use super::sampler::{REQUEST, Sampler, nanos};
 
 impl Sampler {
     /// From now on there is a log on disk.
@@ -65,6 +65,7 @@ impl Sampler {
             request.retain(is_needed);
             let spans = request.spans;
             if spans == 0 {
+                request.shrink();
                 return Ok(0);
             }
             let admitted = self.admit(message, request, at).map(|reservation| {
@@ -77,7 +78,7 @@ impl Sampler {
                 drop(reservation);
                 spans
             });
-            request.shrink(KEEP_RUNS);
+            request.shrink();
             if admitted.as_ref().is_err_and(|refusal| !refusal.is_retryable()) {
                 self.ledger.add(Entry::Created, spans);
                 self.ledger.dropped(DropReason::MemoryPressure, spans);

@@ -30,8 +30,6 @@ use super::stress::{Change, Stress};
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Traces that are decided before somebody who waits for the shard may have it: about 20 us.
 const STEP: usize = 32;
-/// Runs per shard that are kept allocated from request to request.
-pub(super) const KEEP_RUNS: usize = 4096;
 
 thread_local! {
     pub(super) static REQUEST: RefCell<Request> = RefCell::default();
@@ -194,7 +192,7 @@ impl Sampler {
                 self.take_in(message, request, now, false);
                 drop(reservation);
             });
-            request.shrink(KEEP_RUNS);
+            request.shrink();
             admitted
         })
     }

@@ -11,6 +11,7 @@ use super::fifo::Fifo;
 use super::frozen::Frozen;
 use super::headers::{self, Headers};
 use super::index::Index;
+use super::ingest::Batches;
 use super::journal::{Journal, Outcome};
 use super::log::{FrozenBlocks, Log};
 use super::record::{Addr, UNIT};
@@ -23,6 +24,9 @@ use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
 use crate::tail_sampling::tally::{Tally, Trigger};
+
+/// Headers of a request whose places are kept allocated from request to request.
+const KEEP_HEADERS: usize = 4096;
 
 /// A request on its way into a shard.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +73,7 @@ pub(crate) struct Shard {
     pub(super) tally: Box<Tally>,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
-    pub(super) batches: super::ingest::Batches,
+    pub(super) batches: Batches,
     /// What the log on disk needs to know, if there is one.
     pub(super) journal: Option<Box<Journal>>,
     /// The number of the next trace.
@@ -111,7 +115,7 @@ impl Shard {
             tally: Box::default(),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
-            batches: super::ingest::Batches::default(),
+            batches: Batches::default(),
             journal: None,
             generation: 0,
             header_ids: Vec::new(),
@@ -135,6 +139,7 @@ impl Shard {
             + self.assembly.bytes()
             + self.scratch.bytes()
             + self.header_ids.capacity() * size_of::<u32>()
+            + self.batches.bytes()
             + self.decisions.bytes()
             + self.journal.as_ref().map_or(0, |journal| journal.bytes())
     }
@@ -174,6 +179,7 @@ impl Shard {
             + Fifo::<Handle>::growth(runs)
             + Log::growth(settings.block_size, runs, bytes)
             + if settings.compression.is_none() { 0 } else { runs * Frozen::PATCH }
+            + if settings.rules.span_ingest { Batches::growth(shards, runs) } else { 0 }
             + Headers::growth(headers, header_bytes)
     }
 
@@ -245,6 +251,10 @@ impl Shard {
         }
         if self.settings.rules.span_ingest {
             self.decide_batches(arrival.now);
+        }
+        if self.header_ids.capacity() > KEEP_HEADERS {
+            self.header_ids.clear();
+            self.header_ids.shrink_to(KEEP_HEADERS);
         }
         while self.pending() > self.settings.max_traces {
             if !self.decide_oldest(Trigger::Count, arrival.now) {
