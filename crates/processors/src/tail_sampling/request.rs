@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::buffer::Contents;
+use super::buffer::{Contents, LATER};
 use super::client;
 use super::rules::Bits;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
@@ -14,9 +14,11 @@ use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
 use super::sizes::Sizes;
 
-/// The longest run of several spans: what is copied and written out as one piece. No more than 65,535 spans
-/// fit into it.
+/// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
+/// What a span takes at least: two tags, two lengths, and a trace id.
+const MIN_SPAN: usize = 20;
+const _: () = assert!(MAX_RUN / MIN_SPAN < LATER as usize);
 /// Runs that are kept allocated from request to request: of all shards together, and of one.
 const KEEP_RUNS: usize = 16 << 10;
 const KEEP_RUNS_OF_ONE: usize = 4096;
@@ -349,6 +351,7 @@ impl Request {
                     spans: 1,
                     root: if fold.root { 0 } else { Contents::NO_ROOT },
                     trace_state: fold.trace_state,
+                    later: false,
                 },
                 size: 0,
                 start,

@@ -8,7 +8,7 @@ use nyquist_core::batch::{DropReason, Refusal};
 use nyquist_core::telemetry::Entry;
 
 use super::budget::Charge;
-use super::buffer::Note;
+use super::buffer::{Arrival, Note};
 use super::durable::Durable;
 use super::request::Sender;
 use super::sampler::{REQUEST, Sampler, nanos};
@@ -47,7 +47,7 @@ impl Sampler {
         Charge::new(&self.budget, bytes)
     }
 
-    /// Takes in what is needed of a request that came at `at`, before a restart; or, if it is a trace
+    /// Takes in what is needed of the request in record `sequence` that came at `at`, before a restart; or, if it is a trace
     /// `anew`, when that began. Returns how many spans that is.
     ///
     /// # Errors
@@ -55,6 +55,7 @@ impl Sampler {
     pub(super) fn restore(
         &self,
         message: &[u8],
+        sequence: u64,
         at: Duration,
         is_needed: impl FnMut(&[u8; 16]) -> bool,
         anew: Option<([u8; 16], Duration)>,
@@ -70,7 +71,8 @@ impl Sampler {
             }
             let admitted = self.admit(message, request, at).map(|reservation| {
                 self.ledger.add(Entry::Created, spans);
-                self.take_in(message, request, at, true);
+                let now = at;
+                self.take_in(Arrival { message, request, now, stress: false, restored: true, sequence });
                 if let Some((id, began)) = anew {
                     let (shard, _) = self.settings.hash.of(&id);
                     self.visit(shard, |shard| shard.restore_arrival(&id, nanos(began)));

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use super::anew::Cut;
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
 use super::decisions::DecisionLog;
@@ -14,7 +15,7 @@ use super::index::Index;
 use super::ingest::Batches;
 use super::journal::{Journal, Outcome};
 use super::log::{FrozenBlocks, Log};
-use super::record::{Addr, UNIT};
+use super::record::{Addr, Contents, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
@@ -39,6 +40,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) stress: bool,
     /// It was taken in before, by a process that is gone.
     pub(crate) restored: bool,
+    /// The number of its record on disk; 0 if it has none.
+    pub(crate) sequence: u64,
 }
 
 /// The state of one shard; see the module's documentation.
@@ -76,6 +79,8 @@ pub(crate) struct Shard {
     pub(super) batches: Batches,
     /// What the log on disk needs to know, if there is one.
     pub(super) journal: Option<Box<Journal>>,
+    /// Parts what is on disk from what comes.
+    pub(super) cut: Cut,
     /// The number of the next trace.
     generation: u32,
     header_ids: Vec<u32>,
@@ -117,6 +122,7 @@ impl Shard {
             scratch: super::decide::Scratch::default(),
             batches: Batches::default(),
             journal: None,
+            cut: Cut::NONE,
             generation: 0,
             header_ids: Vec::new(),
             work: 0,
@@ -391,7 +397,8 @@ impl Shard {
     fn add(&mut self, slot: u32, run: &Run, arrival: Arrival<'_>) {
         let scope = self.scope(run.header, arrival.request);
         let bytes = arrival.message.get(run.bytes.clone()).unwrap_or_default();
-        let Some(addr) = self.log.append(bytes, scope, run.contents) else {
+        let contents = Contents { later: arrival.sequence > self.cut.upto, ..run.contents };
+        let Some(addr) = self.log.append(bytes, scope, contents) else {
             self.tally.no_room += usize::from(run.contents.spans);
             // A trace without any record must not stay.
             if self.traces.get(slot).is_some_and(|trace| trace.first == Addr::NONE) {

@@ -176,6 +176,11 @@ impl Durable {
         self.intake.lock().floor()
     }
 
+    /// No record that has come into the buffer has a higher number.
+    fn seen(&self) -> u64 {
+        self.intake.lock().seen()
+    }
+
     /// A batch is about to leave the buffer, with traces that need what came since `since`. Called
     /// while the shard is locked, so that there is no moment in which nobody needs it.
     pub(super) fn hold(&self, since: u64) {
@@ -233,6 +238,11 @@ pub(super) struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// The number of its record; 0 if it is in memory only.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.unwrap_or_default()
+    }
+
     /// The buffer has refused it: so is the sender, and the log forgets it.
     pub(super) fn refused(self) {
         if let Some(sequence) = self.sequence {
