@@ -29,7 +29,7 @@ use nyquist_core::batch::{Batch, Refusal};
 use nyquist_core::clock::Clock;
 use nyquist_core::delivery::Status;
 use nyquist_core::storage::{Error, Log};
-use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Share, Telemetry};
 use parking_lot::Mutex;
 
 use keeper::Keeper;
@@ -64,7 +64,7 @@ pub(super) struct Durable {
 
 #[derive(Debug)]
 struct Metrics {
-    bytes: UpDown,
+    bytes: Share,
     restored: Counter,
     memory_only: Counter,
     failed: Counter,
@@ -76,7 +76,7 @@ impl Metrics {
         let name = |name: &str| format!("otelcol_processor_tail_sampling_storage_{name}");
         let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
         Self {
-            bytes: telemetry.gauge(&name("bytes"), "Bytes of the buffer's files.", &[]),
+            bytes: Share::new(telemetry.gauge(&name("bytes"), "Bytes of the files of all buffers.", &[])),
             restored: counter("restored_spans", "Spans that were taken from the storage at the start."),
             memory_only: counter(
                 "memory_only_spans",

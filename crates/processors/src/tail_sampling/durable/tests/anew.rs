@@ -91,3 +91,48 @@ async fn a_trace_that_is_delivered_while_it_is_written_anew_does_not_come_back()
         assert_eq!(life.restored, more);
     }
 }
+
+/// Scenario: records of a trace are moved within the buffer, to give the memory of others back, between cuts and after them.
+/// Guarantee: the copy has what came before the last cut, wherever it is now, and nothing else.
+#[tokio::test]
+async fn a_record_stays_on_its_side_of_the_cut_when_it_is_moved() {
+    let yaml = "{decision_wait: 1h, decision_wait_after_root_received: 1s, memory_limit_mib: 8, num_shards: 1, \
+                storage: file_storage, rules: [{name: none, sampling_percentage: 0}]}";
+    let disk = FaultyDisk::new(5);
+    let clock = ManualClock::new(EPOCH);
+    let life = Life::begin(&disk, &options(Fsync::None, 0), &clock, yaml).await;
+    let long = id_of(1);
+    let short = std::cell::Cell::new(100);
+    let cut = || life.sampler.visit(0, |shard| shard.cut(|| life.durable.seen())).unwrap();
+    let copy = || {
+        let mut copies = life.sampler.visit(0, |shard| shard.write_anew(u64::MAX, 1 << 20, &mut 0)).unwrap();
+        let ids = |message: &[u8]| read(message).iter().map(|kept| kept.span.span_id[7]).collect::<BTreeSet<u8>>();
+        copies.pop().map(|copy| (copy.upto, ids(&copy.message))).unwrap()
+    };
+    // Many blocks of traces that go at once: what else is in these is moved to the end.
+    let move_all = async || {
+        for _ in 0..40 {
+            short.set(short.get() + 1);
+            life.insert((0..20).map(|_| large_span(id_of(short.get()), 1000)).collect()).await.unwrap();
+            clock.advance(Duration::from_secs(2));
+            life.decide();
+        }
+    };
+    let insert = async |number| life.insert(vec![numbered_child(long, number)]).await.unwrap();
+    insert(1).await;
+    cut();
+    insert(2).await;
+    assert_eq!(copy().1, BTreeSet::from([1]));
+    move_all().await;
+    assert_eq!(copy().1, BTreeSet::from([1]), "2 is where it was not, and still behind the cut");
+    let second = cut();
+    insert(3).await;
+    assert_eq!(copy(), (second, BTreeSet::from([1, 2])));
+    move_all().await;
+    insert(4).await;
+    assert_eq!(copy(), (second, BTreeSet::from([1, 2])));
+    move_all().await;
+    assert_eq!(copy(), (second, BTreeSet::from([1, 2])));
+    cut();
+    assert_eq!(copy().1, BTreeSet::from([1, 2, 3, 4]));
+}
