@@ -461,26 +461,6 @@ impl Shard {
         }
     }
 
-    /// Which class of giants a trace of so many units belongs to.
-    pub(super) fn giant_class(&self, units: u32) -> Option<u32> {
-        (units / (self.settings.giant / UNIT as u32).max(1)).checked_ilog2()
-    }
-
-    /// A trace has grown from so many units to so many.
-    fn note_giant(&mut self, trace: Handle, (before, after): (u32, u32)) {
-        let class = self.giant_class(after);
-        if class == self.giant_class(before) {
-            return;
-        }
-        let class = class.unwrap_or_default() as usize;
-        while self.giants.len() <= class {
-            self.giants.push(Fifo::default());
-        }
-        if let Some(queue) = self.giants.get_mut(class) {
-            queue.push(trace);
-        }
-    }
-
     /// The interned header of a scope of the request.
     fn scope(&mut self, header: u32, request: &Request) -> u32 {
         if let Some(&id) = self.header_ids.get(header as usize)

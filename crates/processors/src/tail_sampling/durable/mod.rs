@@ -5,7 +5,8 @@
 //!   durable as the log promises before it goes into the buffer and is acknowledged.
 //! - Letting go ([`Keeper`]): every [`TICK`] decisions are written down and the log is told what is
 //!   not needed any more (`low_water`). A trace is needed until it is decided against, or the next stage
-//!   has all of it. The few that hold back a log that is mostly dead are written anew at its end.
+//!   has all of it. The few that hold back a log that is mostly dead are written anew at its end, up
+//!   to a cut (`buffer::anew`).
 //! - Coming back (`replay`): first the decisions are read, then the requests, without the spans of
 //!   traces that were dropped or delivered, at the times at which they came.
 //!
