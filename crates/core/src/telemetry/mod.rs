@@ -4,6 +4,7 @@ mod ledger;
 pub mod logs;
 mod process;
 mod server;
+mod share;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use process::{ProcessMetrics, resident_bytes};
 use prometheus::proto::MetricType;
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};
 pub use server::MetricsPage;
+pub use share::Share;
 
 /// The metrics of one process. Families are registered on first use; asking twice for the same
 /// name and labels gives the same series.

@@ -59,6 +59,20 @@ async fn drops_are_told() {
     assert_eq!(rig.ledger.dropped_count(DropReason::OverLimit), 1);
 }
 
+/// Scenario: a processor is in two pipelines. Guarantee: its gauges show what both track, without one that is gone.
+#[tokio::test]
+async fn pipelines_share_the_gauges() {
+    let one = rig("{}");
+    let other = Rig::shown_in::<DeltaToCumulativeConfig>("{}", Arc::clone(&one.telemetry));
+    one.send(vec![sum("a", DELTA, vec![int(1, 2, 5)]), sum("b", DELTA, vec![int(1, 2, 5)])]).await;
+    other.number(DELTA, int(1, 2, 5)).await;
+    let telemetry = Arc::clone(&one.telemetry);
+    let tracked = || telemetry.gauge("otelcol_deltatocumulative_streams_tracked", "", &[("processor", "tested")]).get();
+    assert_eq!(tracked(), 3);
+    drop(one);
+    assert_eq!(tracked(), 1);
+}
+
 /// Whole numbers stay whole; with a fraction among them the total is a double.
 #[tokio::test]
 async fn types_of_numbers() {

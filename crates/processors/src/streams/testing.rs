@@ -37,7 +37,15 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new<C: ProcessorConfig + DeserializeOwned + Validate>(yaml: &str) -> Self {
-        let (sink, clock, telemetry) = (Arc::new(Sink::default()), ManualClock::new(BEGAN * SECOND), Telemetry::new());
+        Self::shown_in::<C>(yaml, Telemetry::new())
+    }
+
+    /// One whose metrics are among those in `telemetry`.
+    pub(crate) fn shown_in<C: ProcessorConfig + DeserializeOwned + Validate>(
+        yaml: &str,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let (sink, clock) = (Arc::new(Sink::default()), ManualClock::new(BEGAN * SECOND));
         let next = Arc::clone(&sink) as Arc<dyn Consumer>;
         let extensions = Extensions::default();
         let context = context(Signal::Metrics, next, &extensions, &telemetry, clock as Arc<dyn Clock>);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nyquist_core::clock::Clock;
 use nyquist_core::component::Host;
-use nyquist_core::telemetry::UpDown;
+use nyquist_core::telemetry::{Share, UpDown};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior};
@@ -37,8 +37,8 @@ struct State<T> {
     /// Zero is never.
     max_stale: Duration,
     clock: Arc<dyn Clock>,
-    tracked: UpDown,
-    bytes: UpDown,
+    tracked: Share,
+    bytes: Share,
 }
 
 impl<T: Aging> Tracked<T> {
@@ -50,8 +50,8 @@ impl<T: Aging> Tracked<T> {
         clock: Arc<dyn Clock>,
         gauge: impl Fn(&str, &str) -> UpDown,
     ) -> Self {
-        let tracked = gauge("streams_tracked", "Streams that are tracked now.");
-        let bytes = gauge("state_bytes", "Bytes that they take.");
+        let tracked = Share::new(gauge("streams_tracked", "Streams that are tracked now."));
+        let bytes = Share::new(gauge("state_bytes", "Bytes that they take."));
         let state = State { streams, max_stale, clock, tracked, bytes };
         Self { state: Arc::new(state), task: Mutex::default() }
     }

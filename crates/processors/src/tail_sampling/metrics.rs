@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use nyquist_core::config::ComponentId;
-use nyquist_core::telemetry::{Counter, Histogram, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Histogram, Share, Telemetry, UpDown};
 
 use super::buffer::{Compressed, Settings};
 use super::rules::RuleSet;
@@ -42,7 +42,7 @@ pub(super) struct Metrics {
     too_large: Counter,
     bad_trace_states: Counter,
     /// By rule with an adaptive rate.
-    adaptive_keys: Vec<UpDown>,
+    adaptive_keys: Vec<Share>,
     evaluation_errors: Counter,
     traces: UpDown,
     spans: UpDown,
@@ -56,8 +56,9 @@ pub(super) struct Metrics {
     forgotten: [Counter; 2],
     without_root: Counter,
     early: [Option<Counter>; Trigger::ALL.len()],
-    pub(super) stress: UpDown,
-    pub(super) limit: UpDown,
+    pub(super) stress: Share,
+    pub(super) limit: Share,
+    rules_memory: Share,
     pub(super) refused: Counter,
     pub(super) retries: Counter,
     /// If blocks are compressed: what they take, what they took, and chunks that were decompressed.
@@ -75,6 +76,7 @@ impl Metrics {
         let rules = &settings.rules;
         let name = |name: &str| format!("{PREFIX}{name}");
         let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
+        let share = |metric: &str, help: &str| Share::new(telemetry.gauge(&name(metric), help, &[]));
         let policy =
             |policy: &str| if id.name.is_empty() { policy.to_owned() } else { format!("{}.{policy}", id.name) };
         let series = |label: String, is_drop: bool| {
@@ -165,7 +167,7 @@ impl Metrics {
                 .map(|(rule, _)| {
                     let label = policy(rules.names.get(rule).map_or("", String::as_str));
                     let help = "Combinations of values that have a percentage of their own.";
-                    telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)])
+                    Share::new(telemetry.gauge(&name("adaptive_keys"), help, &[("policy", &label)]))
                 })
                 .collect(),
             evaluation_errors: counter(
@@ -209,12 +211,15 @@ impl Metrics {
                 "Traces that were decided in time and had no root span: if many, their spans go to several gateways.",
             ),
             early: Trigger::ALL.map(early),
-            stress: telemetry.gauge(
-                &name("stress_active"),
-                "1 while new traces are decided by their id because the buffer stays nearly full.",
-                &[],
+            stress: share(
+                "stress_active",
+                "Samplers that decide new traces by their id because their buffer stays nearly full.",
             ),
-            limit: telemetry.gauge(&name("memory_limit_bytes"), "The byte budget of the buffer.", &[]),
+            limit: share("memory_limit_bytes", "The byte budgets of the buffers of all samplers."),
+            rules_memory: share(
+                "rules_memory_bytes",
+                "Bytes of lists of values and of tables of adaptive percentages, part of the buffer's budget.",
+            ),
             refused: counter("refused_requests", "Requests that found the buffer full."),
             retries: counter(
                 "forward_retries",
@@ -262,8 +267,7 @@ impl Metrics {
 
     /// Rules take so many bytes beside the buffer.
     pub(super) fn rules_take(&self, bytes: usize) {
-        let help = "Bytes of lists of values and of tables of adaptive percentages, part of the buffer's budget.";
-        self.telemetry.gauge(&format!("{PREFIX}rules_memory_bytes"), help, &[]).set(bytes as i64);
+        self.rules_memory.set(bytes as i64);
     }
 
     /// Counts that a list of values in a file has been read again, or could not be.

@@ -135,11 +135,11 @@ impl TailSampling {
         Ok(())
     }
 
-    /// Takes a request of `client` in that is safe already, if it is to be.
-    async fn take_in(&self, client: &[u8], message: &[u8]) -> Result<(), Refusal> {
+    /// Takes a request of `client` in that is safe already, in record `sequence`, if it is to be.
+    async fn take_in(&self, client: &[u8], message: &[u8], sequence: u64) -> Result<(), Refusal> {
         loop {
             if !self.sampler.must_wait() {
-                match self.sampler.insert_from(client, message, self.clock.now()) {
+                match self.sampler.insert_from(client, message, sequence, self.clock.now()) {
                     Err(refusal) if refusal.is_retryable() && self.sampler.blocks() => {}
                     result => return result,
                 }
@@ -156,14 +156,14 @@ impl Consumer for TailSampling {
         self.open()?;
         let client = self.keys.encode(batch.metadata());
         let Some(place) = &self.place else {
-            return self.take_in(&client, batch.wire()).await;
+            return self.take_in(&client, batch.wire(), 0).await;
         };
         let durable = place.durable()?;
         if !self.sampler.blocks() {
             self.sampler.prepare(self.clock.now())?;
         }
         let stored = durable.store(&mut batch, &client, &*self.clock).await?;
-        let taken = self.take_in(&client, batch.wire()).await;
+        let taken = self.take_in(&client, batch.wire(), stored.sequence()).await;
         if taken.is_err() {
             stored.refused();
         }

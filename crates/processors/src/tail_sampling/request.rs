@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use nyquist_core::wire::{Field, Fields, Value};
 
-use super::buffer::Contents;
+use super::buffer::{Contents, LATER};
 use super::client;
 use super::rules::Bits;
 use super::rules::extra::{Extras, Given, NO_EXTRA};
@@ -14,10 +14,18 @@ use super::rules::ottl::Surroundings;
 use super::rules::plan::{Plan, SpanFold};
 use super::sizes::Sizes;
 
-/// The longest run of several spans: what is copied and written out as one piece. No more than 65,535 spans
-/// fit into it.
+/// The longest run of several spans: what is copied and written out as one piece.
 const MAX_RUN: usize = 16 << 10;
-/// Extras that are kept allocated from request to request.
+/// What a span takes at least: two tags, two lengths, and a trace id.
+const MIN_SPAN: usize = 20;
+const _: () = assert!(MAX_RUN / MIN_SPAN < LATER as usize);
+/// Runs that are kept allocated from request to request: of all shards together, and of one.
+const KEEP_RUNS: usize = 16 << 10;
+const KEEP_RUNS_OF_ONE: usize = 4096;
+/// The same of headers, and of their bytes.
+const KEEP_HEADERS: usize = 4096;
+const KEEP_BYTES: usize = 1 << 20;
+/// The same of extras.
 const KEEP_EXTRAS: usize = 1024;
 /// No header: the parent of clients, and of resources whose client is not told.
 pub(super) const NO_PARENT: u32 = u32::MAX;
@@ -145,32 +153,40 @@ impl Request {
         self.touched.iter().filter_map(|&shard| self.shards.get(shard)).map(Vec::len).sum()
     }
 
-    /// Gives back the memory of an unusually large request.
-    pub(super) fn shrink(&mut self, keep: usize) {
+    /// Gives back the memory of an unusually large request: every thread that takes requests in keeps one of these for
+    /// good, and no budget knows of it. Whoever has read a request calls this when it is done with, whatever became of it.
+    pub(super) fn shrink(&mut self) {
+        let keep = self.runs_to_keep();
         for &shard in &self.touched {
-            if let Some(runs) = self.shards.get_mut(shard).filter(|runs| runs.capacity() > keep) {
-                runs.clear();
-                runs.shrink_to(keep);
+            if let Some(runs) = self.shards.get_mut(shard) {
+                give_back(runs, keep);
             }
         }
-        const KEEP_BYTES: usize = 1 << 20;
         self.around.shrink(KEEP_BYTES);
-        if self.header_bytes.capacity() > KEEP_BYTES {
-            self.header_bytes.clear();
-            self.header_bytes.shrink_to(KEEP_BYTES);
-            self.headers.clear();
-            self.headers.shrink_to(keep);
-        }
+        give_back(&mut self.headers, KEEP_HEADERS);
+        give_back(&mut self.header_bytes, KEEP_BYTES);
+        self.extras.clear(KEEP_EXTRAS);
+        self.sizes.clear();
+    }
+
+    /// Runs of each shard that are kept allocated.
+    fn runs_to_keep(&self) -> usize {
+        (KEEP_RUNS / self.shards.len().max(1)).min(KEEP_RUNS_OF_ONE)
     }
 
     /// Leaves out the spans of traces that are not needed, and what was counted when the request came.
     pub(super) fn retain(&mut self, mut is_needed: impl FnMut(&[u8; 16]) -> bool) {
+        let keep = self.runs_to_keep();
         let shards = &mut self.shards;
         self.spans = 0;
         self.touched.retain(|&shard| {
             let Some(runs) = shards.get_mut(shard) else { return false };
             runs.retain(|run| is_needed(&run.id));
             self.spans += runs.iter().map(|run| usize::from(run.contents.spans)).sum::<usize>();
+            if runs.is_empty() {
+                // It is not among the touched ones any more, which `shrink` looks at.
+                give_back(runs, keep);
+            }
             !runs.is_empty()
         });
         self.invalid = 0;
@@ -255,6 +271,7 @@ impl Request {
         if plan.sizes {
             self.sizes.begin_resource(resource_len);
         }
+        let (spans, widest) = (self.spans, self.widest_header);
         let resource = self.end_header(begin, self.client, hash);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next() {
@@ -263,14 +280,21 @@ impl Request {
                 self.scope_spans(scope_spans, at, resource, &base, plan, hash);
             }
         }
+        // Nothing refers to it. (Two bytes are an empty one, and a header takes sixteen times as many.)
+        if self.spans == spans {
+            self.headers.truncate(resource as usize);
+            self.header_bytes.truncate(begin);
+            self.widest_header = widest;
+        }
     }
 
     fn scope_spans(&mut self, message: &[u8], at: usize, resource: u32, base: &Base, plan: &Plan, hash: &IdHash) {
         let mut bits = base.bits;
         plan.fold_scope(message, &mut bits);
         let begin = self.header_bytes.len();
-        // The index that the header is going to have.
+        // The index that the header is going to have, if any span refers to it.
         let header = self.headers.len() as u32;
+        let spans = self.spans;
         let mut open: Option<(usize, Run)> = None;
         if !plan.ottl.is_empty() {
             self.around.set_scope(message);
@@ -327,6 +351,7 @@ impl Request {
                     spans: 1,
                     root: if fold.root { 0 } else { Contents::NO_ROOT },
                     trace_state: fold.trace_state,
+                    later: false,
                 },
                 size: 0,
                 start,
@@ -342,7 +367,11 @@ impl Request {
         if let Some((shard, run)) = open {
             self.push(shard, run, plan);
         }
-        self.end_header(begin, resource, hash);
+        if self.spans == spans {
+            self.header_bytes.truncate(begin);
+        } else {
+            self.end_header(begin, resource, hash);
+        }
     }
 
     fn push(&mut self, shard: usize, mut run: Run, plan: &Plan) {
@@ -366,6 +395,14 @@ impl Request {
         let hash = hash.state.hash_one(self.header_bytes.get(bytes.clone()).unwrap_or_default());
         self.headers.push(RequestHeader { bytes, hash, parent });
         (self.headers.len() - 1) as u32
+    }
+}
+
+/// Keeps no more than `keep` elements allocated.
+fn give_back<T>(list: &mut Vec<T>, keep: usize) {
+    if list.capacity() > keep {
+        list.clear();
+        list.shrink_to(keep);
     }
 }
 

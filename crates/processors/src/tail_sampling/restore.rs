@@ -8,10 +8,10 @@ use nyquist_core::batch::{DropReason, Refusal};
 use nyquist_core::telemetry::Entry;
 
 use super::budget::Charge;
-use super::buffer::Note;
+use super::buffer::{Arrival, Note};
 use super::durable::Durable;
 use super::request::Sender;
-use super::sampler::{KEEP_RUNS, REQUEST, Sampler, nanos};
+use super::sampler::{REQUEST, Sampler, nanos};
 
 impl Sampler {
     /// From now on there is a log on disk.
@@ -47,7 +47,7 @@ impl Sampler {
         Charge::new(&self.budget, bytes)
     }
 
-    /// Takes in what is needed of a request that came at `at`, before a restart; or, if it is a trace
+    /// Takes in what is needed of the request in record `sequence` that came at `at`, before a restart; or, if it is a trace
     /// `anew`, when that began. Returns how many spans that is.
     ///
     /// # Errors
@@ -55,6 +55,7 @@ impl Sampler {
     pub(super) fn restore(
         &self,
         message: &[u8],
+        sequence: u64,
         at: Duration,
         is_needed: impl FnMut(&[u8; 16]) -> bool,
         anew: Option<([u8; 16], Duration)>,
@@ -65,11 +66,13 @@ impl Sampler {
             request.retain(is_needed);
             let spans = request.spans;
             if spans == 0 {
+                request.shrink();
                 return Ok(0);
             }
             let admitted = self.admit(message, request, at).map(|reservation| {
                 self.ledger.add(Entry::Created, spans);
-                self.take_in(message, request, at, true);
+                let now = at;
+                self.take_in(Arrival { message, request, now, stress: false, restored: true, sequence });
                 if let Some((id, began)) = anew {
                     let (shard, _) = self.settings.hash.of(&id);
                     self.visit(shard, |shard| shard.restore_arrival(&id, nanos(began)));
@@ -77,7 +80,7 @@ impl Sampler {
                 drop(reservation);
                 spans
             });
-            request.shrink(KEEP_RUNS);
+            request.shrink();
             if admitted.as_ref().is_err_and(|refusal| !refusal.is_retryable()) {
                 self.ledger.add(Entry::Created, spans);
                 self.ledger.dropped(DropReason::MemoryPressure, spans);

@@ -30,8 +30,6 @@ use super::stress::{Change, Stress};
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Traces that are decided before somebody who waits for the shard may have it: about 20 us.
 const STEP: usize = 32;
-/// Runs per shard that are kept allocated from request to request.
-pub(super) const KEEP_RUNS: usize = 4096;
 
 thread_local! {
     pub(super) static REQUEST: RefCell<Request> = RefCell::default();
@@ -178,23 +176,31 @@ impl Sampler {
     /// # Errors
     /// A retryable refusal if the buffer is full; a permanent one if it is too small for the request.
     pub fn insert(&self, message: &[u8], now: Duration) -> Result<(), Refusal> {
-        self.insert_from(&[], message, now)
+        self.insert_from(&[], message, 0, now)
     }
 
-    /// The same for a client of which `client` is kept: its spans leave with that.
+    /// The same for a client of which `client` is kept: its spans leave with that. `sequence` is the number of the request's
+    /// record on disk, or 0.
     ///
     /// # Errors
     /// As [`Sampler::insert`].
-    pub(super) fn insert_from(&self, client: &[u8], message: &[u8], now: Duration) -> Result<(), Refusal> {
+    pub(super) fn insert_from(
+        &self,
+        client: &[u8],
+        message: &[u8],
+        sequence: u64,
+        now: Duration,
+    ) -> Result<(), Refusal> {
         self.prepare(now)?;
         let now = nanos(now);
         REQUEST.with_borrow_mut(|request| {
             request.read(message, Sender::Client(client), &self.settings.rules.plan, &self.settings.hash);
             let admitted = self.admit(message, request, now).map(|reservation| {
-                self.take_in(message, request, now, false);
+                let stress = self.is_under_stress(now);
+                self.take_in(Arrival { message, request, now, stress, restored: false, sequence });
                 drop(reservation);
             });
-            request.shrink(KEEP_RUNS);
+            request.shrink();
             admitted
         })
     }
@@ -236,12 +242,12 @@ impl Sampler {
         }
     }
 
-    pub(super) fn take_in(&self, message: &[u8], request: &Request, now: u64, restored: bool) {
+    pub(super) fn take_in(&self, arrival: Arrival<'_>) {
+        let Arrival { message, request, now, .. } = arrival;
         if request.invalid > 0 {
             self.ledger.dropped(DropReason::InvalidId, request.invalid);
         }
         self.metrics.bad_trace_states(request.bad_trace_states);
-        let arrival = Arrival { message, request, now, stress: !restored && self.is_under_stress(now), restored };
         self.booked(|visits| {
             let mut insert = |index: usize, locked: &Locked, mut shard: MutexGuard<'_, Shard>| {
                 if let Some(runs) = request.shards.get(index) {

@@ -68,6 +68,9 @@ impl Trigger {
     }
 }
 
+/// Times of a list that are kept allocated.
+const KEEP_TIMES: usize = 1024;
+
 /// Decisions of one policy or rule (or of none), by trigger and decision.
 pub(super) type Decisions = [[u64; 3]; Trigger::ALL.len()];
 
@@ -138,6 +141,7 @@ impl Tally {
         old.decisions.fill(Decisions::default());
         for list in [&mut old.ages, &mut old.delays, &mut old.late_ages] {
             list.clear();
+            list.shrink_to(KEEP_TIMES);
         }
         let Self { votes, decisions, ages, delays, late_ages, .. } = old;
         *self = Self { votes, decisions, ages, delays, late_ages, ..Self::default() };

@@ -1,12 +1,19 @@
 //! One shard and the log on disk: what is noted, what is written anew, what comes back after a restart.
+//!
+//! A trace that is written anew replaces its spans in the records up to a number, exactly: a span more would come twice
+//! after a crash, and one less not at all. But records come into the buffer in any order, and while some are on their
+//! way there is no number up to which, and not beyond, all are in it. So first a [`Cut`] is made: what had come before has lower
+//! numbers than the highest one on disk at that moment, and of what comes after it is noted with each record in the
+//! buffer on which side it belongs. When the last record on the lower side is in the buffer, traces can be written anew up to
+//! the cut, also those that go on growing.
 
 use super::assemble::{Assembly, Part};
 use super::cache::Past;
 use super::freeze::thawing;
 use super::headers::Headers;
 use super::journal::{Journal, Note, Outcome};
-use super::log::Log;
-use super::record::Addr;
+use super::log::{Log, Place};
+use super::record::{Addr, Record};
 use super::shard::Shard;
 use super::timers::Millis;
 use super::trace::{State, Trace, Why};
@@ -15,7 +22,26 @@ use crate::tail_sampling::client;
 /// Slots that one call looks at, at most.
 const LOOKS: u32 = 1 << 14;
 
-/// A trace as it is now.
+/// See the module's documentation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// The number of the last record on disk on the lower side.
+    pub(super) upto: u64,
+    /// What is in the buffer before this place is on the lower side, whatever is noted with it: that was about an older cut.
+    place: Place,
+}
+
+impl Cut {
+    /// Everything is on the lower side.
+    pub(super) const NONE: Self = Self { upto: u64::MAX, place: Place::LAST };
+
+    /// Is a record of the buffer, which is at `place`, on the upper side?
+    pub(super) fn is_later(&self, record: &Record, place: Place) -> bool {
+        record.contents.later && place >= self.place
+    }
+}
+
+/// A trace as it was at the cut.
 #[derive(Debug)]
 pub(crate) struct Anew {
     slot: u32,
@@ -25,6 +51,8 @@ pub(crate) struct Anew {
     pub(crate) arrival: u64,
     /// Milliseconds from its first span to its last.
     pub(crate) last_seen: u32,
+    /// The number of the last record on disk whose spans it replaces.
+    pub(crate) upto: u64,
     pub(crate) spans: u32,
     /// Its spans, as an export request that says which client sent what.
     pub(crate) message: Vec<u8>,
@@ -61,8 +89,15 @@ impl Shard {
         self.live_bytes
     }
 
-    /// Traces that need what came before `before`, to be written anew, until they take `max_bytes`.
-    /// `cursor` says where the search goes on.
+    /// Makes a cut after the record on disk with the highest number, which is read while nobody else has the shard. Returns it.
+    pub(crate) fn cut(&mut self, seen: impl FnOnce() -> u64) -> u64 {
+        let upto = seen();
+        self.cut = Cut { upto, place: self.log.end() };
+        upto
+    }
+
+    /// Traces that need what came before `before`, as they were at the cut, to be written anew, until they take `max_bytes`.
+    /// `cursor` says where the search goes on. All records on disk up to the cut are in the buffer.
     pub(crate) fn write_anew(&mut self, before: u64, max_bytes: usize, cursor: &mut u32) -> Vec<Anew> {
         let (mut found, mut bytes) = (Vec::new(), 0);
         let slots = self.traces.slots().end;
@@ -90,14 +125,16 @@ impl Shard {
         if journal.since(slot, trace.arrival) >= before || self.kept.front() == Some(slot) {
             return None;
         }
+        let copy = self.assembly.copy(trace, self.cut, &mut self.headers, &mut self.log, self.settings.batch_size);
+        self.work += thawing(self.assembly.thawed);
+        let (message, spans) = copy?;
         if trace.state == State::Kept {
             let (_, tag) = self.settings.hash.of(&trace.id);
             journal.note(trace.id, Outcome::Kept, self.sampled.why(tag, trace));
         }
-        let message = self.assembly.copy(trace, &mut self.headers, &mut self.log, self.settings.batch_size);
-        self.work += thawing(self.assembly.thawed);
-        let Trace { id, generation, last_seen, spans, .. } = *trace;
-        Some(Anew { slot, generation, id, arrival: journal.full(trace.arrival), last_seen, spans, message })
+        let Trace { id, generation, last_seen, .. } = *trace;
+        let arrival = journal.full(trace.arrival);
+        Some(Anew { slot, generation, id, arrival, last_seen, upto: self.cut.upto, spans, message })
     }
 
     /// The trace has been written anew: it needs nothing that came before `since`.
@@ -160,10 +197,18 @@ impl Shard {
 }
 
 impl Assembly {
-    /// The spans of one trace, as they came and from whom.
-    fn copy(&mut self, trace: &Trace, headers: &mut Headers, log: &mut Log, max_bytes: usize) -> Vec<u8> {
+    /// The spans of one trace up to the cut, as they came and from whom, and how many these are; `None` if there are none.
+    fn copy(
+        &mut self,
+        trace: &Trace,
+        cut: Cut,
+        headers: &mut Headers,
+        log: &mut Log,
+        max_bytes: usize,
+    ) -> Option<(Vec<u8>, u32)> {
         self.begin(max_bytes);
         self.thawed = 0;
+        let mut spans = 0;
         let mut addr = trace.first;
         while addr != Addr::NONE {
             // Once now, and once when it is written.
@@ -171,17 +216,24 @@ impl Assembly {
             let Some((record, _)) = log.read(addr) else {
                 break;
             };
-            self.add_from_log(&record, addr, headers);
+            if !cut.is_later(&record, log.place(addr)) {
+                self.add_from_log(&record, addr, headers);
+                spans += u32::from(record.contents.spans);
+            }
             addr = record.next;
+        }
+        if spans == 0 {
+            return None;
         }
         let mut parts = self.write(headers, log);
         if let [Part { client, message, .. }] = parts.as_mut_slice()
             && client.is_empty()
         {
-            return std::mem::take(message);
+            return Some((std::mem::take(message), spans));
         }
         // First what is of nobody: a name holds for all that comes behind it.
         parts.sort_by_key(|part| !part.client.is_empty());
-        parts.iter().flat_map(|part| [client::field(&part.client), part.message.clone()]).flatten().collect()
+        let fields = parts.iter().flat_map(|part| [client::field(&part.client), part.message.clone()]);
+        Some((fields.flatten().collect(), spans))
     }
 }

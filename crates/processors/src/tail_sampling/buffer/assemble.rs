@@ -20,6 +20,8 @@ use crate::tail_sampling::tally::Trigger;
 
 /// Bytes that are worth a batch of their own where somebody waits for the shard; copied in about 50 us.
 const WORTHWHILE: usize = 128 << 10;
+/// A batch of smaller pieces than of so many bytes is unusual.
+const SMALL: usize = 32;
 /// End of a list.
 const END: u32 = u32::MAX;
 
@@ -150,8 +152,11 @@ impl Assembly {
         self.scopes.clear();
         self.resources.clear();
         self.rewritten.clear();
-        // What a record larger than a batch has left.
+        // What a record larger than a batch has left, or a trace that was copied whole.
         self.rewritten.shrink_to(2 * max_bytes);
+        self.pieces.shrink_to(max_bytes / SMALL);
+        self.scopes.shrink_to(max_bytes / SMALL);
+        self.resources.shrink_to(max_bytes / SMALL);
     }
 
     /// The attributes that say why `trace` is kept, as fields of a span.

@@ -3,7 +3,7 @@
 use nyquist_core::wire::{Field, Fields, Value};
 
 use super::freeze::thawing;
-use super::record::{self, Addr};
+use super::record::{self, Addr, Contents};
 use super::shard::Shard;
 
 /// To copy a record forward, in units of [`work`](super::work).
@@ -72,7 +72,9 @@ impl Shard {
             let Some((record, bytes)) = record::read(data, self.log.offset(next)) else {
                 break;
             };
-            let Some(copy) = self.log.append(bytes, record.scope, record.contents) else {
+            // It is going to stand behind the cut, whatever it was.
+            let later = self.cut.is_later(&record, self.log.place(next));
+            let Some(copy) = self.log.append(bytes, record.scope, Contents { later, ..record.contents }) else {
                 break;
             };
             self.headers.touch(record.scope, self.log.current());

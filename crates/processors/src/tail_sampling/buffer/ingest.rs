@@ -17,6 +17,34 @@ pub(super) struct Batches {
     known: HashSet<u32>,
 }
 
+impl Batches {
+    /// Traces that are kept allocated from request to request.
+    const KEEP: usize = 1024;
+    /// What a place in the table takes, of which an eighth is empty.
+    const PLACE: usize = size_of::<u32>() + 1;
+    /// What a trace takes, of a list and a table that have just grown.
+    const EACH: usize = 2 * size_of::<(u32, u32)>() + 3 * Self::PLACE;
+    /// For so few there is room from the first one on.
+    const FEW: usize = 8;
+
+    /// By how much those of so many shards can grow when so many runs come.
+    pub(super) const fn growth(shards: usize, runs: usize) -> usize {
+        (shards * Self::FEW + runs) * Self::EACH
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<(u32, u32)>() + self.known.capacity() * 8 / 7 * Self::PLACE
+    }
+
+    fn shrink(&mut self) {
+        if self.slots.capacity() > Self::KEEP {
+            self.slots.shrink_to(Self::KEEP);
+            self.known.shrink_to(Self::KEEP);
+        }
+    }
+}
+
 impl Shard {
     /// A run of the trace in `slot` is about to come: if it is the request's first, what came before is
     /// no longer looked at.
@@ -44,6 +72,7 @@ impl Shard {
                 self.apply(slot, Trigger::Ingest, judged, now);
             }
         }
+        batches.shrink();
         self.batches = batches;
     }
 }

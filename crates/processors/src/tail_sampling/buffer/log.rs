@@ -11,6 +11,15 @@ use super::frozen::Frozen;
 use super::record::{self, Addr, Contents, HEADER, LARGE_UNIT, Record, UNIT, footprint};
 use crate::tail_sampling::config::Compression;
 
+/// A place in the log: the number of a block, and an offset in it, in bytes. What comes later is behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u64, usize);
+
+impl Place {
+    /// Behind everything.
+    pub(super) const LAST: Self = Self(u64::MAX, 0);
+}
+
 const OFFSET_BITS: u32 = 17;
 const BLOCK_MASK: u64 = (1 << 15) - 1;
 /// A record on its way out: in its block, with attributes added (in memory that may have doubled), and
@@ -208,6 +217,15 @@ impl Log {
     /// The number of the block that `addr` is in.
     fn block_number(&self, addr: Addr) -> u64 {
         self.oldest + (u64::from(addr.0 >> OFFSET_BITS).wrapping_sub(self.oldest) & BLOCK_MASK)
+    }
+
+    pub(super) fn place(&self, addr: Addr) -> Place {
+        Place(self.block_number(addr), self.offset(addr))
+    }
+
+    /// Where the next record is going to be, or before that.
+    pub(super) fn end(&self) -> Place {
+        self.blocks.back().map_or(Place(self.oldest, 0), |block| Place(self.current(), block.data.len()))
     }
 
     fn locate(&self, addr: Addr) -> (usize, usize) {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 
 const CODECS: [Compression; 2] = [Compression::Lz4, Compression::Zstd];
-const CONTENTS: Contents = Contents { spans: 3, root: Contents::NO_ROOT, trace_state: true };
+const CONTENTS: Contents = Contents { spans: 3, root: Contents::NO_ROOT, trace_state: true, later: true };
 
 /// A log that compresses, and the same without.
 struct Pair {

@@ -43,7 +43,7 @@ pub(super) use decisions::{DecisionLog, Record};
 pub(super) use freeze::Compressed;
 
 pub(super) use journal::{Note, Outcome};
-pub(super) use record::Contents;
+pub(super) use record::{Contents, LATER};
 pub(super) use settings::Settings;
 pub(super) use shard::{Arrival, Shard};
 pub(super) use trace::Why;

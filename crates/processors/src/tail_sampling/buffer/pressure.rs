@@ -1,7 +1,9 @@
 //! One shard: deciding early where memory is short.
 
 use super::fifo::Fifo;
+use super::record::UNIT;
 use super::shard::Shard;
+use super::timers::Handle;
 use super::work;
 use crate::tail_sampling::tally::Trigger;
 
@@ -124,6 +126,26 @@ impl Shard {
     /// Is all that is decided early kept, and is there plenty to hand on already?
     fn is_in_vain(&mut self, now: u64) -> bool {
         self.kept_bytes > Vain::PILE * self.settings.batch_size as u64 && self.vain.is(now)
+    }
+
+    /// Which class of giants a trace of so many units belongs to.
+    fn giant_class(&self, units: u32) -> Option<u32> {
+        (units / (self.settings.giant / UNIT as u32).max(1)).checked_ilog2()
+    }
+
+    /// A trace has grown from so many units to so many.
+    pub(super) fn note_giant(&mut self, trace: Handle, (before, after): (u32, u32)) {
+        let class = self.giant_class(after);
+        if class == self.giant_class(before) {
+            return;
+        }
+        let class = class.unwrap_or_default() as usize;
+        while self.giants.len() <= class {
+            self.giants.push(Fifo::default());
+        }
+        if let Some(queue) = self.giants.get_mut(class) {
+            queue.push(trace);
+        }
     }
 
     fn pop_giant(&mut self) -> Option<u32> {

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use super::anew::Cut;
 use super::assemble::Assembly;
 use super::cache::{DecisionCache, Past};
 use super::decisions::DecisionLog;
@@ -11,9 +12,10 @@ use super::fifo::Fifo;
 use super::frozen::Frozen;
 use super::headers::{self, Headers};
 use super::index::Index;
+use super::ingest::Batches;
 use super::journal::{Journal, Outcome};
 use super::log::{FrozenBlocks, Log};
-use super::record::{Addr, UNIT};
+use super::record::{Addr, Contents, UNIT};
 use super::settings::Settings;
 use super::slab::Slab;
 use super::timers::{Handle, Ladder, Millis, Timer};
@@ -23,6 +25,9 @@ use crate::tail_sampling::request::{NO_PARENT, Request, Run};
 use crate::tail_sampling::rules::extra::NO_EXTRA;
 use crate::tail_sampling::rules::verdict::{Decision, Verdict};
 use crate::tail_sampling::tally::{Tally, Trigger};
+
+/// Headers of a request whose places are kept allocated from request to request.
+const KEEP_HEADERS: usize = 4096;
 
 /// A request on its way into a shard.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) stress: bool,
     /// It was taken in before, by a process that is gone.
     pub(crate) restored: bool,
+    /// The number of its record on disk; 0 if it has none.
+    pub(crate) sequence: u64,
 }
 
 /// The state of one shard; see the module's documentation.
@@ -69,9 +76,11 @@ pub(crate) struct Shard {
     pub(super) tally: Box<Tally>,
     pub(super) assembly: Assembly,
     pub(super) scratch: super::decide::Scratch,
-    pub(super) batches: super::ingest::Batches,
+    pub(super) batches: Batches,
     /// What the log on disk needs to know, if there is one.
     pub(super) journal: Option<Box<Journal>>,
+    /// Parts what is on disk from what comes.
+    pub(super) cut: Cut,
     /// The number of the next trace.
     generation: u32,
     header_ids: Vec<u32>,
@@ -111,8 +120,9 @@ impl Shard {
             tally: Box::default(),
             assembly: Assembly::new(settings.record, settings.stress_percentage),
             scratch: super::decide::Scratch::default(),
-            batches: super::ingest::Batches::default(),
+            batches: Batches::default(),
             journal: None,
+            cut: Cut::NONE,
             generation: 0,
             header_ids: Vec::new(),
             work: 0,
@@ -135,6 +145,7 @@ impl Shard {
             + self.assembly.bytes()
             + self.scratch.bytes()
             + self.header_ids.capacity() * size_of::<u32>()
+            + self.batches.bytes()
             + self.decisions.bytes()
             + self.journal.as_ref().map_or(0, |journal| journal.bytes())
     }
@@ -174,6 +185,7 @@ impl Shard {
             + Fifo::<Handle>::growth(runs)
             + Log::growth(settings.block_size, runs, bytes)
             + if settings.compression.is_none() { 0 } else { runs * Frozen::PATCH }
+            + if settings.rules.span_ingest { Batches::growth(shards, runs) } else { 0 }
             + Headers::growth(headers, header_bytes)
     }
 
@@ -245,6 +257,10 @@ impl Shard {
         }
         if self.settings.rules.span_ingest {
             self.decide_batches(arrival.now);
+        }
+        if self.header_ids.capacity() > KEEP_HEADERS {
+            self.header_ids.clear();
+            self.header_ids.shrink_to(KEEP_HEADERS);
         }
         while self.pending() > self.settings.max_traces {
             if !self.decide_oldest(Trigger::Count, arrival.now) {
@@ -381,7 +397,8 @@ impl Shard {
     fn add(&mut self, slot: u32, run: &Run, arrival: Arrival<'_>) {
         let scope = self.scope(run.header, arrival.request);
         let bytes = arrival.message.get(run.bytes.clone()).unwrap_or_default();
-        let Some(addr) = self.log.append(bytes, scope, run.contents) else {
+        let contents = Contents { later: arrival.sequence > self.cut.upto, ..run.contents };
+        let Some(addr) = self.log.append(bytes, scope, contents) else {
             self.tally.no_room += usize::from(run.contents.spans);
             // A trace without any record must not stay.
             if self.traces.get(slot).is_some_and(|trace| trace.first == Addr::NONE) {
@@ -441,26 +458,6 @@ impl Shard {
         } else if root_came && self.settings.wait_after_root > 0 {
             let due = Millis::of(arrival.now).after(self.settings.wait_after_root);
             self.rooted.push(Timer { due, trace: handle });
-        }
-    }
-
-    /// Which class of giants a trace of so many units belongs to.
-    pub(super) fn giant_class(&self, units: u32) -> Option<u32> {
-        (units / (self.settings.giant / UNIT as u32).max(1)).checked_ilog2()
-    }
-
-    /// A trace has grown from so many units to so many.
-    fn note_giant(&mut self, trace: Handle, (before, after): (u32, u32)) {
-        let class = self.giant_class(after);
-        if class == self.giant_class(before) {
-            return;
-        }
-        let class = class.unwrap_or_default() as usize;
-        while self.giants.len() <= class {
-            self.giants.push(Fifo::default());
-        }
-        if let Some(queue) = self.giants.get_mut(class) {
-            queue.push(trace);
         }
     }
 

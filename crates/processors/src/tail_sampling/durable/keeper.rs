@@ -16,6 +16,18 @@ const SMALL: u64 = 32 << 20;
 /// Traces are not written anew before this many milliseconds have passed.
 const YOUNG: u64 = 5_000;
 
+/// Milliseconds for which traces are written anew up to the same cut.
+const CUT_LASTS: u64 = 1_000;
+
+/// A line through what is on disk: traces can be written anew up to it once all before it is in the buffer.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// The number of the last record before it, in whatever shard.
+    upto: u64,
+    /// When it was made, or shortly before, in milliseconds.
+    time: u64,
+}
+
 /// What one task does, tick by tick.
 pub(in crate::tail_sampling) struct Keeper {
     durable: Arc<Durable>,
@@ -24,6 +36,7 @@ pub(in crate::tail_sampling) struct Keeper {
     /// The floor at the last tick: all decisions that are not written down were made since.
     floor: u64,
     released: u64,
+    cut: Option<Cut>,
     /// Where the search for old traces goes on, by shard.
     cursors: Vec<u32>,
 }
@@ -31,7 +44,7 @@ pub(in crate::tail_sampling) struct Keeper {
 impl Keeper {
     pub(in crate::tail_sampling) fn new(durable: Arc<Durable>, sampler: Arc<Sampler>, clock: Arc<dyn Clock>) -> Self {
         let cursors = vec![0; sampler.shards()];
-        Self { durable, sampler, clock, floor: 0, released: 0, cursors }
+        Self { durable, sampler, clock, floor: 0, released: 0, cut: None, cursors }
     }
 
     /// One tick.
@@ -69,13 +82,33 @@ impl Keeper {
         {
             // The oldest part: of what is there least is needed.
             let before = oldest + ((time - oldest) / 8).max(TICK.as_millis() as u64 * 2);
-            self.write_anew(before, time, floor).await;
+            self.rewrite(before, time, floor).await;
         }
     }
 
-    /// Writes the traces anew that need what came before `before`: of them all up to `floor`, which was
-    /// the floor at `time`, is in the buffer.
-    async fn write_anew(&mut self, before: u64, time: u64, floor: u64) {
+    /// Writes the traces anew that need what came before `before`, once all up to the cut is in the buffer; `floor` is the
+    /// floor at `time`.
+    pub(super) async fn rewrite(&mut self, before: u64, time: u64, floor: u64) {
+        if let Some(cut) = self.cut.filter(|cut| cut.upto <= floor) {
+            self.write_anew(before, cut).await;
+        }
+        if self.cut.is_none_or(|cut| cut.upto <= floor && cut.time + CUT_LASTS < time) {
+            self.make_cut(time);
+        }
+    }
+
+    /// At `time` or later.
+    fn make_cut(&mut self, time: u64) {
+        let durable = Arc::clone(&self.durable);
+        let cuts = (0..self.sampler.shards())
+            .filter_map(|shard| self.sampler.visit(shard, |shard| shard.cut(|| durable.seen())));
+        self.cut = cuts.max().map(|upto| Cut { upto, time });
+    }
+
+    /// Writes the traces anew that need what came before `before` and before the cut, up to the cut.
+    async fn write_anew(&mut self, before: u64, cut: Cut) {
+        // What a trace needs from then on, no mark that is older lets go: its floor is before the cut.
+        let before = before.min(cut.time);
         let shards = self.sampler.shards();
         let durable = Arc::clone(&self.durable);
         let now = self.clock.now();
@@ -86,7 +119,7 @@ impl Keeper {
             for trace in found.unwrap_or_default() {
                 let age = now.as_nanos() as u64 - (trace.arrival * 1_000_000).min(now.as_nanos() as u64);
                 let message = trace.message.clone().into();
-                let spans = Spans { upto: floor, id: trace.id, last_seen: trace.last_seen, message };
+                let spans = Spans { upto: trace.upto, id: trace.id, last_seen: trace.last_seen, message };
                 let arrival = wall.saturating_sub(age);
                 let appended =
                     durable.log.append(record::SPANS, trace.spans, arrival, record::encode_spans(&spans)).await;
@@ -94,7 +127,7 @@ impl Keeper {
                 let Ok(position) = appended else { return };
                 durable.intake.lock().see(position.sequence);
                 durable.metrics.anew.inc_by(u64::from(trace.spans));
-                self.sampler.visit(shard, |shard| shard.written_anew(&trace, time));
+                self.sampler.visit(shard, |shard| shard.written_anew(&trace, cut.time));
             }
         }
     }

@@ -50,6 +50,11 @@ impl Intake {
         self.end(before);
     }
 
+    /// The highest number that the log has answered with.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Nothing up to this number is on its way.
     pub(super) fn floor(&self) -> u64 {
         self.open.first_key_value().map_or(self.seen, |(floor, _)| *floor)

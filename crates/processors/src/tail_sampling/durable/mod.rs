@@ -5,7 +5,8 @@
 //!   durable as the log promises before it goes into the buffer and is acknowledged.
 //! - Letting go ([`Keeper`]): every [`TICK`] decisions are written down and the log is told what is
 //!   not needed any more (`low_water`). A trace is needed until it is decided against, or the next stage
-//!   has all of it. The few that hold back a log that is mostly dead are written anew at its end.
+//!   has all of it. The few that hold back a log that is mostly dead are written anew at its end, up
+//!   to a cut (`buffer::anew`).
 //! - Coming back (`replay`): first the decisions are read, then the requests, without the spans of
 //!   traces that were dropped or delivered, at the times at which they came.
 //!
@@ -29,7 +30,7 @@ use nyquist_core::batch::{Batch, Refusal};
 use nyquist_core::clock::Clock;
 use nyquist_core::delivery::Status;
 use nyquist_core::storage::{Error, Log};
-use nyquist_core::telemetry::{Counter, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Share, Telemetry};
 use parking_lot::Mutex;
 
 use keeper::Keeper;
@@ -64,7 +65,7 @@ pub(super) struct Durable {
 
 #[derive(Debug)]
 struct Metrics {
-    bytes: UpDown,
+    bytes: Share,
     restored: Counter,
     memory_only: Counter,
     failed: Counter,
@@ -76,7 +77,7 @@ impl Metrics {
         let name = |name: &str| format!("otelcol_processor_tail_sampling_storage_{name}");
         let counter = |metric: &str, help: &str| telemetry.counter(&name(metric), help, &[]);
         Self {
-            bytes: telemetry.gauge(&name("bytes"), "Bytes of the buffer's files.", &[]),
+            bytes: Share::new(telemetry.gauge(&name("bytes"), "Bytes of the files of all buffers.", &[])),
             restored: counter("restored_spans", "Spans that were taken from the storage at the start."),
             memory_only: counter(
                 "memory_only_spans",
@@ -176,6 +177,11 @@ impl Durable {
         self.intake.lock().floor()
     }
 
+    /// No record that has come into the buffer has a higher number.
+    fn seen(&self) -> u64 {
+        self.intake.lock().seen()
+    }
+
     /// A batch is about to leave the buffer, with traces that need what came since `since`. Called
     /// while the shard is locked, so that there is no moment in which nobody needs it.
     pub(super) fn hold(&self, since: u64) {
@@ -233,6 +239,11 @@ pub(super) struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// The number of its record; 0 if it is in memory only.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.unwrap_or_default()
+    }
+
     /// The buffer has refused it: so is the sender, and the log forgets it.
     pub(super) fn refused(self) {
         if let Some(sequence) = self.sequence {

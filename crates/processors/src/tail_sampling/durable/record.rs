@@ -8,8 +8,9 @@
 //!   no span in a record up to `upto` is needed.
 //! - `SPANS`: the spans of one trace, written anew so that their old records can go: version (4),
 //!   milliseconds from the first span to the last (4), `upto` (8), the trace's id (16), then
-//!   an export request with all its spans that came in records up to `upto`, behind the names of their clients. Weight: spans; arrival: of
-//!   the first span.
+//!   an export request with all its spans that came in records up to `upto`, and no others, behind the names of their clients. (Spans
+//!   without a record, of `storage_full: memory`, are in it too.) It is not needed if the trace was dropped or delivered up
+//!   to there. Weight: spans; arrival: of the first span.
 
 use bytes::{BufMut, Bytes};
 

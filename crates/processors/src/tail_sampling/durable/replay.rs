@@ -9,7 +9,7 @@ use nyquist_core::clock::Clock;
 use nyquist_core::storage::{Chunk, Cursor, Error, Record};
 use tokio::time::sleep;
 
-use super::record::{self, Outcomes};
+use super::record::{self, Outcomes, Spans};
 use super::{Durable, MAX_AGE};
 use crate::tail_sampling::buffer::Outcome;
 use crate::tail_sampling::sampler::Sampler;
@@ -17,7 +17,7 @@ use crate::tail_sampling::sampler::Sampler;
 /// Bytes that are read at once.
 const CHUNK: usize = 4 << 20;
 /// What one remembered trace takes.
-const ENTRY: usize = 80;
+const ENTRY: usize = 96;
 /// The part of the byte budget that remembered traces take, at most.
 const PART: usize = 4;
 /// How long to wait if the buffer has no room, or the disk fails.
@@ -37,8 +37,10 @@ pub(in crate::tail_sampling) struct Restored {
 /// What the log says of a trace.
 #[derive(Debug, Default, Clone, Copy)]
 struct Past {
-    /// Its spans up to here are not needed.
+    /// Its spans up to here are not needed: they were dropped or delivered, or written anew.
     upto: u64,
+    /// Up to here they were dropped or delivered.
+    decided: u64,
     /// The record with its spans as they were last written anew.
     anew: u64,
 }
@@ -74,6 +76,8 @@ impl Replay {
     pub(in crate::tail_sampling) async fn run(mut self) -> Result<Restored, Error> {
         let last = self.read_outcomes().await?;
         let charge = self.sampler.charge(self.past.len() * ENTRY);
+        // What comes into the buffer now is not above a cut that is made meanwhile.
+        self.durable.intake.lock().see(last);
         self.read_requests(last).await?;
         drop(charge);
         for shard in 0..self.sampler.shards() {
@@ -148,6 +152,7 @@ impl Replay {
             }
             let past = self.past.entry(note.id).or_default();
             past.upto = past.upto.max(outcomes.upto);
+            past.decided = past.decided.max(outcomes.upto);
         }
         forgotten
     }
@@ -192,7 +197,7 @@ impl Replay {
                 Some(spans) => {
                     let last = arrival + Duration::from_millis(u64::from(spans.last_seen));
                     let last = last.min(self.clock.now());
-                    self.insert(&spans.message, sequence, last, Some((spans.id, arrival))).await
+                    self.insert(&spans.message, sequence, last, Some((&spans, arrival))).await
                 }
                 None => return self.unknown(record),
             },
@@ -218,15 +223,19 @@ impl Replay {
         message: &[u8],
         sequence: u64,
         at: Duration,
-        anew: Option<([u8; 16], Duration)>,
+        anew: Option<(&Spans, Duration)>,
     ) -> Result<usize, Refusal> {
         let is_needed = |id: &[u8; 16]| {
-            self.past
-                .get(id)
-                .is_none_or(|past| sequence > past.upto && (anew.is_none() || past.anew == 0 || past.anew == sequence))
+            self.past.get(id).is_none_or(|past| match anew {
+                None => sequence > past.upto,
+                // It stands for records up to a number, wherever it stands itself: a decision may have been made when it
+                // was on its way to the disk.
+                Some((spans, _)) => spans.upto > past.decided && (past.anew == 0 || past.anew == sequence),
+            })
         };
+        let began = anew.map(|(spans, arrival)| (spans.id, arrival));
         loop {
-            match self.sampler.restore(message, at, is_needed, anew) {
+            match self.sampler.restore(message, sequence, at, is_needed, began) {
                 Err(refusal) if refusal.is_retryable() => sleep(PAUSE).await,
                 result => return result,
             }

@@ -1,5 +1,6 @@
 //! The buffer on disk, beside a model, over a disk that fails.
 
+mod anew;
 mod clients;
 mod decisions;
 mod foreign;
@@ -85,8 +86,12 @@ impl Life {
 
     async fn insert(&self, spans: Vec<Span>) -> Result<(), Refusal> {
         let mut batch = Self::batch(spans);
-        let _stored = self.durable.store(&mut batch, &[], &*self.clock).await?;
-        self.sampler.insert(batch.wire(), self.clock.now())
+        let stored = self.durable.store(&mut batch, &[], &*self.clock).await?;
+        self.take_in(&mut batch, &stored)
+    }
+
+    fn take_in(&self, batch: &mut Batch, stored: &Stored<'_>) -> Result<(), Refusal> {
+        self.sampler.insert_from(&[], batch.wire(), stored.sequence(), self.clock.now())
     }
 
     fn decide(&self) {

@@ -5,6 +5,7 @@ mod compressed;
 mod corpus;
 mod counts;
 mod explain;
+mod headers;
 mod life;
 mod lists;
 mod memory;

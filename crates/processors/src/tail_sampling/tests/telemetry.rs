@@ -1,7 +1,11 @@
 //! Every metric exists under its name, is in the README, and counts what it says.
 
 use super::support::{Id, Rig, child, failed, id_of, large_span, millis, request, secs, span, warnings_of};
+use crate::tail_sampling::config::TailSamplingConfig;
+use crate::tail_sampling::sampler::Sampler;
+use nyquist_core::config::ComponentId;
 use nyquist_core::proto::trace::v1::Span;
+use nyquist_core::telemetry::{Ledger, Telemetry};
 
 const PREFIX: &str = "otelcol_processor_tail_sampling_";
 const README: &str = include_str!("../README.md");
@@ -195,4 +199,30 @@ policies:
     rig.take(secs(0));
     let [a, b] = ["a", "b"].map(|policy| rig.metric("sampling_policy_execution_time_sum", &[("policy", policy)]));
     assert!(a > 0 && a.abs_diff(b) <= 1, "{a} and {b} microseconds");
+}
+
+/// Scenario: a gateway has two samplers, one of which is under stress, and then goes. Guarantee: each gauge shows what both have
+/// together, whoever spoke last.
+#[test]
+fn two_samplers_share_their_gauges() {
+    let telemetry = Telemetry::new();
+    let sampler = |limit: u64| {
+        let yaml = format!(
+            "{{memory_limit_mib: {limit}, rules: [{{name: all, adaptive: {{goal_percentage: 10, max_keys: {limit}}}}}]}}"
+        );
+        let config: TailSamplingConfig = serde_yaml::from_str(&yaml).unwrap();
+        Sampler::new(&config, &ComponentId::of("tail_sampling"), Ledger::detached(), &telemetry).unwrap()
+    };
+    let gauge = |name: &str| telemetry.gauge(&format!("{PREFIX}{name}"), "", &[]).get();
+    let one = sampler(16);
+    let rules = gauge("rules_memory_bytes");
+    let other = sampler(16);
+    assert_eq!(gauge("memory_limit_bytes"), 32 << 20);
+    assert_eq!(gauge("rules_memory_bytes"), 2 * rules);
+    one.metrics.stress.set(1);
+    other.metrics.stress.set(1);
+    other.metrics.stress.set(0);
+    assert_eq!(gauge("stress_active"), 1);
+    drop(one);
+    assert_eq!((gauge("stress_active"), gauge("memory_limit_bytes")), (0, 16 << 20));
 }

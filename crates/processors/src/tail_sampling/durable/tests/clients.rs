@@ -19,8 +19,8 @@ async fn clients_survive_a_restart() {
         let life = Life::begin(&disk, &options, &clock, RULES).await;
         let send = async |client: &[u8], message: Vec<u8>, items| {
             let mut batch = Batch::from_wire(Signal::Traces, message.into(), items);
-            let _stored = life.durable.store(&mut batch, client, &*life.clock).await.unwrap();
-            life.sampler.insert_from(client, batch.wire(), life.clock.now()).unwrap();
+            let stored = life.durable.store(&mut batch, client, &*life.clock).await.unwrap();
+            life.sampler.insert_from(client, batch.wire(), stored.sequence(), life.clock.now()).unwrap();
         };
         for client in senders {
             send(client, request(vec![error(id_of(1))]).encode_to_vec(), 1).await;

@@ -22,14 +22,14 @@ fn span_ids(batch: Batch) -> Vec<[u8; 8]> {
     scopes.flat_map(|scope| scope.spans).map(|span| span.span_id.try_into().unwrap()).collect()
 }
 
-/// Random inserts, refusals, decisions, deliveries, ticks, writes that fail, and crashes, some in the middle of a
+/// Random inserts, refusals, decisions, deliveries, ticks, traces written anew, writes that fail, and crashes, some in the middle of a
 /// write. Guarantee: of traces that the rules keep, every acknowledged span is delivered in the end; what
 /// comes twice was in flight in a crash; nothing else is delivered.
 #[tokio::test]
 async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
     const TRACES: u64 = 600;
     let kept = kept_traces(TRACES);
-    let mut restored = 0;
+    let (mut restored, mut rewritten) = (0, 0);
     for seed in 0..60 {
         let mut random = SmallRng::seed_from_u64(seed);
         let power_cuts = seed % 3 == 0;
@@ -55,7 +55,7 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
             let mut written: Vec<(Batch, Stored<'_>)> = Vec::new();
             let mut away: Vec<(Outgoing, u64)> = Vec::new();
             for _ in 0..random.random_range(20..120) {
-                match random.random_range(0..12) {
+                match random.random_range(0..13) {
                     0..4 => {
                         first = (first + random.random_range(0..4)).min(TRACES - 10);
                         let count = random.random_range(1..5);
@@ -87,7 +87,7 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
                             }
                             stored.refused();
                         } else {
-                            life.sampler.insert(batch.wire(), life.clock.now()).unwrap();
+                            life.take_in(&mut batch, &stored).unwrap();
                             drop(stored);
                         }
                     }
@@ -113,9 +113,15 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
                         model.in_flight.extend(may_come);
                         out.accepted();
                     }
+                    11 => {
+                        // Traces are written anew that never hold the log back for long enough to be.
+                        let (now, floor) = (life.clock.now().as_millis() as u64 + 1, life.durable.floor());
+                        life.keeper.rewrite(u64::MAX, now, floor).await;
+                    }
                     _ => life.keeper.tick().await,
                 }
             }
+            rewritten += life.durable.metrics.anew.get();
             for (out, _) in away {
                 model.in_flight.extend(span_ids(out.batch()));
             }
@@ -155,4 +161,5 @@ async fn no_acknowledged_span_of_a_kept_trace_is_lost() {
         }
     }
     assert!(restored > 500, "{restored}");
+    assert!(rewritten > 500, "{rewritten}");
 }

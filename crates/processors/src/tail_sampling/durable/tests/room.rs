@@ -92,3 +92,16 @@ async fn a_full_storage_refuses_or_memory_is_enough() {
     assert!(life.durable.status().is_none());
     assert_eq!(life.durable.metrics.memory_only.get(), 2);
 }
+
+/// Scenario: two samplers have a storage. Guarantee: the gauge shows what both take, without one that is gone.
+#[test]
+fn the_bytes_of_all_storages_add_up() {
+    let telemetry = Telemetry::new();
+    let (one, other) = (Metrics::new(&telemetry), Metrics::new(&telemetry));
+    one.bytes.set(1000);
+    other.bytes.set(10);
+    let shown = || telemetry.gauge("otelcol_processor_tail_sampling_storage_bytes", "", &[]).get();
+    assert_eq!(shown(), 1010);
+    drop(one);
+    assert_eq!(shown(), 10);
+}
