@@ -3,11 +3,12 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments, times_of};
+use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments};
 use super::report::sample;
 use super::scan::Context;
 use super::series::Stamp;
 use super::shared::Shared;
+use super::times::{When, times_of};
 
 /// What becomes of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,17 +238,19 @@ impl Metric {
         } else if !shared.collapses() {
             false
         } else if is_counted_by_increments(context.kind) {
-            let (start, _) = times_of(point);
+            let (start, time) = times_of(point);
+            let when = When::new(context.skew_limit, start, time, 0);
+            let start = when.credible_start();
             self.inputs.contains_key(&fingerprint)
                 || self.distributions.contains_key(&fingerprint)
                 || shared.may_predate_restart(start)
                 || start < self.tenant.horizon
-                || shared.may_have_been_collapsed(fingerprint, start)
+                || shared.may_have_been_collapsed(fingerprint, when)
         } else {
             // Its last value no longer counts for the others.
             let link = self.forget_input::<Input>(shared, fingerprint, dirty);
             if let Some(output) = link.and_then(|link| self.linked(link)) {
-                output.newest = output.newest.max(time);
+                output.has_news(context.skew_limit.cap(time));
             }
             false
         };

@@ -33,6 +33,7 @@ mod sweep;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

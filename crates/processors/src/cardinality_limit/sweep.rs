@@ -8,6 +8,7 @@ use super::hash::Table;
 use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
+use super::times::Capped;
 
 /// Inputs that are forgotten at once.
 const FORGOTTEN_TOGETHER: usize = 1024;
@@ -137,7 +138,7 @@ impl Metric {
             shared.forget_slots(gone.into_iter());
         }
         self.retired.retain(|_, retired| !shared.is_idle(retired.seen, now));
-        let ended: Vec<(u64, u64)> = self
+        let ended: Vec<(u64, Capped)> = self
             .ended
             .extract_if(|_, (_, seen)| shared.is_idle(*seen, now))
             .map(|(fingerprint, (time, _))| (fingerprint, time))
@@ -220,7 +221,7 @@ impl Metric {
 
     /// Streams that were counted at `time` at the latest are known no longer.
     pub(super) fn forgot(&mut self, shared: &Shared, time: u64) {
-        self.forgotten_until = self.forgotten_until.max(shared.counted_at(time));
+        self.forgotten_until = self.forgotten_until.max(shared.skew_limit().cap(time));
     }
 
     /// Makes room for `wanted`, the last report of one more stream, at the cost of the oldest ones if
