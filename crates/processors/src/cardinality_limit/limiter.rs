@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
@@ -30,13 +31,16 @@ pub(super) struct Limiter {
     pub(super) place: Option<Arc<Place>>,
     next: Arc<dyn Consumer>,
     ledger: Ledger,
+    /// Points that were added to collapsed series and not reported yet. The ledger's are the whole pipeline's.
+    held: AtomicUsize,
     /// Once set, the last flush ends at this time.
     stop: watch::Sender<Option<Instant>>,
 }
 
 impl Limiter {
     pub(super) fn new(shared: Shared, next: Arc<dyn Consumer>, ledger: Ledger) -> Self {
-        Self { shared, shards: Shards::default(), place: None, next, ledger, stop: watch::Sender::new(None) }
+        let (held, stop) = (AtomicUsize::new(0), watch::Sender::new(None));
+        Self { shared, shards: Shards::default(), place: None, next, ledger, held, stop }
     }
 
     /// Takes over what was chosen before a restart. False if `bytes` are no snapshot: then nothing is.
@@ -151,7 +155,7 @@ impl Limiter {
                 self.shared.report.tagged.inc_by(tagged);
             }
         }
-        self.ledger.held(held);
+        self.hold(held);
         self.ledger.add(Entry::Merged, merged);
         // A point whose series ends here went on as the flag that says so.
         self.ledger.add(Entry::Created, ended);
@@ -177,6 +181,26 @@ impl Limiter {
     /// Ends [`Limiter::run`] after a last flush, by `deadline`.
     pub(super) fn stop(&self, deadline: Instant) {
         self.stop.send_replace(Some(deadline));
+    }
+
+    /// Gives up what has not been reported by the deadline; nothing is in anybody's hands any more.
+    pub(super) fn abandon(&self) {
+        let held = self.held.load(Ordering::Relaxed);
+        if held > 0 {
+            tracing::error!(points = held, "collapsed series were not taken before the shutdown");
+            self.let_go(held);
+            self.ledger.dropped(DropReason::Shutdown, held);
+        }
+    }
+
+    fn hold(&self, points: usize) {
+        self.held.fetch_add(points, Ordering::Relaxed);
+        self.ledger.held(points as i64);
+    }
+
+    fn let_go(&self, points: usize) {
+        self.held.fetch_sub(points, Ordering::Relaxed);
+        self.ledger.held(-(points as i64));
     }
 
     /// Emits what has changed, and gives up what is idle.
@@ -243,7 +267,7 @@ impl Limiter {
             }
             backoff = (backoff * 2).min(BACKOFF.1);
         };
-        self.ledger.held(-i64::try_from(held).unwrap_or_default());
+        self.let_go(held);
         self.ledger.add(Entry::Merged, held);
         self.ledger.add(Entry::Created, items);
         if let Some(reason) = lost {
