@@ -17,6 +17,7 @@ use super::metric::{DistributionInput, Input, Link, Metric, Names, is_counted_by
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
 use super::series::{Role, Series};
+use super::shard::QUEUED_BYTES;
 use super::shared::Shared;
 use super::sweep::Remembered;
 use super::times::{Capped, When, times_of};
@@ -122,7 +123,7 @@ impl Metric {
         let group = known_group.unwrap_or_else(|| Arc::new(context.group()));
         let group_bytes = if is_new_group { group.bytes() } else { 0 };
         let grows = if self.outputs.len() == self.outputs.capacity() { 2 * self.outputs.len() + 4 } else { 1 };
-        if !shared.fits(attributes.len() + group_bytes + grows * size_of::<Output>()) {
+        if !shared.fits(attributes.len() + group_bytes + grows * size_of::<Output>() + QUEUED_BYTES) {
             return None;
         }
         if is_new_group {

@@ -17,7 +17,7 @@ use super::edit;
 use super::hash::Hashes;
 use super::place::{self, Place};
 use super::scan::{Action, POINTS_PER_LOCK, Plan, plan};
-use super::shard::{Shards, Taken, encode, sort};
+use super::shard::{Shards, encode, sort};
 use super::shared::Shared;
 use super::snapshot;
 
@@ -26,7 +26,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 pub(super) struct Limiter {
     pub(super) shared: Shared,
-    shards: Shards,
+    pub(super) shards: Shards,
     /// Where the choice survives the process.
     pub(super) place: Option<Arc<Place>>,
     next: Arc<dyn Consumer>,
@@ -220,9 +220,10 @@ impl Limiter {
             self.shared.lost_slots();
         }
         for index in 0..self.shards.len() {
-            let mut later = Vec::new();
-            loop {
-                let Taken { mut emissions, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
+            // What comes meanwhile is for the next flush.
+            let mut left = self.shards.queued(index);
+            while left > 0 {
+                let mut emissions = self.shards.take(&self.shared, index, &mut left, is_last);
                 sort(&mut emissions);
                 for emissions in emissions.chunk_by(|one, other| one.group.sender == other.group.sender) {
                     let mut batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), emissions.len());
@@ -231,11 +232,7 @@ impl Limiter {
                     }
                     self.send(batch, emissions.iter().map(|emission| emission.held).sum()).await;
                 }
-                if !is_more {
-                    break;
-                }
             }
-            self.shards.requeue(index, later);
         }
         let top_n = self.shared.report.top_n;
         self.shared.report.usage(&self.shards.usage(top_n), &self.shared.tenants.usage(top_n));

@@ -440,7 +440,8 @@ impl Shared {
         self.slots_were_lost.swap(false, Ordering::Relaxed)
     }
 
-    fn used(&self) -> usize {
+    /// Bytes that are booked.
+    pub(super) fn used(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
