@@ -19,7 +19,7 @@ use super::scan::Context;
 use super::series::{Role, Series};
 use super::shard::QUEUED_BYTES;
 use super::shared::Shared;
-use super::sweep::Remembered;
+use super::sweep::{Baseline, Remembered};
 use super::times::{Capped, When, times_of};
 use crate::accumulate::total::{Total, as_double, growth, is_finite, not_negative};
 
@@ -222,10 +222,11 @@ impl Metric {
     ) -> Option<Link> {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
-        shared.forget_life(fingerprint, input.start());
-        self.forgot(shared, input.time());
-        self.unlink(shared, input.link(), input.number(), dirty);
-        Some(input.link())
+        let Baseline { start, time, link, .. } = input.baseline();
+        shared.forget_life(fingerprint, start);
+        self.forgot(shared, time);
+        self.unlink(shared, link, input.number(), dirty);
+        Some(link)
     }
 
     /// No contributor is left: the output gives its slot back, reports what it has and ends.

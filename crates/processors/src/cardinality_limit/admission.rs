@@ -148,6 +148,15 @@ impl Metric {
         decision
     }
 
+    /// The labels of a stranger whose values cannot stay, as bits; notes that it was seen.
+    fn labels_without_slots(&mut self, shared: &Shared, fingerprint: u64, found: &[Found]) -> u64 {
+        let over = self.over_limit(found);
+        let mask = over | self.unripe(shared, found);
+        self.note_full_labels(shared, found, over);
+        self.sketch(shared, fingerprint, found, mask);
+        mask
+    }
+
     /// Without collapsing labels: within the limits or not.
     fn decide_simply(
         &mut self,
@@ -156,10 +165,7 @@ impl Metric {
         found: &[Found],
         dirty: &mut Vec<u32>,
     ) -> Decision {
-        let over = self.over_limit(found);
-        let mask = over | self.unripe(shared, found);
-        self.note_full_labels(shared, found, over);
-        self.sketch(shared, incoming.fingerprint, found, mask);
+        let mask = self.labels_without_slots(shared, incoming.fingerprint, found);
         if mask == 0 && self.has_room(shared) {
             self.admit_values(shared, found, incoming.attributes, 0);
             return self.admit_own(shared, incoming, found, dirty);
@@ -186,10 +192,7 @@ impl Metric {
         dirty: &mut Vec<u32>,
     ) -> Decision {
         let Incoming { fingerprint, attributes, .. } = *incoming;
-        let over = self.over_limit(found);
-        let mut mask = over | self.unripe(shared, found);
-        self.note_full_labels(shared, found, over);
-        self.sketch(shared, fingerprint, found, mask);
+        let mut mask = self.labels_without_slots(shared, fingerprint, found);
         let was_individual = self.ends_now(fingerprint, incoming.time);
         // Each round ends it, frees slots, or adds a label to the mask.
         loop {

@@ -48,7 +48,7 @@ async fn one_clock_that_is_far_too_fast_moves_nobody_elses_points() {
         ("up_down", up_down),
         ("histogram", histogram),
     ] {
-        let bench = Bench::new(&format!("{{rules: [{{metrics: ['*'], labels: {{u: 2}}}}], idle_ttl: 160s}}"));
+        let bench = Bench::new("{rules: [{metrics: ['*'], labels: {u: 2}}], idle_ttl: 160s}");
         bench.step(&request(make(users(&[("a", 1), ("b", 2)], at(0))))).await;
         // The one that makes the series, and begins just before.
         let fast = NumberDataPoint { start_time_unix_nano: FAR - 1, ..point("u=fast", 3, FAR) };
