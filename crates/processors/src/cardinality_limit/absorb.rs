@@ -20,8 +20,9 @@ use super::series::{Role, Series};
 use super::shard::QUEUED_BYTES;
 use super::shared::Shared;
 use super::sweep::{Baseline, Remembered};
-use super::times::{Capped, When, times_of};
+use super::times::{When, times_of};
 use crate::accumulate::total::{Total, as_double, growth, is_finite, not_negative};
+use crate::skew::Capped;
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

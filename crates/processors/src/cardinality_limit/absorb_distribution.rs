@@ -14,11 +14,12 @@ use super::output::{Accumulator, Output};
 use super::scan::Context;
 use super::series::Series;
 use super::shared::Shared;
-use super::times::{Capped, When};
+use super::times::When;
 use crate::accumulate::distribution::{Distribution, Explicit, Growth};
 use crate::accumulate::exponential::Exponential;
 use crate::accumulate::write::{attributes_field, is_delta};
 use crate::attributes::put_nested;
+use crate::skew::Capped;
 
 /// Sets of bounds that do not fit together, of one collapsed series, which get outputs of their
 /// own. Beyond that only the bounds that they have in common are kept.

@@ -14,8 +14,8 @@ use super::series::{LabelSets, Role, Series, Stamp};
 use super::shared::{Limits, Shared};
 use super::sketch::Distinct;
 use super::tenant::Tenant;
-use super::times::Capped;
 use crate::accumulate::distribution::Distribution;
+use crate::skew::Capped;
 
 /// Labels beyond this many (of one metric) are not tracked: they cannot be collapsed, and what
 /// they multiply ends in the overflow series.

@@ -9,13 +9,13 @@ use super::config::GaugeMode;
 use super::exemplars::Exemplars;
 use super::metric::{Names, is_sum_of_last_values};
 use super::shared::Shared;
-use super::times::Capped;
 use crate::accumulate::distribution::Distribution;
 use crate::accumulate::total::Total;
 use crate::accumulate::write::{
     attributes_field, is_delta, put_explicit, put_exponential, put_fixed, put_no_recorded_value, put_number, put_times,
 };
 use crate::attributes::put_nested;
+use crate::skew::Capped;
 
 /// Resource, scope and metric of an output, as they were written.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use super::metric::{Attribute, Names};
 use super::output::Group;
 use super::shard::Shards;
 use super::shared::{Sender, Shared};
-use super::times::SkewLimit;
 use crate::accumulate::write::attributes_field;
+use crate::skew::SkewLimit;
 
 /// How many points one lock hold decides on.
 pub(super) const POINTS_PER_LOCK: usize = 256;

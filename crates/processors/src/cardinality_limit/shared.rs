@@ -19,8 +19,9 @@ use super::hash::{Hashes, bucket};
 use super::metric::Attribute;
 use super::report::Report;
 use super::tenant::{Tenant, Tenants};
-use super::times::{Capped, LatestOf, SkewLimit, When};
+use super::times::When;
 use crate::attributes::put_nested;
+use crate::skew::{Capped, LatestOf, SkewLimit};
 
 /// The label of overflow series, as the SDKs have it.
 pub(super) const OVERFLOW: &[u8] = b"otel.metric.overflow";

@@ -8,7 +8,7 @@ use super::hash::Table;
 use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
-use super::times::Capped;
+use crate::skew::Capped;
 
 /// Inputs that are forgotten at once.
 const FORGOTTEN_TOGETHER: usize = 1024;

@@ -2,77 +2,11 @@
 //!
 //! A sender's times are taken as they are where they tell its own points apart: which one is late, when its stream has
 //! begun anew. Whatever is not its own alone (when a collapsed series is reported, until when one was, which streams
-//! may have been counted before) has [`Capped`] ones, so that one clock that is far too fast spoils nothing for others.
+//! may have been counted before) has [`Capped`] ones.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use nyquist_core::clock::Clock;
 use nyquist_core::wire::{Field, Fields, Value};
 
-/// How much faster than the limiter's clock (nanoseconds) those of senders may be.
-const MAX_CLOCK_SKEW: u64 = 60_000_000_000;
-/// Times of reports are told apart in milliseconds: that is all Prometheus keeps.
-const MILLISECOND: u64 = 1_000_000;
-
-/// The latest time that the clock of a sender may show.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SkewLimit(u64);
-
-/// A time (Unix nanoseconds) that is not far in the future, whatever a sender said. 0 is one that is not known.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Capped(u64);
-
-impl SkewLimit {
-    /// What holds for points that come now.
-    pub(super) fn now(clock: &dyn Clock) -> Self {
-        Self(clock.unix_nanos().saturating_add(MAX_CLOCK_SKEW))
-    }
-
-    pub(super) fn cap(self, time: u64) -> Capped {
-        Capped(time.min(self.0))
-    }
-
-    /// Can a clock that is right, or nearly so, not have shown `time` (Unix nanoseconds) yet?
-    pub(super) fn excludes(self, time: u64) -> bool {
-        time > self.0
-    }
-}
-
-impl Capped {
-    pub(super) const UNKNOWN: Self = Self(0);
-
-    pub(super) fn nanos(self) -> u64 {
-        self.0
-    }
-
-    pub(super) fn is_known(self) -> bool {
-        self != Self::UNKNOWN
-    }
-
-    /// The next one that a report can have: a step so small that the time stays near the clock's.
-    pub(super) fn next(self) -> Self {
-        Self(self.0.saturating_add(MILLISECOND))
-    }
-
-    /// Is it later than `other`, so that both can be times of reports?
-    pub(super) fn is_apart_from(self, other: Self) -> bool {
-        self.0 / MILLISECOND > other.0 / MILLISECOND
-    }
-}
-
-/// The latest of the times that many have given.
-#[derive(Debug, Default)]
-pub(super) struct LatestOf(AtomicU64);
-
-impl LatestOf {
-    pub(super) fn get(&self) -> Capped {
-        Capped(self.0.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn raise(&self, time: Capped) {
-        self.0.fetch_max(time.0, Ordering::Relaxed);
-    }
-}
+use crate::skew::{Capped, SkewLimit};
 
 /// The times and flags of a point.
 #[derive(Debug, Clone, Copy)]
