@@ -8,6 +8,7 @@ pub mod cumulative_to_delta;
 pub mod delta_to_cumulative;
 pub mod memory_limiter;
 pub mod resource;
+mod skew;
 mod streams;
 pub mod tail_sampling;
 

@@ -11,7 +11,7 @@ use crate::batch::Signal;
 use crate::clock::Clock;
 use crate::config::{ComponentId, Diagnostics, Node, Validate};
 use crate::net::admission::Gate;
-use crate::storage::Storage;
+use crate::storage::{Owner, Storage};
 use crate::telemetry::{Ledger, Telemetry};
 
 /// How settled a component's behaviour and keys are, in the Collector's words.
@@ -172,6 +172,19 @@ pub struct ProcessorContext<'a> {
     pub telemetry: Arc<Telemetry>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl ProcessorContext<'_> {
+    /// The storage `id`, which the processor's key `storage` names, and whose its log there is: that of the processor of
+    /// type `kind`, with payloads of the storage format's version `format`.
+    ///
+    /// # Errors
+    /// If there is no such storage.
+    pub fn find_storage(&self, id: &str, kind: &str, format: u32) -> Result<(Arc<dyn Storage>, Owner), BuildError> {
+        let storage = self.extensions.storage(id);
+        let storage = storage.map_err(|message| BuildError::new(&["storage"], message))?;
+        Ok((storage, Owner::processor(kind, &self.id.name, &self.pipeline, format)))
+    }
 }
 
 /// What an exporter is built with: one instance for each signal it is used for.

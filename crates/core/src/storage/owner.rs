@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{Error, Log, Recovered};
 use crate::batch::Signal;
+use crate::config::ComponentId;
 
 /// Who uses a log: names its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,13 @@ impl Owner {
     pub fn exporter(kind: &str, name: &str, signal: Signal) -> Self {
         let (kind, name, part) = (kind.to_owned(), name.to_owned(), signal.name().to_owned());
         Self { role: "exporter", kind, name, part, format: 1 }
+    }
+
+    /// The processor `kind/name` of `pipeline`.
+    #[must_use]
+    pub fn processor(kind: &str, name: &str, pipeline: &ComponentId, format: u32) -> Self {
+        let (kind, name, part) = (kind.to_owned(), name.to_owned(), pipeline.to_string());
+        Self { role: "processor", kind, name, part, format }
     }
 
     /// The name of its directory: `exporter_otlp_main_traces`. Different owners have different ones.

@@ -13,15 +13,16 @@ use nyquist_core::wire::{MetricKind, Number, NumberDataPointView, Temporality};
 use super::admission::Route;
 use super::config::GaugeMode;
 use super::hash::put;
-use super::metric::{
-    DistributionInput, Input, Link, Metric, Names, is_counted_by_increments, is_sum_of_last_values, times_of,
-};
+use super::metric::{DistributionInput, Input, Link, Metric, Names, is_counted_by_increments, is_sum_of_last_values};
 use super::output::{Accumulator, Output, collapsed_attributes};
 use super::scan::Context;
 use super::series::{Role, Series};
+use super::shard::QUEUED_BYTES;
 use super::shared::Shared;
-use super::sweep::Remembered;
+use super::sweep::{Baseline, Remembered};
+use super::times::{When, times_of};
 use crate::accumulate::total::{Total, as_double, growth, is_finite, not_negative};
+use crate::skew::Capped;
 
 /// What became of a collapsed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +35,6 @@ pub(super) enum Absorbed {
     Dropped(DropReason),
 }
 
-/// The times and flags of a point.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct When {
-    /// 0 if unknown.
-    pub(super) start: u64,
-    pub(super) time: u64,
-    /// "No recorded value".
-    pub(super) is_end: bool,
-}
-
 /// A number that has come for a collapsed series.
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
@@ -53,22 +44,6 @@ struct Arrival {
     index: u32,
     when: When,
     number: Number,
-}
-
-impl When {
-    pub(super) fn new(start: u64, time: u64, flags: u32) -> Self {
-        Self { start: if start >= time { 0 } else { start }, time, is_end: flags & 1 != 0 }
-    }
-
-    /// Does it come after one that had `start` and `time`?
-    pub(super) fn is_late(self, start: u64, time: u64) -> bool {
-        self.time < time || (self.start != 0 && self.start < start)
-    }
-
-    /// Has the stream begun anew since one that had `start`?
-    pub(super) fn has_restarted(self, start: u64) -> bool {
-        start != 0 && self.start > start
-    }
 }
 
 impl Metric {
@@ -100,7 +75,7 @@ impl Metric {
             MetricKind::Gauge | MetricKind::Sum { .. } => {
                 let view = NumberDataPointView::new(point);
                 let fields = view.fields();
-                let when = When::new(fields.start_time, fields.time, fields.flags);
+                let when = When::new(context.skew_limit, fields.start_time, fields.time, fields.flags);
                 match fields.value {
                     Some(number) if !when.is_end => {
                         self.absorb_number(shared, context.kind, Arrival { fingerprint, index, when, number }, dirty)
@@ -108,7 +83,7 @@ impl Metric {
                     _ => self.absorb_end(shared, fingerprint, dirty),
                 }
             }
-            _ => self.absorb_distribution(shared, context.kind, fingerprint, index, point, dirty),
+            _ => self.absorb_distribution(shared, context, fingerprint, index, point, dirty),
         };
         self.keep_exemplars(shared, (context.kind, point), (index, route), names, absorbed);
         absorbed
@@ -149,7 +124,7 @@ impl Metric {
         let group = known_group.unwrap_or_else(|| Arc::new(context.group()));
         let group_bytes = if is_new_group { group.bytes() } else { 0 };
         let grows = if self.outputs.len() == self.outputs.capacity() { 2 * self.outputs.len() + 4 } else { 1 };
-        if !shared.fits(attributes.len() + group_bytes + grows * size_of::<Output>()) {
+        if !shared.fits(attributes.len() + group_bytes + grows * size_of::<Output>() + QUEUED_BYTES) {
             return None;
         }
         if is_new_group {
@@ -158,11 +133,12 @@ impl Metric {
         }
         let (mask, is_overflow) = (route.mask, route.is_overflow);
         let mut output = Output::new(route.output, group, attributes, mask, is_overflow, self.seen, shared.gauge);
+        let time = context.skew_limit.cap(times_of(point).1);
         let became_collapsed = self.becomes_collapsed(shared, route.output);
         if became_collapsed || slot.is_some_and(|series| series.role == Role::WasIndividual) {
-            output.comes_after(times_of(point).1);
+            output.comes_after(time);
         }
-        self.comes_after_earlier_ones(shared, &mut output, times_of(point).1);
+        self.comes_after_earlier_ones(shared, &mut output, time);
         // If a sender's series of this name has ended, this one goes on.
         if let Some(retired) = self.retired.get_mut(&route.output) {
             retired.ends = false;
@@ -182,7 +158,7 @@ impl Metric {
 
     /// What was reported under the name of `output` before, by a sender or by an output, is not to be mixed up with
     /// what it reports from `time` on.
-    pub(super) fn comes_after_earlier_ones(&self, shared: &Shared, output: &mut Output, time: u64) {
+    pub(super) fn comes_after_earlier_ones(&self, shared: &Shared, output: &mut Output, time: Capped) {
         output.comes_after(shared.counted_until);
         if let Some((ended, _)) = self.ended.get(&output.fingerprint) {
             return output.comes_after(*ended);
@@ -247,10 +223,11 @@ impl Metric {
     ) -> Option<Link> {
         let input = I::table(self).remove(&fingerprint)?;
         self.heap -= input.heap();
-        shared.forget_life(fingerprint, input.start());
-        self.forgot(shared, input.time());
-        self.unlink(shared, input.link(), input.number(), dirty);
-        Some(input.link())
+        let Baseline { start, time, link, .. } = input.baseline();
+        shared.forget_life(fingerprint, start);
+        self.forgot(shared, time);
+        self.unlink(shared, link, input.number(), dirty);
+        Some(link)
     }
 
     /// No contributor is left: the output gives its slot back, reports what it has and ends.
@@ -321,18 +298,18 @@ impl Metric {
             MetricKind::Sum { .. } if !is_finite(number) => Absorbed::Merged,
             MetricKind::Gauge => {
                 let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
-                if !merge_gauge(&mut output.accumulator, shared.gauge, when.time, number) {
+                if !merge_gauge(&mut output.accumulator, shared.gauge, when.capped(), number) {
                     return Absorbed::Merged;
                 }
-                hold(output, index, when.time, dirty)
+                hold(output, index, when.capped(), dirty)
             }
             MetricKind::Sum { temporality: Temporality::Delta, .. } => {
                 let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
                 if let Accumulator::Total(total) = &mut output.accumulator {
                     total.add(number);
                 }
-                output.starts(if when.start == 0 { when.time } else { when.start });
-                hold(output, index, when.time, dirty)
+                output.starts(when.since());
+                hold(output, index, when.capped(), dirty)
             }
             _ => self.absorb_increment(shared, arrival, dirty),
         }
@@ -351,7 +328,7 @@ impl Metric {
                 None if when.time == last.time => return Absorbed::Merged,
                 grown => Some(grown.unwrap_or(number)),
             },
-            None if self.is_new(shared, fingerprint, when.start) => {
+            None if self.is_new(shared, fingerprint, when) => {
                 counts_from = when.start;
                 Some(number)
             }
@@ -370,8 +347,8 @@ impl Metric {
         if let (Accumulator::Total(total), Some(increment)) = (&mut output.accumulator, increment) {
             total.add(not_negative(increment));
         }
-        output.starts(counts_from);
-        hold(output, index, when.time, dirty)
+        output.starts(when.limit.cap(counts_from));
+        hold(output, index, when.capped(), dirty)
     }
 
     /// A value that counts until the next one of the same stream: a cumulative sum that can fall,
@@ -394,8 +371,8 @@ impl Metric {
             }
             total.add(number);
         }
-        output.starts(if when.start == 0 { when.time } else { when.start });
-        hold(output, index, when.time, dirty)
+        output.starts(when.since());
+        hold(output, index, when.capped(), dirty)
     }
 
     /// Keeps `number` as the last value of the input, and links the input to output `index`.
@@ -427,11 +404,12 @@ impl Metric {
 
     /// May a point of `time`, of a stream that is not known, be older than one that was counted?
     pub(super) fn may_be_late(&self, shared: &Shared, time: u64) -> bool {
-        time <= self.forgotten_until || shared.may_be_late(time)
+        time <= self.forgotten_until.nanos() || shared.may_be_late(time)
     }
 
     /// May the stream be counted in full at first sight?
-    pub(super) fn is_new(&self, shared: &Shared, fingerprint: u64, start: u64) -> bool {
+    pub(super) fn is_new(&self, shared: &Shared, fingerprint: u64, when: When) -> bool {
+        let start = when.credible_start();
         if start == 0 {
             return false;
         }
@@ -459,15 +437,15 @@ pub(super) fn mark(output: &mut Output, index: u32, dirty: &mut Vec<u32>) {
 }
 
 /// A point of `time` has been added to the output: it is held until the next report.
-pub(super) fn hold(output: &mut Output, index: u32, time: u64, dirty: &mut Vec<u32>) -> Absorbed {
-    output.newest = output.newest.max(time);
+pub(super) fn hold(output: &mut Output, index: u32, time: Capped, dirty: &mut Vec<u32>) -> Absorbed {
+    output.has_news(time);
     output.pending += 1;
     mark(output, index, dirty);
     Absorbed::Held
 }
 
 /// False if the value makes no difference.
-fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: u64, number: Number) -> bool {
+fn merge_gauge(accumulator: &mut Accumulator, mode: GaugeMode, time: Capped, number: Number) -> bool {
     let Accumulator::Gauge(value) = accumulator else { return false };
     let Some((newest, own)) = *value else {
         *value = Some((time, number));

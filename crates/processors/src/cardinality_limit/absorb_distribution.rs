@@ -7,16 +7,19 @@ use nyquist_core::wire::{
     put_len_field,
 };
 
-use super::absorb::{Absorbed, When, hold, skip};
+use super::absorb::{Absorbed, hold, skip};
 use super::hash::put;
 use super::metric::{DistributionInput, Link, Metric};
 use super::output::{Accumulator, Output};
+use super::scan::Context;
 use super::series::Series;
 use super::shared::Shared;
+use super::times::When;
 use crate::accumulate::distribution::{Distribution, Explicit, Growth};
 use crate::accumulate::exponential::Exponential;
 use crate::accumulate::write::{attributes_field, is_delta};
 use crate::attributes::put_nested;
+use crate::skew::Capped;
 
 /// Sets of bounds that do not fit together, of one collapsed series, which get outputs of their
 /// own. Beyond that only the bounds that they have in common are kept.
@@ -41,20 +44,19 @@ impl Metric {
     pub(super) fn absorb_distribution(
         &mut self,
         shared: &Shared,
-        kind: MetricKind,
+        context: &Context<'_>,
         fingerprint: u64,
         index: u32,
         point: &[u8],
         dirty: &mut Vec<u32>,
     ) -> Absorbed {
-        let (when, mut now) = read(shared, kind, point);
+        let (when, mut now) = read(shared, context, point);
         if when.is_end {
             return self.absorb_end(shared, fingerprint, dirty);
         }
-        if is_delta(kind) {
-            let starts = if when.start == 0 { when.time } else { when.start };
-            let index = self.add_distribution(shared, index, now, when.time);
-            return self.hold_distribution(index, starts, when.time, dirty);
+        if is_delta(context.kind) {
+            let index = self.add_distribution(shared, index, now, when.capped());
+            return self.hold_distribution(index, when.since(), when.capped(), dirty);
         }
         let is_known = self.distributions.contains_key(&fingerprint);
         let is_stored = is_known || self.make_room::<DistributionInput>(shared, now.bytes(), dirty);
@@ -69,7 +71,7 @@ impl Metric {
                 Growth::Reset => (Part::All, Some(0.0)),
                 Growth::Unclear => (Part::Nothing, None),
             },
-            None if is_stored && self.is_new(shared, fingerprint, when.start) => {
+            None if is_stored && self.is_new(shared, fingerprint, when) => {
                 counts_from = when.start;
                 (Part::All, Some(0.0))
             }
@@ -87,7 +89,7 @@ impl Metric {
                 (now.zeroed(), None)
             }
         };
-        let index = self.add_distribution(shared, index, increment, when.time);
+        let index = self.add_distribution(shared, index, increment, when.capped());
         if continues.is_some_and(|link| link != self.link(index)) {
             // They are of values, too, that were counted elsewhere.
             self.forget_extremes(index);
@@ -98,7 +100,7 @@ impl Metric {
         } else {
             shared.forget_life(fingerprint, when.start);
         }
-        self.hold_distribution(index, counts_from, when.time, dirty)
+        self.hold_distribution(index, when.limit.cap(counts_from), when.capped(), dirty)
     }
 
     /// Keeps `last` as the last report of the input, and links the input to output `index`.
@@ -137,7 +139,7 @@ impl Metric {
     }
 
     /// Adds to output `index` what came at `time`, or to another one where its bounds do not fit. Returns which.
-    fn add_distribution(&mut self, shared: &Shared, index: u32, mut more: Distribution, time: u64) -> u32 {
+    fn add_distribution(&mut self, shared: &Shared, index: u32, mut more: Distribution, time: Capped) -> u32 {
         let mut candidates = vec![index];
         if let Some(output) = self.outputs.get(index as usize) {
             let alternate = |fingerprint: &u64| self.series.get(fingerprint).and_then(Series::output);
@@ -182,7 +184,7 @@ impl Metric {
     }
 
     /// An output beside output `index` for the bounds of `more`, if there is room for one.
-    fn make_alternate(&mut self, shared: &Shared, index: u32, more: &Distribution, time: u64) -> Option<u32> {
+    fn make_alternate(&mut self, shared: &Shared, index: u32, more: &Distribution, time: Capped) -> Option<u32> {
         let Distribution::Explicit(Explicit { bounds, .. }) = more else { return None };
         let has_room = self.has_room(shared);
         let output = self.outputs.get_mut(index as usize)?;
@@ -223,7 +225,7 @@ impl Metric {
         Some(place)
     }
 
-    fn hold_distribution(&mut self, index: u32, starts: u64, time: u64, dirty: &mut Vec<u32>) -> Absorbed {
+    fn hold_distribution(&mut self, index: u32, starts: Capped, time: Capped, dirty: &mut Vec<u32>) -> Absorbed {
         let Some(output) = self.outputs.get_mut(index as usize) else { return Absorbed::Merged };
         output.epoch = self.seen;
         if let Some(series) = self.series.get_mut(&output.fingerprint) {
@@ -234,13 +236,13 @@ impl Metric {
     }
 }
 
-fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution) {
-    match kind {
+fn read(shared: &Shared, context: &Context<'_>, point: &[u8]) -> (When, Distribution) {
+    let when = |start, time, flags| When::new(context.skew_limit, start, time, flags);
+    match context.kind {
         MetricKind::ExponentialHistogram { .. } => {
             let view = ExponentialHistogramDataPointView::new(point);
             let fields = view.fields();
-            let when = When::new(fields.start_time, fields.time, fields.flags);
-            (when, Distribution::Exponential(Exponential::new(view)))
+            (when(fields.start_time, fields.time, fields.flags), Distribution::Exponential(Exponential::new(view)))
         }
         MetricKind::Summary => {
             let view = SummaryDataPointView::new(point);
@@ -248,14 +250,12 @@ fn read(shared: &Shared, kind: MetricKind, point: &[u8]) -> (When, Distribution)
             if view.quantile_values().next().is_some() {
                 shared.report.dropped_quantiles.inc();
             }
-            let when = When::new(fields.start_time, fields.time, fields.flags);
-            (when, Distribution::Explicit(Explicit::from_summary(view)))
+            (when(fields.start_time, fields.time, fields.flags), Distribution::Explicit(Explicit::from_summary(view)))
         }
         _ => {
             let view = HistogramDataPointView::new(point);
             let fields = view.fields();
-            let when = When::new(fields.start_time, fields.time, fields.flags);
-            (when, Distribution::Explicit(Explicit::new(view)))
+            (when(fields.start_time, fields.time, fields.flags), Distribution::Explicit(Explicit::new(view)))
         }
     }
 }

@@ -3,11 +3,12 @@
 use nyquist_core::batch::DropReason;
 
 use super::config::OnExceed;
-use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments, times_of};
+use super::metric::{Attribute, Found, Input, Metric, is_counted_by_increments};
 use super::report::sample;
 use super::scan::Context;
 use super::series::Stamp;
 use super::shared::Shared;
+use super::times::{When, times_of};
 
 /// What becomes of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,15 @@ impl Metric {
         decision
     }
 
+    /// The labels of a stranger whose values cannot stay, as bits; notes that it was seen.
+    fn labels_without_slots(&mut self, shared: &Shared, fingerprint: u64, found: &[Found]) -> u64 {
+        let over = self.over_limit(found);
+        let mask = over | self.unripe(shared, found);
+        self.note_full_labels(shared, found, over);
+        self.sketch(shared, fingerprint, found, mask);
+        mask
+    }
+
     /// Without collapsing labels: within the limits or not.
     fn decide_simply(
         &mut self,
@@ -155,10 +165,7 @@ impl Metric {
         found: &[Found],
         dirty: &mut Vec<u32>,
     ) -> Decision {
-        let over = self.over_limit(found);
-        let mask = over | self.unripe(shared, found);
-        self.note_full_labels(shared, found, over);
-        self.sketch(shared, incoming.fingerprint, found, mask);
+        let mask = self.labels_without_slots(shared, incoming.fingerprint, found);
         if mask == 0 && self.has_room(shared) {
             self.admit_values(shared, found, incoming.attributes, 0);
             return self.admit_own(shared, incoming, found, dirty);
@@ -185,10 +192,7 @@ impl Metric {
         dirty: &mut Vec<u32>,
     ) -> Decision {
         let Incoming { fingerprint, attributes, .. } = *incoming;
-        let over = self.over_limit(found);
-        let mut mask = over | self.unripe(shared, found);
-        self.note_full_labels(shared, found, over);
-        self.sketch(shared, fingerprint, found, mask);
+        let mut mask = self.labels_without_slots(shared, fingerprint, found);
         let was_individual = self.ends_now(fingerprint, incoming.time);
         // Each round ends it, frees slots, or adds a label to the mask.
         loop {
@@ -237,17 +241,19 @@ impl Metric {
         } else if !shared.collapses() {
             false
         } else if is_counted_by_increments(context.kind) {
-            let (start, _) = times_of(point);
+            let (start, time) = times_of(point);
+            let when = When::new(context.skew_limit, start, time, 0);
+            let start = when.credible_start();
             self.inputs.contains_key(&fingerprint)
                 || self.distributions.contains_key(&fingerprint)
                 || shared.may_predate_restart(start)
                 || start < self.tenant.horizon
-                || shared.may_have_been_collapsed(fingerprint, start)
+                || shared.may_have_been_collapsed(fingerprint, when)
         } else {
             // Its last value no longer counts for the others.
             let link = self.forget_input::<Input>(shared, fingerprint, dirty);
             if let Some(output) = link.and_then(|link| self.linked(link)) {
-                output.newest = output.newest.max(time);
+                output.has_news(context.skew_limit.cap(time));
             }
             false
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
@@ -16,7 +17,7 @@ use super::edit;
 use super::hash::Hashes;
 use super::place::{self, Place};
 use super::scan::{Action, POINTS_PER_LOCK, Plan, plan};
-use super::shard::{Shards, Taken, encode, sort};
+use super::shard::{Shards, encode, sort};
 use super::shared::Shared;
 use super::snapshot;
 
@@ -25,18 +26,21 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 pub(super) struct Limiter {
     pub(super) shared: Shared,
-    shards: Shards,
+    pub(super) shards: Shards,
     /// Where the choice survives the process.
     pub(super) place: Option<Arc<Place>>,
     next: Arc<dyn Consumer>,
     ledger: Ledger,
+    /// Points that were added to collapsed series and not reported yet. The ledger's are the whole pipeline's.
+    held: AtomicUsize,
     /// Once set, the last flush ends at this time.
     stop: watch::Sender<Option<Instant>>,
 }
 
 impl Limiter {
     pub(super) fn new(shared: Shared, next: Arc<dyn Consumer>, ledger: Ledger) -> Self {
-        Self { shared, shards: Shards::default(), place: None, next, ledger, stop: watch::Sender::new(None) }
+        let (held, stop) = (AtomicUsize::new(0), watch::Sender::new(None));
+        Self { shared, shards: Shards::default(), place: None, next, ledger, held, stop }
     }
 
     /// Takes over what was chosen before a restart. False if `bytes` are no snapshot: then nothing is.
@@ -151,7 +155,7 @@ impl Limiter {
                 self.shared.report.tagged.inc_by(tagged);
             }
         }
-        self.ledger.held(held);
+        self.hold(held);
         self.ledger.add(Entry::Merged, merged);
         // A point whose series ends here went on as the flag that says so.
         self.ledger.add(Entry::Created, ended);
@@ -179,6 +183,26 @@ impl Limiter {
         self.stop.send_replace(Some(deadline));
     }
 
+    /// Gives up what has not been reported by the deadline; nothing is in anybody's hands any more.
+    pub(super) fn abandon(&self) {
+        let held = self.held.load(Ordering::Relaxed);
+        if held > 0 {
+            tracing::error!(points = held, "collapsed series were not taken before the shutdown");
+            self.let_go(held);
+            self.ledger.dropped(DropReason::Shutdown, held);
+        }
+    }
+
+    fn hold(&self, points: usize) {
+        self.held.fetch_add(points, Ordering::Relaxed);
+        self.ledger.held(points as i64);
+    }
+
+    fn let_go(&self, points: usize) {
+        self.held.fetch_sub(points, Ordering::Relaxed);
+        self.ledger.held(-(points as i64));
+    }
+
     /// Emits what has changed, and gives up what is idle.
     pub(super) async fn flush(&self, is_last: bool) {
         let is_due = self.shared.sweep_is_due();
@@ -196,9 +220,10 @@ impl Limiter {
             self.shared.lost_slots();
         }
         for index in 0..self.shards.len() {
-            let mut later = Vec::new();
-            loop {
-                let Taken { mut emissions, is_more } = self.shards.take(&self.shared, index, &mut later, is_last);
+            // What comes meanwhile is for the next flush.
+            let mut left = self.shards.queued(index);
+            while left > 0 {
+                let mut emissions = self.shards.take(&self.shared, index, &mut left, is_last);
                 sort(&mut emissions);
                 for emissions in emissions.chunk_by(|one, other| one.group.sender == other.group.sender) {
                     let mut batch = Batch::from_wire(Signal::Metrics, encode(emissions).into(), emissions.len());
@@ -207,11 +232,7 @@ impl Limiter {
                     }
                     self.send(batch, emissions.iter().map(|emission| emission.held).sum()).await;
                 }
-                if !is_more {
-                    break;
-                }
             }
-            self.shards.requeue(index, later);
         }
         let top_n = self.shared.report.top_n;
         self.shared.report.usage(&self.shards.usage(top_n), &self.shared.tenants.usage(top_n));
@@ -243,7 +264,7 @@ impl Limiter {
             }
             backoff = (backoff * 2).min(BACKOFF.1);
         };
-        self.ledger.held(-i64::try_from(held).unwrap_or_default());
+        self.let_go(held);
         self.ledger.add(Entry::Merged, held);
         self.ledger.add(Entry::Created, items);
         if let Some(reason) = lost {

@@ -1,9 +1,8 @@
 //! The state of one metric.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, MetricKind, Number, Temporality, Value};
+use nyquist_core::wire::{AnyValue, KeyValue, MetricKind, Number, Temporality};
 
 use super::config::GaugeMode;
 use super::hash::{Table, put};
@@ -16,6 +15,7 @@ use super::shared::{Limits, Shared};
 use super::sketch::Distinct;
 use super::tenant::Tenant;
 use crate::accumulate::distribution::Distribution;
+use crate::skew::Capped;
 
 /// Labels beyond this many (of one metric) are not tracked: they cannot be collapsed, and what
 /// they multiply ends in the overflow series.
@@ -78,11 +78,11 @@ pub(super) struct Metric {
     /// Series that lost their slot to a collapsed one, and have not been seen since.
     pub(super) retired: Table<Retired>,
     /// Until when collapsed series were reported that have ended, and when they did.
-    pub(super) ended: Table<(u64, u16)>,
+    pub(super) ended: Table<(Capped, u16)>,
     /// None of those that are not in that table was reported later than this.
-    pub(super) ended_before: u64,
+    pub(super) ended_before: Capped,
     /// No collapsed stream that is known no longer was counted later than this: an older point of one comes late.
-    pub(super) forgotten_until: u64,
+    pub(super) forgotten_until: Capped,
     /// All series sketched so far; `None` while sketching is off.
     pub(super) sketched: Option<Sketched>,
     pub(super) outputs: Vec<Output>,
@@ -147,8 +147,8 @@ impl Metric {
             used: 0,
             retired: Table::default(),
             ended: Table::default(),
-            ended_before: shared.ended_before.load(Ordering::Relaxed),
-            forgotten_until: shared.forgotten_until.load(Ordering::Relaxed),
+            ended_before: shared.ended_before.get(),
+            forgotten_until: shared.forgotten_until.get(),
             sketched: None,
             outputs: Vec::new(),
             free_outputs: Vec::new(),
@@ -191,8 +191,8 @@ impl Metric {
 
     /// Books that it is gone.
     pub(super) fn unbook(&self, shared: &Shared) {
-        shared.ended_before.fetch_max(self.ended_before, Ordering::Relaxed);
-        shared.forgotten_until.fetch_max(self.forgotten_until, Ordering::Relaxed);
+        shared.ended_before.raise(self.ended_before);
+        shared.forgotten_until.raise(self.forgotten_until);
         shared.resized(self.booked, 0);
         shared.give_slots(&self.tenant, self.used);
     }
@@ -381,7 +381,7 @@ impl Metric {
     }
 
     /// Remembers until when a collapsed series was reported, so that one of the same name begins later.
-    pub(super) fn has_ended(&mut self, shared: &Shared, fingerprint: u64, ended: (u64, u16)) {
+    pub(super) fn has_ended(&mut self, shared: &Shared, fingerprint: u64, ended: (Capped, u16)) {
         let grows = self.ended.len() == self.ended.capacity();
         let bytes = if grows { 2 * self.ended.allocation_size() + 256 } else { 0 };
         if self.ended.len() < 2 * self.limits.max_series && shared.fits(self.unbooked() + bytes) {
@@ -420,20 +420,6 @@ pub(super) fn is_counted_by_increments(kind: MetricKind) -> bool {
             temporality != Temporality::Delta
         }
     }
-}
-
-/// Start and time of a point of any kind, as [`super::absorb::When`] has them: the start is 0 if it is not
-/// known.
-pub(super) fn times_of(point: &[u8]) -> (u64, u64) {
-    let (mut start, mut time) = (0, 0);
-    for field in Fields::new(point) {
-        match field {
-            Field { number: 2, value: Value::Fixed64(value) } => start = value,
-            Field { number: 3, value: Value::Fixed64(value) } => time = value,
-            _ => {}
-        }
-    }
-    (if start >= time { 0 } else { start }, time)
 }
 
 impl Metric {

@@ -33,6 +33,7 @@ mod sweep;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -137,10 +138,17 @@ impl Component for CardinalityLimit {
         }
         limiter.stop(deadline);
         let task = self.task.lock().take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the cardinality limiter's flush has failed");
+        if let Some(mut task) = task {
+            match tokio::time::timeout_at(deadline, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the cardinality limiter's flush has failed"),
+                Err(_) => {
+                    task.abort();
+                    // Until it is gone, it may still book what is in its hands.
+                    let _ = task.await;
+                }
+            }
+            limiter.abandon();
         }
         if let Some(place) = &self.place {
             place.close(limiter, deadline).await;

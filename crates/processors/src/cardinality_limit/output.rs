@@ -15,6 +15,7 @@ use crate::accumulate::write::{
     attributes_field, is_delta, put_explicit, put_exponential, put_fixed, put_no_recorded_value, put_number, put_times,
 };
 use crate::attributes::put_nested;
+use crate::skew::Capped;
 
 /// Resource, scope and metric of an output, as they were written.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(super) enum Accumulator {
     /// A sum; of a delta sum, that of the window.
     Total(Total),
     /// A gauge's value, and its time.
-    Gauge(Option<(u64, Number)>),
+    Gauge(Option<(Capped, Number)>),
     /// A histogram or summary; of a delta one, that of the window.
     Distribution(Option<Distribution>),
 }
@@ -71,14 +72,14 @@ pub(super) struct Output {
     pub(super) is_overflow: bool,
     pub(super) generation: u8,
     state: State,
-    /// The start of what it reports; 0 while unknown.
-    pub(super) start: u64,
+    /// The start of what it reports, once it is known.
+    start: Capped,
     /// The newest time of a contribution.
-    pub(super) newest: u64,
-    /// The time of its last report; 0 if there was none.
-    emitted: u64,
+    newest: Capped,
+    /// The time of its last report, if there was one.
+    emitted: Capped,
     /// The same series was reported up to this time: by a sender, or by an output before.
-    not_before: u64,
+    not_before: Capped,
     /// Flushes for which it has waited for a newer time.
     waits: u8,
     /// It is on the list of what is to be emitted.
@@ -96,15 +97,13 @@ pub(super) struct Output {
 
 /// Flushes after which an output is reported although no newer time has come.
 const MAX_WAITS: u8 = 6;
-/// Times are told apart in milliseconds: that is all Prometheus keeps.
-const MILLISECOND: u64 = 1_000_000;
 
 /// What a flush does with an output.
 pub(super) enum Turn {
     /// It waits for a newer time.
     Wait,
     /// Report it at this time.
-    Report(u64),
+    Report(Capped),
 }
 
 impl Output {
@@ -130,10 +129,10 @@ impl Output {
             is_overflow,
             generation: 0,
             state: State::Active,
-            start: 0,
-            newest: 0,
-            emitted: 0,
-            not_before: 0,
+            start: Capped::UNKNOWN,
+            newest: Capped::UNKNOWN,
+            emitted: Capped::UNKNOWN,
+            not_before: Capped::UNKNOWN,
             waits: 0,
             is_dirty: false,
             live: 0,
@@ -146,13 +145,23 @@ impl Output {
     }
 
     /// The same series was reported before, up to `time`.
-    pub(super) fn comes_after(&mut self, time: u64) {
+    pub(super) fn comes_after(&mut self, time: Capped) {
         self.not_before = self.not_before.max(time);
     }
 
+    /// A contribution of `time`, which is to be told.
+    pub(super) fn has_news(&mut self, time: Capped) {
+        self.newest = self.newest.max(time);
+    }
+
+    /// When the same series was reported last.
+    fn last(&self) -> Capped {
+        self.emitted.max(self.not_before)
+    }
+
     /// No report of it, nor the flag that it has ended, is later than this.
-    pub(super) fn ends_by(&self) -> u64 {
-        self.newest.max(self.emitted.max(self.not_before) + MILLISECOND) + MILLISECOND
+    pub(super) fn ends_by(&self) -> Capped {
+        self.newest.max(self.last().next()).next()
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -195,11 +204,11 @@ impl Output {
     }
 
     /// What it reports now begins at the latest at `start`.
-    pub(super) fn starts(&mut self, start: u64) {
+    pub(super) fn starts(&mut self, start: Capped) {
         // Who has seen the same series before must see that it begins anew.
         let start = start.max(self.not_before);
-        let may_move = self.is_delta() || self.emitted == 0;
-        if may_move && (self.start == 0 || start < self.start) {
+        let may_move = self.is_delta() || !self.was_reported();
+        if may_move && (!self.start.is_known() || start < self.start) {
             self.start = start;
         }
     }
@@ -207,38 +216,39 @@ impl Output {
     /// At which time to report it, if it is time. A report has a time later than the one before,
     /// so that an export that is spread over many batches does not give two values for one time.
     pub(super) fn turn(&mut self, is_last: bool) -> Turn {
-        let last = self.emitted.max(self.not_before);
-        if self.newest / MILLISECOND > last / MILLISECOND {
+        let last = self.last();
+        if self.newest.is_apart_from(last) {
             return Turn::Report(self.newest);
         }
         self.waits += 1;
         if self.waits < MAX_WAITS && self.is_active() && !is_last {
             return Turn::Wait;
         }
-        Turn::Report(last + MILLISECOND)
+        Turn::Report(last.next())
     }
 
     /// Writes its report for `time`, and begins a new window if it is a delta.
-    pub(super) fn report(&mut self, time: u64, gauge: GaugeMode) -> Vec<u8> {
+    pub(super) fn report(&mut self, time: Capped, gauge: GaugeMode) -> Vec<u8> {
         // A window does not reach back before the one that was reported last.
         let start = if self.is_delta() { self.start.max(self.emitted).min(time) } else { self.start.min(time) };
+        let (start, nanos) = (start.nanos(), time.nanos());
         let mut point = Vec::with_capacity(self.attributes.len() + 64);
         point.extend_from_slice(&self.attributes);
         match &self.accumulator {
             Accumulator::Total(total) => {
                 let is_gauge = self.group.kind == MetricKind::Gauge;
-                put_times(&mut point, if is_gauge { 0 } else { start }, time);
+                put_times(&mut point, if is_gauge { 0 } else { start }, nanos);
                 let is_mean = is_gauge && gauge == GaugeMode::Avg;
                 put_number(&mut point, if is_mean { total.mean(self.live as usize) } else { total.value() });
             }
             Accumulator::Gauge(value) => {
-                put_times(&mut point, 0, time);
+                put_times(&mut point, 0, nanos);
                 if let Some((_, number)) = value {
                     put_number(&mut point, *number);
                 }
             }
             Accumulator::Distribution(distribution) => {
-                put_times(&mut point, start, time);
+                put_times(&mut point, start, nanos);
                 match distribution {
                     Some(Distribution::Explicit(own)) if self.group.kind == MetricKind::Summary => {
                         put_fixed(&mut point, 4, own.count);
@@ -260,7 +270,7 @@ impl Output {
         self.waits = 0;
         self.pending = 0;
         if self.is_delta() {
-            self.start = 0;
+            self.start = Capped::UNKNOWN;
             match &mut self.accumulator {
                 Accumulator::Total(total) => *total = Total::default(),
                 Accumulator::Distribution(distribution) => *distribution = None,
@@ -277,18 +287,18 @@ impl Output {
 
     /// Writes the flag that it has ended.
     pub(super) fn end(&mut self) -> Vec<u8> {
-        let last = self.emitted.max(self.not_before);
-        let time = if self.was_reported() { last + MILLISECOND } else { self.newest.max(last + MILLISECOND) };
+        let next = self.last().next();
+        let time = if self.was_reported() { next } else { self.newest.max(next) };
         self.emitted = time;
         let mut point = self.attributes.to_vec();
-        put_times(&mut point, if is_delta(self.group.kind) { 0 } else { self.start }, time);
+        put_times(&mut point, if is_delta(self.group.kind) { 0 } else { self.start.nanos() }, time.nanos());
         put_no_recorded_value(&mut point, self.group.kind);
         point
     }
 
     /// Has it ever been reported?
     pub(super) fn was_reported(&self) -> bool {
-        self.emitted > 0
+        self.emitted.is_known()
     }
 }
 

@@ -53,15 +53,7 @@ impl Place {
         context: &ProcessorContext<'_>,
     ) -> Result<Option<Self>, BuildError> {
         let Some(id) = &config.storage else { return Ok(None) };
-        let storage = context.extensions.storage(id);
-        let storage = storage.map_err(|message| BuildError::new(&["storage"], message))?;
-        let owner = Owner {
-            role: "processor",
-            kind: "cardinality_limit".to_owned(),
-            name: context.id.name.clone(),
-            part: context.pipeline.to_string(),
-            format: 1,
-        };
+        let (storage, owner) = context.find_storage(id, "cardinality_limit", 1)?;
         Ok(Some(Self {
             storage,
             owner,

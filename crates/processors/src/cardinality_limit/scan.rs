@@ -12,6 +12,7 @@ use super::output::Group;
 use super::shard::Shards;
 use super::shared::{Sender, Shared};
 use crate::accumulate::write::attributes_field;
+use crate::skew::SkewLimit;
 
 /// How many points one lock hold decides on.
 pub(super) const POINTS_PER_LOCK: usize = 256;
@@ -28,6 +29,8 @@ pub(super) struct Context<'a> {
     pub(super) metric_hash: u64,
     pub(super) name: &'a [u8],
     pub(super) kind: MetricKind,
+    /// Up to when the times of its points are believed.
+    pub(super) skew_limit: SkewLimit,
     /// The `ResourceMetrics`, `ScopeMetrics` and `Metric`.
     resource: &'a [u8],
     scope: &'a [u8],
@@ -100,6 +103,7 @@ pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, metadata: &Metadata, by
         scratch: Scratch::default(),
     };
     let known_sender = shared.sender(metadata);
+    let skew_limit = shared.skew_limit();
     for resource in MetricsView::new(bytes).resource_metrics() {
         let resource_hash = sum_of_hashes(shared, resource.resource_attributes());
         let sender = known_sender.clone().unwrap_or_else(|| shared.sender_of(resource.resource_attributes()));
@@ -126,6 +130,7 @@ pub(super) fn plan<'a>(shared: &Shared, shards: &Shards, metadata: &Metadata, by
                     metric_hash,
                     name: fields.name,
                     kind,
+                    skew_limit,
                     resource: resource.bytes(),
                     scope: scope.bytes(),
                     metric: metric.bytes(),

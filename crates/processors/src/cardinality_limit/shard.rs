@@ -1,5 +1,6 @@
 //! The state, split by metric into shards that each have a lock of their own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use nyquist_core::wire::{MetricKind, Temporality, put_len_field, put_tag, put_varint};
@@ -25,8 +26,44 @@ pub(super) struct Shards(Vec<Mutex<Shard>>);
 #[derive(Default)]
 struct Shard {
     metrics: Table<Metric>,
-    /// The metric's hash and the index of the output.
-    queue: Vec<(u64, u32)>,
+    queue: Queue,
+}
+
+/// The outputs that are to be emitted, each once.
+#[derive(Default)]
+struct Queue(VecDeque<Queued>);
+
+/// The metric's hash, and the index of the output.
+type Queued = (u64, u32);
+
+/// What an output takes while it is to be emitted.
+pub(super) const QUEUED_BYTES: usize = size_of::<Queued>();
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.0.capacity() * QUEUED_BYTES
+    }
+
+    /// Puts `outputs` of the metric `hash` at its end.
+    fn extend(&mut self, shared: &Shared, hash: u64, outputs: &mut Vec<u32>) {
+        let before = self.bytes();
+        if self.0.capacity() - self.0.len() < outputs.len() {
+            // They cannot be refused any more; so where memory is short, it grows by no more than it must.
+            if shared.fits(before) {
+                self.0.reserve(outputs.len());
+            } else {
+                self.0.reserve_exact(outputs.len());
+            }
+        }
+        self.0.extend(outputs.drain(..).map(|output| (hash, output)));
+        shared.resized(before, self.bytes());
+    }
+
+    fn relieve(&mut self, shared: &Shared) {
+        let before = self.bytes();
+        self.0.shrink_to_fit();
+        shared.resized(before, self.bytes());
+    }
 }
 
 /// A point that a flush emits.
@@ -35,14 +72,6 @@ pub(super) struct Emission {
     point: Vec<u8>,
     /// The points that went into it.
     pub(super) held: usize,
-}
-
-/// What a lock hold of a flush has taken.
-#[derive(Default)]
-pub(super) struct Taken {
-    pub(super) emissions: Vec<Emission>,
-    /// There is more to take.
-    pub(super) is_more: bool,
 }
 
 impl Default for Shards {
@@ -87,7 +116,7 @@ impl Shards {
         let series = metric.series.len();
         let result = work(metric, scratch);
         if !scratch.dirty.is_empty() {
-            queue.extend(scratch.dirty.drain(..).map(|output| (context.metric_hash, output)));
+            queue.extend(shared, context.metric_hash, &mut scratch.dirty);
         }
         // What only passes changes nothing; what is absorbed is booked by its own lock hold.
         if metric.series.len() != series || scratch.grown {
@@ -119,30 +148,39 @@ impl Shards {
         shared.resized(before, metrics.allocation_size());
     }
 
-    /// Takes what is to be emitted from shard `index`, at most so many as one lock hold may.
-    /// What waits for a newer time goes to `later`, as does what is left of `first` entries.
-    pub(super) fn take(&self, shared: &Shared, index: usize, later: &mut Vec<(u64, u32)>, is_last: bool) -> Taken {
-        let mut taken = Taken::default();
+    /// How many outputs of shard `index` are to be emitted.
+    pub(super) fn queued(&self, index: usize) -> usize {
+        self.0.get(index).map_or(0, |shard| shard.lock().queue.0.len())
+    }
+
+    /// Takes the first `left` outputs that are to be emitted from shard `index`, at most so many as one lock hold may,
+    /// and tells how many of them are left then. What waits for a newer time goes to the end.
+    pub(super) fn take(&self, shared: &Shared, index: usize, left: &mut usize, is_last: bool) -> Vec<Emission> {
+        let mut taken = Vec::new();
         let Some(shard) = self.0.get(index) else { return taken };
         let mut shard = shard.lock();
         let Shard { metrics, queue } = &mut *shard;
-        let count = queue.len().min(OUTPUTS_PER_LOCK);
-        for (hash, output) in queue.drain(..count) {
+        let count = queue.0.len().min(*left).min(OUTPUTS_PER_LOCK);
+        for _ in 0..count {
+            let Some((hash, output)) = queue.0.pop_front() else { break };
             if let Some(metric) = metrics.get_mut(&hash)
                 && take_output(shared, metric, output, is_last, &mut taken)
             {
-                later.push((hash, output));
+                queue.0.push_back((hash, output));
             }
         }
-        taken.is_more = !queue.is_empty();
+        *left = if count == 0 { 0 } else { *left - count };
         taken
     }
 
-    /// Puts back what waits.
-    pub(super) fn requeue(&self, index: usize, later: Vec<(u64, u32)>) {
-        if let Some(shard) = self.0.get(index) {
-            shard.lock().queue.extend(later);
-        }
+    /// Bytes that all of it takes now, as they should be booked.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let one = |shard: &Shard| {
+            let metrics = shard.metrics.values().map(Metric::bytes).sum::<usize>();
+            metrics + shard.metrics.allocation_size() + shard.queue.bytes()
+        };
+        self.0.iter().map(|shard| one(&shard.lock())).sum()
     }
 
     /// Gives up what is idle, and half of what can be given up if somebody needs memory.
@@ -151,6 +189,9 @@ impl Shards {
         let mut dirty = Vec::new();
         for shard in &self.0 {
             let hashes: Vec<u64> = shard.lock().metrics.keys().copied().collect();
+            if is_starved {
+                shard.lock().queue.relieve(shared);
+            }
             // One metric a lock hold.
             for hash in hashes {
                 let mut shard = shard.lock();
@@ -166,7 +207,7 @@ impl Shards {
                 }
                 metric.book(shared);
                 metric.seen = last_seen;
-                queue.extend(dirty.drain(..).map(|output| (hash, output)));
+                queue.extend(shared, hash, &mut dirty);
                 if metric.is_empty() && shared.is_idle(last_seen, epoch) {
                     metric.unbook(shared);
                     metrics.remove(&hash);
@@ -199,7 +240,7 @@ impl Shards {
 }
 
 /// Takes one output's report. True if it waits.
-fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, taken: &mut Taken) -> bool {
+fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, taken: &mut Vec<Emission>) -> bool {
     let Some(output) = metric.outputs.get_mut(index as usize).filter(|output| output.is_dirty) else { return false };
     let group = Arc::clone(&output.group);
     let before = output.heap();
@@ -211,13 +252,13 @@ fn take_output(shared: &Shared, metric: &mut Metric, index: u32, is_last: bool, 
         };
         let held = output.pending as usize;
         let point = output.report(time, shared.gauge);
-        taken.emissions.push(Emission { group: Arc::clone(&group), point, held });
+        taken.push(Emission { group: Arc::clone(&group), point, held });
     }
     output.is_dirty = false;
     let is_over = output.is_closing();
     if is_over && (output.was_reported() || output.pending > 0) && !output.is_delta() {
         let held = output.pending as usize;
-        taken.emissions.push(Emission { group, point: output.end(), held });
+        taken.push(Emission { group, point: output.end(), held });
     }
     let after = output.heap();
     metric.heap = metric.heap + after - before;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nyquist_core::batch::Metadata;
@@ -19,7 +19,9 @@ use super::hash::{Hashes, bucket};
 use super::metric::Attribute;
 use super::report::Report;
 use super::tenant::{Tenant, Tenants};
+use super::times::When;
 use crate::attributes::put_nested;
+use crate::skew::{Capped, LatestOf, SkewLimit};
 
 /// The label of overflow series, as the SDKs have it.
 pub(super) const OVERFLOW: &[u8] = b"otel.metric.overflow";
@@ -29,10 +31,6 @@ pub(super) const OVERFLOW: &[u8] = b"otel.metric.overflow";
 const RESERVED_SHARE: usize = 4;
 /// What the counts of values that wait for a slot may take.
 const MAX_DOORKEEPER: usize = 4 << 20;
-
-/// How much faster than the limiter's clock (nanoseconds) those of senders may be for late points to be told apart
-/// after their streams were forgotten.
-const FAST_CLOCK: u64 = 60_000_000_000;
 
 /// No stream starts then: with this for a start, the "life" of a name that a collapsed series has had.
 const ENDED: u64 = u64::MAX;
@@ -74,15 +72,15 @@ pub(super) struct Shared {
     /// When the choice of before a restart was taken over (Unix nanoseconds); 0 if it was not.
     restored_at: u64,
     /// Points up to this time (Unix nanoseconds) may have been counted before a restart.
-    pub(super) counted_until: u64,
+    pub(super) counted_until: Capped,
     /// Series have lost their slots since the last snapshot.
     slots_were_lost: AtomicBool,
     last_sweep: AtomicU32,
     starving: AtomicBool,
     /// Collapsed series of metrics that are forgotten were not reported later than this.
-    pub(super) ended_before: AtomicU64,
+    pub(super) ended_before: LatestOf,
     /// Nor were streams of them counted later than this.
-    pub(super) forgotten_until: AtomicU64,
+    pub(super) forgotten_until: LatestOf,
 }
 
 struct ReadyRule {
@@ -193,12 +191,12 @@ impl Shared {
             // Half of the 16-bit circle, so that "older" stays well defined.
             idle_epochs: u16::try_from(idle_epochs).unwrap_or(u16::MAX).min(u16::MAX / 2),
             restored_at: 0,
-            counted_until: 0,
+            counted_until: Capped::UNKNOWN,
             slots_were_lost: AtomicBool::new(false),
             last_sweep: AtomicU32::new(0),
             starving: AtomicBool::new(false),
-            ended_before: AtomicU64::new(0),
-            forgotten_until: AtomicU64::new(0),
+            ended_before: LatestOf::default(),
+            forgotten_until: LatestOf::default(),
             clock,
         })
     }
@@ -297,18 +295,17 @@ impl Shared {
         self.hashes = hashes;
         self.restored_at = self.clock.unix_nanos();
         let until = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(written);
-        self.counted_until = until.min(self.restored_at);
+        self.counted_until = self.skew_limit().cap(until.min(self.restored_at));
     }
 
     /// May a point of `time` (Unix nanoseconds) be older than one that was counted before the restart?
     pub(super) fn may_be_late(&self, time: u64) -> bool {
-        time <= self.counted_until
+        time <= self.counted_until.nanos()
     }
 
-    /// When a stream that is forgotten now, and was counted last at `time` (Unix nanoseconds), was counted: what a clock
-    /// that is far too fast says would keep all others from being counted again.
-    pub(super) fn counted_at(&self, time: u64) -> u64 {
-        time.min(self.clock.unix_nanos().saturating_add(FAST_CLOCK))
+    /// Up to when the times of points that come now are believed.
+    pub(super) fn skew_limit(&self) -> SkewLimit {
+        SkewLimit::now(&*self.clock)
     }
 
     /// May a stream that started at `start` (Unix nanoseconds; 0 if that is not known), and had no slot
@@ -401,10 +398,10 @@ impl Shared {
     /// Remembers streams that were counted with others, and are known no longer: their lives, and when they
     /// started (0 if that is not known).
     pub(super) fn forget_lives(&self, lives: impl Iterator<Item = (u64, u64)>) {
-        let now = self.clock.unix_nanos();
+        let (now, limit) = (self.clock.unix_nanos(), self.skew_limit());
         let mut forgotten = self.forgotten.lock();
         for (life, start) in lives {
-            forgotten.add_life(life, if start == 0 { now } else { start });
+            forgotten.add_life(life, if start == 0 { now } else { limit.cap(start).nanos() });
         }
     }
 
@@ -418,11 +415,12 @@ impl Shared {
         self.forget_lives(series.map(|fingerprint| (self.life(fingerprint, ENDED), 0)));
     }
 
-    /// May the stream, which began at `start` (Unix nanoseconds; 0 if that is not known), have been counted with others, or may others
-    /// have been reported under its name?
-    pub(super) fn may_have_been_collapsed(&self, fingerprint: u64, start: u64) -> bool {
+    /// May the stream of a point that was made `when` have been counted with others, or may others have been reported
+    /// under its name?
+    pub(super) fn may_have_been_collapsed(&self, fingerprint: u64, when: When) -> bool {
         let forgotten = self.forgotten.lock();
-        forgotten.may_know_life(self.life(fingerprint, start), start) || forgotten.holds(self.life(fingerprint, ENDED))
+        forgotten.may_know_life(self.life(fingerprint, when.start), when.credible_start())
+            || forgotten.holds(self.life(fingerprint, ENDED))
     }
 
     /// Remembers series that had slots, by their fingerprints.
@@ -443,7 +441,8 @@ impl Shared {
         self.slots_were_lost.swap(false, Ordering::Relaxed)
     }
 
-    fn used(&self) -> usize {
+    /// Bytes that are booked.
+    pub(super) fn used(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 

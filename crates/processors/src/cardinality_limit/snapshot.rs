@@ -12,7 +12,7 @@ use nyquist_core::wire::put_varint;
 
 use super::contest::Slot;
 use super::hash::{Hashes, Seed};
-use super::metric::Metric;
+use super::metric::{MAX_LABELS, Metric};
 use super::retired::Retired;
 use super::series::{Role, Series, Stamp};
 use super::shared::Shared;
@@ -194,7 +194,9 @@ impl<'a> Reader<'a> {
         // Labels of which not all values keep their slots, as bits; and what index they have now.
         let mut shrunk = 0;
         let mut indexes = Vec::new();
-        for _ in 0..self.count(3)? {
+        // Sets of labels are bits.
+        let labels = self.count(3).filter(|labels| *labels <= MAX_LABELS)?;
+        for _ in 0..labels {
             let name = self.text()?;
             let collapsed = self.number()?;
             let mut values = Vec::new();
@@ -207,7 +209,7 @@ impl<'a> Reader<'a> {
             let since = collapsed.checked_sub(1).and_then(|age| ages.epoch(age));
             let index = metric.tracked(shared, name);
             if !metric.restore_label(shared, index, since, values) {
-                shrunk |= 1u64.checked_shl(u32::try_from(indexes.len()).ok()?)?;
+                shrunk |= 1u64 << indexes.len();
             }
             indexes.push(index);
         }

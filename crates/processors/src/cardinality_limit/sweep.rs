@@ -8,20 +8,27 @@ use super::hash::Table;
 use super::metric::{DistributionInput, Input, Link, Metric};
 use super::report::{Eviction, sample};
 use super::shared::Shared;
+use crate::skew::Capped;
 
 /// Inputs that are forgotten at once.
 const FORGOTTEN_TOGETHER: usize = 1024;
 /// A table with fewer entries is not worth evicting from.
 const WORTH_EVICTING: usize = if cfg!(test) { 8 } else { 64 };
 
+/// What all last reports have. They do not contain it: apart, its fields take less of the memory of millions of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Baseline {
+    /// 0 if unknown.
+    pub(super) start: u64,
+    pub(super) time: u64,
+    pub(super) link: Link,
+    pub(super) epoch: u16,
+}
+
 /// What is kept of a collapsed stream: its last report.
 pub(super) trait Remembered: Sized {
     fn table(metric: &mut Metric) -> &mut Table<Self>;
-    fn epoch(&self) -> u16;
-    /// 0 if unknown.
-    fn start(&self) -> u64;
-    fn time(&self) -> u64;
-    fn link(&self) -> Link;
+    fn baseline(&self) -> Baseline;
     /// The value that counts until the next one comes.
     fn number(&self) -> Option<Number>;
     /// Bytes on the heap.
@@ -33,20 +40,9 @@ impl Remembered for Input {
         &mut metric.inputs
     }
 
-    fn epoch(&self) -> u16 {
-        self.epoch
-    }
-
-    fn start(&self) -> u64 {
-        self.start
-    }
-
-    fn time(&self) -> u64 {
-        self.time
-    }
-
-    fn link(&self) -> Link {
-        self.link
+    fn baseline(&self) -> Baseline {
+        let Self { start, time, link, epoch, .. } = *self;
+        Baseline { start, time, link, epoch }
     }
 
     fn number(&self) -> Option<Number> {
@@ -63,20 +59,9 @@ impl Remembered for DistributionInput {
         &mut metric.distributions
     }
 
-    fn epoch(&self) -> u16 {
-        self.epoch
-    }
-
-    fn start(&self) -> u64 {
-        self.start
-    }
-
-    fn time(&self) -> u64 {
-        self.time
-    }
-
-    fn link(&self) -> Link {
-        self.link
+    fn baseline(&self) -> Baseline {
+        let Self { start, time, link, epoch, .. } = *self;
+        Baseline { start, time, link, epoch }
     }
 
     fn number(&self) -> Option<Number> {
@@ -137,7 +122,7 @@ impl Metric {
             shared.forget_slots(gone.into_iter());
         }
         self.retired.retain(|_, retired| !shared.is_idle(retired.seen, now));
-        let ended: Vec<(u64, u64)> = self
+        let ended: Vec<(u64, Capped)> = self
             .ended
             .extract_if(|_, (_, seen)| shared.is_idle(*seen, now))
             .map(|(fingerprint, (time, _))| (fingerprint, time))
@@ -178,7 +163,7 @@ impl Metric {
 
     fn sweep_inputs<I: Remembered>(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
         let now = self.seen;
-        self.forget_inputs::<I>(shared, |input| shared.is_idle(input.epoch(), now), dirty);
+        self.forget_inputs::<I>(shared, |last| shared.is_idle(last.epoch, now), dirty);
     }
 
     fn sweep_outputs(&mut self, shared: &Shared, dirty: &mut Vec<u32>) {
@@ -196,21 +181,25 @@ impl Metric {
     fn forget_inputs<I: Remembered>(
         &mut self,
         shared: &Shared,
-        mut goes: impl FnMut(&I) -> bool,
+        mut goes: impl FnMut(Baseline) -> bool,
         dirty: &mut Vec<u32>,
     ) {
         let mut table = std::mem::take(I::table(self));
         let mut newest = 0;
-        let mut going = table.extract_if(|_, input| goes(input)).peekable();
+        let mut going = table.extract_if(|_, input| goes(input.baseline())).peekable();
         while going.peek().is_some() {
             let inputs: Vec<_> = going.by_ref().take(FORGOTTEN_TOGETHER).collect();
             shared.report.evicted(Eviction::Input, inputs.len());
-            let key = |(fingerprint, input): &(u64, I)| (shared.life(*fingerprint, input.start()), input.start());
+            let key = |(fingerprint, input): &(u64, I)| {
+                let Baseline { start, .. } = input.baseline();
+                (shared.life(*fingerprint, start), start)
+            };
             shared.forget_lives(inputs.iter().map(key));
             for (_, input) in inputs {
                 self.heap -= input.heap();
-                newest = newest.max(input.time());
-                self.unlink(shared, input.link(), input.number(), dirty);
+                let Baseline { time, link, .. } = input.baseline();
+                newest = newest.max(time);
+                self.unlink(shared, link, input.number(), dirty);
             }
         }
         drop(going);
@@ -220,7 +209,7 @@ impl Metric {
 
     /// Streams that were counted at `time` at the latest are known no longer.
     pub(super) fn forgot(&mut self, shared: &Shared, time: u64) {
-        self.forgotten_until = self.forgotten_until.max(shared.counted_at(time));
+        self.forgotten_until = self.forgotten_until.max(shared.skew_limit().cap(time));
     }
 
     /// Makes room for `wanted`, the last report of one more stream, at the cost of the oldest ones if
@@ -251,9 +240,9 @@ impl Metric {
         let now = self.seen;
         let table = I::table(self);
         let mut quota = table.len().saturating_sub(keep);
-        let cutoff = cutoff(table.values().map(|input| now.wrapping_sub(input.epoch())), quota);
-        let goes = |input: &I| {
-            let goes = quota > 0 && now.wrapping_sub(input.epoch()) >= cutoff;
+        let cutoff = cutoff(table.values().map(|input| now.wrapping_sub(input.baseline().epoch)), quota);
+        let goes = |last: Baseline| {
+            let goes = quota > 0 && now.wrapping_sub(last.epoch) >= cutoff;
             quota -= usize::from(goes);
             goes
         };

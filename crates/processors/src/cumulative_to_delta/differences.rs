@@ -9,6 +9,7 @@ use super::matching::Selection;
 use crate::accumulate::distribution::Growth;
 use crate::accumulate::total::{growth, is_finite};
 use crate::accumulate::write::put_times;
+use crate::skew::{Capped, SkewLimit};
 use crate::streams::{Aging, Bounded, Converter, Full, HeapSize, Measured, Point, put_point_without_values};
 
 /// What all batches have in common.
@@ -76,6 +77,7 @@ pub(super) struct Subtracting<'a> {
     streams: &'a Bounded<Stream>,
     settings: &'a Settings,
     now: Duration,
+    skew_limit: SkewLimit,
     done: Done,
 }
 
@@ -108,8 +110,13 @@ impl Done {
 }
 
 impl<'a> Subtracting<'a> {
-    pub(super) fn new(streams: &'a Bounded<Stream>, settings: &'a Settings, now: Duration) -> Self {
-        Self { streams, settings, now, done: Done::default() }
+    pub(super) fn new(
+        streams: &'a Bounded<Stream>,
+        settings: &'a Settings,
+        now: Duration,
+        skew_limit: SkewLimit,
+    ) -> Self {
+        Self { streams, settings, now, skew_limit, done: Done::default() }
     }
 
     pub(super) fn finish(self) -> Done {
@@ -143,10 +150,10 @@ impl Converter for Subtracting<'_> {
         }
         let (start, time) = (point.start, point.time);
         let mut new = Stream { start, time, last_seen: self.now, value: point.value };
-        let settings = self.settings;
+        let (settings, limit) = (self.settings, self.skew_limit);
         let changed = self.streams.change(stream, |kept, horizon| {
             let given = match kept {
-                None => initial(settings, &new, horizon),
+                None => initial(settings, &new, limit, horizon),
                 Some(last) if new.time <= last.time => Given::Nothing(Dropped::OutOfOrder),
                 Some(last) => new.since(last),
             };
@@ -193,10 +200,12 @@ impl Given {
 }
 
 /// What the first point of a stream gives. Streams that began before `horizon` may have been known before.
-fn initial(settings: &Settings, new: &Stream, horizon: u64) -> Given {
+fn initial(settings: &Settings, new: &Stream, limit: SkewLimit, horizon: Capped) -> Given {
     let is_new = match settings.initial_value {
         InitialValue::Auto => {
-            let may_be_older = new.start == 0 || new.start < settings.began || new.start <= horizon;
+            // A start that is later because its clock is too fast tells nothing.
+            let was_given_up = new.start <= horizon.nanos() || (horizon.is_known() && limit.excludes(new.time));
+            let may_be_older = new.start == 0 || new.start < settings.began || was_given_up;
             !may_be_older && new.start != new.time
         }
         InitialValue::Keep => true,

@@ -97,7 +97,8 @@ impl Component for CumulativeToDelta {
 impl Consumer for CumulativeToDelta {
     async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
         let before = batch.items();
-        let mut subtracting = Subtracting::new(self.tracked.streams(), &self.settings, self.tracked.now());
+        let mut subtracting =
+            Subtracting::new(self.tracked.streams(), &self.settings, self.tracked.now(), self.tracked.skew_limit());
         let Some(converted) = convert(batch.wire(), &self.identities, Temporality::Delta, &mut subtracting) else {
             return self.next.consume(batch).await;
         };

@@ -234,7 +234,18 @@ async fn stale_streams_are_not_counted_twice() {
     assert_eq!(send(1, 420, 8).await, Some((410, 420, 1.0)));
     clock.advance(Duration::from_secs(400));
     tokio::time::sleep(Duration::from_secs(400)).await;
-    assert_eq!(send(500, 900, 3).await, Some((500, 900, 3.0)), "one that began after that is new");
+    assert_eq!(send(500, 850, 3).await, Some((500, 850, 3.0)), "one that began after that is new");
+
+    // A clock that is a century ahead keeps no other stream from being new; nor is its own new again.
+    let far = 4_000_000_000;
+    assert_eq!(send(far - 1, far, 3).await, Some((far - 1, far, 3.0)));
+    clock.advance(Duration::from_secs(400));
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(send(far - 1, far + 1, 4).await, None, "the 3 have been counted");
+    clock.advance(Duration::from_secs(400));
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    clock.advance(Duration::from_secs(200));
+    assert_eq!(send(1750, 1760, 5).await, Some((1750, 1760, 5.0)), "one that began after that is new");
     processor.shutdown(Instant::now()).await;
 }
 

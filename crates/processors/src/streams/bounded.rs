@@ -6,6 +6,8 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 
+use crate::skew::Capped;
+
 /// Enough that cores seldom meet in one.
 const SHARDS: usize = 64;
 
@@ -32,13 +34,13 @@ struct Shard<T> {
     /// Never `None` but while it is being changed.
     streams: HashMap<u64, Option<T>>,
     /// The newest that was said of the streams that were given up: see [`Bounded::sweep`].
-    horizon: u64,
+    horizon: Capped,
 }
 
 impl<T: HeapSize> Bounded<T> {
     /// Room for `max_count` streams that take `max_bytes`.
     pub(crate) fn new(max_count: usize, max_bytes: usize) -> Self {
-        let shard = || Mutex::new(Shard { streams: HashMap::new(), horizon: 0 });
+        let shard = || Mutex::new(Shard { streams: HashMap::new(), horizon: Capped::UNKNOWN });
         let shards = (0..SHARDS).map(|_| shard()).collect();
         Self { shards, count: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_count, max_bytes }
     }
@@ -48,7 +50,7 @@ impl<T: HeapSize> Bounded<T> {
 
     /// Calls `change` with what is kept of `stream`, under the lock of its shard; what `change` leaves there is
     /// kept. It is also told the horizon of the shard. A new stream is refused if there is no room.
-    pub(crate) fn change<R>(&self, stream: u64, change: impl FnOnce(&mut Option<T>, u64) -> R) -> Result<R, Full> {
+    pub(crate) fn change<R>(&self, stream: u64, change: impl FnOnce(&mut Option<T>, Capped) -> R) -> Result<R, Full> {
         let mut shard = self.shard(stream).lock();
         let horizon = shard.horizon;
         match shard.streams.entry(stream) {
@@ -81,7 +83,7 @@ impl<T: HeapSize> Bounded<T> {
 
     /// Gives up the streams of which `is_stale` says something: a time that the horizon of their shard is not
     /// before from now on. Returns how many went.
-    pub(crate) fn sweep(&self, is_stale: impl Fn(&T) -> Option<u64>) -> usize {
+    pub(crate) fn sweep(&self, is_stale: impl Fn(&T) -> Option<Capped>) -> usize {
         let mut gone = 0;
         for shard in &self.shards {
             let mut shard = shard.lock();

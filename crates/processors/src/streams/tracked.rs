@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior};
 
 use super::bounded::{Bounded, HeapSize};
+use crate::skew::SkewLimit;
 
 /// How often stale streams are looked for, at the least.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -65,6 +66,11 @@ impl<T: Aging> Tracked<T> {
         self.state.clock.now()
     }
 
+    /// Up to when the times of points that come now are believed.
+    pub(crate) fn skew_limit(&self) -> SkewLimit {
+        SkewLimit::now(&*self.state.clock)
+    }
+
     /// Sets the gauges.
     pub(crate) fn publish(&self) {
         self.state.publish();
@@ -98,9 +104,9 @@ impl<T: Aging> Tracked<T> {
 impl<T: Aging> State<T> {
     /// Gives up the streams that nothing came for.
     fn sweep(&self) {
-        let now = self.clock.now();
+        let (now, limit) = (self.clock.now(), SkewLimit::now(&*self.clock));
         let is_stale = |stream: &T| now.saturating_sub(stream.last_seen()) > self.max_stale;
-        self.streams.sweep(|stream| is_stale(stream).then(|| stream.horizon()));
+        self.streams.sweep(|stream| is_stale(stream).then(|| limit.cap(stream.horizon())));
         self.publish();
     }
 

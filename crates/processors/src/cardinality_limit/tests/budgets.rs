@@ -100,12 +100,12 @@ async fn an_idle_value_gives_its_slot_to_a_new_one() {
         let step = bench.step(&request(cumulative(users(&[("b", 2)], at(2 * export))))).await;
         assert_eq!(values(&step), map(&[("u=b", 2.0)]), "L21");
     }
-    let step = bench.step(&request(cumulative(users(&[("z", 5)], at(60))))).await;
+    let step = bench.step(&request(cumulative(users(&[("z", 5)], at(39))))).await;
     assert_eq!(values(&step), map(&[("u=z", 5.0)]), "L21: z is admitted as itself");
     // a has been counted as itself before: of what it brings now only the increments count.
-    let step = bench.step(&request(cumulative(users(&[("a", 9)], at(61))))).await;
+    let step = bench.step(&request(cumulative(users(&[("a", 9)], at(40))))).await;
     assert_eq!(values(&step), map(&[("u=other", 0.0)]), "L21");
-    let step = bench.step(&request(cumulative(users(&[("a", 11)], at(62))))).await;
+    let step = bench.step(&request(cumulative(users(&[("a", 11)], at(41))))).await;
     assert_eq!(values(&step), map(&[("u=other", 2.0)]), "L21");
 }
 
@@ -144,6 +144,7 @@ async fn two_labels_that_multiply_are_both_collapsed_in_the_end() {
             })
             .collect();
         let sent: f64 = points.iter().map(number).sum();
+        bench.pass_time(10);
         let step = bench.step(&request(delta(points))).await;
         let received = sum(&step);
         assert_eq!(received, sent, "export {export}");

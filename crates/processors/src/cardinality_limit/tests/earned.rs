@@ -12,13 +12,14 @@ fn one(label: &str, value: i64, export: u64) -> NumberDataPoint {
 #[tokio::test]
 async fn heavy_hitters_keep_their_slots_and_take_those_of_lighter_ones() {
     for is_delta in [true, false] {
-        let bench = Bench::new(&format!("{{{TWO_USERS}, keep: top_k}}"));
+        let bench = Bench::new(&format!("{{{TWO_USERS}, keep: top_k, idle_ttl: 1000h}}"));
         let make = |points| if is_delta { delta(points) } else { cumulative(points) };
         let mut export = 0;
         let mut values: BTreeMap<String, i64> = BTreeMap::new();
         let mut next = |label: &str, export: u64| {
             let value = values.entry(label.to_owned()).or_default();
             *value += 1;
+            bench.pass_time(10);
             if is_delta { one(label, 1, export) } else { point(&format!("u={label}"), *value, at(export)) }
         };
         for round in 0..1000 {
@@ -102,8 +103,9 @@ async fn slots_change_hands_slowly() {
 /// L25: a thousand one-shot values take no slot, so there is one for the value that comes again.
 #[tokio::test]
 async fn one_shot_values_take_no_slots() {
-    let bench = Bench::new(&format!("{{{TWO_USERS}, min_sightings: 2}}"));
+    let bench = Bench::new(&format!("{{{TWO_USERS}, min_sightings: 2, idle_ttl: 1000h}}"));
     for shot in 0..1000 {
+        bench.pass_time(10);
         let step = bench.step(&request(cumulative(vec![point(&format!("u=shot{shot}"), 1, at(shot))]))).await;
         assert_eq!(values(&step), map(&[("u=other", shot as f64 + 1.0)]), "L25");
     }

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
-use nyquist_core::batch::DropReason;
-use nyquist_core::component::ProcessorConfig;
+use nyquist_core::batch::{DropReason, Refusal};
+use nyquist_core::component::{Consumer, ProcessorConfig};
 use tokio::time::Instant;
 
 use super::*;
@@ -53,5 +53,61 @@ async fn shutdown_flushes_what_is_held_or_says_what_is_lost() {
         assert_eq!(ledger.dropped_count(DropReason::Shutdown), lost);
         let emitted: Vec<Point> = sink.take().into_iter().flat_map(points).collect();
         assert_eq!(emitted.len() as u64, 1 - lost);
+    }
+}
+
+/// A stage behind that never answers.
+#[derive(Default)]
+struct Silent {
+    was_asked: tokio::sync::Notify,
+}
+
+impl Component for Silent {}
+
+#[async_trait]
+impl Consumer for Silent {
+    async fn consume(&self, _: Batch) -> Result<(), Refusal> {
+        self.was_asked.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// Guarantee: however long the stage behind takes, a shutdown ends by its deadline; it says what is lost, and writes down
+/// who has slots.
+#[tokio::test]
+async fn a_shutdown_ends_by_its_deadline_whatever_the_stage_behind_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut extensions = Extensions::default();
+    extensions.insert(&ComponentId::of("place"), Arc::new(Directory(directory.path().to_owned())));
+    for is_flushing in [false, true] {
+        let (telemetry, silent) = (Telemetry::new(), Arc::new(Silent::default()));
+        let next = Arc::clone(&silent) as _;
+        let context = test_util::context(Signal::Metrics, next, &extensions, &telemetry, ManualClock::new(BEGIN));
+        let ledger = context.ledger.clone();
+        // What others of the pipeline hold.
+        ledger.held(7);
+        let interval = if is_flushing { "1s" } else { "1h" };
+        let yaml =
+            format!("{{storage: place, flush_interval: {interval}, rules: [{{metrics: ['*'], labels: {{u: 0}}}}]}}");
+        let processor = config::<CardinalityLimitConfig>(&yaml).build(context);
+        let processor = processor.unwrap();
+        processor.start(&test_util::host(&telemetry, None)).await.unwrap();
+        tokio::task::yield_now().await;
+        for metric in ["c", "d", "e"] {
+            let mut data = request(delta(users(&[("a", 1), ("b", 2)], at(0))));
+            metric.clone_into(&mut data.resource_metrics[0].scope_metrics[0].metrics[0].name);
+            processor.consume(Batch::from_metrics(data)).await.unwrap();
+        }
+        if is_flushing {
+            silent.was_asked.notified().await;
+        }
+        let deadline = Instant::now() + Duration::from_millis(100);
+        let is_over = tokio::time::timeout(Duration::from_secs(60), processor.shutdown(deadline)).await.is_ok();
+        assert!(is_over, "flushing {is_flushing}");
+        assert_eq!((ledger.held_count(), ledger.dropped_count(DropReason::Shutdown)), (7, 6), "flushing {is_flushing}");
+        let page = telemetry.render("");
+        let is_written = |line: &&str| line.contains("limit_snapshots{") && line.contains("\"written\"");
+        let written = page.lines().find(is_written).unwrap();
+        assert!(!written.ends_with(" 0"), "flushing {is_flushing}: {written}");
     }
 }

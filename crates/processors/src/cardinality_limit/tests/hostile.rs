@@ -91,3 +91,30 @@ async fn foreign_bytes_do_not_panic() {
     }
     bench.limiter.flush(true).await;
 }
+
+/// Guarantee: what is booked is what the state takes, with what waits to be emitted.
+#[tokio::test]
+async fn what_is_booked_is_what_is_there() {
+    let bench = Bench::new("{rules: [{metrics: [c], labels: {u: 0}}]}");
+    let limiter = &bench.limiter;
+    for batch in 0..5u64 {
+        for round in 0..5 {
+            let mut data = MetricsData::default();
+            for id in 0..1000 {
+                let points = users(&[("a", 1)], at(batch));
+                data.resource_metrics.extend(of(&format!("{round}-{id}"), cumulative(points)).resource_metrics);
+            }
+            bench.send(&data).await;
+            assert_eq!(limiter.shared.used(), limiter.shards.bytes());
+        }
+        assert_eq!((0..limiter.shards.len()).map(|index| limiter.shards.queued(index)).sum::<usize>(), 5000);
+        limiter.flush(false).await;
+        let emitted = bench.emitted();
+        assert_eq!((emitted.len(), emitted.iter().map(|point| point.value).sum()), (5000, 5000.0));
+    }
+    let before = limiter.shared.used();
+    limiter.shared.starve();
+    limiter.flush(false).await;
+    assert_eq!(limiter.shared.used(), limiter.shards.bytes());
+    assert!(limiter.shared.used() < before, "what nobody waits for is given back");
+}

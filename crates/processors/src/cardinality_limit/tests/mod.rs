@@ -11,6 +11,7 @@ mod model;
 mod report;
 mod restart;
 mod settings;
+mod skew;
 mod sums;
 mod table;
 mod tenants;

@@ -290,3 +290,41 @@ async fn a_snapshot_takes_twelve_bytes_a_series_or_value() {
     let each = bytes as f64 / 100_000.0;
     assert!((9.0..13.0).contains(&each), "{each} bytes each");
 }
+
+/// A snapshot with one metric, which has so many labels, and a series that carries values of the first 64.
+fn snapshot_with_labels(count: u8) -> Vec<u8> {
+    let mut bytes: Vec<u8> = Bench::new("{}").limiter.snapshot(usize::MAX).flatten().collect();
+    assert_eq!(bytes.pop(), Some(2), "the end");
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.push(text.len() as u8);
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    bytes.push(1);
+    bytes.extend_from_slice(&7u64.to_le_bytes());
+    text(&mut bytes, "c");
+    bytes.extend_from_slice(&0u64.to_le_bytes());
+    text(&mut bytes, "");
+    bytes.push(count);
+    for label in 0..count {
+        // One twice, so that it is tracked however many come before it.
+        text(&mut bytes, &format!("label{}", label / 2));
+        bytes.extend_from_slice(&[0, 0]);
+    }
+    bytes.push(1);
+    bytes.extend_from_slice(&9u64.to_le_bytes());
+    bytes.push(0);
+    nyquist_core::wire::put_varint(&mut bytes, u64::MAX);
+    bytes.push(1);
+    bytes.extend_from_slice(&[0, 2]);
+    bytes
+}
+
+/// Guarantee: a metric with more labels than are ever tracked is no snapshot's, and its limiter begins empty.
+#[tokio::test]
+async fn a_snapshot_with_too_many_labels_is_refused() {
+    for (labels, is_snapshot) in [(64, true), (65, false), (100, false)] {
+        let mut bench = Bench::new("{}");
+        assert_eq!(bench.limiter.restore(&snapshot_with_labels(labels)), is_snapshot, "{labels} labels");
+        assert_eq!(bench.limiter.shared.series(), usize::from(is_snapshot), "{labels} labels");
+    }
+}

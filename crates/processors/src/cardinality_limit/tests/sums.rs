@@ -178,9 +178,9 @@ async fn a_sum_that_can_fall_loses_what_is_idle() {
     }
     assert_eq!(values(&last)["u=other"], 5.0, "L9");
     // A flag takes a value out at once.
-    bench.step(&request(up_down(users(&[("d", 9)], at(50))))).await;
-    bench.send(&request(up_down(vec![end("u=c", at(51))]))).await;
-    let step = bench.step(&request(up_down(users(&[("d", 8)], at(52))))).await;
+    bench.step(&request(up_down(users(&[("d", 9)], at(39))))).await;
+    bench.send(&request(up_down(vec![end("u=c", at(40))]))).await;
+    let step = bench.step(&request(up_down(users(&[("d", 8)], at(41))))).await;
     assert_eq!(values(&step), map(&[("u=other", 8.0)]));
 }
 

@@ -46,15 +46,7 @@ impl Place {
         context: &ProcessorContext<'_>,
     ) -> Result<Option<Self>, BuildError> {
         let Some(id) = &config.storage else { return Ok(None) };
-        let storage = context.extensions.storage(id);
-        let storage = storage.map_err(|message| BuildError::new(&["storage"], message))?;
-        let owner = Owner {
-            role: "processor",
-            kind: "tail_sampling".to_owned(),
-            name: context.id.name.clone(),
-            part: context.pipeline.to_string(),
-            format: record::FORMAT,
-        };
+        let (storage, owner) = context.find_storage(id, "tail_sampling", record::FORMAT)?;
         Ok(Some(Self {
             storage,
             owner,

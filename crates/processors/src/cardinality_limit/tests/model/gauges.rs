@@ -234,6 +234,7 @@ async fn all_at_once(seed: u64, limits: &str, mode: &str) {
             }
             bench.emitted();
         }
+        bench.pass_time(10);
         bench.send(&request(gauge(points))).await;
         for _ in 0..10 {
             bench.limiter.flush(false).await;
