@@ -16,8 +16,8 @@ use super::gather::Gather;
 use super::metrics::Metrics;
 use super::status::{Health, LogGate, Status};
 use super::ticket::{Ticket, Work};
-use super::{Attempt, OnFull, QueueConfig, Request, RetryConfig};
-use crate::batch::{Batch, Metadata, Permits, Refusal, Signal};
+use super::{Attempt, Lost, OnFull, QueueConfig, Request, RetryConfig};
+use crate::batch::{Batch, DropReason, Metadata, Permits, Refusal, Signal};
 use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
@@ -123,7 +123,7 @@ impl State {
             Some(gather) => gather.add(request, &ticket, &mut self.ready),
             None => {
                 let pieces = request.within(SizeLimit::bytes(self.max_request_bytes));
-                self.ready.extend(pieces.into_iter().map(|piece| Work::new(piece, vec![Arc::clone(&ticket)])));
+                self.ready.extend(pieces.into_iter().map(|piece| Work::new(piece, Arc::clone(&ticket))));
                 false
             }
         }
@@ -282,14 +282,15 @@ impl<A: Attempt> Delivery<A> {
     pub fn begin_shutdown(&self) {
         self.inner.stop_intake();
     }
-}
-
-#[async_trait]
-impl<A: Attempt> Consumer for Delivery<A> {
-    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
+    /// Takes a batch, as `consume` does, and says what is known to be lost of what was taken: of a batch whose sender
+    /// waits for the outcome (`wait_for_result`, or no queue), all that is. Of others the ledger has it, later.
+    ///
+    /// # Errors
+    /// The refusal; nothing was taken then.
+    pub async fn take(&self, mut batch: Batch) -> Result<Lost, Refusal> {
         let items = batch.items();
         if items == 0 {
-            return Ok(());
+            return Ok(Lost::default());
         }
         let Some(admission) = &self.inner.admission else {
             let mut request = Request::from_batch(batch);
@@ -299,19 +300,29 @@ impl<A: Attempt> Consumer for Delivery<A> {
         let mut reserved = std::mem::take(batch.permits_mut());
         let permits = match admission.admit(&batch, &mut reserved).await {
             Ok(permits) => permits,
-            Err(turned) => return self.inner.turn_away(turned, items, admission.on_full),
+            Err(turned) => {
+                let dropped = self.inner.turn_away(turned, items, admission.on_full);
+                return dropped.map(|()| Lost::of(DropReason::QueueFull, items));
+            }
         };
         let request = Request::from_batch(batch);
         if self.inner.keeper == Keeper::Disk {
-            return self.inner.persist(request, permits, admission.on_full).await;
+            return self.inner.persist(request, permits, admission.on_full).await.map(|()| Lost::default());
         }
         let mut ticket = Ticket::new(permits, self.inner.metrics.queue_size.clone());
         if self.inner.keeper == Keeper::Memory {
-            return self.inner.enqueue(request, ticket);
+            return self.inner.enqueue(request, ticket).map(|()| Lost::default());
         }
         let answer = ticket.wait();
         self.inner.enqueue(request, ticket)?;
         answer.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+}
+
+#[async_trait]
+impl<A: Attempt> Consumer for Delivery<A> {
+    async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+        self.take(batch).await.map(|_| ())
     }
 
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {

@@ -387,7 +387,7 @@ impl Pipeline {
             if untranslatable > 0 {
                 lost.push((DropReason::Untranslatable, untranslatable));
             }
-            return Outcome::Settled { lost, message: String::new() };
+            return Outcome::Settled { lost: lost.into_iter().collect(), message: String::new() };
         };
         let all: usize = lost.iter().map(|(_, items)| items).sum();
         if lost.len() == 1 && all >= items {
@@ -401,6 +401,6 @@ impl Pipeline {
             lost.push((DropReason::Untranslatable, untranslatable));
         }
         // The sender has logged it, with the names of the metrics.
-        Outcome::Settled { lost, message: String::new() }
+        Outcome::Settled { lost: lost.into_iter().collect(), message: String::new() }
     }
 }
