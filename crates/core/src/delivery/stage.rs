@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::admission::{Admission, Turned};
+use super::admission::{Admission, Turned, full};
 use super::durable::{Durable, IN_MEMORY, Store};
 use super::gather::Gather;
 use super::metrics::Metrics;
 use super::status::{Health, LogGate, Status};
 use super::ticket::{Ticket, Work};
 use super::{Attempt, Lost, OnFull, QueueConfig, Request, RetryConfig};
-use crate::batch::{Batch, DropReason, Metadata, Permits, Refusal, Signal};
+use crate::batch::{Batch, DropReason, Metadata, NoRoom, Permits, Refusal, Signal};
 use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
@@ -129,6 +129,14 @@ impl State {
         }
     }
 
+    /// Sends what is gathered. Returns whether there was anything.
+    pub(super) fn flush(&mut self) -> bool {
+        let Some(gather) = &mut self.gather else { return false };
+        let ready = self.ready.len();
+        gather.flush(&mut self.ready);
+        self.ready.len() > ready
+    }
+
     fn number(&mut self, request: &mut Request) {
         request.order = self.left;
         self.left += 1;
@@ -168,6 +176,8 @@ pub(super) struct Inner<A> {
     pub(super) in_memory: Arc<AtomicUsize>,
     /// The most of them.
     pub(super) memory_bound: usize,
+    /// How many wait for room on disk.
+    pub(super) disk_waiters: AtomicUsize,
 }
 
 /// An exporter: an [`Attempt`] with everything around it.
@@ -272,6 +282,7 @@ impl<A: Attempt> Delivery<A> {
             durable,
             in_memory: Arc::default(),
             memory_bound,
+            disk_waiters: AtomicUsize::new(0),
             settings,
         };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
@@ -298,11 +309,18 @@ impl<A: Attempt> Delivery<A> {
             return self.inner.process(&request).await.map_err(|failure| failure.refusal);
         };
         let mut reserved = std::mem::take(batch.permits_mut());
-        let permits = match admission.admit(&batch, &mut reserved).await {
-            Ok(permits) => permits,
-            Err(turned) => {
-                let dropped = self.inner.turn_away(turned, items, admission.on_full);
-                return dropped.map(|()| Lost::of(DropReason::QueueFull, items));
+        let permits = loop {
+            match admission.admit(&batch, &mut reserved) {
+                Ok(permits) => break permits,
+                Err(Turned::Full(lack)) if admission.wait => self.inner.wait_for_room(lack, items).await?,
+                Err(Turned::Full(_)) => {
+                    self.inner.make_room();
+                    let dropped = self.inner.turn_away(full(), items, admission.on_full);
+                    return dropped.map(|()| Lost::of(DropReason::QueueFull, items));
+                }
+                Err(Turned::TooLarge(refusal)) => {
+                    return self.inner.turn_away(refusal, items, OnFull::Refuse).map(|()| Lost::default());
+                }
             }
         };
         let request = Request::from_batch(batch);
@@ -325,21 +343,28 @@ impl<A: Attempt> Consumer for Delivery<A> {
         self.take(batch).await.map(|_| ())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let Some(admission) = &self.inner.admission else { return Ok(()) };
-        match admission.admit(batch, &mut Permits::default()).await {
+        let items = batch.items();
+        let refusal = match admission.admit(batch, &mut Permits::default()) {
             Ok(reserved) => {
                 reserved.into_iter().for_each(|permit| permits.push(permit));
-                self.inner.check_disk(batch, admission.on_full).await
+                return self.inner.check_disk(batch, admission.on_full);
+            }
+            Err(Turned::Full(lack)) if admission.wait => {
+                let (inner, lack) = (Arc::clone(&self.inner), lack.beside(permits));
+                return Err(NoRoom::Full(Box::pin(async move { inner.wait_for_room(lack, items).await })));
             }
             // Finds out again, and counts, when the batch comes.
-            Err(Turned::Full(_)) if admission.on_full == OnFull::Drop => Ok(()),
-            Err(turned) => {
+            Err(Turned::Full(_)) if admission.on_full == OnFull::Drop => return Ok(()),
+            Err(Turned::Full(_)) => {
                 self.inner.make_room();
-                self.inner.metrics.enqueue_failed.inc_by(batch.items() as u64);
-                Err(turned.into())
+                full()
             }
-        }
+            Err(Turned::TooLarge(refusal)) => refusal,
+        };
+        self.inner.metrics.enqueue_failed.inc_by(items as u64);
+        Err(refusal.into())
     }
 
     fn metadata_keys(&self) -> Vec<String> {

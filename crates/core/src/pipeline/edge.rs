@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use crate::batch::{Batch, Permits, Refusal};
+use crate::batch::{Batch, NoRoom, Permits, Refusal};
 use crate::component::Consumer;
 use crate::telemetry::{Entry, Ledger};
 
@@ -34,7 +34,7 @@ impl Consumer for Edge {
         target.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let target = self.target.load_full();
         target.reserve(batch, permits).await
     }
@@ -59,7 +59,7 @@ impl Consumer for Head {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hashbrown::HashMap;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{Component, Consumer, Host, StartError};
 use nyquist_core::delivery::{LogGate, Lost, Status};
 use parking_lot::{Mutex, RwLock};
@@ -259,17 +259,12 @@ impl Balancer {
     }
 
     /// Sets room aside for every part of `batch`.
-    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let slices = self.split(batch.clone());
         if slices.is_empty() {
-            return Err(self.nobody());
+            return Err(self.nobody().into());
         }
-        // In the same order by everybody: two that wait for room in the same queues would otherwise wait
-        // for each other for ever.
-        for (backend, slice) in &slices {
-            backend.delivery.reserve(slice, permits).await?;
-        }
-        Ok(())
+        reserve_each(&slices, permits).await
     }
 
     /// Gives every part of `batch` to its backend. Nothing is given to anybody unless all have room. Returns what is lost
@@ -284,12 +279,15 @@ impl Balancer {
             return Err(Unplaced::new(self.nobody(), whole));
         }
         if !permits.is_reserved() && slices.len() > 1 {
-            permits = Permits::reserving();
-            for (backend, slice) in &slices {
-                if let Err(refusal) = backend.delivery.reserve(slice, &mut permits).await {
+            permits = loop {
+                let mut reserved = Permits::reserving();
+                let Err(no_room) = reserve_each(&slices, &mut reserved).await else { break reserved };
+                // Nobody waits with room in hand.
+                drop(reserved);
+                if let Err(refusal) = no_room.wait().await {
                     return Err(Unplaced::new(refusal, whole));
                 }
-            }
+            };
         }
         drop(whole);
         self.give(slices, permits).await
@@ -392,6 +390,14 @@ impl Balancer {
     pub(super) fn signal(&self) -> Signal {
         self.template.signal
     }
+}
+
+/// Sets room aside for each of `slices`.
+async fn reserve_each(slices: &[Slice], permits: &mut Permits) -> Result<(), NoRoom> {
+    for (backend, slice) in slices {
+        backend.delivery.reserve(slice, permits).await?;
+    }
+    Ok(())
 }
 
 /// The index of the member that `key` goes to.

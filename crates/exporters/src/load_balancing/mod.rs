@@ -31,7 +31,7 @@ mod values;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
     StartError, exporter,
@@ -179,7 +179,7 @@ impl Consumer for LoadBalancing {
         }
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         match &self.front {
             Some(front) => front.reserve(batch, permits).await,
             None if batch.items() == 0 => Ok(()),

@@ -34,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nyquist_core::batch::{Batch, DropReason, Metadata, Permits, Refusal, Room, Signal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, NoRoom, Permits, Refusal, Room, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
@@ -195,7 +195,7 @@ impl Consumer for RemoteWrite {
         self.delivery.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.delivery.reserve(batch, permits).await
     }
 }

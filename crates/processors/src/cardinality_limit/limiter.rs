@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, DropReason, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::Consumer;
 use nyquist_core::telemetry::{Entry, Ledger};
 use tokio::sync::watch;
@@ -81,7 +81,7 @@ impl Limiter {
         })
     }
 
-    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

@@ -38,7 +38,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
@@ -154,7 +154,7 @@ impl Consumer for CardinalityLimit {
         self.limiter()?.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.limiter()?.reserve(batch, permits).await
     }
 }

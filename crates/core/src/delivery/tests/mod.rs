@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::{Attempt, Delivery, Outcome, QueueConfig, Request, RetryConfig, Settings};
-use crate::batch::{Batch, Code, Signal};
+use crate::batch::{Batch, Code, Permits, Refusal, Signal};
 use crate::clock::SystemClock;
-use crate::component::{BuildError, Component, ExporterContext, Extensions, Host};
+use crate::component::{BuildError, Component, Consumer, ExporterContext, Extensions, Host};
 use crate::config::ComponentId;
 use crate::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
 use crate::runtime::Runtimes;
@@ -208,6 +208,16 @@ impl Rig {
         while self.ledger.held_count() > 0 {
             tokio::time::sleep(step).await;
         }
+    }
+}
+
+/// Room for `batch`, as a fan-out asks for it.
+async fn reserve(delivery: &Delivery<ToBackend>, batch: &Batch) -> Result<Permits, Refusal> {
+    loop {
+        let mut permits = Permits::reserving();
+        let Err(no_room) = delivery.reserve(batch, &mut permits).await else { return Ok(permits) };
+        drop(permits);
+        no_room.wait().await?;
     }
 }
 

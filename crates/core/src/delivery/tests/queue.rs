@@ -60,7 +60,7 @@ async fn nobody_waits_for_room_longer_than_the_caller() {
         let call = || async {
             let batch = batch("c", 3);
             match is_reserved {
-                true => rig.delivery.reserve(&batch, &mut Permits::reserving()).await,
+                true => reserve(&rig.delivery, &batch).await.map(|_| ()),
                 false => rig.delivery.consume(batch).await,
             }
         };
@@ -133,6 +133,40 @@ async fn reserved_room_is_used_or_given_back() {
     assert!(rig.delivery.consume(batch("b", 1)).await.is_err());
     drop(permits);
     rig.delivery.consume(batch("b", 1)).await.unwrap();
+}
+
+/// Scenario: a fan-out leads to the queue twice, and there is one place left; `block_on_overflow`. Guarantee: it waits for
+/// both places, without holding one; where there will never be two, it is told so.
+#[tokio::test(start_paused = true)]
+async fn two_places_are_waited_for_together() {
+    let (backend, rig) = two_slots("block_on_overflow: true").await;
+    rig.delivery.consume(batch("a", 1)).await.unwrap();
+    let ask = async |count: usize, ours: &Batch| loop {
+        let mut permits = Permits::reserving();
+        let mut asked = Ok(());
+        for _ in 0..count {
+            asked = asked.and(rig.delivery.reserve(ours, &mut permits).await);
+            if asked.is_err() {
+                break;
+            }
+        }
+        let Err(no_room) = asked else { return Ok(permits) };
+        drop(permits);
+        if let Err(refusal) = no_room.wait().await {
+            return Err(refusal);
+        }
+    };
+    let ours = batch("b", 1);
+    let asking = ask(2, &ours);
+    tokio::pin!(asking);
+    assert!(timeout(Duration::from_secs(1), &mut asking).await.is_err());
+    rig.delivery.consume(batch("c", 1)).await.unwrap();
+    backend.let_through(1);
+    assert!(timeout(Duration::from_secs(1), &mut asking).await.is_err());
+    backend.let_through(1);
+    drop(asking.await.unwrap());
+    let refusal = ask(3, &ours).await.unwrap_err();
+    assert!(!refusal.is_retryable() && refusal.message().contains("3 requests do not fit"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]
