@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::sending::End;
-use super::stage::{Inner, Keeper, shutting_down, signed};
+use super::stage::{Inner, Keeper, interrupted, shutting_down, signed};
 use super::{Attempt, Lost};
 use crate::batch::{DropReason, Refusal};
 use crate::telemetry::Entry;
@@ -125,7 +125,9 @@ impl<A: Attempt> Drop for Booking<'_, A> {
     fn drop(&mut self) {
         self.inner.metrics.in_flight.dec();
         if self.items > 0 {
-            let _ = self.settle(End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() });
+            let is_bug = std::thread::panicking() && self.inner.keeper != Keeper::Disk;
+            let reason = if is_bug { DropReason::InternalError } else { DropReason::Shutdown };
+            let _ = self.settle(End::Failed { reason, refusal: interrupted() });
         }
     }
 }

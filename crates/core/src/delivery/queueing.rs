@@ -187,9 +187,21 @@ impl<A: Attempt> Drop for Slot<A> {
             let first = self.is_beginning.then(|| state.pop()).flatten();
             state.is_beginning &= !self.is_beginning;
             leave(&self.inner, &mut state, self.worker);
-            // What waited for this consumer must not wait for the next batch.
+            // What waited for this consumer, in memory or on disk, must not wait for the next batch.
+            self.inner.read_on(&mut state);
             self.inner.dispatch(state);
             drop(first);
+            if std::thread::panicking() {
+                let fate = if self.inner.keeper == Keeper::Disk {
+                    "it stays on disk for the next start"
+                } else {
+                    "it is lost"
+                };
+                tracing::error!(
+                    exporter = self.inner.exporter,
+                    "the exporter failed on a request, {fate}; this is a bug, please report it"
+                );
+            }
         }
     }
 }

@@ -405,6 +405,14 @@ pub(super) fn shutting_down() -> Refusal {
     Refusal::retryable(None, "the gateway is shutting down")
 }
 
+/// What becomes of a request whose task is dropped in the middle of the work on it.
+pub(super) fn interrupted() -> Refusal {
+    if std::thread::panicking() {
+        return Refusal::permanent("the exporter failed on it; this is a bug, see the gateway's log");
+    }
+    shutting_down()
+}
+
 pub(super) fn signed(items: usize) -> i64 {
     i64::try_from(items).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::booking::Failure;
+use super::stage::interrupted;
 use super::{Lost, Request};
 use crate::batch::{Permit, Refusal};
 use crate::storage::Log;
@@ -173,7 +174,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if !self.settled {
-            self.fail(&Refusal::retryable(None, "the gateway is shutting down"), true);
+            self.fail(&interrupted(), true);
         }
     }
 }

@@ -45,6 +45,8 @@ struct Backend {
     stubborn: Option<&'static str>,
     /// Requests with a span whose name begins so are refused for good.
     poison: Option<&'static str>,
+    /// The attempt at a request with a span whose name begins so panics.
+    panics_at: Option<&'static str>,
     /// For each consumer so many requests are on their way; 0: one.
     for_each: usize,
     /// Requests that wait together are sent as one of so many bytes.
@@ -101,6 +103,8 @@ impl Attempt for ToBackend {
         if let Some(gate) = &self.0.gate {
             gate.acquire().await.unwrap().forget();
         }
+        let panics = |name: &String| self.0.panics_at.is_some_and(|start| name.starts_with(start));
+        assert!(!spans.iter().any(panics), "as the test wants it");
         if self.0.stubborn.is_some_and(|stubborn| spans.iter().any(|name| name.starts_with(stubborn))) {
             return down();
         }

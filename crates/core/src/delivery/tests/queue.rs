@@ -261,7 +261,8 @@ async fn an_empty_batch_is_nothing_to_send() {
     assert!(backend.attempts.lock().is_empty());
 }
 
-/// A panic in an exporter loses one request, not the queue.
+/// A panic in an exporter loses one request, not the queue, and is booked as what it is; whoever waits for the answer gets
+/// one that is not to be tried again.
 #[tokio::test(start_paused = true)]
 async fn a_panic_frees_its_place() {
     let backend = Backend::answering([]);
@@ -274,4 +275,10 @@ async fn a_panic_frees_its_place() {
     assert!(begin.elapsed() < Duration::from_secs(1));
     assert_eq!(*backend.taken.lock(), ["a-0"]);
     assert_eq!(rig.metric("otelcol_exporter_in_flight_requests"), 0.0);
+    assert_eq!(rig.ledger.dropped_count(DropReason::InternalError), 1);
+
+    let backend = Arc::new(Backend { panics_at: Some("a"), ..Backend::default() });
+    let rig = Rig::start(&backend, queue("{wait_for_result: true}"), RetryConfig::default()).await;
+    let refusal = rig.delivery.consume(batch("a", 1)).await.unwrap_err();
+    assert!(!refusal.is_retryable() && refusal.message().contains("bug"), "{refusal}");
 }
