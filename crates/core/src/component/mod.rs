@@ -52,10 +52,9 @@ pub trait Consumer: Send + Sync {
     }
 
     /// The metadata, in lower case, that this stage or one behind it looks at. A stage that passes batches on
-    /// asks the next one; a stage that lets batches wait keeps these, and mixes no batches that differ in them.
-    fn metadata_keys(&self) -> Vec<String> {
-        Vec::new()
-    }
+    /// asks the next one (so there is no default, which would be forgotten to replace); a stage that lets batches
+    /// wait keeps these, and mixes no batches that differ in them.
+    fn metadata_keys(&self) -> Vec<String>;
 }
 
 /// What a running component may use.

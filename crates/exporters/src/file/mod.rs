@@ -84,6 +84,10 @@ impl Consumer for FileExporter {
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.delivery.reserve(batch, permits).await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.delivery.metadata_keys()
+    }
 }
 
 #[async_trait]

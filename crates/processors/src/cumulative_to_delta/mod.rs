@@ -126,4 +126,8 @@ impl Consumer for CumulativeToDelta {
     async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.next.metadata_keys()
+    }
 }

@@ -141,19 +141,18 @@ async fn reserved_room_is_used_or_given_back() {
 async fn two_places_are_waited_for_together() {
     let (backend, rig) = two_slots("block_on_overflow: true").await;
     rig.delivery.consume(batch("a", 1)).await.unwrap();
-    let ask = async |count: usize, ours: &Batch| loop {
-        let mut permits = Permits::reserving();
-        let mut asked = Ok(());
-        for _ in 0..count {
-            asked = asked.and(rig.delivery.reserve(ours, &mut permits).await);
-            if asked.is_err() {
-                break;
+    let ask = async |count: usize, ours: &Batch| -> Result<Permits, Refusal> {
+        loop {
+            let mut permits = Permits::reserving();
+            let mut asked = Ok(());
+            for _ in 0..count {
+                if asked.is_ok() {
+                    asked = rig.delivery.reserve(ours, &mut permits).await;
+                }
             }
-        }
-        let Err(no_room) = asked else { return Ok(permits) };
-        drop(permits);
-        if let Err(refusal) = no_room.wait().await {
-            return Err(refusal);
+            let Err(no_room) = asked else { return Ok(permits) };
+            drop(permits);
+            no_room.wait().await?;
         }
     };
     let ours = batch("b", 1);

@@ -81,6 +81,10 @@ async fn a_late_refusal_for_good_is_counted() {
         async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), NoRoom> {
             Ok(())
         }
+
+        fn metadata_keys(&self) -> Vec<String> {
+            Vec::new()
+        }
     }
     let steady = Store::new(9);
     let account = Ledger::detached();

@@ -80,6 +80,10 @@ impl Consumer for Store {
         }
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A component that writes down what happens to it.
@@ -126,6 +130,10 @@ impl Consumer for Scripted {
             Some(next) => next.consume(batch).await,
             None => Ok(()),
         }
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -304,6 +312,10 @@ async fn a_full_pipeline_behind_a_connector_refuses_for_all() {
         async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
             self.0.reserve(batch, permits).await
         }
+
+        fn metadata_keys(&self) -> Vec<String> {
+            Vec::new()
+        }
     }
     struct PassesConfig;
     impl ConnectorConfig for PassesConfig {
@@ -320,6 +332,10 @@ async fn a_full_pipeline_behind_a_connector_refuses_for_all() {
         }
         async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
             self.0.reserve(batch, permits).await
+        }
+
+        fn metadata_keys(&self) -> Vec<String> {
+            Vec::new()
         }
     }
     struct StoredConfig(Arc<Store>);
