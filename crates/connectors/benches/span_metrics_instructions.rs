@@ -40,6 +40,10 @@ impl Consumer for Nowhere {
     async fn consume(&self, _: Batch) -> Result<(), Refusal> {
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[inline(never)]

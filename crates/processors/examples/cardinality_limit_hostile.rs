@@ -66,6 +66,10 @@ impl Consumer for Backend {
         }
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 fn main() {

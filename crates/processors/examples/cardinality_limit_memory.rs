@@ -42,6 +42,10 @@ impl Consumer for Nowhere {
     async fn consume(&self, _: Batch) -> Result<(), Refusal> {
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 const CASES: [(&str, usize, &str); 3] = [

@@ -54,6 +54,10 @@ impl Consumer for Sink {
     async fn consume(&self, _: Batch) -> Result<(), Refusal> {
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A directory for logs.

@@ -13,4 +13,6 @@ mod streams;
 pub mod tail_sampling;
 
 #[cfg(test)]
+mod metadata_tests;
+#[cfg(test)]
 mod test_util;

@@ -30,6 +30,8 @@ pub(crate) struct Sink {
     pub(crate) batches: Mutex<Vec<Batch>>,
     /// Refuse (retryable) the next so many batches.
     pub(crate) refuse: AtomicUsize,
+    /// The metadata that it looks at.
+    pub(crate) reads: &'static [&'static str],
 }
 
 impl Component for Sink {}
@@ -42,6 +44,10 @@ impl Consumer for Sink {
         }
         self.batches.lock().push(batch);
         Ok(())
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.reads.iter().map(ToString::to_string).collect()
     }
 }
 

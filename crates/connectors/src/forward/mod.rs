@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     BuildError, Component, Connector, ConnectorConfig, ConnectorContext, ConnectorFactory, Consumer, Info, Stability,
     connector,
@@ -51,7 +51,7 @@ impl Consumer for Forward {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

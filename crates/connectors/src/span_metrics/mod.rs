@@ -138,4 +138,8 @@ impl Consumer for SpanMetrics {
         self.taken.add(Entry::Filtered, skipped);
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

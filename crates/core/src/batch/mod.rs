@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use patience::{Caller, Patience, while_wanted};
-pub use permits::{Permit, Permits, Room};
+pub use permits::{NoRoom, Permit, Permits, Room};
 pub use refusal::{Code, DropReason, Refusal};
 
 use crate::proto::logs::v1::LogsData;

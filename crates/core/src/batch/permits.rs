@@ -3,11 +3,20 @@
 //! A fan-out asks every branch for room before it gives a batch to any of them. The room that a
 //! bounded stage sets aside travels with the batch as a [`Permit`], and the stage takes it out
 //! again when the batch arrives; a permit that is dropped on the way gives its room back.
+//!
+//! Nobody holds room while waiting for other room: a stage that has none says what to wait for
+//! ([`NoRoom`]), and whoever asks gives everything back first, waits, and asks everybody anew. So what
+//! fills a queue is what was committed to it, which leaves in its time, never callers that wait for each
+//! other, in whatever order they ask.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+
+use super::Refusal;
 
 /// The room of one bounded stage.
 #[derive(Debug)]
@@ -15,13 +24,16 @@ pub struct Room {
     capacity: usize,
     used: AtomicUsize,
     freed: tokio::sync::Notify,
+    /// Somebody has found too little, and nothing has been given back since.
+    is_short: AtomicBool,
 }
 
 impl Room {
     /// A room for `capacity` units (requests, items or bytes: the owner decides).
     #[must_use]
     pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { capacity, used: AtomicUsize::new(0), freed: tokio::sync::Notify::new() })
+        let (used, freed) = (AtomicUsize::new(0), tokio::sync::Notify::new());
+        Arc::new(Self { capacity, used, freed, is_short: AtomicBool::new(false) })
     }
 
     /// How many units it holds at the most.
@@ -47,18 +59,42 @@ impl Room {
         Some(Permit { room: Arc::clone(self), units })
     }
 
-    /// Sets `units` aside, waiting until there is room. Never returns if `units` exceed the
-    /// capacity: check first.
+    /// Sets `units` aside, waiting until there is room: for those who hold no other. Never returns if
+    /// `units` exceed the capacity: check first.
     pub async fn reserve(self: &Arc<Self>, units: usize) -> Permit {
+        loop {
+            self.wait_for(units, || ()).await;
+            if let Some(permit) = self.try_reserve(units) {
+                return permit;
+            }
+        }
+    }
+
+    /// Waits until there is room for `units`, which others may take before the caller does. Never
+    /// returns if `units` exceed the capacity: check first. `on_short` is called when there is too
+    /// little, before waiting, and can do something about it; whoever brings something later, and finds that
+    /// the room [is short](Self::is_short), has to do the same.
+    pub async fn wait_for(&self, units: usize, on_short: impl Fn()) {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(permit) = self.try_reserve(units) {
-                return permit;
+            if self.used().checked_add(units).is_some_and(|sum| sum <= self.capacity) {
+                return;
+            }
+            // Whoever gives room back says so before waking us. While it stays so, the first to find out has done what
+            // can be done, and whoever comes does it for what is new.
+            if !self.is_short.swap(true, Ordering::AcqRel) {
+                on_short();
             }
             freed.await;
         }
+    }
+
+    /// Does somebody wait for room that is not there?
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Acquire)
     }
 
     /// Takes `units` whether or not there is room: for what was accepted before and has grown.
@@ -102,7 +138,45 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if self.units > 0 {
             self.room.used.fetch_sub(self.units, Ordering::AcqRel);
+            self.room.is_short.store(false, Ordering::Release);
             self.room.freed.notify_waiters();
+        }
+    }
+}
+
+/// Why a stage has set no room aside.
+pub enum NoRoom {
+    /// The batch is refused.
+    Refused(Refusal),
+    /// There is none now, and whoever brings the batch is to wait (`block_on_overflow`): until this is
+    /// done, as long as it wants to. Then it asks everybody anew, since others may have been faster.
+    Full(Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>),
+}
+
+impl NoRoom {
+    /// Waits until asking anew makes sense. The caller has given back what room it had by then.
+    ///
+    /// # Errors
+    /// The refusal, also if whoever brings the batch does not wait any longer.
+    pub async fn wait(self) -> Result<(), Refusal> {
+        match self {
+            Self::Refused(refusal) => Err(refusal),
+            Self::Full(freed) => freed.await,
+        }
+    }
+}
+
+impl From<Refusal> for NoRoom {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl std::fmt::Debug for NoRoom {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(refusal) => formatter.debug_tuple("Refused").field(refusal).finish(),
+            Self::Full(_) => formatter.write_str("Full"),
         }
     }
 }
@@ -128,6 +202,14 @@ impl Permits {
     /// Adds a permit.
     pub fn push(&mut self, permit: Permit) {
         self.0.get_or_insert_default().lock().push(permit);
+    }
+
+    /// How many units of `room` are among them: whoever waits for more of it, and gives these back, waits for
+    /// these, too.
+    #[must_use]
+    pub fn units_of(&self, room: &Arc<Room>) -> usize {
+        let Some(permits) = &self.0 else { return 0 };
+        permits.lock().iter().filter(|permit| Arc::ptr_eq(&permit.room, room)).map(Permit::units).sum()
     }
 
     /// Takes out the permit of `room`, if there is one.

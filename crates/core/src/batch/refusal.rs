@@ -31,11 +31,13 @@ pub enum DropReason {
     OverLimit,
     /// They were on disk and cannot be read back.
     Unreadable,
+    /// The code that worked on them failed: a bug, which the log tells of.
+    InternalError,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidId,
         Self::QueueFull,
         Self::Rejected,
@@ -47,6 +49,7 @@ impl DropReason {
         Self::MemoryPressure,
         Self::OverLimit,
         Self::Unreadable,
+        Self::InternalError,
     ];
 
     /// The label value.
@@ -64,6 +67,7 @@ impl DropReason {
             Self::MemoryPressure => "memory_pressure",
             Self::OverLimit => "over_limit",
             Self::Unreadable => "unreadable",
+            Self::InternalError => "internal_error",
         }
     }
 }

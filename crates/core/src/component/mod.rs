@@ -25,7 +25,7 @@ pub use health::{Board, Condition, Priority, Report, State};
 pub use stateless::{BatchProcessor, Stateless};
 pub use trouble::Trouble;
 
-use crate::batch::{Batch, Metadata, Permits, Refusal};
+use crate::batch::{Batch, Metadata, NoRoom, Permits, Refusal};
 use crate::clock::Clock;
 use crate::runtime::{Fault, Runtimes};
 use crate::telemetry::Telemetry;
@@ -44,17 +44,17 @@ pub trait Consumer: Send + Sync {
     ///
     /// A stage with bounded room adds a permit to `permits`, which then travel with the batch
     /// ([`Batch::permits_mut`]); a stage that passes batches on asks the next one. Dropped
-    /// permits give their room back. A stage without bounds has nothing to do.
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    /// permits give their room back. A stage without bounds has nothing to do. Nobody waits for room
+    /// in here, since the caller may hold room of others: [`NoRoom::Full`] says what to wait for.
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let _ = (batch, permits);
         Ok(())
     }
 
     /// The metadata, in lower case, that this stage or one behind it looks at. A stage that passes batches on
-    /// asks the next one; a stage that lets batches wait keeps these, and mixes no batches that differ in them.
-    fn metadata_keys(&self) -> Vec<String> {
-        Vec::new()
-    }
+    /// asks the next one (so there is no default, which would be forgotten to replace); a stage that lets batches
+    /// wait keeps these, and mixes no batches that differ in them.
+    fn metadata_keys(&self) -> Vec<String>;
 }
 
 /// What a running component may use.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Component, Consumer};
-use crate::batch::{Batch, Permits, Refusal};
+use crate::batch::{Batch, NoRoom, Permits, Refusal};
 use crate::telemetry::{Entry, Ledger};
 
 /// The simplest kind of processor: synchronous, without locks, channels or tasks.
@@ -60,7 +60,7 @@ impl<P: BatchProcessor> Consumer for Stateless<P> {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

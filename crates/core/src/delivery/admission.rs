@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{OnFull, QueueConfig, Sizer};
-use crate::batch::{Batch, Code, Permit, Permits, Refusal, Room, while_wanted};
+use crate::batch::{Batch, Code, Permit, Permits, Refusal, Room};
 
 /// The room of one queue: what `queue_size` counts, and bytes.
 #[derive(Debug)]
@@ -18,16 +18,37 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub(super) enum Turned {
     /// There is no room now.
-    Full(Refusal),
+    Full(Lack),
     /// There will never be room.
     TooLarge(Refusal),
 }
 
-impl From<Turned> for Refusal {
-    fn from(turned: Turned) -> Self {
-        match turned {
-            Turned::Full(refusal) | Turned::TooLarge(refusal) => refusal,
+/// The room that a batch did not find.
+#[derive(Debug)]
+pub(super) struct Lack {
+    sizer: Sizer,
+    room: Arc<Room>,
+    units: usize,
+}
+
+impl Lack {
+    /// The same for whoever gives back `held`, and needs that again.
+    pub(super) fn beside(self, held: &Permits) -> Self {
+        let units = self.units.saturating_add(held.units_of(&self.room));
+        Self { units, ..self }
+    }
+
+    /// Waits until there may be room; `on_short` as for [`Room::wait_for`].
+    ///
+    /// # Errors
+    /// If there will never be.
+    pub(super) async fn wait(&self, on_short: impl Fn()) -> Result<(), Refusal> {
+        let capacity = self.room.capacity();
+        if self.units > capacity {
+            return Err(too_large(self.sizer, self.units, capacity));
         }
+        self.room.wait_for(self.units, on_short).await;
+        Ok(())
     }
 }
 
@@ -57,9 +78,8 @@ impl Admission {
         self.rooms.iter().zip(units).map(|((_, room), units)| room.take(*units)).collect()
     }
 
-    /// Room for `batch`: what was reserved for it, or else new room; waits for it if that is
-    /// configured, as long as whoever brings the batch does.
-    pub(super) async fn admit(&self, batch: &Batch, reserved: &mut Permits) -> Result<Vec<Permit>, Turned> {
+    /// Room for `batch`: what was reserved for it, or else what there is now.
+    pub(super) fn admit(&self, batch: &Batch, reserved: &mut Permits) -> Result<Vec<Permit>, Turned> {
         let mut permits = Vec::with_capacity(self.rooms.len());
         for (sizer, room) in &self.rooms {
             if let Some(permit) = reserved.take(room) {
@@ -70,15 +90,20 @@ impl Admission {
             if units > room.capacity() {
                 return Err(Turned::TooLarge(too_large(*sizer, units, room.capacity())));
             }
-            let permit = match room.try_reserve(units) {
-                Some(permit) => permit,
-                None if self.wait => while_wanted(room.reserve(units)).await.map_err(Turned::Full)?,
-                None => return Err(Turned::Full(Refusal::retryable(None, "sending queue is full"))),
-            };
-            permits.push(permit);
+            let lack = || Turned::Full(Lack { sizer: *sizer, room: Arc::clone(room), units });
+            permits.push(room.try_reserve(units).ok_or_else(lack)?);
         }
         Ok(permits)
     }
+
+    /// Does somebody wait for room that is not there?
+    pub(super) fn is_short(&self) -> bool {
+        self.rooms.iter().any(|(_, room)| room.is_short())
+    }
+}
+
+pub(super) fn full() -> Refusal {
+    Refusal::retryable(None, "sending queue is full")
 }
 
 fn measure(sizer: Sizer, batch: &Batch) -> usize {
@@ -91,7 +116,11 @@ fn measure(sizer: Sizer, batch: &Batch) -> usize {
 }
 
 fn too_large(sizer: Sizer, units: usize, capacity: usize) -> Refusal {
-    let unit = if sizer == Sizer::Items { "items" } else { "bytes" };
+    let unit = match sizer {
+        Sizer::Requests => "requests",
+        Sizer::Items => "items",
+        Sizer::Bytes => "bytes",
+    };
     let message = format!(
         "element size too large: {units} {unit} do not fit into a sending queue of {capacity} {unit}; send smaller \
          requests, or raise sending_queue.queue_size (or max_bytes)"

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Attempt;
 use super::sending::End;
-use super::stage::{Inner, Keeper, shutting_down, signed};
+use super::stage::{Inner, Keeper, interrupted, shutting_down, signed};
+use super::{Attempt, Lost};
 use crate::batch::{DropReason, Refusal};
 use crate::telemetry::Entry;
 
@@ -17,9 +17,13 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// What is to be said of two parts: the first refusal; and the whole stays if a part does.
-    pub(super) fn both(one: Result<(), Self>, two: Result<(), Self>) -> Result<(), Self> {
+    /// What is to be said of two parts: what both lost; or the first refusal, and the whole stays if a part does.
+    pub(super) fn both(one: Result<Lost, Self>, two: Result<Lost, Self>) -> Result<Lost, Self> {
         match (one, two) {
+            (Ok(mut one), Ok(two)) => {
+                one.merge(two);
+                Ok(one)
+            }
             (Err(one), Err(two)) => Err(Self { stays: one.stays || two.stays, ..one }),
             (one, two) => one.and(two),
         }
@@ -38,7 +42,8 @@ impl<'a, A: Attempt> Booking<'a, A> {
         Self { inner, items }
     }
 
-    pub(super) fn settle(&mut self, end: End) -> Result<(), Failure> {
+    /// Books how it ended. Returns what was lost of what was taken.
+    pub(super) fn settle(&mut self, end: End) -> Result<Lost, Failure> {
         let items = std::mem::take(&mut self.items);
         let Inner { ledger, metrics, keeper, .. } = self.inner;
         if *keeper == Keeper::Disk && end.is_shutdown() {
@@ -54,21 +59,17 @@ impl<'a, A: Attempt> Booking<'a, A> {
                 if !is_ours {
                     ledger.add(Entry::Accepted, items);
                 }
-                let mut exported = items;
-                for &(reason, lost) in &lost {
-                    let lost = lost.min(exported);
-                    exported -= lost;
-                    ledger.dropped(reason, lost);
-                }
-                ledger.add(Entry::Exported, exported);
+                let mut claimed = lost;
+                let lost = claimed.take_share(items);
+                lost.iter().for_each(|(reason, items)| ledger.dropped(reason, items));
+                ledger.add(Entry::Exported, items - lost.items());
                 metrics.sent.inc_by(items as u64);
-                let is_rejected = lost.iter().any(|&(reason, lost)| reason == DropReason::PartlyRejected && lost > 0);
-                if is_rejected || !message.is_empty() {
-                    self.log_partly(items - exported, &message);
+                if let Some(message) = message {
+                    self.log_partly(lost.items(), &message);
                 }
-                Ok(())
+                Ok(lost)
             }
-            End::Moved { lost } => {
+            End::Moved { lost, mut reported } => {
                 let (reason, lost) = lost.unwrap_or((DropReason::Shutdown, 0));
                 let lost = lost.min(items);
                 let refusal = match reason {
@@ -81,11 +82,17 @@ impl<'a, A: Attempt> Booking<'a, A> {
                     ledger.dropped(reason, lost);
                 }
                 if lost == 0 {
-                    return Ok(());
+                    return Ok(reported);
                 }
                 metrics.send_failed.inc_by(lost as u64);
                 if is_ours {
                     self.inner.log_drop(reason, &refusal, lost);
+                } else if !refusal.is_retryable() && lost < items {
+                    // The others have theirs, and are not to be counted as refused with it.
+                    ledger.add(Entry::Accepted, lost);
+                    ledger.dropped(reason, lost);
+                    reported.add(reason, lost);
+                    return Ok(reported);
                 }
                 Err(Failure { refusal, stays: false })
             }
@@ -118,7 +125,9 @@ impl<A: Attempt> Drop for Booking<'_, A> {
     fn drop(&mut self) {
         self.inner.metrics.in_flight.dec();
         if self.items > 0 {
-            let _ = self.settle(End::Failed { reason: DropReason::Shutdown, refusal: shutting_down() });
+            let is_bug = std::thread::panicking() && self.inner.keeper != Keeper::Disk;
+            let reason = if is_bug { DropReason::InternalError } else { DropReason::Shutdown };
+            let _ = self.settle(End::Failed { reason, refusal: interrupted() });
         }
     }
 }

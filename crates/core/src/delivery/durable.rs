@@ -7,18 +7,17 @@
 //! a time reads back as memory empties. What comes while there is a backlog joins it, to keep the order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::admission::Turned;
 use super::backlog::{Backlog, Missing};
 use super::sending::reached;
 use super::stage::{Inner, Keeper, Phase, Settings, State, shutting_down, signed};
 use super::ticket::{self, Ticket};
 use super::{Attempt, OnFull, Request, record};
-use crate::batch::{Batch, DropReason, Permit, Refusal, while_wanted};
+use crate::batch::{Batch, DropReason, NoRoom, Permit, Refusal, while_wanted};
 use crate::component::{BuildError, ExporterContext, StartError};
 use crate::storage::{self, Chunk, Error, Log, Owner, Storage};
 use crate::telemetry::Entry;
@@ -104,7 +103,7 @@ impl<A: Attempt> Inner<A> {
             match log.append(record::KIND, weight, arrival, record::encode(&request, &self.metadata_keys)).await {
                 Ok(position) => break position,
                 Err(Error::Closed) => return Err(shutting_down()),
-                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed, request.items()).await?,
+                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_disk(freed, request.items()).await?,
                 Err(error) => return self.refuse_for_disk(error, request.items(), on_full),
             }
         };
@@ -125,30 +124,27 @@ impl<A: Attempt> Inner<A> {
             return Ok(());
         }
         let ticket = self.ticket(&log, position, &request, permits);
-        let armed = state.add(request, ticket);
-        self.dispatch(state);
-        if armed {
-            self.armed.notify_one();
-        }
+        self.put(state, [(request, ticket)]);
         Ok(())
     }
 
     /// Whether the disk is likely to take `batch`: asked before a fan-out commits itself.
-    pub(super) async fn check_disk(self: &Arc<Self>, batch: &Batch, on_full: OnFull) -> Result<(), Refusal> {
+    pub(super) fn check_disk(self: &Arc<Self>, batch: &Batch, on_full: OnFull) -> Result<(), NoRoom> {
         if self.keeper != Keeper::Disk {
             return Ok(());
         }
-        loop {
-            let log = self.state.lock().store.as_ref().map(|store| store.log.clone());
-            let Some(log) = log else { return Err(shutting_down()) };
-            let freed = log.freed();
-            match log.check_room(batch.size() as u64) {
-                Ok(()) => return Ok(()),
-                // Finds out again, and counts, when the batch comes.
-                Err(Error::Full { .. }) if on_full == OnFull::Drop => return Ok(()),
-                Err(Error::Full { .. }) if self.waits_for_room() => self.wait_for_room(freed, batch.items()).await?,
-                Err(error) => return self.refuse_for_disk(error, batch.items(), OnFull::Refuse),
+        let log = self.state.lock().store.as_ref().map(|store| store.log.clone());
+        let Some(log) = log else { return Err(shutting_down().into()) };
+        let (freed, items) = (log.freed(), batch.items());
+        match log.check_room(batch.size() as u64) {
+            Ok(()) => Ok(()),
+            // Finds out again, and counts, when the batch comes.
+            Err(Error::Full { .. }) if on_full == OnFull::Drop => Ok(()),
+            Err(Error::Full { .. }) if self.waits_for_room() => {
+                let inner = Arc::clone(self);
+                Err(NoRoom::Full(Box::pin(async move { inner.wait_for_disk(freed, items).await })))
             }
+            Err(error) => Ok(self.refuse_for_disk(error, items, OnFull::Refuse)?),
         }
     }
 
@@ -158,12 +154,13 @@ impl<A: Attempt> Inner<A> {
     }
 
     /// Until the disk has more room for what holds `items`.
-    async fn wait_for_room(self: &Arc<Self>, freed: impl Future<Output = ()>, items: usize) -> Result<(), Refusal> {
+    async fn wait_for_disk(self: &Arc<Self>, freed: impl Future<Output = ()>, items: usize) -> Result<(), Refusal> {
+        let _waiter = Waiter::among(&self.disk_waiters);
         self.make_room();
         let mut phase = self.phase.subscribe();
         tokio::select! {
             freed = while_wanted(freed) => {
-                freed.or_else(|refusal| self.turn_away(Turned::Full(refusal), items, OnFull::Refuse))
+                freed.or_else(|refusal| self.turn_away(refusal, items, OnFull::Refuse))
             }
             () = reached(&mut phase, Phase::Draining) => Err(shutting_down()),
         }
@@ -171,7 +168,10 @@ impl<A: Attempt> Inner<A> {
 
     fn refuse_for_disk(self: &Arc<Self>, error: Error, items: usize, on_full: OnFull) -> Result<(), Refusal> {
         match error {
-            Error::Full { .. } => self.turn_away(Turned::Full(error.into()), items, on_full),
+            Error::Full { .. } => {
+                self.make_room();
+                self.turn_away(error.into(), items, on_full)
+            }
             error => {
                 self.metrics.enqueue_failed.inc_by(items as u64);
                 if let Some(since) = self.storage_log.event(items) {
@@ -263,7 +263,7 @@ impl<A: Attempt> Inner<A> {
     /// Puts what was read into the queue. Returns whether to read on.
     fn take_back(self: &Arc<Self>, log: &Log, chunk: Chunk, until: u64) -> bool {
         let Some(admission) = &self.admission else { return false };
-        let mut armed = false;
+        let mut requests = Vec::with_capacity(chunk.records.len());
         let mut state = self.state.lock();
         if !state.open {
             return false;
@@ -283,16 +283,13 @@ impl<A: Attempt> Inner<A> {
                 continue;
             };
             let ticket = self.ticket(log, read.position, &request, permits);
-            armed |= state.add(request, ticket);
+            requests.push((request, ticket));
         }
         let Some(store) = &mut state.store else { return false };
         let missing = store.backlog.advance(chunk.next, chunk.is_end, until);
         let more = !store.backlog.is_empty() && self.in_memory.load(Ordering::Acquire) < self.memory_bound.max(1);
         store.backlog.is_read = more;
-        self.dispatch(state);
-        if armed {
-            self.armed.notify_one();
-        }
+        self.put(state, requests);
         if let Some(missing) = missing {
             self.book_missing(missing);
         }
@@ -322,5 +319,21 @@ impl<A: Attempt> Inner<A> {
                 "not delivered yet; kept on disk for the next start"
             );
         }
+    }
+}
+
+/// One of those who wait, while it lives.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl<'a> Waiter<'a> {
+    fn among(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::AcqRel);
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -72,7 +72,7 @@ impl Gather {
                 ready.push_back(full.work);
             }
             let current = match waiting.take() {
-                None => Waiting { work: Work::new(piece, vec![Arc::clone(ticket)]), due: now + self.flush_timeout },
+                None => Waiting { work: Work::new(piece, Arc::clone(ticket)), due: now + self.flush_timeout },
                 Some(mut current) => {
                     current.work.merge(piece, Arc::clone(ticket));
                     current

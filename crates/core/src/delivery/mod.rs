@@ -26,6 +26,7 @@ mod config;
 mod drain;
 mod durable;
 mod gather;
+mod lost;
 mod metrics;
 mod queueing;
 mod ranges;
@@ -40,6 +41,7 @@ mod tests;
 mod ticket;
 
 pub use config::{BatchConfig, OnFull, Partition, QueueConfig, RetryBeside, RetryConfig, Sizer};
+pub use lost::Lost;
 pub use request::{Attempt, Outcome, Request};
 pub use retry::Backoff;
 pub use stage::{Delivery, Settings};

@@ -1,25 +1,25 @@
 //! From the queue to consumers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use tokio::time::{Instant, sleep_until};
 
-use super::admission::Turned;
+use super::admission::{Admission, Lack};
 use super::gather::Gather;
 use super::stage::{Inner, Keeper, State, shutting_down, signed};
 use super::ticket::{Ticket, Work};
 use super::{Attempt, OnFull, Request};
-use crate::batch::{DropReason, Refusal};
+use crate::batch::{DropReason, Refusal, while_wanted};
 use crate::runtime::Runtimes;
 use crate::telemetry::Entry;
 
 impl<A: Attempt> Inner<A> {
-    /// A batch found no room.
-    pub(super) fn turn_away(self: &Arc<Self>, turned: Turned, items: usize, on_full: OnFull) -> Result<(), Refusal> {
-        self.make_room();
+    /// A batch of so many items did not get in. Returns `Ok` if it is dropped.
+    pub(super) fn turn_away(&self, refusal: Refusal, items: usize, on_full: OnFull) -> Result<(), Refusal> {
         self.metrics.enqueue_failed.inc_by(items as u64);
-        let dropped = on_full == OnFull::Drop && matches!(turned, Turned::Full(_));
+        let dropped = on_full == OnFull::Drop;
         if let Some(since) = self.full_log.event(items) {
             let what = if dropped { "dropping data" } else { "refusing data" };
             tracing::warn!(
@@ -30,24 +30,30 @@ impl<A: Attempt> Inner<A> {
             );
         }
         if !dropped {
-            return Err(turned.into());
+            return Err(refusal);
         }
         self.ledger.add(Entry::Accepted, items);
         self.ledger.dropped(DropReason::QueueFull, items);
         Ok(())
     }
 
+    /// Waits until there may be the room that a batch of so many items lacks, no longer than its caller does.
+    pub(super) async fn wait_for_room(self: &Arc<Self>, lack: Lack, items: usize) -> Result<(), Refusal> {
+        let waited = while_wanted(lack.wait(|| self.make_room())).await;
+        waited.flatten().or_else(|refusal| self.turn_away(refusal, items, OnFull::Refuse))
+    }
+
     /// The queue is full: what it gathers must not wait for company any longer.
     pub(super) fn make_room(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        let State { gather: Some(gather), ready, .. } = &mut *state else { return };
-        gather.flush(ready);
-        self.dispatch(state);
+        if state.flush() {
+            self.dispatch(state);
+        }
     }
 
     /// Takes a request into the queue.
     pub(super) fn enqueue(self: &Arc<Self>, request: Request, ticket: Ticket) -> Result<(), Refusal> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if !state.open || self.runtimes.get().is_none() {
             return Err(shutting_down());
         }
@@ -55,12 +61,29 @@ impl<A: Attempt> Inner<A> {
             self.ledger.add(Entry::Accepted, request.items());
             self.ledger.held(signed(request.items()));
         }
-        let armed = state.add(request, ticket);
+        self.put(state, [(request, ticket)]);
+        Ok(())
+    }
+
+    /// Puts requests where consumers find them, at once or when they have company: not while somebody waits for their
+    /// room, who has looked for what was gathered before these came (under the same lock).
+    pub(super) fn put(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        requests: impl IntoIterator<Item = (Request, Ticket)>,
+    ) {
+        let mut is_armed = false;
+        for (request, ticket) in requests {
+            is_armed |= state.add(request, ticket);
+        }
+        let is_short = self.admission.as_ref().is_some_and(Admission::is_short);
+        if is_short || self.disk_waiters.load(Ordering::Acquire) > 0 {
+            state.flush();
+        }
         self.dispatch(state);
-        if armed {
+        if is_armed {
             self.armed.notify_one();
         }
-        Ok(())
     }
 
     /// Starts consumers for what is ready, as far as there may be more of them.
@@ -164,9 +187,21 @@ impl<A: Attempt> Drop for Slot<A> {
             let first = self.is_beginning.then(|| state.pop()).flatten();
             state.is_beginning &= !self.is_beginning;
             leave(&self.inner, &mut state, self.worker);
-            // What waited for this consumer must not wait for the next batch.
+            // What waited for this consumer, in memory or on disk, must not wait for the next batch.
+            self.inner.read_on(&mut state);
             self.inner.dispatch(state);
             drop(first);
+            if std::thread::panicking() {
+                let fate = if self.inner.keeper == Keeper::Disk {
+                    "it stays on disk for the next start"
+                } else {
+                    "it is lost"
+                };
+                tracing::error!(
+                    exporter = self.inner.exporter,
+                    "the exporter failed on a request, {fate}; this is a bug, please report it"
+                );
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+use super::Lost;
 use crate::batch::{Batch, Code, DropReason, Metadata, Signal};
 use crate::component::{Host, StartError};
 use crate::wire::{SizeLimit, split_by_size};
@@ -135,7 +136,7 @@ pub enum Outcome {
     /// All has been done that could be: what is not listed was delivered.
     Settled {
         /// How many items were lost, by reason.
-        lost: Vec<(DropReason, usize)>,
+        lost: Lost,
         /// What happened, for the log; empty if there is nothing to say, or it has been said.
         message: String,
     },
@@ -144,6 +145,8 @@ pub enum Outcome {
     Moved {
         /// How many items no other queue took, and why they are lost.
         lost: Option<(DropReason, usize)>,
+        /// What those who took the others have lost of it, and booked, before they answered.
+        reported: Lost,
     },
     /// Not delivered; worth another attempt.
     Retry {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::booking::{Booking, Failure};
 use super::stage::{Inner, Keeper, Phase, shutting_down};
 use super::ticket::Work;
-use super::{Attempt, Backoff, Outcome, Request};
+use super::{Attempt, Backoff, Lost, Outcome, Request};
 use crate::batch::{Code, DropReason, Refusal, while_wanted};
 
 /// How often a backend may answer `OUT_OF_RANGE` to one request that nothing else gives up. OTLP has that code tried again,
@@ -18,8 +18,9 @@ const MOST_OUT_OF_RANGE: usize = 20;
 /// How the work on a request ended.
 pub(super) enum End {
     Delivered {
-        lost: Vec<(DropReason, usize)>,
-        message: String,
+        lost: Lost,
+        /// What is to be said of it.
+        message: Option<String>,
     },
     Failed {
         reason: DropReason,
@@ -27,6 +28,7 @@ pub(super) enum End {
     },
     Moved {
         lost: Option<(DropReason, usize)>,
+        reported: Lost,
     },
     /// Smaller pieces may pass.
     TooLarge(String),
@@ -36,7 +38,7 @@ impl End {
     /// Did it end because the gateway does?
     pub(super) fn is_shutdown(&self) -> bool {
         match self {
-            Self::Delivered { lost, .. } => lost.iter().any(|(reason, _)| *reason == DropReason::Shutdown),
+            Self::Delivered { lost, .. } => lost.iter().any(|(reason, _)| reason == DropReason::Shutdown),
             Self::Failed { reason, .. } => *reason == DropReason::Shutdown,
             Self::Moved { .. } | Self::TooLarge(_) => false,
         }
@@ -66,25 +68,25 @@ impl<A: Attempt> Inner<A> {
             let result = self.process(&part.request).await;
             part.settle(result);
         }
-        work.settle(Ok(()));
+        work.settle(Ok(Lost::default()));
     }
 
     /// Works on one request until its outcome is known, and books it.
-    pub(super) async fn process(&self, request: &Request) -> Result<(), Failure> {
+    pub(super) async fn process(&self, request: &Request) -> Result<Lost, Failure> {
         let booking = Booking::new(self, request.items());
         let end = self.deliver(request).await;
         self.finish(booking, end, request).await
     }
 
     /// Books how the work on `request` ended; what is too large goes on in halves.
-    async fn finish(&self, mut booking: Booking<'_, A>, end: End, request: &Request) -> Result<(), Failure> {
+    async fn finish(&self, mut booking: Booking<'_, A>, end: End, request: &Request) -> Result<Lost, Failure> {
         let End::TooLarge(message) = end else { return booking.settle(end) };
         let pieces = request.halves();
         if pieces.len() < 2 {
             let refusal = Refusal::permanent(message).with_code(Code::InvalidArgument);
             return booking.settle(End::Failed { reason: DropReason::Rejected, refusal });
         }
-        let mut result = Ok(());
+        let mut result = Ok(Lost::default());
         for piece in pieces {
             // Its own booking takes over.
             booking.items = booking.items.saturating_sub(piece.items());
@@ -180,17 +182,18 @@ impl<A: Attempt> Inner<A> {
         match outcome {
             Outcome::Delivered => {
                 self.health.succeeded();
-                Ok(End::Delivered { lost: Vec::new(), message: String::new() })
+                Ok(End::Delivered { lost: Lost::default(), message: None })
             }
             Outcome::Partly { rejected, message } => {
                 self.health.succeeded();
-                Ok(End::Delivered { lost: vec![(DropReason::PartlyRejected, rejected)], message })
+                let message = (rejected > 0 || !message.is_empty()).then_some(message);
+                Ok(End::Delivered { lost: Lost::of(DropReason::PartlyRejected, rejected), message })
             }
             Outcome::Settled { lost, message } => {
                 self.health.succeeded();
-                Ok(End::Delivered { lost, message })
+                Ok(End::Delivered { lost, message: Some(message).filter(|message| !message.is_empty()) })
             }
-            Outcome::Moved { lost } => Ok(End::Moved { lost }),
+            Outcome::Moved { lost, reported } => Ok(End::Moved { lost, reported }),
             Outcome::Retry { code, after, message } => Err(Retry { code, after, message }),
             Outcome::Refused { code, message } => {
                 self.health.refused(code, &message);

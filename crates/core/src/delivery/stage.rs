@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::admission::{Admission, Turned};
+use super::admission::{Admission, Turned, full};
 use super::durable::{Durable, IN_MEMORY, Store};
 use super::gather::Gather;
 use super::metrics::Metrics;
 use super::status::{Health, LogGate, Status};
 use super::ticket::{Ticket, Work};
-use super::{Attempt, OnFull, QueueConfig, Request, RetryConfig};
-use crate::batch::{Batch, Metadata, Permits, Refusal, Signal};
+use super::{Attempt, Lost, OnFull, QueueConfig, Request, RetryConfig};
+use crate::batch::{Batch, DropReason, Metadata, NoRoom, Permits, Refusal, Signal};
 use crate::clock::Clock;
 use crate::component::{BuildError, Component, Consumer, ExporterContext, Host, StartError};
 use crate::runtime::Runtimes;
@@ -123,10 +123,18 @@ impl State {
             Some(gather) => gather.add(request, &ticket, &mut self.ready),
             None => {
                 let pieces = request.within(SizeLimit::bytes(self.max_request_bytes));
-                self.ready.extend(pieces.into_iter().map(|piece| Work::new(piece, vec![Arc::clone(&ticket)])));
+                self.ready.extend(pieces.into_iter().map(|piece| Work::new(piece, Arc::clone(&ticket))));
                 false
             }
         }
+    }
+
+    /// Sends what is gathered. Returns whether there was anything.
+    pub(super) fn flush(&mut self) -> bool {
+        let Some(gather) = &mut self.gather else { return false };
+        let ready = self.ready.len();
+        gather.flush(&mut self.ready);
+        self.ready.len() > ready
     }
 
     fn number(&mut self, request: &mut Request) {
@@ -168,6 +176,8 @@ pub(super) struct Inner<A> {
     pub(super) in_memory: Arc<AtomicUsize>,
     /// The most of them.
     pub(super) memory_bound: usize,
+    /// How many wait for room on disk.
+    pub(super) disk_waiters: AtomicUsize,
 }
 
 /// An exporter: an [`Attempt`] with everything around it.
@@ -272,6 +282,7 @@ impl<A: Attempt> Delivery<A> {
             durable,
             in_memory: Arc::default(),
             memory_bound,
+            disk_waiters: AtomicUsize::new(0),
             settings,
         };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
@@ -282,14 +293,15 @@ impl<A: Attempt> Delivery<A> {
     pub fn begin_shutdown(&self) {
         self.inner.stop_intake();
     }
-}
-
-#[async_trait]
-impl<A: Attempt> Consumer for Delivery<A> {
-    async fn consume(&self, mut batch: Batch) -> Result<(), Refusal> {
+    /// Takes a batch, as `consume` does, and says what is known to be lost of what was taken: of a batch whose sender
+    /// waits for the outcome (`wait_for_result`, or no queue), all that is. Of others the ledger has it, later.
+    ///
+    /// # Errors
+    /// The refusal; nothing was taken then.
+    pub async fn take(&self, mut batch: Batch) -> Result<Lost, Refusal> {
         let items = batch.items();
         if items == 0 {
-            return Ok(());
+            return Ok(Lost::default());
         }
         let Some(admission) = &self.inner.admission else {
             let mut request = Request::from_batch(batch);
@@ -297,38 +309,62 @@ impl<A: Attempt> Consumer for Delivery<A> {
             return self.inner.process(&request).await.map_err(|failure| failure.refusal);
         };
         let mut reserved = std::mem::take(batch.permits_mut());
-        let permits = match admission.admit(&batch, &mut reserved).await {
-            Ok(permits) => permits,
-            Err(turned) => return self.inner.turn_away(turned, items, admission.on_full),
+        let permits = loop {
+            match admission.admit(&batch, &mut reserved) {
+                Ok(permits) => break permits,
+                Err(Turned::Full(lack)) if admission.wait => self.inner.wait_for_room(lack, items).await?,
+                Err(Turned::Full(_)) => {
+                    self.inner.make_room();
+                    let dropped = self.inner.turn_away(full(), items, admission.on_full);
+                    return dropped.map(|()| Lost::of(DropReason::QueueFull, items));
+                }
+                Err(Turned::TooLarge(refusal)) => {
+                    return self.inner.turn_away(refusal, items, OnFull::Refuse).map(|()| Lost::default());
+                }
+            }
         };
         let request = Request::from_batch(batch);
         if self.inner.keeper == Keeper::Disk {
-            return self.inner.persist(request, permits, admission.on_full).await;
+            return self.inner.persist(request, permits, admission.on_full).await.map(|()| Lost::default());
         }
         let mut ticket = Ticket::new(permits, self.inner.metrics.queue_size.clone());
         if self.inner.keeper == Keeper::Memory {
-            return self.inner.enqueue(request, ticket);
+            return self.inner.enqueue(request, ticket).map(|()| Lost::default());
         }
         let answer = ticket.wait();
         self.inner.enqueue(request, ticket)?;
         answer.await.unwrap_or_else(|_| Err(shutting_down()))
     }
+}
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+#[async_trait]
+impl<A: Attempt> Consumer for Delivery<A> {
+    async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
+        self.take(batch).await.map(|_| ())
+    }
+
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let Some(admission) = &self.inner.admission else { return Ok(()) };
-        match admission.admit(batch, &mut Permits::default()).await {
+        let items = batch.items();
+        let refusal = match admission.admit(batch, &mut Permits::default()) {
             Ok(reserved) => {
                 reserved.into_iter().for_each(|permit| permits.push(permit));
-                self.inner.check_disk(batch, admission.on_full).await
+                return self.inner.check_disk(batch, admission.on_full);
+            }
+            Err(Turned::Full(lack)) if admission.wait => {
+                let (inner, lack) = (Arc::clone(&self.inner), lack.beside(permits));
+                return Err(NoRoom::Full(Box::pin(async move { inner.wait_for_room(lack, items).await })));
             }
             // Finds out again, and counts, when the batch comes.
-            Err(Turned::Full(_)) if admission.on_full == OnFull::Drop => Ok(()),
-            Err(turned) => {
+            Err(Turned::Full(_)) if admission.on_full == OnFull::Drop => return Ok(()),
+            Err(Turned::Full(_)) => {
                 self.inner.make_room();
-                self.inner.metrics.enqueue_failed.inc_by(batch.items() as u64);
-                Err(turned.into())
+                full()
             }
-        }
+            Err(Turned::TooLarge(refusal)) => refusal,
+        };
+        self.inner.metrics.enqueue_failed.inc_by(items as u64);
+        Err(refusal.into())
     }
 
     fn metadata_keys(&self) -> Vec<String> {
@@ -367,6 +403,14 @@ impl<A: Attempt> Component for Delivery<A> {
 
 pub(super) fn shutting_down() -> Refusal {
     Refusal::retryable(None, "the gateway is shutting down")
+}
+
+/// What becomes of a request whose task is dropped in the middle of the work on it.
+pub(super) fn interrupted() -> Refusal {
+    if std::thread::panicking() {
+        return Refusal::permanent("the exporter failed on it; this is a bug, see the gateway's log");
+    }
+    shutting_down()
 }
 
 pub(super) fn signed(items: usize) -> i64 {

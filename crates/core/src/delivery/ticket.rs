@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::Request;
 use super::booking::Failure;
+use super::stage::interrupted;
+use super::{Lost, Request};
 use crate::batch::{Permit, Refusal};
 use crate::storage::Log;
 use crate::telemetry::UpDown;
@@ -47,8 +48,9 @@ impl Drop for Record {
 
 #[derive(Debug)]
 struct Answer {
-    sender: Option<oneshot::Sender<Result<(), Refusal>>>,
+    sender: Option<oneshot::Sender<Result<Lost, Refusal>>>,
     refusal: Option<Refusal>,
+    lost: Lost,
 }
 
 impl Ticket {
@@ -67,11 +69,11 @@ impl Ticket {
         ticket
     }
 
-    /// Asks for the outcome: `Ok` if every request that carried the batch was delivered, else the
+    /// Asks for the outcome: if every request that carried the batch was delivered, what was lost of it; else the
     /// first failure.
-    pub(super) fn wait(&mut self) -> oneshot::Receiver<Result<(), Refusal>> {
+    pub(super) fn wait(&mut self) -> oneshot::Receiver<Result<Lost, Refusal>> {
         let (sender, receiver) = oneshot::channel();
-        self.answer = Some(Mutex::new(Answer { sender: Some(sender), refusal: None }));
+        self.answer = Some(Mutex::new(Answer { sender: Some(sender), refusal: None, lost: Lost::default() }));
         receiver
     }
 
@@ -83,6 +85,13 @@ impl Ticket {
             answer.lock().refusal.get_or_insert_with(|| refusal.clone());
         }
     }
+
+    /// So much of it was not taken.
+    fn lose(&self, lost: Lost) {
+        if let Some(answer) = self.answer.as_ref().filter(|_| !lost.is_empty()) {
+            answer.lock().lost.merge(lost);
+        }
+    }
 }
 
 impl Drop for Ticket {
@@ -90,7 +99,8 @@ impl Drop for Ticket {
         self.queue_size.sub(self.units);
         let Some(answer) = &self.answer else { return };
         let mut answer = answer.lock();
-        let result = answer.refusal.take().map_or(Ok(()), Err);
+        let lost = std::mem::take(&mut answer.lost);
+        let result = answer.refusal.take().map_or(Ok(lost), Err);
         if let Some(sender) = answer.sender.take() {
             // The one who asked may be gone.
             let _ = sender.send(result);
@@ -102,27 +112,30 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) request: Request,
-    tickets: Vec<Arc<Ticket>>,
+    /// The batches in it, and how many of its items are of each.
+    tickets: Vec<(Arc<Ticket>, usize)>,
     /// What was put together because it waited together: each with its own stakes. Empty if nothing was.
     parts: Vec<Self>,
     settled: bool,
 }
 
 impl Work {
-    pub(super) fn new(request: Request, tickets: Vec<Arc<Ticket>>) -> Self {
+    pub(super) fn new(request: Request, ticket: Arc<Ticket>) -> Self {
+        let tickets = vec![(ticket, request.items())];
         Self { request, tickets, parts: Vec::new(), settled: false }
     }
 
     /// Adds a batch.
     pub(super) fn merge(&mut self, mut request: Request, ticket: Arc<Ticket>) {
+        self.tickets.push((ticket, request.items()));
         self.request.merge(&mut request);
-        self.tickets.push(ticket);
     }
 
     /// Sends `other` with it. Both stay what they are: should the request be refused, they can be tried one by one.
     pub(super) fn join(&mut self, other: Self) {
         if self.parts.is_empty() {
-            self.parts.push(Self::new(self.request.clone(), std::mem::take(&mut self.tickets)));
+            let (request, tickets) = (self.request.clone(), std::mem::take(&mut self.tickets));
+            self.parts.push(Self { request, tickets, parts: Vec::new(), settled: false });
         }
         self.request.merge(&mut other.request.clone());
         self.parts.push(other);
@@ -134,16 +147,25 @@ impl Work {
     }
 
     /// The outcome is known.
-    pub(super) fn settle(mut self, result: Result<(), Failure>) {
+    pub(super) fn settle(mut self, result: Result<Lost, Failure>) {
         self.settled = true;
-        self.parts.drain(..).for_each(|part| part.settle(result.clone()));
-        if let Err(Failure { refusal, stays }) = result {
-            self.fail(&refusal, stays);
+        match result {
+            Ok(mut lost) => {
+                for part in self.parts.drain(..) {
+                    let share = lost.take_share(part.request.items());
+                    part.settle(Ok(share));
+                }
+                self.tickets.iter().for_each(|(ticket, items)| ticket.lose(lost.take_share(*items)));
+            }
+            Err(failure) => {
+                self.parts.drain(..).for_each(|part| part.settle(Err(failure.clone())));
+                self.fail(&failure.refusal, failure.stays);
+            }
         }
     }
 
     fn fail(&self, refusal: &Refusal, stays: bool) {
-        for ticket in &self.tickets {
+        for (ticket, _) in &self.tickets {
             ticket.fail(refusal, stays);
         }
     }
@@ -152,7 +174,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if !self.settled {
-            self.fail(&Refusal::retryable(None, "the gateway is shutting down"), true);
+            self.fail(&interrupted(), true);
         }
     }
 }

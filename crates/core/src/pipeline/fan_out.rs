@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use crate::batch::{Batch, DropReason, Permits, Refusal};
+use crate::batch::{Batch, DropReason, NoRoom, Permits, Refusal};
 use crate::component::Consumer;
 use crate::telemetry::{Entry, Ledger};
 
@@ -29,10 +29,6 @@ pub struct Branch {
 /// shared, never copied.
 pub struct FanOut {
     branches: Vec<Branch>,
-    /// The order in which branches are asked for room, the same in all fan-outs: two that wait for
-    /// room in the same full queues (`block_on_overflow`) would otherwise wait for each other for
-    /// ever.
-    asking_order: Vec<usize>,
     emitted: Option<Ledger>,
 }
 
@@ -40,9 +36,18 @@ impl FanOut {
     /// A fan-out to `branches`, which books what it hands over in `emitted`.
     #[must_use]
     pub fn new(branches: Vec<Branch>, emitted: Option<Ledger>) -> Self {
-        let mut asking_order: Vec<usize> = (0..branches.len()).collect();
-        asking_order.sort_by_key(|&index| Arc::as_ptr(&branches[index].stage).cast::<()>() as usize);
-        Self { branches, asking_order, emitted }
+        Self { branches, emitted }
+    }
+
+    /// Room for `batch` in all branches, waiting for it where that is configured: with nothing in hand, so
+    /// that no two wait for each other.
+    async fn room_for(&self, batch: &Batch) -> Result<Permits, Refusal> {
+        loop {
+            let mut permits = Permits::reserving();
+            let Err(no_room) = self.reserve(batch, &mut permits).await else { return Ok(permits) };
+            drop(permits);
+            no_room.wait().await?;
+        }
     }
 
     async fn give_to_all(&self, mut batch: Batch) -> Result<(), Refusal> {
@@ -52,8 +57,7 @@ impl FanOut {
         // A model is encoded once, here, so that the branches share bytes.
         batch.wire();
         if !batch.permits_mut().is_reserved() {
-            let mut permits = Permits::reserving();
-            self.reserve(&batch, &mut permits).await?;
+            let permits = self.room_for(&batch).await?;
             *batch.permits_mut() = permits;
         }
         let mut refused = Vec::new();
@@ -114,9 +118,9 @@ impl Consumer for FanOut {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
-        for &index in &self.asking_order {
-            self.branches[index].stage.reserve(batch, permits).await?;
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
+        for branch in &self.branches {
+            branch.stage.reserve(batch, permits).await?;
         }
         Ok(())
     }

@@ -32,9 +32,8 @@
 //! # Two kinds of user
 //!
 //! A queue releases each record when it is delivered. A buffer whose records hold parts of many
-//! traces has three ways to say what it does not need: [`Log::release`] when a reference count of a
-//! record reaches zero; [`Log::release_segment`] when a count of what is live in a segment
-//! ([`Position::segment`]) does: coarse, and cheap to keep; [`Log::release_before`], a low-water mark.
+//! traces has two ways to say what it does not need: [`Log::release`] when a reference count of a
+//! record reaches zero; [`Log::release_before`], a low-water mark.
 //! What was decided about records that are still there is a record too, of another kind: append it, and
 //! release it no earlier than what it is about (releasing by low-water mark does that by itself).
 //! What holds back a segment for too long can be appended anew and released at its old place.
@@ -368,12 +367,6 @@ impl Log {
     /// No record before `sequence` is needed any more.
     pub fn release_before(&self, sequence: u64) {
         self.release_range(0..sequence);
-    }
-
-    /// Nothing in the segment ([`Position::segment`]) is needed any more. If it is the one that is
-    /// appended to, it is closed first.
-    pub fn release_segment(&self, segment: u64) {
-        self.shared.inbox.release_segment(segment);
     }
 
     /// The records from `cursor` on that are not released, until their payloads exceed `max_bytes`

@@ -181,7 +181,9 @@ impl Engine {
         let expected = FileHeader { base: segment.base, salt: segment.salt, ..FileHeader::default() };
         let Ok(length) = file.length() else { return entries };
         if !is_whole || header != Some(expected) {
-            // The next release begins a new one.
+            // Goes at once; the next release begins a new one.
+            self.files.forget(FileKind::Acks, segment.base);
+            self.litter.insert(FileKind::Acks.name(segment.base), length);
             return entries;
         }
         let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(FILE_HEADER)];

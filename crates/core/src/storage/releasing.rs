@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use super::disk::write_all_at;
 use super::engine::Engine;
 use super::format::{FILE_HEADER, FileHeader, FileKind};
-use super::segment::Segment;
 
 impl Engine {
     /// The records of `range` are not needed any more. What it means is on the disk after
@@ -21,15 +20,6 @@ impl Engine {
                 self.live -= u64::from(released);
                 self.unsettled.insert(*base);
             }
-        }
-    }
-
-    /// Everything in the segment `base` is not needed any more.
-    pub(super) fn release_segment(&mut self, base: u64) {
-        let Some(range) = self.segments.get(&base).map(Segment::sequences) else { return };
-        self.release(range);
-        if self.active == Some(base) {
-            self.seal();
         }
     }
 

@@ -31,7 +31,6 @@ pub(super) struct Append {
 pub(super) struct Orders {
     appends: Vec<Append>,
     releases: Vec<Range<u64>>,
-    segments: Vec<u64>,
     way: bool,
     reads: Vec<(Cursor, usize, Answer<Chunk>)>,
     syncs: Vec<Answer<()>>,
@@ -42,9 +41,9 @@ pub(super) struct Orders {
 
 impl Orders {
     fn is_empty(&self) -> bool {
-        let Self { appends, releases, segments, way, reads, syncs, closed, ordered: _ } = self;
+        let Self { appends, releases, way, reads, syncs, closed, ordered: _ } = self;
         let no_answers = appends.is_empty() && reads.is_empty() && syncs.is_empty();
-        no_answers && releases.is_empty() && segments.is_empty() && !way && !closed
+        no_answers && releases.is_empty() && !way && !closed
     }
 }
 
@@ -73,10 +72,6 @@ impl Inbox {
     /// How many releases were ordered so far.
     pub(super) fn ordered(&self) -> u64 {
         self.orders.lock().ordered
-    }
-
-    pub(super) fn release_segment(&self, base: u64) {
-        self.order(|orders| orders.segments.push(base));
     }
 
     /// Somebody found no room and did not come to ask.
@@ -185,9 +180,8 @@ impl Worker {
             report(engine.sync());
         }
         append(engine, orders.appends);
-        let has_releases = !orders.releases.is_empty() || !orders.segments.is_empty();
+        let has_releases = !orders.releases.is_empty();
         orders.releases.into_iter().for_each(|range| engine.release(range));
-        orders.segments.into_iter().for_each(|base| engine.release_segment(base));
         if has_releases {
             engine.settle();
             engine.stats.settled(orders.ordered);

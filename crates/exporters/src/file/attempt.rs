@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use nyquist_core::batch::{Code, DropReason, Signal};
 use nyquist_core::component::{Host, StartError};
-use nyquist_core::delivery::{Attempt, Outcome, Request};
+use nyquist_core::delivery::{Attempt, Lost, Outcome, Request};
 use nyquist_core::otlp_json;
 use nyquist_core::wire::{AnyValue, TracesView, check, put_len_field};
 use parking_lot::Mutex;
@@ -67,7 +67,7 @@ impl Attempt for FileAttempt {
         }
         let attribute = &self.config.group_by.resource_attribute;
         Outcome::Settled {
-            lost: vec![(DropReason::Untranslatable, encoded.nameless)],
+            lost: Lost::of(DropReason::Untranslatable, encoded.nameless),
             message: format!("resources without a text {attribute:?} (group_by.resource_attribute) were dropped"),
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
     StartError,
@@ -81,8 +81,12 @@ impl Consumer for FileExporter {
         self.delivery.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.delivery.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.delivery.metadata_keys()
     }
 }
 

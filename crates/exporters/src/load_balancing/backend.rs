@@ -9,7 +9,7 @@ use nyquist_core::batch::{Batch, Code, DropReason, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{BuildError, ExporterContext, Extensions, Host, StartError};
 use nyquist_core::config::ComponentId;
-use nyquist_core::delivery::{Attempt, BatchConfig, Delivery, Outcome, Request, Settings};
+use nyquist_core::delivery::{Attempt, BatchConfig, Delivery, Lost, Outcome, Request, Settings};
 use nyquist_core::net::client::{Chunks, GrpcEndpoint};
 use nyquist_core::telemetry::{Ledger, Telemetry};
 use tokio::time::{Instant, sleep, timeout};
@@ -190,22 +190,29 @@ impl BackendAttempt {
         const LONGEST_WAIT: Duration = Duration::from_secs(1);
         let batch = Batch::from_wire(request.signal(), request.bytes(), request.items());
         let mut left = vec![batch.with_metadata(Arc::clone(request.metadata()))];
-        let mut refused = 0;
+        let (mut refused, mut reported) = (0, Lost::default());
         let mut wait = Duration::from_millis(20);
-        let lost = |left: &[Batch], refused: usize| {
+        let lost = |left: &[Batch], refused: usize, reported: Lost| {
             let items = refused + left.iter().map(Batch::items).sum::<usize>();
-            Outcome::Moved { lost: Some((DropReason::Shutdown, items)) }
+            Outcome::Moved { lost: Some((DropReason::Shutdown, items)), reported }
         };
         loop {
-            let Some(balancer) = self.balancer.upgrade() else { return lost(&left, refused) };
-            let Err(unplaced) = balancer.place_all(left).await else { return self.moved(request.items(), refused) };
+            let Some(balancer) = self.balancer.upgrade() else { return lost(&left, refused, reported) };
+            let unplaced = match balancer.place_all(left).await {
+                Ok(more) => {
+                    reported.merge(more);
+                    return self.moved(request.items(), refused, reported);
+                }
+                Err(unplaced) => unplaced,
+            };
             left = unplaced.left;
             refused += unplaced.refused;
+            reported.merge(unplaced.lost);
             if left.is_empty() {
-                return self.moved(request.items(), refused);
+                return self.moved(request.items(), refused, reported);
             }
             if balancer.is_closing() {
-                return lost(&left, refused);
+                return lost(&left, refused, reported);
             }
             drop(balancer);
             sleep(unplaced.refusal.retry_delay().unwrap_or(wait).min(LONGEST_WAIT)).await;
@@ -213,9 +220,10 @@ impl BackendAttempt {
         }
     }
 
-    /// `items` are with the others, but for those that were `refused` for good.
-    fn moved(&self, items: usize, refused: usize) -> Outcome {
+    /// `items` are with the others, but for those that were `refused` for good; the others have `reported` what they
+    /// have lost of theirs.
+    fn moved(&self, items: usize, refused: usize, reported: Lost) -> Outcome {
         self.metrics.moved.inc_by((items - refused.min(items)) as u64);
-        Outcome::Moved { lost: (refused > 0).then_some((DropReason::Rejected, refused)) }
+        Outcome::Moved { lost: (refused > 0).then_some((DropReason::Rejected, refused)), reported }
     }
 }

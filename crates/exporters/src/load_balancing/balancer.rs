@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hashbrown::HashMap;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{Component, Consumer, Host, StartError};
-use nyquist_core::delivery::{LogGate, Status};
+use nyquist_core::delivery::{LogGate, Lost, Status};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, sleep};
 
@@ -51,13 +51,15 @@ pub(super) struct Unplaced {
     pub(super) left: Vec<Batch>,
     /// Items that were refused for good.
     pub(super) refused: usize,
+    /// What the backends that took their parts say is lost of them.
+    pub(super) lost: Lost,
 }
 
 impl Unplaced {
     fn new(refusal: Refusal, batch: Batch) -> Self {
         match refusal.is_retryable() {
-            true => Self { refusal, left: vec![batch], refused: 0 },
-            false => Self { refusal, left: Vec::new(), refused: batch.items() },
+            true => Self { refusal, left: vec![batch], refused: 0, lost: Lost::default() },
+            false => Self { refusal, left: Vec::new(), refused: batch.items(), lost: Lost::default() },
         }
     }
 
@@ -67,12 +69,19 @@ impl Unplaced {
         }
         self.left.append(&mut other.left);
         self.refused += other.refused;
+        self.lost.merge(other.lost);
         self
     }
 
-    /// All of these as one.
-    fn all(those: impl Iterator<Item = Self>) -> Result<(), Self> {
-        those.reduce(Self::with).map_or(Ok(()), Err)
+    /// All of these as one, beside what is `lost` of what was placed.
+    fn all(those: impl IntoIterator<Item = Self>, lost: Lost) -> Result<Lost, Self> {
+        match those.into_iter().reduce(Self::with) {
+            None => Ok(lost),
+            Some(mut all) => {
+                all.lost.merge(lost);
+                Err(all)
+            }
+        }
     }
 }
 
@@ -250,21 +259,19 @@ impl Balancer {
     }
 
     /// Sets room aside for every part of `batch`.
-    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         let slices = self.split(batch.clone());
         if slices.is_empty() {
-            return Err(self.nobody());
+            return Err(self.nobody().into());
         }
-        // In the same order by everybody: two that wait for room in the same queues would otherwise wait
-        // for each other for ever.
-        for (backend, slice) in &slices {
-            backend.delivery.reserve(slice, permits).await?;
-        }
-        Ok(())
+        reserve_each(&slices, permits).await
     }
 
-    /// Gives every part of `batch` to its backend. Nothing is given to anybody unless all have room.
-    pub(super) async fn place(&self, mut batch: Batch) -> Result<(), Unplaced> {
+    /// Gives every part of `batch` to its backend. Nothing is given to anybody unless all have room. Returns what is lost
+    /// of what was taken, as far as the backends' exporters know by then ([`Delivery::take`]).
+    ///
+    /// [`Delivery::take`]: nyquist_core::delivery::Delivery::take
+    pub(super) async fn place(&self, mut batch: Batch) -> Result<Lost, Unplaced> {
         let mut permits = std::mem::take(batch.permits_mut());
         let whole = batch.clone();
         let slices = self.split(batch);
@@ -272,38 +279,53 @@ impl Balancer {
             return Err(Unplaced::new(self.nobody(), whole));
         }
         if !permits.is_reserved() && slices.len() > 1 {
-            permits = Permits::reserving();
-            for (backend, slice) in &slices {
-                if let Err(refusal) = backend.delivery.reserve(slice, &mut permits).await {
+            permits = loop {
+                let mut reserved = Permits::reserving();
+                let Err(no_room) = reserve_each(&slices, &mut reserved).await else { break reserved };
+                // Nobody waits with room in hand.
+                drop(reserved);
+                if let Err(refusal) = no_room.wait().await {
                     return Err(Unplaced::new(refusal, whole));
                 }
-            }
+            };
         }
         drop(whole);
         self.give(slices, permits).await
     }
 
     /// The same for several batches, all of which are tried.
-    pub(super) async fn place_all(&self, batches: Vec<Batch>) -> Result<(), Unplaced> {
-        let placed = join_all(batches.into_iter().map(|batch| self.place(batch))).await;
-        Unplaced::all(placed.into_iter().filter_map(Result::err))
+    pub(super) async fn place_all(&self, batches: Vec<Batch>) -> Result<Lost, Unplaced> {
+        let (mut lost, mut unplaced) = (Lost::default(), Vec::new());
+        for placed in join_all(batches.into_iter().map(|batch| self.place(batch))).await {
+            match placed {
+                Ok(more) => lost.merge(more),
+                Err(more) => unplaced.push(more),
+            }
+        }
+        Unplaced::all(unplaced, lost)
     }
 
     /// Gives `slices` to their backends, all at once. What is refused because its backend is just leaving
     /// is split anew.
-    async fn give(&self, mut slices: Vec<Slice>, permits: Permits) -> Result<(), Unplaced> {
+    async fn give(&self, mut slices: Vec<Slice>, permits: Permits) -> Result<Lost, Unplaced> {
         let mut permits = Some(permits);
-        let mut unplaced = Vec::new();
+        let (mut lost, mut unplaced) = (Lost::default(), Vec::new());
         loop {
             for (_, slice) in &mut slices {
                 *slice.permits_mut() = permits.clone().unwrap_or_default();
             }
             permits = None;
-            let given = slices.iter().map(|(backend, slice)| backend.delivery.consume(slice.clone()));
+            let given = slices.iter().map(|(backend, slice)| backend.delivery.take(slice.clone()));
             let answers = join_all(given).await;
             let mut again = Vec::new();
             for ((backend, mut slice), answer) in std::mem::take(&mut slices).into_iter().zip(answers) {
-                let Err(refusal) = answer else { continue };
+                let refusal = match answer {
+                    Ok(more) => {
+                        lost.merge(more);
+                        continue;
+                    }
+                    Err(refusal) => refusal,
+                };
                 *slice.permits_mut() = Permits::default();
                 if backend.has_left() && refusal.is_retryable() && !self.is_closing() {
                     again.push(slice);
@@ -312,7 +334,7 @@ impl Balancer {
                 unplaced.push(Unplaced::new(refusal, slice));
             }
             if again.is_empty() {
-                return Unplaced::all(unplaced.into_iter());
+                return Unplaced::all(unplaced, lost);
             }
             slices = again.into_iter().flat_map(|slice| self.split(slice)).collect();
         }
@@ -368,6 +390,14 @@ impl Balancer {
     pub(super) fn signal(&self) -> Signal {
         self.template.signal
     }
+}
+
+/// Sets room aside for each of `slices`.
+async fn reserve_each(slices: &[Slice], permits: &mut Permits) -> Result<(), NoRoom> {
+    for (backend, slice) in slices {
+        backend.delivery.reserve(slice, permits).await?;
+    }
+    Ok(())
 }
 
 /// The index of the member that `key` goes to.

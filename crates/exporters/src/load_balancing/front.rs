@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nyquist_core::batch::{Batch, Code, DropReason};
-use nyquist_core::delivery::{Attempt, Outcome, Request};
+use nyquist_core::delivery::{Attempt, Lost, Outcome, Request};
 use parking_lot::Mutex;
 
 use super::balancer::{Balancer, Unplaced};
@@ -30,18 +30,24 @@ pub(super) struct Rest {
     /// Items that a backend has refused for good, and what was said.
     refused: usize,
     why: Option<(Code, String)>,
+    /// What backends took, and have lost.
+    lost: Lost,
 }
 
 impl Rest {
     /// No backend has to be asked any more.
     fn settle(&self) -> Outcome {
+        let mut lost = self.lost.clone();
         match &self.why {
-            None => Outcome::Delivered,
+            // What was partly taken the backend's exporter has said.
+            None if lost.is_empty() => Outcome::Delivered,
+            None => Outcome::Settled { lost, message: String::new() },
             Some((code, message)) if self.refused >= self.items => {
                 Outcome::Refused { code: *code, message: message.clone() }
             }
             Some((_, message)) => {
-                Outcome::Settled { lost: vec![(DropReason::Rejected, self.refused)], message: message.clone() }
+                lost.add(DropReason::Rejected, self.refused);
+                Outcome::Settled { lost, message: message.clone() }
             }
         }
     }
@@ -54,7 +60,7 @@ impl Attempt for Front {
     fn encode(&self, request: &Request) -> Result<Mutex<Rest>, Outcome> {
         let batch = Batch::from_wire(request.signal(), request.bytes(), request.items());
         let batches = vec![batch.with_metadata(Arc::clone(request.metadata()))];
-        Ok(Mutex::new(Rest { batches, items: request.items(), refused: 0, why: None }))
+        Ok(Mutex::new(Rest { batches, items: request.items(), refused: 0, why: None, lost: Lost::default() }))
     }
 
     fn metadata_keys(&self) -> Vec<String> {
@@ -68,12 +74,18 @@ impl Attempt for Front {
     async fn attempt(&self, rest: &Mutex<Rest>) -> Outcome {
         // A clone: an attempt that is cut short (`timeout`) must not lose it.
         let batches = rest.lock().batches.clone();
-        let Err(Unplaced { refusal, left, refused }) = self.balancer.place_all(batches).await else {
-            return rest.lock().settle();
+        let placed = self.balancer.place_all(batches).await;
+        let mut rest = rest.lock();
+        let Unplaced { refusal, left, refused, lost } = match placed {
+            Ok(lost) => {
+                rest.lost.merge(lost);
+                return rest.settle();
+            }
+            Err(unplaced) => unplaced,
         };
         let (code, message) = (refusal.code(), refusal.message().to_owned());
-        let mut rest = rest.lock();
         rest.batches = left;
+        rest.lost.merge(lost);
         rest.refused += refused;
         if refused > 0 {
             rest.why.get_or_insert_with(|| (code, message.clone()));

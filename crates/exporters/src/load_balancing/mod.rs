@@ -31,7 +31,7 @@ mod values;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
     StartError, exporter,
@@ -113,7 +113,7 @@ impl LoadBalancingConfig {
         let front = self.front();
         let ledger = match &front {
             None => context.ledger.clone(),
-            // The front keeps the account.
+            // The front keeps the account: it hears from the backends' exporters what came of each part.
             Some(_) => Ledger::new(&Telemetry::new(), "backends", context.signal),
         };
         let template = Template {
@@ -174,11 +174,12 @@ impl Consumer for LoadBalancing {
         match &self.front {
             Some(front) => front.consume(batch).await,
             None if batch.items() == 0 => Ok(()),
-            None => self.balancer.place(batch).await.map_err(|unplaced| unplaced.refusal),
+            // Without a front the backends' exporters keep the account, what they have lost included.
+            None => self.balancer.place(batch).await.map(|_| ()).map_err(|unplaced| unplaced.refusal),
         }
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         match &self.front {
             Some(front) => front.reserve(batch, permits).await,
             None if batch.items() == 0 => Ok(()),

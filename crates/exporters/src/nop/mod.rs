@@ -42,4 +42,8 @@ impl Consumer for Nop {
         self.0.add(Entry::Exported, batch.items());
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

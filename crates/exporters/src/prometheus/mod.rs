@@ -131,6 +131,10 @@ impl Consumer for PrometheusExporter {
         self.stats.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl PrometheusExporter {

@@ -34,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nyquist_core::batch::{Batch, DropReason, Metadata, Permits, Refusal, Room, Signal};
+use nyquist_core::batch::{Batch, DropReason, Metadata, NoRoom, Permits, Refusal, Room, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
@@ -195,8 +195,12 @@ impl Consumer for RemoteWrite {
         self.delivery.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.delivery.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.delivery.metadata_keys()
     }
 }
 
@@ -387,7 +391,7 @@ impl Pipeline {
             if untranslatable > 0 {
                 lost.push((DropReason::Untranslatable, untranslatable));
             }
-            return Outcome::Settled { lost, message: String::new() };
+            return Outcome::Settled { lost: lost.into_iter().collect(), message: String::new() };
         };
         let all: usize = lost.iter().map(|(_, items)| items).sum();
         if lost.len() == 1 && all >= items {
@@ -401,6 +405,6 @@ impl Pipeline {
             lost.push((DropReason::Untranslatable, untranslatable));
         }
         // The sender has logged it, with the names of the metrics.
-        Outcome::Settled { lost, message: String::new() }
+        Outcome::Settled { lost: lost.into_iter().collect(), message: String::new() }
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability,
@@ -61,7 +61,7 @@ impl Consumer for PassThrough {
         self.next.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

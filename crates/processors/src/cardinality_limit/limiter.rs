@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, DropReason, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::Consumer;
 use nyquist_core::telemetry::{Entry, Ledger};
 use tokio::sync::watch;
@@ -85,7 +85,7 @@ impl Limiter {
         })
     }
 
-    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    pub(super) async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
     }
 

@@ -39,7 +39,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
@@ -81,9 +81,13 @@ impl CardinalityLimitConfig {
 impl ProcessorConfig for CardinalityLimitConfig {
     fn build(&self, context: ProcessorContext<'_>) -> Result<Arc<dyn Processor>, BuildError> {
         let place = Place::find(self, &context)?.map(Arc::new);
+        let mut metadata_keys = context.next.metadata_keys();
+        if let Some(TenantFrom::Metadata(key)) = &self.tenant_from {
+            metadata_keys.push(key.clone());
+        }
         let limiter = self.limiter(context, Hashes::new(rand::random()))?;
         let limit =
-            CardinalityLimit { limiter: OnceLock::new(), place, interval: self.flush_interval.0, ..Default::default() };
+            CardinalityLimit { place, metadata_keys, interval: self.flush_interval.0, ..CardinalityLimit::default() };
         match &limit.place {
             Some(_) => *limit.waiting.lock() = Some(limiter),
             None => _ = limit.limiter.set(Arc::new(limiter)),
@@ -99,6 +103,8 @@ struct CardinalityLimit {
     limiter: OnceLock<Arc<Limiter>>,
     place: Option<Arc<Place>>,
     interval: Duration,
+    /// What names tenants, and what those behind it look at.
+    metadata_keys: Vec<String>,
     task: Mutex<Option<JoinHandle<()>>>,
     saving: Mutex<Option<JoinHandle<()>>>,
 }
@@ -162,7 +168,11 @@ impl Consumer for CardinalityLimit {
         self.limiter()?.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.limiter()?.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.metadata_keys.clone()
     }
 }

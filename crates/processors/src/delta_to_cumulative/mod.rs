@@ -14,7 +14,7 @@ mod totals;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, DropReason, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, DropReason, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
@@ -124,7 +124,11 @@ impl Consumer for DeltaToCumulative {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         self.next.reserve(batch, permits).await
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        self.next.metadata_keys()
     }
 }

@@ -9,7 +9,7 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Permits, Refusal, Signal};
+use nyquist_core::batch::{Batch, NoRoom, Permits, Refusal, Signal};
 use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
@@ -128,9 +128,9 @@ impl Consumer for MemoryLimiter {
         self.next.consume(batch).await
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
         if self.limiter.refuses() {
-            return Err(self.refusal(batch.items()));
+            return Err(self.refusal(batch.items()).into());
         }
         self.next.reserve(batch, permits).await
     }

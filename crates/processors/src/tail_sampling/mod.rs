@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use nyquist_core::batch::{Batch, Metadata, Permits, Refusal, Signal, while_wanted};
+use nyquist_core::batch::{Batch, Metadata, NoRoom, Permits, Refusal, Signal, while_wanted};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
@@ -170,12 +170,12 @@ impl Consumer for TailSampling {
         taken
     }
 
-    async fn reserve(&self, batch: &Batch, _: &mut Permits) -> Result<(), Refusal> {
+    async fn reserve(&self, batch: &Batch, _: &mut Permits) -> Result<(), NoRoom> {
         self.open()?;
         if let Some(place) = &self.place {
             place.durable()?.room(batch)?;
         }
-        if self.sampler.blocks() { Ok(()) } else { self.sampler.room() }
+        if self.sampler.blocks() { Ok(()) } else { Ok(self.sampler.room()?) }
     }
 
     fn metadata_keys(&self) -> Vec<String> {

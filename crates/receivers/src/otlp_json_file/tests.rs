@@ -39,6 +39,10 @@ impl Consumer for Sink {
         self.taken.lock().push((batch.signal(), batch.into_wire().to_vec()));
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Sink {

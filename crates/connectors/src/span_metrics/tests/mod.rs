@@ -50,6 +50,10 @@ impl Consumer for Sink {
         self.reports.lock().push(report);
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 struct Rig {

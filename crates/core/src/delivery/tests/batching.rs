@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -64,6 +65,36 @@ async fn a_full_queue_does_not_wait_for_company() {
     rig.settled().await;
     assert_eq!(backend.sizes(), [2]);
     rig.delivery.consume(batch("c", 1)).await.unwrap();
+}
+
+/// Scenario: more senders than places wait for room (`block_on_overflow`), in front of a fan-out or not, while what they
+/// sent is gathered. Guarantee: nothing waits for its time while somebody waits for its place; requests are as large as the
+/// queue makes them, all the same.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_does_not_wait_for_company() {
+    for is_reserved in [false, true] {
+        let backend = Backend::answering([]);
+        let config = queue("{queue_size: 10, block_on_overflow: true, batch: {flush_timeout: 1h}}");
+        let rig = Rig::start(&backend, config, RetryConfig::default()).await;
+        let begin = Instant::now();
+        let send = async |index: usize| {
+            let mut batch = batch(&index.to_string(), 1);
+            if is_reserved {
+                let permits = reserve(&rig.delivery, &batch).await.unwrap();
+                // It takes a while until the fan-out comes with the batch.
+                sleep(Duration::from_millis(10)).await;
+                *batch.permits_mut() = permits;
+            }
+            rig.delivery.consume(batch).await.unwrap();
+        };
+        join_all((0..95).map(send)).await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(backend.sizes().iter().sum::<usize>(), 90, "the last five have time");
+        if !is_reserved {
+            assert_eq!(backend.sizes(), [10; 9]);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -389,3 +389,25 @@ async fn a_storage_that_is_none_is_a_build_error() {
         assert!(error.message.contains(expected), "{}", error.message);
     }
 }
+
+/// Scenario: an exporter panics over the only request in memory, while others are on disk only. Guarantee: these are read
+/// and sent; the one stays on disk, and the next process tries it again.
+#[tokio::test]
+async fn a_panic_does_not_hold_up_what_is_on_disk() {
+    let place = place();
+    let backend = Arc::new(Backend { panics_at: Some("bad"), gate: Some(Semaphore::new(0)), ..Backend::default() });
+    let rig = start_with(&backend, &place, "{num_consumers: 1}", Some(1)).await;
+    for name in ["bad", "a", "b"] {
+        rig.delivery.consume(batch(name, 1)).await.unwrap();
+    }
+    until("the first is on its way", || !backend.attempts.lock().is_empty()).await;
+    backend.let_through(3);
+    until("the others are delivered", || rig.ledger.count(Entry::Exported) == 2).await;
+    assert_eq!(rig.ledger.held_count(), 1);
+    rig.delivery.shutdown(soon()).await;
+
+    let backend = Backend::answering([]);
+    let rig = start(&backend, &place, "{}").await;
+    until("it is delivered", || rig.ledger.held_count() == 0).await;
+    assert_eq!(taken(&backend), ["bad-0"]);
+}

@@ -129,6 +129,28 @@ async fn a_shutdown_may_come_between_the_parts() {
     }
 }
 
+/// Guarantee: where a request that was made of several is taken in part, those who wait are told of all that is lost, none
+/// of more than it sent; and so is the ledger.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_in_part_is_shared_out() {
+    let partly = || Outcome::Partly { rejected: 5, message: "too old".to_owned() };
+    for more in ["", ", batch: {}"] {
+        let backend = Backend { answers: Mutex::new([partly()].into()), ..merging(1 << 20) };
+        let (backend, rig) = started(backend, &format!("{{wait_for_result: true{more}}}")).await;
+        let answers = join_all(["a", "b", "c"].map(|name| rig.delivery.take(batch(name, 2)))).await;
+        assert_eq!(backend.sizes(), [6]);
+        let lost: Vec<usize> = answers.into_iter().map(|answer| answer.unwrap().items()).collect();
+        assert_eq!(lost, [2, 2, 1]);
+        assert_eq!((rig.ledger.count(Entry::Exported), rig.ledger.dropped_count(DropReason::PartlyRejected)), (1, 5));
+    }
+    // A request that had to be cut.
+    let too_large = Outcome::TooLarge { message: "too large".to_owned() };
+    let backend = Backend { answers: Mutex::new([too_large, partly(), partly()].into()), ..Backend::default() };
+    let (backend, rig) = started(backend, "{wait_for_result: true}").await;
+    let lost = rig.delivery.take(batch("a", 20)).await.unwrap();
+    assert_eq!((backend.sizes(), lost), (vec![20, 10, 10], crate::delivery::Lost::of(DropReason::PartlyRejected, 10)));
+}
+
 /// `batch` says how large requests are, where it is there.
 #[tokio::test(start_paused = true)]
 async fn batching_has_the_last_word() {

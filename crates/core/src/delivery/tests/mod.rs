@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::{Attempt, Delivery, Outcome, QueueConfig, Request, RetryConfig, Settings};
-use crate::batch::{Batch, Code, Signal};
+use crate::batch::{Batch, Code, Permits, Refusal, Signal};
 use crate::clock::SystemClock;
-use crate::component::{BuildError, Component, ExporterContext, Extensions, Host};
+use crate::component::{BuildError, Component, Consumer, ExporterContext, Extensions, Host};
 use crate::config::ComponentId;
 use crate::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
 use crate::runtime::Runtimes;
@@ -45,6 +45,8 @@ struct Backend {
     stubborn: Option<&'static str>,
     /// Requests with a span whose name begins so are refused for good.
     poison: Option<&'static str>,
+    /// The attempt at a request with a span whose name begins so panics.
+    panics_at: Option<&'static str>,
     /// For each consumer so many requests are on their way; 0: one.
     for_each: usize,
     /// Requests that wait together are sent as one of so many bytes.
@@ -101,6 +103,8 @@ impl Attempt for ToBackend {
         if let Some(gate) = &self.0.gate {
             gate.acquire().await.unwrap().forget();
         }
+        let panics = |name: &String| self.0.panics_at.is_some_and(|start| name.starts_with(start));
+        assert!(!spans.iter().any(panics), "as the test wants it");
         if self.0.stubborn.is_some_and(|stubborn| spans.iter().any(|name| name.starts_with(stubborn))) {
             return down();
         }
@@ -208,6 +212,16 @@ impl Rig {
         while self.ledger.held_count() > 0 {
             tokio::time::sleep(step).await;
         }
+    }
+}
+
+/// Room for `batch`, as a fan-out asks for it.
+async fn reserve(delivery: &Delivery<ToBackend>, batch: &Batch) -> Result<Permits, Refusal> {
+    loop {
+        let mut permits = Permits::reserving();
+        let Err(no_room) = delivery.reserve(batch, &mut permits).await else { return Ok(permits) };
+        drop(permits);
+        no_room.wait().await?;
     }
 }
 

@@ -60,7 +60,7 @@ async fn nobody_waits_for_room_longer_than_the_caller() {
         let call = || async {
             let batch = batch("c", 3);
             match is_reserved {
-                true => rig.delivery.reserve(&batch, &mut Permits::reserving()).await,
+                true => reserve(&rig.delivery, &batch).await.map(|_| ()),
                 false => rig.delivery.consume(batch).await,
             }
         };
@@ -133,6 +133,39 @@ async fn reserved_room_is_used_or_given_back() {
     assert!(rig.delivery.consume(batch("b", 1)).await.is_err());
     drop(permits);
     rig.delivery.consume(batch("b", 1)).await.unwrap();
+}
+
+/// Scenario: a fan-out leads to the queue twice, and there is one place left; `block_on_overflow`. Guarantee: it waits for
+/// both places, without holding one; where there will never be two, it is told so.
+#[tokio::test(start_paused = true)]
+async fn two_places_are_waited_for_together() {
+    let (backend, rig) = two_slots("block_on_overflow: true").await;
+    rig.delivery.consume(batch("a", 1)).await.unwrap();
+    let ask = async |count: usize, ours: &Batch| -> Result<Permits, Refusal> {
+        loop {
+            let mut permits = Permits::reserving();
+            let mut asked = Ok(());
+            for _ in 0..count {
+                if asked.is_ok() {
+                    asked = rig.delivery.reserve(ours, &mut permits).await;
+                }
+            }
+            let Err(no_room) = asked else { return Ok(permits) };
+            drop(permits);
+            no_room.wait().await?;
+        }
+    };
+    let ours = batch("b", 1);
+    let asking = ask(2, &ours);
+    tokio::pin!(asking);
+    assert!(timeout(Duration::from_secs(1), &mut asking).await.is_err());
+    rig.delivery.consume(batch("c", 1)).await.unwrap();
+    backend.let_through(1);
+    assert!(timeout(Duration::from_secs(1), &mut asking).await.is_err());
+    backend.let_through(1);
+    drop(asking.await.unwrap());
+    let refusal = ask(3, &ours).await.unwrap_err();
+    assert!(!refusal.is_retryable() && refusal.message().contains("3 requests do not fit"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,7 +260,8 @@ async fn an_empty_batch_is_nothing_to_send() {
     assert!(backend.attempts.lock().is_empty());
 }
 
-/// A panic in an exporter loses one request, not the queue.
+/// A panic in an exporter loses one request, not the queue, and is booked as what it is; whoever waits for the answer gets
+/// one that is not to be tried again.
 #[tokio::test(start_paused = true)]
 async fn a_panic_frees_its_place() {
     let backend = Backend::answering([]);
@@ -240,4 +274,10 @@ async fn a_panic_frees_its_place() {
     assert!(begin.elapsed() < Duration::from_secs(1));
     assert_eq!(*backend.taken.lock(), ["a-0"]);
     assert_eq!(rig.metric("otelcol_exporter_in_flight_requests"), 0.0);
+    assert_eq!(rig.ledger.dropped_count(DropReason::InternalError), 1);
+
+    let backend = Arc::new(Backend { panics_at: Some("a"), ..Backend::default() });
+    let rig = Rig::start(&backend, queue("{wait_for_result: true}"), RetryConfig::default()).await;
+    let refusal = rig.delivery.consume(batch("a", 1)).await.unwrap_err();
+    assert!(!refusal.is_retryable() && refusal.message().contains("bug"), "{refusal}");
 }

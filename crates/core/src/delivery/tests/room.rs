@@ -34,10 +34,7 @@ async fn block_on_overflow_waits_for_the_disk() {
     let waiting = Arc::clone(&rig.delivery);
     let waiting = tokio::spawn(async move { waiting.consume(batch("b", 2)).await });
     let asking = Arc::clone(&rig.delivery);
-    let asking = tokio::spawn(async move {
-        let mut permits = crate::batch::Permits::reserving();
-        asking.reserve(&batch("c", 2), &mut permits).await
-    });
+    let asking = tokio::spawn(async move { reserve(&asking, &batch("c", 2)).await });
     sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished() && !asking.is_finished());
     backend.let_through(taken);
@@ -57,6 +54,20 @@ async fn block_on_overflow_waits_for_the_disk() {
     sleep(Duration::from_millis(50)).await;
     rig.delivery.shutdown(Instant::now()).await;
     assert!(waiting.await.unwrap().unwrap_err().is_retryable());
+}
+
+/// Scenario: a process finds the storage full, and somebody waits for the disk before anything has been read back.
+/// Guarantee: what is read back then is not gathered for an hour, but sent.
+#[tokio::test]
+async fn whoever_waits_for_the_disk_does_not_wait_for_company() {
+    let small = Place { max_bytes: 2000, ..place() };
+    let config = "{block_on_overflow: true, batch: {flush_timeout: 1h}}";
+    let rig = start(&Backend::hanging(), &small, "{block_on_overflow: true}").await;
+    fill(&rig).await;
+    rig.delivery.shutdown(Instant::now()).await;
+    let rig = start(&Backend::answering([]), &small, config).await;
+    let sent = timeout(Duration::from_secs(60), rig.delivery.consume(batch("b", 2))).await;
+    sent.expect("nobody waits for the time of others").unwrap();
 }
 
 /// Scenario: more requests than the storage has segments are tried for ever, one in each; many times as many as the
@@ -121,7 +132,7 @@ async fn a_full_disk_refuses() {
     place.disk.set_faults(Faults { no_space: 100, ..Faults::default() });
     let refusal = rig.delivery.consume(batch("a", 2)).await.unwrap_err();
     assert!(refusal.is_retryable() && refusal.message().contains("no space left"), "{refusal}");
-    let refusal = rig.delivery.reserve(&batch("a", 2), &mut crate::batch::Permits::reserving()).await.unwrap_err();
+    let refusal = reserve(&rig.delivery, &batch("a", 2)).await.unwrap_err();
     assert!(refusal.message().contains("no space left"), "{refusal}");
     assert_eq!(rig.ledger.count(Entry::Accepted), 0);
     assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans"), 4.0);

@@ -107,6 +107,7 @@ fn acks_belong_to_one_segment() {
     let (mut engine, recovered) = open(&disk, limits(Fsync::None, BIG));
     assert_eq!(recovered.records, 2);
     assert_eq!(payloads(&read_all(&mut engine, 10)), [b"one", b"two"]);
+    assert!(disk.content(&FileKind::Acks.name(1)).is_none(), "it takes no room");
     // Releases are kept again.
     engine.release(2..3);
     engine.settle();

@@ -171,7 +171,7 @@ impl Run {
                 let bases: Vec<u64> = self.engine.segments.keys().copied().collect();
                 let Some(base) = bases.get(self.random.random_range(0..bases.len().max(1))) else { return };
                 let own = self.engine.segments[base].sequences();
-                self.engine.release_segment(*base);
+                self.engine.release(own.clone());
                 gone.extend(known.iter().filter(|(_, sequence)| own.contains(sequence)).map(|(identity, _)| *identity));
             }
             _ => {

@@ -11,9 +11,11 @@ use nyquist_core::batch::{Batch, DropReason, Signal};
 use nyquist_core::component::Extensions;
 use nyquist_core::proto::trace::v1::{Span, TracesData};
 use nyquist_core::telemetry::Entry;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tonic::Status;
 
 use super::super::LoadBalancingConfig;
 use super::super::ring::Ring;
@@ -201,6 +203,39 @@ async fn a_refusal_of_one_backend_is_not_that_of_another() {
     let rejected = rig.ledger.dropped_count(DropReason::Rejected);
     assert_eq!((rig.ledger.count(Entry::Exported), rejected), (good as u64, 50 - good as u64));
     assert_eq!(fleet.backends[1].0.refused.load(Ordering::Relaxed), 1);
+}
+
+/// An answer to a request of which these spans are not taken.
+fn all_but(rejected: i64) -> Result<ExportTraceServiceResponse, Status> {
+    let partial = ExportTracePartialSuccess { rejected_spans: rejected, error_message: "too old".to_owned() };
+    Ok(ExportTraceServiceResponse { partial_success: Some(partial) })
+}
+
+/// Guarantee: what backends take in part is booked as that with a queue in front too, and not sent again: whether the
+/// pieces went by themselves, waited and were sent as one, were merged by `batch`, or had to move from a backend that left.
+#[tokio::test]
+async fn what_backends_take_in_part_is_booked_as_lost() {
+    let retry = "retry_on_failure: {initial_interval: 20ms, max_interval: 50ms}";
+    for (otlp, is_moved) in [("", false), ("sending_queue: {batch: {flush_timeout: 50ms}}", false), ("", true)] {
+        let fleet = Fleet::start(2).await;
+        if is_moved {
+            fleet.kill(0);
+        }
+        fleet.backends.iter().for_each(|(backend, ..)| (0..100).for_each(|_| backend.answer(all_but(3))));
+        let rig = Rig::start(&fleet.config(otlp, &format!("sending_queue: {{}}, {retry}")), None).await;
+        let consumed = (0..10).map(|_| rig.exporter.consume(traces(0..50, 2)));
+        assert!(join_all(consumed).await.iter().all(Result::is_ok));
+        if is_moved {
+            until("the outage is noticed", || rig.exporter.status().unwrap().last_error.is_some()).await;
+            fleet.members(&[1]);
+        }
+        until("all are booked", || rig.ledger.held_count() == 0).await;
+        assert_eq!(fleet.total(), 1000, "each once");
+        let requests: usize = fleet.backends.iter().map(|(backend, ..)| backend.received.lock().len()).sum();
+        let lost = 3 * requests as u64;
+        assert_eq!(rig.ledger.dropped_count(DropReason::PartlyRejected), lost, "{requests} requests, {otlp}");
+        assert_eq!((rig.ledger.count(Entry::Accepted), rig.ledger.count(Entry::Exported)), (1000, 1000 - lost));
+    }
 }
 
 /// A backend dies with requests in its queue and in retry waits; when the resolver drops it, all of them go

@@ -59,6 +59,10 @@ impl Consumer for Sink {
         self.batches.lock().push(batch);
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Sink {

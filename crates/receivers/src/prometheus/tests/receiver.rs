@@ -98,6 +98,10 @@ impl Consumer for Sink {
         self.batches.lock().push(data);
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 struct Running {

@@ -43,6 +43,10 @@ impl Consumer for Sink {
         self.batches.lock().push(MetricsData::decode(batch.into_wire()).expect("OTLP"));
         Ok(())
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Lets in who brings `x-key: right`.

@@ -1,5 +1,7 @@
 //! The graph with scripted stages.
 
+mod fan_out;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,9 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::fan_out::Branch;
-use super::{FanOut, Graph, Pipeline, Plan, PlannedConnector};
-use crate::batch::{Batch, DropReason, Permits, Refusal, Room, Signal};
+use super::{Graph, Pipeline, Plan, PlannedConnector};
+use crate::batch::{Batch, NoRoom, Permits, Refusal, Room, Signal};
 use crate::clock::{Clock, SystemClock};
 use crate::component::{
     BatchProcessor, BuildError, Component, Connector, ConnectorConfig, ConnectorContext, Consumer, Exporter,
@@ -31,11 +32,18 @@ struct Store {
     room: Arc<Room>,
     taken: Mutex<Vec<(Batch, Option<crate::batch::Permit>)>>,
     refusals: AtomicUsize,
+    /// Whoever finds no room waits.
+    waits: bool,
 }
 
 impl Store {
     fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { room: Room::new(capacity), taken: Mutex::default(), refusals: AtomicUsize::new(0) })
+        Arc::new(Self {
+            room: Room::new(capacity),
+            taken: Mutex::default(),
+            refusals: AtomicUsize::new(0),
+            waits: false,
+        })
     }
 
     fn items(&self) -> usize {
@@ -57,119 +65,24 @@ impl Consumer for Store {
         Ok(())
     }
 
-    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
-        let permit = self.room.try_reserve(batch.items()).ok_or_else(|| Refusal::retryable(None, "full"))?;
-        permits.push(permit);
+    async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
+        let (room, units) = (Arc::clone(&self.room), batch.items());
+        match room.try_reserve(units) {
+            Some(permit) => permits.push(permit),
+            None if self.waits => {
+                let units = units + permits.units_of(&room);
+                return Err(NoRoom::Full(Box::pin(async move {
+                    room.wait_for(units, || ()).await;
+                    Ok(())
+                })));
+            }
+            None => return Err(Refusal::retryable(None, "full").into()),
+        }
         Ok(())
     }
-}
 
-fn branch(stage: &Arc<Store>) -> Branch {
-    Branch { stage: Arc::clone(stage) as Arc<dyn Consumer>, ledger: Ledger::detached() }
-}
-
-/// Scenario: the second of two branches has no room. Guarantee: nothing is committed anywhere,
-/// and the room that was set aside in the first branch is given back.
-#[tokio::test]
-async fn a_full_branch_refuses_for_all() {
-    let (roomy, tight) = (Store::new(100), Store::new(5));
-    let fan_out = FanOut::new(vec![branch(&roomy), branch(&tight)], None);
-    fan_out.consume(batch(4)).await.unwrap();
-    let refusal = fan_out.consume(batch(4)).await.unwrap_err();
-    assert!(refusal.is_retryable());
-    assert_eq!((roomy.items(), tight.items()), (4, 4));
-    assert_eq!((roomy.room.used(), tight.room.used()), (4, 4));
-}
-
-/// Scenario: a fan-out over two fan-outs. Guarantee: one reservation covers the whole tree, each
-/// leaf takes its own permit, and the branches share the bytes.
-#[tokio::test]
-async fn nested_fan_outs_reserve_once() {
-    let (one, two, three) = (Store::new(9), Store::new(9), Store::new(9));
-    let inner: Arc<dyn Consumer> = Arc::new(FanOut::new(vec![branch(&one), branch(&two)], None));
-    let inner = Branch { stage: inner, ledger: Ledger::detached() };
-    let outer = FanOut::new(vec![inner, branch(&three)], None);
-    outer.consume(batch(9)).await.unwrap();
-    for store in [&one, &two, &three] {
-        assert_eq!(store.room.used(), 9, "exactly one reservation");
-    }
-    let pointer = |store: &Store| store.taken.lock()[0].0.wire().as_ptr();
-    assert_eq!(pointer(&one), pointer(&three));
-    assert!(outer.consume(batch(1)).await.is_err());
-    one.taken.lock().clear();
-    assert_eq!(one.room.used(), 0, "a permit gives its room back");
-}
-
-/// Scenario: a branch refuses although its room was reserved, then accepts. Guarantee: the caller
-/// sees success, each branch has the batch once.
-#[tokio::test(start_paused = true)]
-async fn a_late_refusal_is_retried_from_here() {
-    let (steady, moody) = (Store::new(9), Store::new(9));
-    moody.refusals.store(3, Ordering::Release);
-    let fan_out = FanOut::new(vec![branch(&steady), branch(&moody)], None);
-    fan_out.consume(batch(2)).await.unwrap();
-    assert_eq!((steady.items(), moody.items()), (2, 2));
-}
-
-/// Scenario: it goes on refusing for now. Guarantee: the caller is told in the end, and loses nothing.
-#[tokio::test(start_paused = true)]
-async fn a_lasting_late_refusal_reaches_the_caller() {
-    let (steady, moody) = (Store::new(9), Store::new(9));
-    moody.refusals.store(usize::MAX, Ordering::Release);
-    let account = Ledger::detached();
-    let moody_branch = Branch { stage: Arc::clone(&moody) as Arc<dyn Consumer>, ledger: account.clone() };
-    let fan_out = FanOut::new(vec![branch(&steady), moody_branch], None);
-    assert!(fan_out.consume(batch(2)).await.unwrap_err().is_retryable());
-    assert_eq!((steady.items(), moody.items()), (2, 0));
-    assert_eq!((account.count(Entry::Accepted), account.dropped_count(DropReason::Rejected)), (0, 0));
-}
-
-/// Scenario: it refuses for good what another branch has taken. Guarantee: the loss is booked on that branch's account
-/// only.
-#[tokio::test(start_paused = true)]
-async fn a_late_refusal_for_good_is_counted() {
-    struct Picky;
-    #[async_trait]
-    impl Consumer for Picky {
-        async fn consume(&self, _: Batch) -> Result<(), Refusal> {
-            Err(Refusal::permanent("scripted"))
-        }
-        async fn reserve(&self, _: &Batch, _: &mut Permits) -> Result<(), Refusal> {
-            Ok(())
-        }
-    }
-    let steady = Store::new(9);
-    let account = Ledger::detached();
-    let picky = Branch { stage: Arc::new(Picky), ledger: account.clone() };
-    let fan_out = FanOut::new(vec![branch(&steady), picky], None);
-    fan_out.consume(batch(2)).await.unwrap();
-    assert_eq!(steady.items(), 2);
-    assert_eq!((account.count(Entry::Accepted), account.dropped_count(DropReason::Rejected)), (2, 2));
-}
-
-/// A random walk over reservations: room in use always equals the permits that are alive.
-#[tokio::test]
-async fn rooms_balance_over_random_walks() {
-    use rand::{RngExt, SeedableRng};
-    for seed in 0..200u64 {
-        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-        let room = Room::new(50);
-        let mut alive: Vec<crate::batch::Permit> = Vec::new();
-        for _ in 0..200 {
-            match random.random_range(0..4) {
-                0 => alive.extend(room.try_reserve(random.random_range(0..20))),
-                1 => drop(alive.pop()),
-                2 => {
-                    let part = alive.last_mut().map(|permit| permit.split(3));
-                    alive.extend(part);
-                }
-                _ if !alive.is_empty() => drop(alive.swap_remove(random.random_range(0..alive.len()))),
-                _ => {}
-            }
-            let expected: usize = alive.iter().map(crate::batch::Permit::units).sum();
-            assert_eq!(room.used(), expected, "seed {seed}");
-            assert!(room.used() <= 50, "seed {seed}");
-        }
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -217,6 +130,10 @@ impl Consumer for Scripted {
             Some(next) => next.consume(batch).await,
             None => Ok(()),
         }
+    }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -392,8 +309,12 @@ async fn a_full_pipeline_behind_a_connector_refuses_for_all() {
         async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
             self.0.consume(batch).await
         }
-        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
             self.0.reserve(batch, permits).await
+        }
+
+        fn metadata_keys(&self) -> Vec<String> {
+            Vec::new()
         }
     }
     struct PassesConfig;
@@ -409,8 +330,12 @@ async fn a_full_pipeline_behind_a_connector_refuses_for_all() {
         async fn consume(&self, batch: Batch) -> Result<(), Refusal> {
             self.0.consume(batch).await
         }
-        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), Refusal> {
+        async fn reserve(&self, batch: &Batch, permits: &mut Permits) -> Result<(), NoRoom> {
             self.0.reserve(batch, permits).await
+        }
+
+        fn metadata_keys(&self) -> Vec<String> {
+            Vec::new()
         }
     }
     struct StoredConfig(Arc<Store>);
