@@ -41,8 +41,8 @@ pub use owned::{Added, OwnedValue};
 pub use points::{Histogram, Summary};
 pub use settings::{CustomBuckets, ResourceLabels, Settings, glob};
 pub use streams::{Accumulator, StaleTracker, Streams, StreamsSink};
-pub use target_info::{OwnedTarget, TargetInfo};
-pub use translate::{HashSeed, Translator};
+pub use target_info::{OwnedTarget, Owner, TargetInfo};
+pub use translate::{HashSeed, Partition, Translator};
 pub use values::put_decimal;
 pub(crate) use values::put_value;
 
@@ -170,8 +170,8 @@ pub struct Point<'a> {
     pub family: &'a Arc<Family>,
     /// Its labels.
     pub labels: &'a PointLabels,
-    /// A hash of name and labels, seeded for this process: one for all series of a point, and for
-    /// points of other kinds; see [`Point::series`].
+    /// A hash of name and labels, seeded for this process and its [`Partition`]: one for all series of a point, and
+    /// for points of other kinds; see [`Point::series`].
     pub hash: u64,
     /// Its time, in milliseconds since the epoch.
     pub time: i64,
@@ -212,11 +212,11 @@ impl Point<'_> {
 /// A resource that is worth a `target_info`.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// A hash of `job` and `instance`.
+    /// A hash of `job` and `instance`, in its [`Partition`].
     pub id: u64,
     /// Its labels.
     pub labels: &'a PointLabels,
-    /// Their hash.
+    /// Their hash, in its [`Partition`].
     pub hash: u64,
     /// Time of its newest point, in milliseconds since the epoch.
     pub newest: i64,

@@ -1,6 +1,6 @@
 //! The walk over a message.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -36,6 +36,8 @@ pub struct Translator {
     rules: LabelRules,
     hasher: RandomState,
     families: Families,
+    /// Of the messages that come.
+    partition: Partition,
     scratch: Scratch,
 }
 
@@ -98,7 +100,13 @@ impl Translator {
     pub fn new(settings: Arc<Settings>, seed: HashSeed) -> Self {
         let HashSeed(hasher) = seed;
         let families = Families::new(settings.strategy, settings.namespace.clone());
-        Self { rules: settings.label_rules(), families, scratch: Scratch::default(), settings, hasher }
+        let partition = Partition::default();
+        Self { rules: settings.label_rules(), families, partition, scratch: Scratch::default(), settings, hasher }
+    }
+
+    /// The messages from now on are those of `partition`.
+    pub fn enter(&mut self, partition: Partition) {
+        self.partition = partition;
     }
 
     /// Hands all points of the OTLP message in `bytes` to `sink`.
@@ -211,7 +219,7 @@ impl Translator {
         if unnamable + overwritten + joined > 0 {
             sink.labels_lost(metric.name, LostLabels { unnamable, overwritten, joined });
         }
-        series_hash(&self.hasher, metric.family, &self.scratch.labels)
+        series_hash(&self.hasher, self.partition, metric.family, &self.scratch.labels)
     }
 
     /// Is there no time to send the point with? Then it is dropped.
@@ -385,8 +393,10 @@ impl Translator {
         }
         own.sort_and_join();
         labels.merge(base, own, b"");
-        let id = self.hasher.hash_one((&job, &instance));
-        sink.target(&Target { id, labels, hash: self.hasher.hash_one(labels.encoded()), newest: *newest });
+        let Partition(partition) = self.partition;
+        let id = self.hasher.hash_one((partition, &job, &instance));
+        let hash = self.hasher.hash_one((partition, labels.encoded()));
+        sink.target(&Target { id, labels, hash, newest: *newest });
     }
 }
 
@@ -394,6 +404,32 @@ impl Translator {
 /// can make series collide.
 #[derive(Clone, Default)]
 pub struct HashSeed(pub(super) RandomState);
+
+impl HashSeed {
+    /// The partition of those whose headers (or what else tells them apart) are these.
+    pub fn partition<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Partition {
+        let mut headers = headers.peekable();
+        if headers.peek().is_none() {
+            return Partition::default();
+        }
+        let mut state = self.0.build_hasher();
+        headers.for_each(|header| header.hash(&mut state));
+        Partition(state.finish())
+    }
+}
+
+/// Whom series belong to: those of different partitions are different series, whatever their names and labels, because
+/// a backend keeps them apart. It is part of the hashes of points and targets, and so of all that is remembered by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Partition(u64);
+
+impl Partition {
+    /// `hash` in this partition.
+    #[must_use]
+    pub fn seeded(self, hash: u64) -> u64 {
+        hash ^ self.0
+    }
+}
 
 impl Scratch {
     /// Reads the exemplars in field `number` of `point`, if it has any, and tells the sink what did not stay of them.
@@ -463,9 +499,9 @@ fn point<'a>(
     }
 }
 
-fn series_hash(hasher: &RandomState, family: &Family, labels: &PointLabels) -> u64 {
+fn series_hash(hasher: &RandomState, Partition(partition): Partition, family: &Family, labels: &PointLabels) -> u64 {
     let mut state = hasher.build_hasher();
-    state.write_u64(family.hash());
+    state.write_u64(family.hash() ^ partition);
     state.write(labels.encoded());
     state.finish()
 }

@@ -11,8 +11,8 @@ use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
 use super::v1;
 use crate::prometheus_mapping::{
-    Exemplar, Exemplars, Family, Histogram, LostExemplars, LostLabels, NativeHistogram, OwnedTarget, Point, PointValue,
-    STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
+    Exemplar, Exemplars, Family, Histogram, LostExemplars, LostLabels, NativeHistogram, OwnedTarget, Partition, Point,
+    PointValue, STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
 };
 
 /// A point that takes more as remote write 1.0, in bytes, is dropped: labels are repeated in every
@@ -29,7 +29,7 @@ pub(super) struct SeriesSink<'a> {
     pub(super) stats: &'a Stats,
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
-    pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
+    pub(super) metadata: Option<(&'a MetadataLog, Partition, Duration)>,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
     /// Data points that could not be translated.
@@ -56,14 +56,35 @@ impl EncodeScratch {
     }
 }
 
+impl<'a> SeriesSink<'a> {
+    /// For as many shards, without metadata.
+    pub(super) fn new(shards: usize, scratch: &'a mut EncodeScratch, stats: &'a Stats) -> Self {
+        Self {
+            segments: empty_segments(shards),
+            scratch,
+            stats,
+            targets: Vec::new(),
+            metadata: None,
+            metric: None,
+            untranslatable: 0,
+            series: 0,
+        }
+    }
+}
+
+/// One for each shard.
+pub(super) fn empty_segments(shards: usize) -> Vec<Segment> {
+    (0..shards).map(|_| Segment::default()).collect()
+}
+
 impl Sink for SeriesSink<'_> {
     fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
         let metric = Arc::new(Described { family: Arc::clone(family), help: description.into() });
-        if let (Some((log, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
-            && log.is_due(family, description, now)
+        if let (Some((log, partition, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
+            && let Some(hash) = log.due(family, partition, description, now)
         {
             let chunk = Chunk {
-                hash: log.hash(family),
+                hash,
                 time: 0,
                 start: 0,
                 end: segment.bytes.len(),

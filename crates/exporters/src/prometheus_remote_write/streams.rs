@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use super::config::{ACCUMULATE, LeFormat, RemoteWriteConfig};
 use super::encode::{EncodeScratch, SeriesSink};
 use super::pending::Pending;
-use super::rows::Segment;
 use super::shards::Shards;
 use super::stats::Stats;
 use crate::prometheus_mapping::{Accumulator, StaleTracker, Streams, Translator};
@@ -107,16 +106,7 @@ impl StreamState {
     fn sweep(&self, shards: &Shards, stats: &Stats, clock: &dyn Clock) {
         let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let mut scratch = EncodeScratch::new(self.le_format);
-        let mut sink = SeriesSink {
-            segments: (0..shards.count()).map(|_| Segment::default()).collect(),
-            scratch: &mut scratch,
-            stats,
-            targets: Vec::new(),
-            metadata: None,
-            metric: None,
-            untranslatable: 0,
-            series: 0,
-        };
+        let mut sink = SeriesSink::new(shards.count(), &mut scratch, stats);
         // Under the lock until the shards have the markers: a series that goes on comes after them.
         let mut streams = self.streams.lock();
         streams.sweep(clock.now(), unix_millis, &mut sink);

@@ -55,6 +55,7 @@ struct Case {
 
 const V1: &str = "protobuf_message: prometheus.WriteRequest";
 const V2: &str = "protobuf_message: io.prometheus.write.v2.Request";
+const BRIEF: &str = "retry_on_failure: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 50ms}";
 const REJECTED: &[(DropReason, u64)] = &[(DropReason::Rejected, 5)];
 const EXHAUSTED: &[(DropReason, u64)] = &[(DropReason::RetriesExhausted, 5)];
 
@@ -69,7 +70,8 @@ const CASES: &[Case] = &[
     Case { id: "P4: in 2.0, too", config: "", answers: &[Status(403)], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "redirects are not followed", config: "", answers: &[Status(307)], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "P5", config: "", answers: &[After(429, "1"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
-    Case { id: "P5: no longer than allowed", config: "", answers: &[After(429, "3600")], requests: "2", exported: 0, lost: EXHAUSTED, written: 0 },
+    Case { id: "P5: no longer than allowed, and one last attempt", config: BRIEF, answers: &[After(429, "3600")], requests: "2=", exported: 0, lost: EXHAUSTED, written: 0 },
+    Case { id: "P5: the last attempt may pass", config: BRIEF, answers: &[After(429, "301"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
     Case { id: "P5: if it is wanted", config: "retry_on_429: false", answers: &[After(429, "0")], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "P6", config: "", answers: &[After(503, "Sun, 06 Nov 1994 08:49:37 GMT"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
     Case { id: "P7", config: "", answers: &[Status(415), Status(204)], requests: "21", exported: 5, lost: &[], written: 0 },

@@ -9,13 +9,12 @@ use prost::Message;
 
 use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
-use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
+use crate::prometheus_mapping::{HashSeed, Partition, TargetInfo, Translator};
 use crate::prometheus_remote_write::LeFormat;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
-use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
@@ -56,16 +55,8 @@ impl Bench {
 
     pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
         let mut scratch = EncodeScratch::new(self.le_format);
-        let mut sink = SeriesSink {
-            segments: vec![Segment::default()],
-            scratch: &mut scratch,
-            stats: &self.stats,
-            targets: Vec::new(),
-            metadata: self.metadata.as_ref().map(|log| (log, self.now)),
-            metric: None,
-            untranslatable: 0,
-            series: 0,
-        };
+        let metadata = self.metadata.as_ref().map(|log| (log, Partition::default(), self.now));
+        let mut sink = SeriesSink { metadata, ..SeriesSink::new(1, &mut scratch, &self.stats) };
         self.translator.translate(&data.encode_to_vec(), &mut sink);
         for target in std::mem::take(&mut sink.targets) {
             self.target_info.note(&target.view(), self.now);
