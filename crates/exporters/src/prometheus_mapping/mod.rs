@@ -242,6 +242,10 @@ pub struct LostExemplars {
     pub unnamable: usize,
     /// Their labels that, together, are longer than OpenMetrics allows.
     pub too_long: usize,
+    /// Their labels called as the ids are, which stay.
+    pub overwritten: usize,
+    /// Their labels that were joined with others, which have the same name once it is made valid.
+    pub joined: usize,
 }
 
 /// Takes what a [`Translator`] finds.

@@ -148,10 +148,10 @@ impl Translator {
             unnamable += push_scope(labels, scope_metrics, self.rules);
         }
         push_external(labels, &self.settings, self.rules);
-        let joined = base.seal();
+        let lost = LostLabels { unnamable, ..base.seal() };
         layouts.begin_scope(base);
-        if unnamable + joined > 0 {
-            sink.labels_lost(b"", LostLabels { unnamable, joined, overwritten: 0 });
+        if lost != LostLabels::default() {
+            sink.labels_lost(b"", lost);
         }
     }
 
@@ -385,14 +385,20 @@ impl Translator {
         base.seal();
         own.clear();
         let settings = &self.settings;
+        let mut unnamable = 0;
         for attribute in resource_attributes(resource_metrics).filter(|one| settings.is_target_label(one.key)) {
-            own.push_attribute(attribute.key, &attribute.value, self.rules);
+            let is_named = own.push_attribute(attribute.key, &attribute.value, self.rules);
+            unnamable += usize::from(!is_named);
+        }
+        let mut lost = LostLabels { unnamable, ..own.sort_and_join() };
+        let merged = labels.merge(base, own, b"");
+        (lost.overwritten, lost.joined) = (lost.overwritten + merged.overwritten, lost.joined + merged.joined);
+        if lost != LostLabels::default() {
+            sink.labels_lost(b"target_info", lost);
         }
         if own.is_empty() {
             return;
         }
-        own.sort_and_join();
-        labels.merge(base, own, b"");
         let Partition(partition) = self.partition;
         let id = self.hasher.hash_one((partition, &job, &instance));
         let hash = self.hasher.hash_one((partition, labels.encoded()));

@@ -103,7 +103,7 @@ impl ExporterConfig for RemoteWriteConfig {
         }
         let id = context.id.to_string();
         let stats = Arc::new(Stats::new(&context.telemetry, &id, self.shards()));
-        let streams = StreamState::new(self, &context.telemetry, &id);
+        let streams = StreamState::new(self, &context.telemetry, &id, &stats);
         let sender = Sender {
             uri: endpoint.uri.clone(),
             headers,
@@ -289,7 +289,7 @@ impl Attempt for Pipeline {
         let client = self.http.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
-            host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));
+            host.runtimes.spawn(streams.sweeps(&self.shards, &self.clock));
         }
         if let Some(targets) = &self.targets {
             host.runtimes.spawn(targets.sweeps(&self.shards, &self.stats, &self.clock));

@@ -327,6 +327,17 @@ async fn a_shutdown_ends_no_series() {
     assert_eq!(receiver.received().iter().map(lines).sum::<usize>(), 1, "the sample, and no stale marker");
 }
 
+/// What cannot be ended later, because there is no room to remember it, is counted.
+#[tokio::test]
+async fn series_without_room_are_counted() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let running = start(&receiver, "{stale_after: 1h, max_stream_state: 1}").await;
+    let points = (0..10).map(|n| number(1.0, T, &[("n", &n.to_string())])).collect();
+    running.push(push(vec![gauge("x", "", points)])).await;
+    running.settled(10).await;
+    assert_eq!(running.own("untracked_points", &[]), 9);
+}
+
 /// P6: a date in the past does not hold anything up.
 #[tokio::test]
 async fn a_date_in_the_past_asks_for_nothing() {
