@@ -18,6 +18,7 @@ mod losses;
 mod merge;
 mod names;
 mod native;
+mod neighbours;
 mod owned;
 mod points;
 mod resource;
@@ -132,7 +133,7 @@ impl Untranslatable {
             Self::Time => "the point has no time, which backends refuse together with everything sent along",
             Self::Bounds => "the histogram's bounds are not numbers in rising order",
             Self::Count => "the histogram's buckets do not add up to its count, which Prometheus refuses",
-            Self::TypeConflict => "another metric of the same name has another type: rename one of them",
+            Self::TypeConflict => "another metric has another type, and series of the same names: rename one of them",
             Self::OutOfOrder => "the point is not newer than the one before it in its series",
             Self::OverLimit => "there are too many series: raise max_series or limit cardinality",
         }

@@ -142,7 +142,7 @@ impl OwnedTarget {
 
 fn family(namespace: &str, seed: &HashSeed) -> Arc<Family> {
     let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
-    Arc::new(Family::new(name, String::new(), Kind::Gauge, MetricType::Gauge, &seed.0))
+    Arc::new(Family::new(name, String::new(), Kind::Gauge, MetricType::Gauge, seed))
 }
 
 impl TargetInfo {

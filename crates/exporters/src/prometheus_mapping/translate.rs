@@ -12,10 +12,11 @@ use super::kinds::Kind;
 use super::labels::{BaseLabels, LabelRules, Labels, PointLabels};
 use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
+use super::neighbours::Neighbours;
 use super::points::{self, Arrays, Exponential, Head, Histogram, Number};
 use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
 use super::settings::{CustomBuckets, Settings};
-use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
+use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, SUFFIXED, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
 const GAUGE: u32 = 5;
@@ -34,7 +35,7 @@ const CUMULATIVE: u64 = 2;
 pub struct Translator {
     settings: Arc<Settings>,
     rules: LabelRules,
-    hasher: RandomState,
+    seed: HashSeed,
     families: Families,
     /// Of the messages that come.
     partition: Partition,
@@ -98,10 +99,9 @@ impl Translator {
     /// A translator for `settings`. Translators with equal seeds give equal hashes.
     #[must_use]
     pub fn new(settings: Arc<Settings>, seed: HashSeed) -> Self {
-        let HashSeed(hasher) = seed;
         let families = Families::new(settings.strategy, settings.namespace.clone());
         let partition = Partition::default();
-        Self { rules: settings.label_rules(), families, partition, scratch: Scratch::default(), settings, hasher }
+        Self { rules: settings.label_rules(), families, partition, scratch: Scratch::default(), settings, seed }
     }
 
     /// The messages from now on are those of `partition`.
@@ -200,7 +200,7 @@ impl Translator {
         if let Some(reason) = refused {
             return sink.dropped(reason, name, data.points().count());
         }
-        let Ok(family) = self.families.get(name, unit, (kind, kind.typed(prometheus_type)), &self.hasher) else {
+        let Ok(family) = self.families.get(name, unit, (kind, kind.typed(prometheus_type)), &self.seed) else {
             return sink.dropped(Untranslatable::Name, name, data.points().count());
         };
         sink.metric(&family, description);
@@ -219,7 +219,7 @@ impl Translator {
         if unnamable + overwritten + joined > 0 {
             sink.labels_lost(metric.name, LostLabels { unnamable, overwritten, joined });
         }
-        series_hash(&self.hasher, self.partition, metric.family, &self.scratch.labels)
+        self.seed.series(self.partition, metric.family.hash(), self.scratch.labels.encoded())
     }
 
     /// Is there no time to send the point with? Then it is dropped.
@@ -400,25 +400,48 @@ impl Translator {
             return;
         }
         let Partition(partition) = self.partition;
-        let id = self.hasher.hash_one((partition, &job, &instance));
-        let hash = self.hasher.hash_one((partition, labels.encoded()));
+        let id = self.seed.hasher.hash_one((partition, &job, &instance));
+        let hash = self.seed.hasher.hash_one((partition, labels.encoded()));
         sink.target(&Target { id, labels, hash, newest: *newest });
     }
 }
 
-/// What the hashes of translators are seeded with: drawn once a process, so that nobody outside
-/// can make series collide.
+/// What the hashes of an exporter's translators are seeded with: drawn once, so that nobody outside
+/// can make series collide. With it goes what they know in common of names.
 #[derive(Clone, Default)]
-pub struct HashSeed(pub(super) RandomState);
+pub struct HashSeed {
+    pub(super) hasher: RandomState,
+    pub(super) neighbours: Arc<Neighbours>,
+}
 
 impl HashSeed {
+    /// The hash of a metric's name.
+    pub(super) fn name(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name.as_bytes())
+    }
+
+    /// The hash of name and labels.
+    #[inline]
+    fn series(&self, partition: Partition, name: u64, labels: &[u8]) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        state.write_u64(partition.seeded(name));
+        state.write(labels);
+        state.finish()
+    }
+
+    /// [`Point::series`] of the histograms and summaries that are called `name`, with these labels (encoded).
+    #[must_use]
+    pub fn grouped_series(&self, partition: Partition, name: &str, labels: &[u8]) -> u64 {
+        self.series(partition, self.name(name), labels) ^ SUFFIXED
+    }
+
     /// The partition of those whose headers (or what else tells them apart) are these.
     pub fn partition<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Partition {
         let mut headers = headers.peekable();
         if headers.peek().is_none() {
             return Partition::default();
         }
-        let mut state = self.0.build_hasher();
+        let mut state = self.hasher.build_hasher();
         headers.for_each(|header| header.hash(&mut state));
         Partition(state.finish())
     }
@@ -503,13 +526,6 @@ fn point<'a>(
         value,
         exemplars,
     }
-}
-
-fn series_hash(hasher: &RandomState, Partition(partition): Partition, family: &Family, labels: &PointLabels) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write_u64(family.hash() ^ partition);
-    state.write(labels.encoded());
-    state.finish()
 }
 
 fn millis(nanos: u64) -> i64 {

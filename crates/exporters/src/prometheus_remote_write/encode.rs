@@ -32,6 +32,8 @@ pub(super) struct SeriesSink<'a> {
     pub(super) metadata: Option<(&'a MetadataLog, Partition, Duration)>,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
+    /// Does one of the metrics have neighbours, so that series may clash?
+    pub(super) has_neighbours: bool,
     /// Data points that could not be translated.
     pub(super) untranslatable: usize,
     pub(super) series: u64,
@@ -66,6 +68,7 @@ impl<'a> SeriesSink<'a> {
             targets: Vec::new(),
             metadata: None,
             metric: None,
+            has_neighbours: false,
             untranslatable: 0,
             series: 0,
         }
@@ -95,6 +98,7 @@ impl Sink for SeriesSink<'_> {
             };
             segment.chunks.push(chunk);
         }
+        self.has_neighbours |= family.has_neighbour();
         self.metric = Some(metric);
     }
 

@@ -10,6 +10,7 @@
 //! A push is acknowledged to the queue when all its parts have been dealt with.
 
 mod answer;
+mod clashes;
 mod config;
 mod encode;
 mod last_times;
@@ -52,6 +53,7 @@ pub use wal::WalConfig;
 
 use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::{HashSeed, OwnedTarget, Settings, TargetInfo, Translator};
+use clashes::Clashes;
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
@@ -128,6 +130,7 @@ impl ExporterConfig for RemoteWriteConfig {
                 .target_info
                 .then(|| Targets::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0))),
             streams,
+            clashes: Clashes::new(seed.clone()),
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.forwarded(),
             idle: Mutex::default(),
@@ -246,6 +249,7 @@ struct Pipeline {
     targets: Option<Arc<Targets>>,
     /// Totals of deltas and series to end, if any of it is asked for.
     streams: Option<Arc<StreamState>>,
+    clashes: Clashes,
     metadata: Option<MetadataLog>,
     /// In lower case.
     metadata_keys: Vec<String>,
@@ -273,6 +277,7 @@ struct Queued {
 struct Translated {
     segments: Vec<Segment>,
     targets: Vec<OwnedTarget>,
+    has_neighbours: bool,
     untranslatable: usize,
 }
 
@@ -345,10 +350,10 @@ impl Pipeline {
             None => request.parts().iter().for_each(|part| translator.translate(part, &mut sink)),
             Some(streams) => streams.translate(request, &mut translator, &mut sink, self.clock.now()),
         }
-        let SeriesSink { segments, targets, untranslatable, series, .. } = sink;
+        let SeriesSink { segments, targets, has_neighbours, untranslatable, series, .. } = sink;
         self.stats.translated(series);
         self.idle.lock().push((translator, scratch));
-        Translated { segments, targets, untranslatable }
+        Translated { segments, targets, has_neighbours, untranslatable }
     }
 
     fn sink<'a>(&'a self, scratch: &'a mut EncodeScratch, tenant: &Tenant) -> SeriesSink<'a> {
@@ -358,7 +363,13 @@ impl Pipeline {
 
     /// Hands the series, and the `target_info` that is due, to their shards.
     fn feed(&self, translated: Translated, tenant: &Tenant) -> (Arc<Pending>, usize) {
-        let Translated { mut segments, targets, untranslatable } = translated;
+        let Translated { mut segments, targets, has_neighbours, mut untranslatable } = translated;
+        if has_neighbours {
+            self.clashes.settle(&mut segments, tenant.partition(), self.clock.now(), |metric, points| {
+                untranslatable += points;
+                self.stats.clashing(metric, points);
+            });
+        }
         let mut target_info = self.targets.as_ref().map(|known| known.lock());
         if let Some(target_info) = &mut target_info {
             let mut scratch = EncodeScratch::new(self.le_format);

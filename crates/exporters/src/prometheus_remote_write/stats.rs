@@ -107,6 +107,11 @@ impl Stats {
         self.losses.say("duplicate", name, points, "another point has its labels and its time, and came later");
     }
 
+    /// `points` of `metric` are of series that another metric writes.
+    pub(super) fn clashing(&self, metric: &Described, points: usize) {
+        self.losses.add(Untranslatable::TypeConflict, metric.family.name.as_bytes(), points);
+    }
+
     /// The series of `points`, the last one of `metric`, cannot be tracked, and will not end.
     pub(super) fn untracked(&self, metric: &[u8], points: usize) {
         self.untracked.inc_by(points as u64);

@@ -11,6 +11,7 @@ use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
 use crate::prometheus_mapping::{HashSeed, Partition, TargetInfo, Translator};
 use crate::prometheus_remote_write::LeFormat;
+use crate::prometheus_remote_write::clashes::Clashes;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
@@ -24,6 +25,7 @@ pub(super) struct Bench {
     translator: Translator,
     target_info: TargetInfo,
     metadata: Option<MetadataLog>,
+    clashes: Clashes,
     le_format: LeFormat,
     telemetry: Arc<Telemetry>,
     stats: Stats,
@@ -42,6 +44,7 @@ impl Bench {
         let telemetry = Telemetry::new();
         Self {
             target_info: TargetInfo::new(&settings.namespace, &seed),
+            clashes: Clashes::new(seed.clone()),
             translator: Translator::new(settings, seed),
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
@@ -63,6 +66,14 @@ impl Bench {
         }
         self.target_info.emit(self.now, T, &mut sink);
         self.untranslatable += sink.untranslatable;
+        let mut untranslatable = 0;
+        if sink.has_neighbours {
+            self.clashes.settle(&mut sink.segments, Partition::default(), self.now, |metric, points| {
+                untranslatable += points;
+                self.stats.clashing(metric, points);
+            });
+        }
+        self.untranslatable += untranslatable;
         let segment = sink.segments.pop().unwrap();
         let pending = Arc::new(Pending::new(segment.chunks.len()));
         let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();
