@@ -48,12 +48,16 @@ impl Clashes {
         now: Duration,
         mut dropped: impl FnMut(&Described, usize),
     ) {
-        let mut claims = self.claims.lock();
+        let (mut claims, mut ended) = (self.claims.lock(), Vec::new());
         for segment in &*segments {
             for (chunk, row, metric) in segment.rows().filter(|(.., metric)| metric.family.has_neighbour()) {
-                if is_grouped(row) {
-                    let is_summary = metric.family.kind == Kind::Summary;
-                    claims.put(chunk.hash, Claim { seen: now, is_summary });
+                match Row::read(row).next() {
+                    Some(first) if first.suffix != Suffix::None => {
+                        let is_summary = metric.family.kind == Kind::Summary;
+                        claims.put(chunk.hash, Claim { seen: now, is_summary });
+                        ended.extend(first.is_stale().then_some(chunk.hash));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -69,6 +73,9 @@ impl Clashes {
                 }
                 !is_taken
             });
+        }
+        for series in ended {
+            claims.pop(&series);
         }
     }
 }

@@ -130,7 +130,7 @@ impl ExporterConfig for RemoteWriteConfig {
                 .target_info
                 .then(|| Targets::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0))),
             streams,
-            clashes: Clashes::new(seed.clone()),
+            clashes: Arc::new(Clashes::new(seed.clone())),
             metadata: self.send_metadata.then(MetadataLog::new),
             metadata_keys: self.forwarded(),
             idle: Mutex::default(),
@@ -249,7 +249,7 @@ struct Pipeline {
     targets: Option<Arc<Targets>>,
     /// Totals of deltas and series to end, if any of it is asked for.
     streams: Option<Arc<StreamState>>,
-    clashes: Clashes,
+    clashes: Arc<Clashes>,
     metadata: Option<MetadataLog>,
     /// In lower case.
     metadata_keys: Vec<String>,
@@ -294,7 +294,7 @@ impl Attempt for Pipeline {
         let client = self.http.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
-            host.runtimes.spawn(streams.sweeps(&self.shards, &self.clock));
+            host.runtimes.spawn(streams.sweeps(&self.shards, &self.clashes, &self.clock));
         }
         if let Some(targets) = &self.targets {
             host.runtimes.spawn(targets.sweeps(&self.shards, &self.stats, &self.clock));

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use crate::prometheus_mapping::{Family, Suffix};
+use crate::prometheus_mapping::{Family, STALE_NAN_BITS, Suffix};
 
 /// A metric that rows belong to.
 #[derive(Debug)]
@@ -155,6 +155,13 @@ pub(super) struct Series<'a> {
     pub(super) value: SeriesValue<'a>,
     /// Exemplars as fields of the `TimeSeries` of 1.0.
     pub(super) exemplars: &'a [u8],
+}
+
+impl Series<'_> {
+    /// Is it the marker that ends a series of floats?
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.value, SeriesValue::Sample(value) if value.to_bits() == STALE_NAN_BITS)
+    }
 }
 
 /// Its value.

@@ -9,12 +9,13 @@ use nyquist_core::delivery::Request;
 use nyquist_core::telemetry::{Telemetry, UpDown};
 use parking_lot::Mutex;
 
+use super::clashes::Clashes;
 use super::config::{ACCUMULATE, LeFormat, RemoteWriteConfig};
 use super::encode::{EncodeScratch, SeriesSink};
 use super::pending::Pending;
 use super::shards::Shards;
 use super::stats::Stats;
-use crate::prometheus_mapping::{Accumulator, StaleTracker, Streams, Translator};
+use crate::prometheus_mapping::{Accumulator, Partition, StaleTracker, Streams, Translator};
 
 /// A series ends at the latest this much later than it should.
 const LATEST: Duration = Duration::from_secs(15);
@@ -85,15 +86,16 @@ impl StreamState {
     pub(super) fn sweeps(
         self: &Arc<Self>,
         shards: &Arc<Shards>,
+        clashes: &Arc<Clashes>,
         clock: &Arc<dyn Clock>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (state, shards) = (Arc::clone(self), Arc::downgrade(shards));
-        let clock = Arc::clone(clock);
+        let (clashes, clock) = (Arc::clone(clashes), Arc::clone(clock));
         async move {
             loop {
                 tokio::time::sleep(state.interval).await;
                 let Some(shards) = shards.upgrade() else { return };
-                state.sweep(&shards, &*clock);
+                state.sweep(&shards, &clashes, &*clock);
             }
         }
     }
@@ -112,7 +114,7 @@ impl StreamState {
         self.bytes.set(signed(bytes));
     }
 
-    fn sweep(&self, shards: &Shards, clock: &dyn Clock) {
+    fn sweep(&self, shards: &Shards, clashes: &Clashes, clock: &dyn Clock) {
         let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let mut scratch = EncodeScratch::new(self.le_format);
         let mut sink = SeriesSink::new(shards.count(), &mut scratch, &self.stats);
@@ -120,6 +122,10 @@ impl StreamState {
         let mut streams = self.streams.lock();
         streams.sweep(clock.now(), unix_millis, &mut sink);
         self.report(&streams);
+        if sink.has_neighbours {
+            // The points of these series were not sent, and so is not their end.
+            clashes.settle(&mut sink.segments, Partition::default(), clock.now(), |_, _| {});
+        }
         let chunks = sink.segments.iter().map(|segment| segment.chunks.len()).sum();
         if chunks > 0 {
             self.stats.translated(sink.series);

@@ -208,6 +208,32 @@ async fn partial_writes_are_shared() {
     assert_eq!(running.ledger.dropped_count(DropReason::PartlyRejected), 200 - running.ledger.count(Entry::Exported));
 }
 
+/// Points of several samples, of which a backend has taken any number: the points that are lost are those samples' part of
+/// all, rounded up, and at least one is there if any sample was taken.
+#[tokio::test]
+async fn partial_writes_of_histograms() {
+    const POINTS: u64 = 4;
+    const SAMPLES: u64 = 5 * POINTS;
+    for written in 0..=SAMPLES {
+        let status = if written == SAMPLES { 204 } else { 400 };
+        let receiver = Receiver::judging(move |_, _| Reply::status(status).written(written as usize, 0, 0)).await;
+        let running = start(&receiver, "{max_batch_request_parallelism: 1}").await;
+        let points = (0..POINTS as i64).map(|step| {
+            let mut point = histogram_point();
+            point.time_unix_nano = nanos(T + step);
+            histogram(point)
+        });
+        running.push(push(points.collect())).await;
+        running.settled(POINTS).await;
+        assert_eq!(receiver.received().len(), 1, "{written}");
+        let lost = ((SAMPLES - written) * POINTS).div_ceil(SAMPLES);
+        let (rejected, partly) = if written == 0 { (POINTS, 0) } else { (0, lost) };
+        assert_eq!(running.ledger.dropped_count(DropReason::Rejected), rejected, "{written}");
+        assert_eq!(running.ledger.dropped_count(DropReason::PartlyRejected), partly, "{written}");
+        assert_eq!(running.ledger.count(Entry::Exported), POINTS - rejected - partly, "{written}");
+    }
+}
+
 /// P2: each of several requests has a symbol table of its own texts; none is empty, none is too large. (What a table
 /// must be is checked wherever a request is read.)
 #[tokio::test]

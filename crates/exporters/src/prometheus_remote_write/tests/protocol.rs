@@ -338,6 +338,42 @@ async fn series_without_room_are_counted() {
     assert_eq!(running.own("untracked_points", &[]), 9);
 }
 
+/// A gauge that is one of a histogram's series was not sent, and when it falls silent it does not end the histogram's.
+#[tokio::test]
+async fn the_end_of_a_series_that_was_not_sent_is_not_sent() {
+    let receiver = Receiver::start(|_| (204, None, "")).await;
+    let clock = nyquist_core::clock::ManualClock::new(nanos(T));
+    let config = "{stale_after: 60s, timeout: 0, target_info: {enabled: false}}";
+    let running = start_at(&receiver, config, &Extensions::default(), clock.clone()).await;
+    let x = |at| {
+        let mut point = histogram_point();
+        point.time_unix_nano = nanos(at);
+        nyquist_core::proto::metrics::v1::Metric { name: "x".to_owned(), unit: String::new(), ..histogram(point) }
+    };
+    let others = ["x.count", "y"].map(|name| gauge(name, "", vec![number(1.0, T, &[])]));
+    running.push(push([vec![x(T)], others.into()].concat())).await;
+    running.settled(3).await;
+    clock.advance(Duration::from_secs(50));
+    running.push(push(vec![x(T + 50_000)])).await;
+    running.settled(4).await;
+    clock.advance(Duration::from_secs(20));
+    // From here on waits end at once.
+    tokio::time::pause();
+    let lines = |received: &[Received]| -> Vec<String> {
+        received.iter().flat_map(|request| request.message().timeseries).flat_map(|series| series.lines()).collect()
+    };
+    let ended = |received: &[Received]| -> Vec<String> {
+        lines(received).into_iter().filter(|line| line.contains(" stale@")).collect()
+    };
+    receiver.wait_for(|received| !ended(received).is_empty()).await;
+    clock.advance(Duration::from_secs(60));
+    receiver.wait_for(|received| ended(received).len() >= 6).await;
+    let ended = ended(&receiver.received());
+    let end = |name: &str, after: i64| format!(r#"{name}{{instance="i-1",job="shop/cart"}} stale@{}"#, T + after);
+    let of_count: Vec<&String> = ended.iter().filter(|line| line.starts_with("x_count")).collect();
+    assert_eq!((&ended[0], of_count), (&end("y", 70_000), vec![&end("x_count", 130_000)]), "{ended:#?}");
+}
+
 /// P6: a date in the past does not hold anything up.
 #[tokio::test]
 async fn a_date_in_the_past_asks_for_nothing() {
