@@ -10,7 +10,7 @@ use lru::LruCache;
 use super::kinds::{Kind, MetricType};
 use super::labels::put_label;
 use super::names::{NoName, Strategy, metric_name, unit_name};
-use super::translate::HashSeed;
+use super::seed::HashSeed;
 
 /// How many translated names are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(8192).unwrap();

@@ -18,7 +18,7 @@ use super::exemplars::Exemplars;
 use super::family::Family;
 use super::kinds::{Kind, MetricType};
 use super::labels::PointLabels;
-use super::translate::HashSeed;
+use super::seed::HashSeed;
 use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 
 /// Time between samples of unchanged labels, unless another one is set: of the data, not the clock.

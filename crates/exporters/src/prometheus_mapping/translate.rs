@@ -1,9 +1,8 @@
 //! The walk over a message.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::exemplars::Exemplars;
@@ -12,11 +11,11 @@ use super::kinds::Kind;
 use super::labels::{BaseLabels, LabelRules, Labels, PointLabels};
 use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
-use super::neighbours::Neighbours;
 use super::points::{self, Arrays, Exponential, Head, Histogram, Number};
 use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
+use super::seed::{HashSeed, Partition};
 use super::settings::{CustomBuckets, Settings};
-use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, SUFFIXED, Sink, Target, Untranslatable};
+use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
 /// Numbers of the fields of `Metric`'s `data`.
 const GAUGE: u32 = 5;
@@ -399,64 +398,9 @@ impl Translator {
         if own.is_empty() {
             return;
         }
-        let Partition(partition) = self.partition;
-        let id = self.seed.hasher.hash_one((partition, &job, &instance));
-        let hash = self.seed.hasher.hash_one((partition, labels.encoded()));
+        let id = self.seed.hasher.hash_one((self.partition, &job, &instance));
+        let hash = self.seed.hasher.hash_one((self.partition, labels.encoded()));
         sink.target(&Target { id, labels, hash, newest: *newest });
-    }
-}
-
-/// What the hashes of an exporter's translators are seeded with: drawn once, so that nobody outside
-/// can make series collide. With it goes what they know in common of names.
-#[derive(Clone, Default)]
-pub struct HashSeed {
-    pub(super) hasher: RandomState,
-    pub(super) neighbours: Arc<Neighbours>,
-}
-
-impl HashSeed {
-    /// The hash of a metric's name.
-    pub(super) fn name(&self, name: &str) -> u64 {
-        self.hasher.hash_one(name.as_bytes())
-    }
-
-    /// The hash of name and labels.
-    #[inline]
-    fn series(&self, partition: Partition, name: u64, labels: &[u8]) -> u64 {
-        let mut state = self.hasher.build_hasher();
-        state.write_u64(partition.seeded(name));
-        state.write(labels);
-        state.finish()
-    }
-
-    /// [`Point::series`] of the histograms and summaries that are called `name`, with these labels (encoded).
-    #[must_use]
-    pub fn grouped_series(&self, partition: Partition, name: &str, labels: &[u8]) -> u64 {
-        self.series(partition, self.name(name), labels) ^ SUFFIXED
-    }
-
-    /// The partition of those whose headers (or what else tells them apart) are these.
-    pub fn partition<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Partition {
-        let mut headers = headers.peekable();
-        if headers.peek().is_none() {
-            return Partition::default();
-        }
-        let mut state = self.hasher.build_hasher();
-        headers.for_each(|header| header.hash(&mut state));
-        Partition(state.finish())
-    }
-}
-
-/// Whom series belong to: those of different partitions are different series, whatever their names and labels, because
-/// a backend keeps them apart. It is part of the hashes of points and targets, and so of all that is remembered by them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Partition(u64);
-
-impl Partition {
-    /// `hash` in this partition.
-    #[must_use]
-    pub fn seeded(self, hash: u64) -> u64 {
-        hash ^ self.0
     }
 }
 

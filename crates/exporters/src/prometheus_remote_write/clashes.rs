@@ -61,6 +61,9 @@ impl Clashes {
                 }
             }
         }
+        if claims.is_empty() {
+            return;
+        }
         let mut lookup = Lookup { seed: &self.seed, partition, now, labels: Vec::new() };
         for segment in segments {
             segment.retain(|chunk, row, metric| {

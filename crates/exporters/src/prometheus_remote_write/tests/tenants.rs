@@ -9,6 +9,8 @@ use nyquist_core::clock::ManualClock;
 use nyquist_core::component::Extensions;
 use nyquist_core::proto::metrics::v1::{Metric, MetricsData};
 
+use tokio::time::timeout;
+
 use super::protocol::{Running, start_at};
 use super::receiver::{Received, Receiver};
 use crate::testing::*;
@@ -94,7 +96,7 @@ async fn a_silent_target_ends_at_its_tenant() {
     let later = T + 301_000;
     push_all(&running, vec![of("b", on_host("h2", later))], 2).await;
     let is_there = |received: &[Received]| ["a", "c"].iter().all(|one| target_info(received, one).len() == 2);
-    receiver.wait_for(is_there).await;
+    timeout(Duration::from_secs(20), receiver.wait_for(is_there)).await.expect("each has its end");
     let received = receiver.received();
     assert_eq!(target_info(&received, "a"), [target("h1", "1", T), target("h1", "stale", later)]);
     assert_eq!(target_info(&received, "b"), [target("h2", "1", later)]);
@@ -110,7 +112,8 @@ async fn a_silent_target_ends_without_another_push() {
     clock.advance(Duration::from_secs(301));
     // From here on waits end at once.
     tokio::time::pause();
-    receiver.wait_for(|received| target_info(received, "a").len() == 2).await;
+    let has_ended = receiver.wait_for(|received| target_info(received, "a").len() == 2);
+    timeout(Duration::from_secs(86_400), has_ended).await.unwrap();
     let ended = target("h1", "stale", T + 301_000);
     assert_eq!(target_info(&receiver.received(), "a"), [target("h1", "1", T), ended]);
 }
