@@ -60,7 +60,7 @@ impl Family {
         };
         Self {
             hash: seed.name(&name),
-            has_neighbour: seed.neighbours.meet(&name, kind),
+            has_neighbour: seed.neighbours.meet(&name, kind, |name| seed.name(name)),
             plain: label(""),
             bucket: label("_bucket"),
             sum: label("_sum"),

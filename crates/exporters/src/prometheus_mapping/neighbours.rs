@@ -31,9 +31,9 @@ struct Known {
     is_shared: Arc<AtomicBool>,
 }
 
-/// The names of an exporter's metrics.
+/// The names of an exporter's metrics, by their hashes: they may be long.
 #[derive(Debug)]
-pub(super) struct Neighbours(Mutex<LruCache<Box<str>, Known>>);
+pub(super) struct Neighbours(Mutex<LruCache<u64, Known>>);
 
 impl Default for Neighbours {
     fn default() -> Self {
@@ -44,12 +44,9 @@ impl Default for Neighbours {
 impl Neighbours {
     /// There is a metric of this name. What is returned is true from the moment on at which another one is known that
     /// may have series of equal names.
-    pub(super) fn meet(&self, name: &str, kind: Kind) -> Arc<AtomicBool> {
+    pub(super) fn meet(&self, name: &str, kind: Kind, hash: impl Fn(&str) -> u64) -> Arc<AtomicBool> {
         let mut known = self.0.lock();
-        if !known.contains(name) {
-            known.put(name.into(), Known::default());
-        }
-        let Some(own) = known.get_mut(name) else { return Arc::default() };
+        let own = known.get_or_insert_mut(hash(name), Known::default);
         // Histograms of both kinds have both forms, as it is configured.
         let is_plain = kind != Kind::Summary;
         let is_grouped = matches!(kind, Kind::Histogram | Kind::Exponential | Kind::Summary);
@@ -66,11 +63,11 @@ impl Neighbours {
         };
         for suffix in SUFFIXES {
             if let Some(stem) = name.strip_suffix(suffix).filter(|_| is_plain) {
-                known.peek(stem).filter(|stem| stem.is_grouped).inspect(|stem| tell(stem));
+                known.peek(&hash(stem)).filter(|stem| stem.is_grouped).inspect(|stem| tell(stem));
             }
             if is_grouped {
                 let series = [name, suffix].concat();
-                known.peek(series.as_str()).filter(|series| series.is_plain).inspect(|series| tell(series));
+                known.peek(&hash(&series)).filter(|series| series.is_plain).inspect(|series| tell(series));
             }
         }
         is_shared
@@ -79,6 +76,8 @@ impl Neighbours {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
 
     #[test]
@@ -98,7 +97,9 @@ mod tests {
             ("w_total", Kind::Counter, false),
         ];
         let neighbours = Neighbours::default();
-        let told: Vec<_> = all.iter().map(|&(name, kind, _)| neighbours.meet(name, kind)).collect();
+        let hasher = foldhash::fast::RandomState::default();
+        let told: Vec<_> =
+            all.iter().map(|&(name, kind, _)| neighbours.meet(name, kind, |name| hasher.hash_one(name))).collect();
         for ((name, kind, expected), told) in all.iter().zip(told) {
             assert_eq!(told.load(Ordering::Relaxed), *expected, "{name} {kind:?}");
         }

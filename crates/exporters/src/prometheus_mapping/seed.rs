@@ -26,9 +26,9 @@ impl HashSeed {
     #[inline]
     pub(super) fn series(&self, partition: Partition, name: u64, labels: &[u8]) -> u64 {
         let mut state = self.hasher.build_hasher();
-        state.write_u64(partition.seeded(name));
+        state.write_u64(name);
         state.write(labels);
-        state.finish()
+        partition.turn(state.finish())
     }
 
     /// [`Point::series`](super::Point::series) of the histograms and summaries that are called `name`, with these labels (encoded).
@@ -51,13 +51,13 @@ impl HashSeed {
 
 /// Whom series belong to: those of different partitions are different series, whatever their names and labels, because
 /// a backend keeps them apart. It is part of the hashes of points and targets, and so of all that is remembered by them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Partition(u64);
 
 impl Partition {
-    /// `hash` in this partition.
+    /// `hash`, which is that of everybody, in this partition; and back.
     #[must_use]
-    pub fn seeded(self, hash: u64) -> u64 {
+    pub fn turn(self, hash: u64) -> u64 {
         hash ^ self.0
     }
 }

@@ -398,8 +398,8 @@ impl Translator {
         if own.is_empty() {
             return;
         }
-        let id = self.seed.hasher.hash_one((self.partition, &job, &instance));
-        let hash = self.seed.hasher.hash_one((self.partition, labels.encoded()));
+        let id = self.partition.turn(self.seed.hasher.hash_one((&job, &instance)));
+        let hash = self.partition.turn(self.seed.hasher.hash_one(labels.encoded()));
         sink.target(&Target { id, labels, hash, newest: *newest });
     }
 }

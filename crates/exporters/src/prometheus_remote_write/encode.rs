@@ -29,7 +29,9 @@ pub(super) struct SeriesSink<'a> {
     pub(super) stats: &'a Stats,
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
-    pub(super) metadata: Option<(&'a MetadataLog, Partition, Duration)>,
+    pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
+    /// Of all that is written.
+    pub(super) partition: Partition,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
     /// Does one of the metrics have neighbours, so that series may clash?
@@ -67,6 +69,7 @@ impl<'a> SeriesSink<'a> {
             stats,
             targets: Vec::new(),
             metadata: None,
+            partition: Partition::default(),
             metric: None,
             has_neighbours: false,
             untranslatable: 0,
@@ -83,8 +86,8 @@ pub(super) fn empty_segments(shards: usize) -> Vec<Segment> {
 impl Sink for SeriesSink<'_> {
     fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
         let metric = Arc::new(Described { family: Arc::clone(family), help: description.into() });
-        if let (Some((log, partition, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
-            && let Some(hash) = log.due(family, partition, description, now)
+        if let (Some((log, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
+            && let Some(hash) = log.due(family, self.partition, description, now)
         {
             let chunk = Chunk {
                 hash,
@@ -104,8 +107,9 @@ impl Sink for SeriesSink<'_> {
 
     fn point(&mut self, point: &Point<'_>) {
         let Some(metric) = &self.metric else { return };
-        // The upper bits: the lower ones choose the place in hash tables.
-        let shard = ((point.hash >> 32) * self.segments.len() as u64) >> 32;
+        // Without the partition: a client whose headers change, as tokens do, still has its series in order. The upper
+        // bits: the lower ones choose the place in hash tables.
+        let shard = ((self.partition.turn(point.hash) >> 32) * self.segments.len() as u64) >> 32;
         let Some(segment) = self.segments.get_mut(shard as usize) else { return };
         let metric = segment.metric(metric);
         let begin = segment.bytes.len();

@@ -35,7 +35,7 @@ impl MetadataLog {
     /// A hash of the metric in `partition`, if its metadata is new there, changed, or a minute old. Then it counts as
     /// sent.
     pub(super) fn due(&self, family: &Family, partition: Partition, description: &[u8], now: Duration) -> Option<u64> {
-        let metric = partition.seeded(self.hasher.hash_one(&family.name));
+        let metric = partition.turn(self.hasher.hash_one(&family.name));
         let content = self.hasher.hash_one((family.metric_type, &family.unit, description));
         let mut sent = self.sent.lock();
         let known = sent.get(&metric);

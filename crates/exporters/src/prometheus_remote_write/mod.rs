@@ -357,8 +357,11 @@ impl Pipeline {
     }
 
     fn sink<'a>(&'a self, scratch: &'a mut EncodeScratch, tenant: &Tenant) -> SeriesSink<'a> {
-        let metadata = self.metadata.as_ref().map(|log| (log, tenant.partition(), self.clock.now()));
-        SeriesSink { metadata, ..SeriesSink::new(self.shards.count(), scratch, &self.stats) }
+        SeriesSink {
+            metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
+            partition: tenant.partition(),
+            ..SeriesSink::new(self.shards.count(), scratch, &self.stats)
+        }
     }
 
     /// Hands the series, and the `target_info` that is due, to their shards.

@@ -65,6 +65,7 @@ pub(super) fn end_silent(info: &mut TargetInfo<Tenant>, shards: &Shards, stats: 
         if tenant.as_ref() != Some(owner) {
             let before = std::mem::replace(&mut sink.segments, empty_segments(shards.count()));
             feed(before, tenant.replace(owner.clone()).as_ref(), shards);
+            sink.partition = owner.partition();
         }
     });
     stats.translated(sink.series);

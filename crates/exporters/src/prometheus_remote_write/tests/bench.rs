@@ -58,7 +58,7 @@ impl Bench {
 
     pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
         let mut scratch = EncodeScratch::new(self.le_format);
-        let metadata = self.metadata.as_ref().map(|log| (log, Partition::default(), self.now));
+        let metadata = self.metadata.as_ref().map(|log| (log, self.now));
         let mut sink = SeriesSink { metadata, ..SeriesSink::new(1, &mut scratch, &self.stats) };
         self.translator.translate(&data.encode_to_vec(), &mut sink);
         for target in std::mem::take(&mut sink.targets) {

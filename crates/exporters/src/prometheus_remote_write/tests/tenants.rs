@@ -148,3 +148,23 @@ async fn metadata_is_of_one_tenant() {
         assert_eq!(described, ["x"], "{tenant}");
     }
 }
+
+/// Scenario: a client whose token changes with every push, a backend that fails now and then, many shards. Guarantee: its
+/// samples arrive in order all the same.
+#[tokio::test]
+async fn a_series_stays_in_order_when_headers_change() {
+    const PUSHES: i64 = 300;
+    let receiver = Receiver::start(|n| (if n % 3 == 1 { 503 } else { 204 }, None, "")).await;
+    let more = "max_batch_request_parallelism: 8, target_info: {enabled: false}, \
+                retry_on_failure: {initial_interval: 1ms, max_interval: 2ms}";
+    let (running, _) = start(&receiver, more).await;
+    for step in 0..PUSHES {
+        running.push_batch(of(&format!("token {step}"), push(x(T + step)))).await;
+    }
+    running.settled(PUSHES as u64).await;
+    let received = receiver.received();
+    let taken = received.iter().filter(|request| request.status == 204);
+    let series = taken.flat_map(|request| request.message().timeseries);
+    let times: Vec<i64> = series.flat_map(|series| series.samples).map(|sample| sample.timestamp - T).collect();
+    assert_eq!(times, (0..PUSHES).collect::<Vec<_>>());
+}
