@@ -224,7 +224,7 @@ pub struct RetryConfig {
     pub multiplier: f64,
     /// What the base grows to; jitter may exceed it. Default 30s.
     pub max_interval: Duration,
-    /// Give up when the next wait would end later than this after the first attempt; 0 for never.
+    /// Give up after this time: the last attempt is made so long after the first one; 0 for never.
     /// Default: 5m, or never where the queue is on disk.
     pub max_elapsed_time: Option<Duration>,
 }

@@ -39,6 +39,23 @@ impl Backoff {
         self.base = scale(self.base, self.multiplier).min(self.cap);
         wait.max(asked.unwrap_or_default().min(MOST_ASKED))
     }
+
+    /// The next wait of a request that is given up after `limit` (zero: never), of which `elapsed` have passed. A wait
+    /// that would end later ends with it, for a last attempt: what a backend asks for may be longer than what is left.
+    /// `None` if nothing is left.
+    pub fn next_wait_within(
+        &mut self,
+        limit: Duration,
+        elapsed: Duration,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
+        let wait = self.next_wait(asked);
+        if limit.is_zero() {
+            return Some(wait);
+        }
+        let left = limit.checked_sub(elapsed).filter(|left| !left.is_zero())?;
+        Some(wait.min(left))
+    }
 }
 
 /// `duration * factor`, without the panics of `Duration::mul_f64`.

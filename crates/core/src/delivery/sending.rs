@@ -138,11 +138,10 @@ impl<A: Attempt> Inner<A> {
                     return Retry { message, ..retry }.into_end(DropReason::Rejected);
                 }
             }
-            let wait = backoff.next_wait(retry.after);
-            if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
+            let Some(wait) = backoff.next_wait_within(limit, started.elapsed(), retry.after) else {
                 let message = format!("no more retries left: {}", retry.message);
                 return Retry { message, ..retry }.into_end(DropReason::RetriesExhausted);
-            }
+            };
             tracing::debug!(
                 exporter = self.exporter,
                 error = retry.message,

@@ -80,7 +80,9 @@ impl Exemplars {
                 lost.unnamable += usize::from(!is_named);
             }
         }
-        self.labels.sort_and_join();
+        let folded = self.labels.sort_and_join();
+        lost.overwritten += folded.overwritten;
+        lost.joined += folded.joined;
         if self.labels.characters() > LONGEST_LABELS {
             let all = self.labels.len();
             self.begin(trace_id, span_id, rules);

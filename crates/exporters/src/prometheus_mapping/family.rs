@@ -3,13 +3,14 @@
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::kinds::{Kind, MetricType};
 use super::labels::put_label;
 use super::names::{NoName, Strategy, metric_name, unit_name};
+use super::seed::HashSeed;
 
 /// How many translated names are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
@@ -29,6 +30,8 @@ pub struct Family {
     /// What it is in Prometheus.
     pub metric_type: MetricType,
     hash: u64,
+    /// May another metric have series of the same names?
+    has_neighbour: Arc<AtomicBool>,
     plain: Box<[u8]>,
     bucket: Box<[u8]>,
     sum: Box<[u8]>,
@@ -49,14 +52,15 @@ pub enum Suffix {
 }
 
 impl Family {
-    pub(super) fn new(name: String, unit: String, kind: Kind, metric_type: MetricType, hasher: &RandomState) -> Self {
+    pub(super) fn new(name: String, unit: String, kind: Kind, metric_type: MetricType, seed: &HashSeed) -> Self {
         let label = |suffix: &str| {
             let mut label = Vec::new();
             put_label(&mut label, b"__name__", [name.as_bytes(), suffix.as_bytes()].concat().as_slice());
             label.into_boxed_slice()
         };
         Self {
-            hash: hasher.hash_one(name.as_bytes()),
+            hash: seed.name(&name),
+            has_neighbour: seed.neighbours.meet(&name, kind, |name| seed.name(name)),
             plain: label(""),
             bucket: label("_bucket"),
             sum: label("_sum"),
@@ -92,6 +96,13 @@ impl Family {
         if self.kind == Kind::Part { MetricType::Unknown } else { self.metric_type }
     }
 
+    /// Is there a metric with another name, or type, whose series may have the same names as this one's? Such that
+    /// have the same labels, too, are to be sent of one of them only.
+    #[must_use]
+    pub fn has_neighbour(&self) -> bool {
+        self.has_neighbour.load(Ordering::Relaxed)
+    }
+
     /// A hash of the name, seeded for this process.
     pub(super) fn hash(&self) -> u64 {
         self.hash
@@ -123,9 +134,9 @@ impl Families {
         name: &[u8],
         unit: &[u8],
         (kind, metric_type): (Kind, MetricType),
-        hasher: &RandomState,
+        seed: &HashSeed,
     ) -> Result<Arc<Family>, NoName> {
-        let key = hasher.hash_one((name, unit, kind, metric_type));
+        let key = seed.hasher.hash_one((name, unit, kind, metric_type));
         if let Some(known) = self.known.get(&key) {
             let is_same = known.name.as_bytes() == name
                 && known.unit.as_bytes() == unit
@@ -136,7 +147,7 @@ impl Families {
         }
         let (name, unit) = (String::from_utf8_lossy(name), String::from_utf8_lossy(unit));
         let family = metric_name(self.strategy, &self.namespace, &name, &unit, kind)
-            .map(|translated| Arc::new(Family::new(translated, unit_name(&unit), kind, metric_type, hasher)));
+            .map(|translated| Arc::new(Family::new(translated, unit_name(&unit), kind, metric_type, seed)));
         if name.len() + unit.len() <= LONGEST_REMEMBERED {
             let (name, unit) = (name.into(), unit.into());
             self.known.put(key, Remembered { name, unit, kind, metric_type, family: family.clone() });

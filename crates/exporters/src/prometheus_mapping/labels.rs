@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use nyquist_core::wire::{AnyValue, Fields, Value, put_varint, varint_len};
 
+use super::LostLabels;
 use super::values::put_value;
 
 /// Where a label comes from, which decides who wins when names collide: the first.
@@ -116,8 +117,8 @@ impl Labels {
 
     /// Sorts by name. Of equal names from different sources one stays; from the same source, their
     /// values are joined with `;` in the order of the names before sanitising, without repeating
-    /// an equal value. Returns how many labels were joined with another one.
-    pub(super) fn sort_and_join(&mut self) -> usize {
+    /// an equal value. Returns how many labels were joined with another one, and how many attributes overwritten.
+    pub(super) fn sort_and_join(&mut self) -> LostLabels {
         let text = &self.text;
         let order = |left: &Entry, right: &Entry| {
             let by_name = text[left.name.clone()].cmp(&text[right.name.clone()]);
@@ -133,26 +134,29 @@ impl Labels {
         let text = &self.text;
         let are_equal = |pair: &[Entry]| text[pair[0].name.clone()] == text[pair[1].name.clone()];
         let has_equal = self.entries.windows(2).any(are_equal);
-        if has_equal { self.join_equal_names() } else { 0 }
+        if has_equal { self.join_equal_names() } else { LostLabels::default() }
     }
 
     #[cold]
-    fn join_equal_names(&mut self) -> usize {
-        let mut joins = 0;
+    fn join_equal_names(&mut self) -> LostLabels {
+        let mut lost = LostLabels::default();
         let mut joined: Vec<Entry> = Vec::with_capacity(self.entries.len());
         for entry in std::mem::take(&mut self.entries) {
             match joined.last_mut() {
                 Some(last) if self.text[last.name.clone()] == self.text[entry.name.clone()] => {
                     if last.source == entry.source {
-                        joins += 1;
+                        lost.joined += 1;
                         last.value = self.joined_value(&last.value, &entry.value);
+                    } else if entry.source == Source::Attribute {
+                        // The others are overwritten where the configuration says so.
+                        lost.overwritten += 1;
                     }
                 }
                 _ => joined.push(entry),
             }
         }
         self.entries = joined;
-        joins
+        lost
     }
 
     fn joined_value(&mut self, left: &Range<usize>, right: &Range<usize>) -> Range<usize> {
@@ -230,16 +234,16 @@ impl BaseLabels {
         &mut self.labels
     }
 
-    /// Sorts and encodes what was added. Returns how many labels were joined with another one.
-    pub(super) fn seal(&mut self) -> usize {
-        let joined = self.labels.sort_and_join();
+    /// Sorts and encodes what was added. Returns what [`Labels::sort_and_join`] does.
+    pub(super) fn seal(&mut self) -> LostLabels {
+        let lost = self.labels.sort_and_join();
         self.encoded.clear();
         self.ends.clear();
         for entry in &self.labels.entries {
             put_label(&mut self.encoded, self.labels.name(entry), self.labels.value(entry));
             self.ends.push(self.encoded.len());
         }
-        joined
+        lost
     }
 
     /// All labels, encoded.

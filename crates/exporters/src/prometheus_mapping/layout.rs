@@ -206,7 +206,8 @@ impl PointAttributes<'_> {
             }
             self.leave();
         }
-        let joined = self.labels.sort_and_join();
+        // Attributes alone: none overwrites another.
+        let joined = self.labels.sort_and_join().joined;
         let merged = out.merge(base, self.labels, self.extra);
         let Merged { overwritten, conflicts, .. } = merged;
         let is_ordinary = joined == 0 && overwritten == 0 && conflicts == 0 && self.unnamable == 0;

@@ -27,7 +27,7 @@ pub(crate) struct Losses {
     overwritten: Counter,
     joined: Counter,
     exemplars: Counter,
-    exemplar_labels: [Counter; 2],
+    exemplar_labels: [Counter; 3],
     forgotten_targets: Counter,
     named: Mutex<Named>,
 }
@@ -54,7 +54,7 @@ impl Losses {
             let help = "Points that could not be translated, by reason.";
             telemetry.counter(&format!("{prefix}dropped_points"), help, &labels)
         });
-        let exemplar_labels = ["name", "too_long"].map(|reason| {
+        let exemplar_labels = ["name", "too_long", "overwritten"].map(|reason| {
             let labels = [("exporter", exporter), ("reason", reason)];
             let help = "Labels of exemplars that were left out, by reason.";
             telemetry.counter(&format!("{prefix}dropped_exemplar_labels"), help, &labels)
@@ -84,6 +84,13 @@ impl Losses {
             counter.inc_by(points as u64);
         }
         self.say(reason.name(), metric, points, reason.advice());
+    }
+
+    /// Something about `points` of `metric` that are not lost, and counted elsewhere: `say` it now and then.
+    pub(crate) fn note(&self, what: &'static str, metric: &[u8], points: usize, say: impl FnOnce(&str, usize)) {
+        if let Some(points) = self.line_is_due(what, metric, points) {
+            say(&String::from_utf8_lossy(metric), points);
+        }
     }
 
     /// A line about lost `points` of `metric` that are counted elsewhere.
@@ -120,8 +127,9 @@ impl Losses {
 
     /// Exemplars of `metric` are not what they were, or not there.
     pub(crate) fn exemplars(&self, metric: &[u8], lost: LostExemplars) {
-        let LostExemplars { exemplars, unnamable, too_long } = lost;
-        let [by_name, by_length] = &self.exemplar_labels;
+        let LostExemplars { exemplars, unnamable, too_long, overwritten, joined } = lost;
+        let [by_name, by_length, by_id] = &self.exemplar_labels;
+        self.labels(metric, LostLabels { joined, ..LostLabels::default() });
         let each = [
             (
                 "exemplar_dropped",
@@ -136,6 +144,7 @@ impl Losses {
                 too_long,
                 "names and values of an exemplar's labels come to more than 128 characters: filter fewer attributes",
             ),
+            ("exemplar_label_overwritten", by_id, overwritten, "trace_id and span_id stay: rename the attribute"),
         ];
         for (reason, counter, count, advice) in each {
             if count == 0 {
@@ -226,12 +235,12 @@ mod tests {
     #[test]
     fn exemplars_are_counted_by_what_became_of_them() {
         let (losses, telemetry) = losses();
-        losses.exemplars(b"a", LostExemplars { exemplars: 1, unnamable: 2, too_long: 3 });
+        losses.exemplars(b"a", LostExemplars { exemplars: 1, unnamable: 2, too_long: 3, overwritten: 5, joined: 6 });
         losses.targets(4);
         let labels = |reason| telemetry.sum("test_dropped_exemplar_labels", &[("reason", reason)]);
-        assert_eq!((labels("name"), labels("too_long")), (2, 3));
-        let plain = ["test_unsupported_exemplars", "test_forgotten_targets"].map(|name| telemetry.sum(name, &[]));
-        assert_eq!(plain, [1, 4]);
+        assert_eq!((labels("name"), labels("too_long"), labels("overwritten")), (2, 3, 5));
+        let plain = ["test_unsupported_exemplars", "test_forgotten_targets", "test_joined_labels"];
+        assert_eq!(plain.map(|name| telemetry.sum(name, &[])), [1, 4, 6]);
     }
 
     #[test]

@@ -18,9 +18,11 @@ mod losses;
 mod merge;
 mod names;
 mod native;
+mod neighbours;
 mod owned;
 mod points;
 mod resource;
+mod seed;
 mod settings;
 mod streams;
 mod target_info;
@@ -39,10 +41,11 @@ pub use names::{NoName, Strategy, escape_namespace, metric_name, unit_name};
 pub use native::{CUSTOM_BUCKETS, NativeHistogram, Spans};
 pub use owned::{Added, OwnedValue};
 pub use points::{Histogram, Summary};
+pub use seed::{HashSeed, Partition};
 pub use settings::{CustomBuckets, ResourceLabels, Settings, glob};
 pub use streams::{Accumulator, StaleTracker, Streams, StreamsSink};
-pub use target_info::{OwnedTarget, TargetInfo};
-pub use translate::{HashSeed, Translator};
+pub use target_info::{OwnedTarget, Owner, TargetInfo};
+pub use translate::Translator;
 pub use values::put_decimal;
 pub(crate) use values::put_value;
 
@@ -132,7 +135,7 @@ impl Untranslatable {
             Self::Time => "the point has no time, which backends refuse together with everything sent along",
             Self::Bounds => "the histogram's bounds are not numbers in rising order",
             Self::Count => "the histogram's buckets do not add up to its count, which Prometheus refuses",
-            Self::TypeConflict => "another metric of the same name has another type: rename one of them",
+            Self::TypeConflict => "another metric has another type, and series of the same names: rename one of them",
             Self::OutOfOrder => "the point is not newer than the one before it in its series",
             Self::OverLimit => "there are too many series: raise max_series or limit cardinality",
         }
@@ -170,8 +173,8 @@ pub struct Point<'a> {
     pub family: &'a Arc<Family>,
     /// Its labels.
     pub labels: &'a PointLabels,
-    /// A hash of name and labels, seeded for this process: one for all series of a point, and for
-    /// points of other kinds; see [`Point::series`].
+    /// A hash of name and labels, seeded for this process and its [`Partition`]: one for all series of a point, and
+    /// for points of other kinds; see [`Point::series`].
     pub hash: u64,
     /// Its time, in milliseconds since the epoch.
     pub time: i64,
@@ -212,11 +215,11 @@ impl Point<'_> {
 /// A resource that is worth a `target_info`.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// A hash of `job` and `instance`.
+    /// A hash of `job` and `instance`, in its [`Partition`].
     pub id: u64,
     /// Its labels.
     pub labels: &'a PointLabels,
-    /// Their hash.
+    /// Their hash, in its [`Partition`].
     pub hash: u64,
     /// Time of its newest point, in milliseconds since the epoch.
     pub newest: i64,
@@ -242,6 +245,10 @@ pub struct LostExemplars {
     pub unnamable: usize,
     /// Their labels that, together, are longer than OpenMetrics allows.
     pub too_long: usize,
+    /// Their labels called as the ids are, which stay.
+    pub overwritten: usize,
+    /// Their labels that were joined with others, which have the same name once it is made valid.
+    pub joined: usize,
 }
 
 /// Takes what a [`Translator`] finds.

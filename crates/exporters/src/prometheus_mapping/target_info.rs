@@ -5,6 +5,9 @@
 //! labels of a target (`job` and `instance`) change, or a target has been silent for five minutes,
 //! the old series ends with a stale marker. Where several resources share a target, their series
 //! alternate without being ended. When there are too many, those that were heard of longest ago end.
+//!
+//! Each series has an [`Owner`], whoever is to get its samples: a stale marker that another one's push, or the clock,
+//! makes due, goes to the owner and nobody else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use super::exemplars::Exemplars;
 use super::family::Family;
 use super::kinds::{Kind, MetricType};
 use super::labels::PointLabels;
-use super::translate::HashSeed;
+use super::seed::HashSeed;
 use super::{Point, PointValue, STALE_NAN_BITS, Sink, Target};
 
 /// Time between samples of unchanged labels, unless another one is set: of the data, not the clock.
@@ -30,13 +33,35 @@ const MAX_BYTES: usize = 16 << 20;
 /// What a remembered series takes besides its labels, roughly.
 const ENTRY_BYTES: usize = 200;
 
-struct Series {
+const HELP: &[u8] = b"Target metadata";
+
+/// Whom a target belongs to.
+pub trait Owner: Clone {
+    /// What it takes in memory, roughly, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// All belong to one.
+impl Owner for () {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+struct Series<O> {
     hash: u64,
     labels: PointLabels,
+    owner: O,
     target: u64,
     last_sample: Option<i64>,
     is_stale: bool,
     seen: Duration,
+}
+
+impl<O: Owner> Series<O> {
+    fn bytes(&self) -> usize {
+        self.labels.encoded().len() + self.owner.bytes() + ENTRY_BYTES
+    }
 }
 
 struct Current {
@@ -77,9 +102,9 @@ struct Seen {
 }
 
 /// What is known of the targets.
-pub struct TargetInfo {
+pub struct TargetInfo<O = ()> {
     family: Arc<Family>,
-    series: LruCache<u64, Series>,
+    series: LruCache<u64, Series<O>>,
     targets: LruCache<u64, Current>,
     bytes: usize,
     seen: Vec<Seen>,
@@ -117,10 +142,23 @@ impl OwnedTarget {
 
 fn family(namespace: &str, seed: &HashSeed) -> Arc<Family> {
     let name = if namespace.is_empty() { "target_info".to_owned() } else { format!("{namespace}_target_info") };
-    Arc::new(Family::new(name, String::new(), Kind::Gauge, MetricType::Gauge, &seed.0))
+    Arc::new(Family::new(name, String::new(), Kind::Gauge, MetricType::Gauge, seed))
 }
 
 impl TargetInfo {
+    /// Notes a target that a push holds. `now` is the clock's.
+    pub fn note(&mut self, target: &Target<'_>, now: Duration) {
+        self.note_of(target, &(), now);
+    }
+
+    /// At the end of a push: hands what is due to `sink`. `now` and `unix_millis` are the clock's.
+    pub fn emit<S: Sink>(&mut self, now: Duration, unix_millis: i64, sink: &mut S) {
+        self.emit_noted(sink);
+        self.end_silent(now, unix_millis, sink, |_, ()| {});
+    }
+}
+
+impl<O: Owner> TargetInfo<O> {
     /// `target_info` under `namespace` (empty for none).
     #[must_use]
     pub fn new(namespace: &str, seed: &HashSeed) -> Self {
@@ -159,15 +197,27 @@ impl TargetInfo {
         self
     }
 
-    /// Notes a target that a push holds. `now` is the clock's.
-    pub fn note(&mut self, target: &Target<'_>, now: Duration) {
+    /// How often silent targets are looked for, at the most.
+    #[must_use]
+    pub fn sweep_interval(&self) -> Duration {
+        self.idle / 10
+    }
+
+    /// Notes a target of `owner` that a push holds; its hashes are in the owner's partition. `now` is the clock's.
+    pub fn note_of(&mut self, target: &Target<'_>, owner: &O, now: Duration) {
         if let Some(known) = self.series.get_mut(&target.hash) {
             known.seen = now;
         } else {
-            self.bytes += target.labels.encoded().len() + ENTRY_BYTES;
-            let labels = target.labels.clone();
-            let new =
-                Series { hash: target.hash, labels, target: target.id, last_sample: None, is_stale: false, seen: now };
+            let new = Series {
+                hash: target.hash,
+                labels: target.labels.clone(),
+                owner: owner.clone(),
+                target: target.id,
+                last_sample: None,
+                is_stale: false,
+                seen: now,
+            };
+            self.bytes += new.bytes();
             self.series.put(target.hash, new);
         }
         match self.seen.iter_mut().find(|seen| seen.series == target.hash) {
@@ -176,17 +226,41 @@ impl TargetInfo {
         }
     }
 
-    /// At the end of a push: hands what is due to `sink`. `now` and `unix_millis` are the clock's.
-    pub fn emit<S: Sink>(&mut self, now: Duration, unix_millis: i64, sink: &mut S) {
-        let family = Arc::clone(&self.family);
-        let exemplars = std::mem::take(&mut self.no_exemplars);
+    /// At the end of a push: hands what its targets make due to `sink`. All of it belongs to their owner.
+    pub fn emit_noted<S: Sink>(&mut self, sink: &mut S) {
+        let (family, exemplars) = (Arc::clone(&self.family), std::mem::take(&mut self.no_exemplars));
         let mut is_first = true;
-        let forgotten = self.emit_due(now, unix_millis, |due| {
+        self.emit_due(|due| {
             if std::mem::take(&mut is_first) {
-                sink.metric(&family, b"Target metadata");
+                sink.metric(&family, HELP);
             }
             sink.point(&due.point(&family, &exemplars));
         });
+        self.no_exemplars = exemplars;
+    }
+
+    /// Ends the series of silent targets, and those that were noted longest ago if all take too much memory. Before
+    /// the stale markers of an owner `address` is called with it. `now` and `unix_millis` are the clock's.
+    pub fn end_silent<S: Sink>(
+        &mut self,
+        now: Duration,
+        unix_millis: i64,
+        sink: &mut S,
+        mut address: impl FnMut(&mut S, &O),
+    ) {
+        let (family, exemplars) = (Arc::clone(&self.family), std::mem::take(&mut self.no_exemplars));
+        let mut due = |gone: &mut Series<O>| {
+            end(gone, unix_millis, |due, owner| {
+                address(sink, owner);
+                sink.metric(&family, HELP);
+                sink.point(&due.point(&family, &exemplars));
+            });
+        };
+        if now.saturating_sub(self.last_sweep) >= self.sweep_interval() {
+            self.last_sweep = now;
+            self.sweep(now, &mut due);
+        }
+        let forgotten = self.make_room(&mut due);
         self.no_exemplars = exemplars;
         if forgotten > 0 {
             sink.targets_forgotten(forgotten);
@@ -194,30 +268,29 @@ impl TargetInfo {
     }
 
     /// Ends those that were noted longest ago, until the others are within the bounds. Returns how many.
-    fn make_room(&mut self, unix_millis: i64, due: &mut impl FnMut(Due<'_>)) -> usize {
+    fn make_room(&mut self, due: &mut impl FnMut(&mut Series<O>)) -> usize {
         let before = self.series.len();
         while self.bytes > self.max_bytes && self.series.len() > 1 {
             let Some((hash, mut gone)) = self.series.pop_lru() else { break };
-            end(&mut gone, unix_millis, due);
+            due(&mut gone);
             self.forget(hash, &gone);
         }
         before - self.series.len()
     }
 
-    fn forget(&mut self, hash: u64, gone: &Series) {
-        self.bytes = self.bytes.saturating_sub(gone.labels.encoded().len() + ENTRY_BYTES);
+    fn forget(&mut self, hash: u64, gone: &Series<O>) {
+        self.bytes = self.bytes.saturating_sub(gone.bytes());
         if self.targets.peek(&gone.target).is_some_and(|target| target.series == hash) {
             self.targets.pop(&gone.target);
         }
     }
 
-    /// Returns how many were forgotten before their time.
-    fn emit_due(&mut self, now: Duration, unix_millis: i64, mut due: impl FnMut(Due<'_>)) -> usize {
+    fn emit_due(&mut self, mut due: impl FnMut(Due<'_>)) {
         let mut seen = std::mem::take(&mut self.seen);
         for &Seen { series: hash, newest } in &seen {
             let ended = self.claim_target(hash, &seen);
             if let Some(old) = ended.and_then(|hash| self.series.peek_mut(&hash)) {
-                end(old, newest, &mut due);
+                end(old, newest, |marker, _| due(marker));
             }
             let Some(series) = self.series.peek_mut(&hash) else { continue };
             let is_due = match series.last_sample {
@@ -233,11 +306,6 @@ impl TargetInfo {
         }
         seen.clear();
         self.seen = seen;
-        if now.saturating_sub(self.last_sweep) >= self.idle / 10 {
-            self.last_sweep = now;
-            self.sweep(now, unix_millis, &mut due);
-        }
-        self.make_room(unix_millis, &mut due)
     }
 
     /// Makes the series `hash` the current one of its target. Returns the one that it ends.
@@ -258,24 +326,24 @@ impl TargetInfo {
         (!target.is_shared).then_some(old)
     }
 
-    fn sweep(&mut self, now: Duration, unix_millis: i64, due: &mut impl FnMut(Due<'_>)) {
+    fn sweep(&mut self, now: Duration, due: &mut impl FnMut(&mut Series<O>)) {
         // Least recently used first: the first that is not idle ends the sweep.
         while let Some((_, oldest)) = self.series.peek_lru() {
             if now.saturating_sub(oldest.seen) < self.idle {
                 break;
             }
             let Some((hash, mut gone)) = self.series.pop_lru() else { break };
-            end(&mut gone, unix_millis, due);
+            due(&mut gone);
             self.forget(hash, &gone);
         }
     }
 }
 
 /// Ends a series with a stale marker, later than its last sample.
-fn end(series: &mut Series, at: i64, due: &mut impl FnMut(Due<'_>)) {
+fn end<O>(series: &mut Series<O>, at: i64, due: impl FnOnce(Due<'_>, &O)) {
     let Some(last) = series.last_sample.filter(|_| !series.is_stale) else { return };
     let time = at.max(last.saturating_add(1));
     series.last_sample = Some(time);
     series.is_stale = true;
-    due(Due { hash: series.hash, labels: &series.labels, time, is_stale: true });
+    due(Due { hash: series.hash, labels: &series.labels, time, is_stale: true }, &series.owner);
 }

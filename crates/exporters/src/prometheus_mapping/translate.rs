@@ -1,9 +1,8 @@
 //! The walk over a message.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use nyquist_core::wire::{AnyValue, Field, Fields, KeyValue, Value};
 
 use super::exemplars::Exemplars;
@@ -14,6 +13,7 @@ use super::layout::{Collected, Layouts};
 use super::native::NativeHistogram;
 use super::points::{self, Arrays, Exponential, Head, Histogram, Number};
 use super::resource::{len_fields, push_external, push_identity, push_scope, resource_attributes};
+use super::seed::{HashSeed, Partition};
 use super::settings::{CustomBuckets, Settings};
 use super::{LostExemplars, LostLabels, Point, PointValue, STALE_NAN_BITS, Sink, Target, Untranslatable};
 
@@ -34,8 +34,10 @@ const CUMULATIVE: u64 = 2;
 pub struct Translator {
     settings: Arc<Settings>,
     rules: LabelRules,
-    hasher: RandomState,
+    seed: HashSeed,
     families: Families,
+    /// Of the messages that come.
+    partition: Partition,
     scratch: Scratch,
 }
 
@@ -96,9 +98,14 @@ impl Translator {
     /// A translator for `settings`. Translators with equal seeds give equal hashes.
     #[must_use]
     pub fn new(settings: Arc<Settings>, seed: HashSeed) -> Self {
-        let HashSeed(hasher) = seed;
         let families = Families::new(settings.strategy, settings.namespace.clone());
-        Self { rules: settings.label_rules(), families, scratch: Scratch::default(), settings, hasher }
+        let partition = Partition::default();
+        Self { rules: settings.label_rules(), families, partition, scratch: Scratch::default(), settings, seed }
+    }
+
+    /// The messages from now on are those of `partition`.
+    pub fn enter(&mut self, partition: Partition) {
+        self.partition = partition;
     }
 
     /// Hands all points of the OTLP message in `bytes` to `sink`.
@@ -140,10 +147,10 @@ impl Translator {
             unnamable += push_scope(labels, scope_metrics, self.rules);
         }
         push_external(labels, &self.settings, self.rules);
-        let joined = base.seal();
+        let lost = LostLabels { unnamable, ..base.seal() };
         layouts.begin_scope(base);
-        if unnamable + joined > 0 {
-            sink.labels_lost(b"", LostLabels { unnamable, joined, overwritten: 0 });
+        if lost != LostLabels::default() {
+            sink.labels_lost(b"", lost);
         }
     }
 
@@ -192,7 +199,7 @@ impl Translator {
         if let Some(reason) = refused {
             return sink.dropped(reason, name, data.points().count());
         }
-        let Ok(family) = self.families.get(name, unit, (kind, kind.typed(prometheus_type)), &self.hasher) else {
+        let Ok(family) = self.families.get(name, unit, (kind, kind.typed(prometheus_type)), &self.seed) else {
             return sink.dropped(Untranslatable::Name, name, data.points().count());
         };
         sink.metric(&family, description);
@@ -211,7 +218,7 @@ impl Translator {
         if unnamable + overwritten + joined > 0 {
             sink.labels_lost(metric.name, LostLabels { unnamable, overwritten, joined });
         }
-        series_hash(&self.hasher, metric.family, &self.scratch.labels)
+        self.seed.series(self.partition, metric.family.hash(), self.scratch.labels.encoded())
     }
 
     /// Is there no time to send the point with? Then it is dropped.
@@ -377,23 +384,25 @@ impl Translator {
         base.seal();
         own.clear();
         let settings = &self.settings;
+        let mut unnamable = 0;
         for attribute in resource_attributes(resource_metrics).filter(|one| settings.is_target_label(one.key)) {
-            own.push_attribute(attribute.key, &attribute.value, self.rules);
+            let is_named = own.push_attribute(attribute.key, &attribute.value, self.rules);
+            unnamable += usize::from(!is_named);
+        }
+        let mut lost = LostLabels { unnamable, ..own.sort_and_join() };
+        let merged = labels.merge(base, own, b"");
+        (lost.overwritten, lost.joined) = (lost.overwritten + merged.overwritten, lost.joined + merged.joined);
+        if lost != LostLabels::default() {
+            sink.labels_lost(b"target_info", lost);
         }
         if own.is_empty() {
             return;
         }
-        own.sort_and_join();
-        labels.merge(base, own, b"");
-        let id = self.hasher.hash_one((&job, &instance));
-        sink.target(&Target { id, labels, hash: self.hasher.hash_one(labels.encoded()), newest: *newest });
+        let id = self.partition.turn(self.seed.hasher.hash_one((&job, &instance)));
+        let hash = self.partition.turn(self.seed.hasher.hash_one(labels.encoded()));
+        sink.target(&Target { id, labels, hash, newest: *newest });
     }
 }
-
-/// What the hashes of translators are seeded with: drawn once a process, so that nobody outside
-/// can make series collide.
-#[derive(Clone, Default)]
-pub struct HashSeed(pub(super) RandomState);
 
 impl Scratch {
     /// Reads the exemplars in field `number` of `point`, if it has any, and tells the sink what did not stay of them.
@@ -461,13 +470,6 @@ fn point<'a>(
         value,
         exemplars,
     }
-}
-
-fn series_hash(hasher: &RandomState, family: &Family, labels: &PointLabels) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write_u64(family.hash());
-    state.write(labels.encoded());
-    state.finish()
 }
 
 fn millis(nanos: u64) -> i64 {

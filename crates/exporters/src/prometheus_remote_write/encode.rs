@@ -11,8 +11,8 @@ use super::rows::{Chunk, Described, RowWriter, Segment, SeriesValue};
 use super::stats::Stats;
 use super::v1;
 use crate::prometheus_mapping::{
-    Exemplar, Exemplars, Family, Histogram, LostExemplars, LostLabels, NativeHistogram, OwnedTarget, Point, PointValue,
-    STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
+    Exemplar, Exemplars, Family, Histogram, LostExemplars, LostLabels, NativeHistogram, OwnedTarget, Partition, Point,
+    PointValue, STALE_NAN_BITS, Sink, Spans, Suffix, Summary, Target, Untranslatable, put_label,
 };
 
 /// A point that takes more as remote write 1.0, in bytes, is dropped: labels are repeated in every
@@ -30,8 +30,12 @@ pub(super) struct SeriesSink<'a> {
     /// Where targets are noted, and the time of that.
     pub(super) targets: Vec<OwnedTarget>,
     pub(super) metadata: Option<(&'a MetadataLog, Duration)>,
+    /// Of all that is written.
+    pub(super) partition: Partition,
     /// The metric whose points come.
     pub(super) metric: Option<Arc<Described>>,
+    /// Does one of the metrics have neighbours, so that series may clash?
+    pub(super) has_neighbours: bool,
     /// Data points that could not be translated.
     pub(super) untranslatable: usize,
     pub(super) series: u64,
@@ -56,14 +60,37 @@ impl EncodeScratch {
     }
 }
 
+impl<'a> SeriesSink<'a> {
+    /// For as many shards, without metadata.
+    pub(super) fn new(shards: usize, scratch: &'a mut EncodeScratch, stats: &'a Stats) -> Self {
+        Self {
+            segments: empty_segments(shards),
+            scratch,
+            stats,
+            targets: Vec::new(),
+            metadata: None,
+            partition: Partition::default(),
+            metric: None,
+            has_neighbours: false,
+            untranslatable: 0,
+            series: 0,
+        }
+    }
+}
+
+/// One for each shard.
+pub(super) fn empty_segments(shards: usize) -> Vec<Segment> {
+    (0..shards).map(|_| Segment::default()).collect()
+}
+
 impl Sink for SeriesSink<'_> {
     fn metric(&mut self, family: &Arc<Family>, description: &[u8]) {
         let metric = Arc::new(Described { family: Arc::clone(family), help: description.into() });
         if let (Some((log, now)), Some(segment)) = (self.metadata, self.segments.first_mut())
-            && log.is_due(family, description, now)
+            && let Some(hash) = log.due(family, self.partition, description, now)
         {
             let chunk = Chunk {
-                hash: log.hash(family),
+                hash,
                 time: 0,
                 start: 0,
                 end: segment.bytes.len(),
@@ -74,13 +101,15 @@ impl Sink for SeriesSink<'_> {
             };
             segment.chunks.push(chunk);
         }
+        self.has_neighbours |= family.has_neighbour();
         self.metric = Some(metric);
     }
 
     fn point(&mut self, point: &Point<'_>) {
         let Some(metric) = &self.metric else { return };
-        // The upper bits: the lower ones choose the place in hash tables.
-        let shard = ((point.hash >> 32) * self.segments.len() as u64) >> 32;
+        // Without the partition: a client whose headers change, as tokens do, still has its series in order. The upper
+        // bits: the lower ones choose the place in hash tables.
+        let shard = ((self.partition.turn(point.hash) >> 32) * self.segments.len() as u64) >> 32;
         let Some(segment) = self.segments.get_mut(shard as usize) else { return };
         let metric = segment.metric(metric);
         let begin = segment.bytes.len();

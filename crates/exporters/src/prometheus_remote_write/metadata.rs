@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::prometheus_mapping::Family;
+use crate::prometheus_mapping::{Family, Partition};
 
 /// How many metrics are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
@@ -32,19 +32,18 @@ impl MetadataLog {
         Self { hasher: RandomState::default(), sent: Mutex::new(LruCache::new(REMEMBERED)) }
     }
 
-    pub(super) fn hash(&self, family: &Family) -> u64 {
-        self.hasher.hash_one(&family.name)
-    }
-
-    /// Is this metric's metadata new, changed, or a minute old? Then it counts as sent.
-    pub(super) fn is_due(&self, family: &Family, description: &[u8], now: Duration) -> bool {
+    /// A hash of the metric in `partition`, if its metadata is new there, changed, or a minute old. Then it counts as
+    /// sent.
+    pub(super) fn due(&self, family: &Family, partition: Partition, description: &[u8], now: Duration) -> Option<u64> {
+        let metric = partition.turn(self.hasher.hash_one(&family.name));
         let content = self.hasher.hash_one((family.metric_type, &family.unit, description));
         let mut sent = self.sent.lock();
-        let known = sent.get(&self.hash(family));
+        let known = sent.get(&metric);
         let is_fresh = known.is_some_and(|sent| sent.content == content && now.saturating_sub(sent.at) < INTERVAL);
-        if !is_fresh {
-            sent.put(self.hash(family), Sent { content, at: now });
+        if is_fresh {
+            return None;
         }
-        !is_fresh
+        sent.put(metric, Sent { content, at: now });
+        Some(metric)
     }
 }

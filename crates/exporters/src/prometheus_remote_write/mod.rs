@@ -10,6 +10,7 @@
 //! A push is acknowledged to the queue when all its parts have been dealt with.
 
 mod answer;
+mod clashes;
 mod config;
 mod encode;
 mod last_times;
@@ -23,6 +24,8 @@ mod shards;
 mod stats;
 mod streams;
 mod symbols;
+mod targets;
+mod tenant;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -33,8 +36,7 @@ mod wal;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use nyquist_core::batch::{Batch, DropReason, Metadata, NoRoom, Permits, Refusal, Room, Signal};
+use nyquist_core::batch::{Batch, DropReason, NoRoom, Permits, Refusal, Room, Signal};
 use nyquist_core::clock::Clock;
 use nyquist_core::component::{
     BuildError, Component, Consumer, Exporter, ExporterConfig, ExporterContext, ExporterFactory, Host, Info, Stability,
@@ -51,6 +53,7 @@ pub use wal::WalConfig;
 
 use crate::http_client::HttpClientConfig;
 use crate::prometheus_mapping::{HashSeed, OwnedTarget, Settings, TargetInfo, Translator};
+use clashes::Clashes;
 use encode::{EncodeScratch, SeriesSink};
 use metadata::MetadataLog;
 use pending::Pending;
@@ -60,6 +63,8 @@ use sender::Sender;
 use shards::Shards;
 use stats::Stats;
 use streams::StreamState;
+use targets::Targets;
+use tenant::Tenant;
 use turns::{Turn, Turns};
 use wal::Wal;
 
@@ -100,7 +105,7 @@ impl ExporterConfig for RemoteWriteConfig {
         }
         let id = context.id.to_string();
         let stats = Arc::new(Stats::new(&context.telemetry, &id, self.shards()));
-        let streams = StreamState::new(self, &context.telemetry, &id);
+        let streams = StreamState::new(self, &context.telemetry, &id, &stats);
         let sender = Sender {
             uri: endpoint.uri.clone(),
             headers,
@@ -121,10 +126,13 @@ impl ExporterConfig for RemoteWriteConfig {
         let seed = HashSeed::default();
         let pipeline = Pipeline {
             shards: Arc::clone(&shards),
-            target_info: Mutex::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0)),
+            targets: settings
+                .target_info
+                .then(|| Targets::new(TargetInfo::new(&settings.namespace, &seed).every(self.target_info.interval.0))),
             streams,
+            clashes: Arc::new(Clashes::new(seed.clone())),
             metadata: self.send_metadata.then(MetadataLog::new),
-            metadata_keys: self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect(),
+            metadata_keys: self.forwarded(),
             idle: Mutex::default(),
             fed: Arc::default(),
             admitted: Arc::default(),
@@ -162,6 +170,14 @@ impl ExporterConfig for RemoteWriteConfig {
 }
 
 impl RemoteWriteConfig {
+    /// The client metadata that is sent on: each key once, in lower case.
+    fn forwarded(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.include_metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
     /// The queue, of which requests with other headers that are sent too are not merged.
     fn pipelined_queue(&self, pipeline_batching: Option<&BatchConfig>) -> delivery::QueueConfig {
         let mut queue = self.queue();
@@ -233,9 +249,11 @@ struct Pipeline {
     seed: HashSeed,
     le_format: LeFormat,
     shards: Arc<Shards>,
-    target_info: Mutex<TargetInfo>,
+    /// For `target_info`, if it is asked for.
+    targets: Option<Arc<Targets>>,
     /// Totals of deltas and series to end, if any of it is asked for.
     streams: Option<Arc<StreamState>>,
+    clashes: Arc<Clashes>,
     metadata: Option<MetadataLog>,
     /// In lower case.
     metadata_keys: Vec<String>,
@@ -263,6 +281,7 @@ struct Queued {
 struct Translated {
     segments: Vec<Segment>,
     targets: Vec<OwnedTarget>,
+    has_neighbours: bool,
     untranslatable: usize,
 }
 
@@ -279,7 +298,10 @@ impl Attempt for Pipeline {
         let client = self.http.connect(&self.endpoint, host.runtimes.workers(), &self.clock)?;
         self.shards.start(&host.runtimes, client);
         if let Some(streams) = &self.streams {
-            host.runtimes.spawn(streams.sweeps(&self.shards, &self.stats, &self.clock));
+            host.runtimes.spawn(streams.sweeps(&self.shards, &self.clashes, &self.clock));
+        }
+        if let Some(targets) = &self.targets {
+            host.runtimes.spawn(targets.sweeps(&self.shards, &self.stats, &self.clock));
         }
         Ok(())
     }
@@ -310,9 +332,10 @@ impl Attempt for Pipeline {
             // Totals need their deltas in the queue's order.
             feeding.come().await;
         }
-        let translated = self.translate(&queued.request);
+        let tenant = Tenant::of(queued.request.metadata(), &self.metadata_keys, &self.seed);
+        let translated = self.translate(&queued.request, &tenant);
         feeding.come().await;
-        let (pending, untranslatable) = self.feed(translated, &queued.request);
+        let (pending, untranslatable) = self.feed(translated, &tenant);
         drop(feeding);
         let result = pending.done().await;
         self.outcome(queued.request.items(), untranslatable, result)
@@ -320,69 +343,57 @@ impl Attempt for Pipeline {
 }
 
 impl Pipeline {
-    fn translate(&self, request: &Request) -> Translated {
+    fn translate(&self, request: &Request, tenant: &Tenant) -> Translated {
         let idle = self.idle.lock().pop();
         let (mut translator, mut scratch) = idle.unwrap_or_else(|| {
             (Translator::new(Arc::clone(&self.settings), self.seed.clone()), EncodeScratch::new(self.le_format))
         });
-        let mut sink = self.sink(&mut scratch);
+        translator.enter(tenant.partition());
+        let mut sink = self.sink(&mut scratch, tenant);
         match &self.streams {
             None => request.parts().iter().for_each(|part| translator.translate(part, &mut sink)),
             Some(streams) => streams.translate(request, &mut translator, &mut sink, self.clock.now()),
         }
-        let SeriesSink { segments, targets, untranslatable, series, .. } = sink;
+        let SeriesSink { segments, targets, has_neighbours, untranslatable, series, .. } = sink;
         self.stats.translated(series);
         self.idle.lock().push((translator, scratch));
-        Translated { segments, targets, untranslatable }
+        Translated { segments, targets, has_neighbours, untranslatable }
     }
 
-    fn sink<'a>(&'a self, scratch: &'a mut EncodeScratch) -> SeriesSink<'a> {
+    fn sink<'a>(&'a self, scratch: &'a mut EncodeScratch, tenant: &Tenant) -> SeriesSink<'a> {
         SeriesSink {
-            segments: (0..self.shards.count()).map(|_| Segment::default()).collect(),
-            scratch,
-            stats: &self.stats,
-            targets: Vec::new(),
             metadata: self.metadata.as_ref().map(|log| (log, self.clock.now())),
-            metric: None,
-            untranslatable: 0,
-            series: 0,
+            partition: tenant.partition(),
+            ..SeriesSink::new(self.shards.count(), scratch, &self.stats)
         }
     }
 
     /// Hands the series, and the `target_info` that is due, to their shards.
-    fn feed(&self, translated: Translated, request: &Request) -> (Arc<Pending>, usize) {
-        let Translated { mut segments, targets, untranslatable } = translated;
-        if self.settings.target_info {
+    fn feed(&self, translated: Translated, tenant: &Tenant) -> (Arc<Pending>, usize) {
+        let Translated { mut segments, targets, has_neighbours, mut untranslatable } = translated;
+        if has_neighbours {
+            self.clashes.settle(&mut segments, tenant.partition(), self.clock.now(), |metric, points| {
+                untranslatable += points;
+                self.stats.clashing(metric, points);
+            });
+        }
+        let mut target_info = self.targets.as_ref().map(|known| known.lock());
+        if let Some(target_info) = &mut target_info {
             let mut scratch = EncodeScratch::new(self.le_format);
-            let mut sink = SeriesSink { segments, ..self.sink(&mut scratch) };
+            let mut sink = SeriesSink { segments, ..self.sink(&mut scratch, tenant) };
             let now = self.clock.now();
-            let unix_millis = i64::try_from(self.clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
-            let mut target_info = self.target_info.lock();
-            targets.iter().for_each(|target| target_info.note(&target.view(), now));
-            target_info.emit(now, unix_millis, &mut sink);
+            targets.iter().for_each(|target| target_info.note_of(&target.view(), tenant, now));
+            target_info.emit_noted(&mut sink);
             self.stats.translated(sink.series);
             segments = sink.segments;
         }
         let chunks = segments.iter().map(|segment| segment.chunks.len()).sum();
         let pending = Arc::new(Pending::new(chunks));
-        let headers = Arc::new(self.headers(request.metadata()));
-        self.shards.feed(segments, &headers, &pending);
-        (pending, untranslatable)
-    }
-
-    /// The client's metadata that is sent on.
-    fn headers(&self, metadata: &Metadata) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &metadata.headers {
-            if !self.metadata_keys.contains(name) {
-                continue;
-            }
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
-            {
-                headers.append(name, value);
-            }
+        self.shards.feed(segments, tenant.headers(), &pending);
+        if let Some(target_info) = &mut target_info {
+            targets::end_silent(target_info, &self.shards, &self.stats, &*self.clock);
         }
-        headers
+        (pending, untranslatable)
     }
 
     fn outcome(&self, items: usize, untranslatable: usize, result: pending::Result) -> Outcome {

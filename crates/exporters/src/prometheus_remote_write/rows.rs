@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use crate::prometheus_mapping::{Family, Suffix};
+use crate::prometheus_mapping::{Family, STALE_NAN_BITS, Suffix};
 
 /// A metric that rows belong to.
 #[derive(Debug)]
@@ -64,6 +64,30 @@ impl Segment {
             self.metrics.push(Arc::clone(metric));
         }
         self.metrics.len() as u32 - 1
+    }
+
+    /// Its chunks, each with its row and its metric.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Chunk, &[u8], &Arc<Described>)> {
+        let mut begin = 0;
+        self.chunks.iter().filter_map(move |chunk| {
+            let row = self.bytes.get(std::mem::replace(&mut begin, chunk.end)..chunk.end)?;
+            Some((chunk, row, self.metrics.get(chunk.metric as usize)?))
+        })
+    }
+
+    /// Takes out the chunks that are not to be kept.
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&Chunk, &[u8], &Described) -> bool) {
+        let kept: Vec<bool> = self.rows().map(|(chunk, row, metric)| is_kept(chunk, row, metric)).collect();
+        if kept.iter().all(|is_kept| *is_kept) {
+            return;
+        }
+        let mut left = Self::default();
+        for ((&chunk, row, _), _) in self.rows().zip(kept).filter(|(_, is_kept)| *is_kept) {
+            left.bytes.extend_from_slice(row);
+            left.chunks.push(Chunk { end: left.bytes.len(), ..chunk });
+        }
+        left.metrics = std::mem::take(&mut self.metrics);
+        *self = left;
     }
 }
 
@@ -131,6 +155,13 @@ pub(super) struct Series<'a> {
     pub(super) value: SeriesValue<'a>,
     /// Exemplars as fields of the `TimeSeries` of 1.0.
     pub(super) exemplars: &'a [u8],
+}
+
+impl Series<'_> {
+    /// Is it the marker that ends a series of floats?
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.value, SeriesValue::Sample(value) if value.to_bits() == STALE_NAN_BITS)
+    }
 }
 
 /// Its value.

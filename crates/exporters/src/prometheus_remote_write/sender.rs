@@ -313,11 +313,10 @@ impl Sender {
             if !self.retry.enabled {
                 return given_up(DropReason::RetriesExhausted, message);
             }
-            let wait = backoff.next_wait(after);
             let limit = self.retry.give_up_after(false);
-            if !limit.is_zero() && started.elapsed().saturating_add(wait) > limit {
+            let Some(wait) = backoff.next_wait_within(limit, started.elapsed(), after) else {
                 return given_up(DropReason::RetriesExhausted, format!("no more retries left: {message}"));
-            }
+            };
             tokio::select! {
                 () = sleep(wait) => {}
                 // The last attempt comes at once.

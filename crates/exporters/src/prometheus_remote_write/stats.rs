@@ -22,6 +22,7 @@ pub(super) struct Stats {
     series: Counter,
     batches: Counter,
     duplicates: Counter,
+    untracked: Counter,
     losses: Losses,
     lost: [Counter; LOST.len()],
     too_large: Counter,
@@ -52,6 +53,7 @@ impl Stats {
             series: counter("translated_time_series", "Time series that were made from metrics."),
             batches: counter("sent_batches", "Remote write requests that were sent."),
             duplicates: counter("duplicate_points", "Points that another one of the same series and time replaced."),
+            untracked: counter("untracked_points", "Points of series that will not end when they fall silent."),
             losses: Losses::new(telemetry, exporter, &name("")),
             lost: LOST.map(|reason| dropped(reason.name())),
             too_large: dropped("too_large"),
@@ -103,6 +105,24 @@ impl Stats {
         }
         self.duplicates.inc_by(points as u64);
         self.losses.say("duplicate", name, points, "another point has its labels and its time, and came later");
+    }
+
+    /// `points` of `metric` are of series that another metric writes.
+    pub(super) fn clashing(&self, metric: &Described, points: usize) {
+        self.losses.add(Untranslatable::TypeConflict, metric.family.name.as_bytes(), points);
+    }
+
+    /// The series of `points`, the last one of `metric`, cannot be tracked, and will not end.
+    pub(super) fn untracked(&self, metric: &[u8], points: usize) {
+        self.untracked.inc_by(points as u64);
+        self.losses.note("untracked", metric, points, |metric, points| {
+            tracing::warn!(
+                exporter = self.exporter,
+                metric,
+                points,
+                "new series will not end when they fall silent, which stale_after asks for: max_stream_state is used up"
+            );
+        });
     }
 
     /// `points` of `metric` are not later than what was delivered.

@@ -9,13 +9,13 @@ use nyquist_core::delivery::Request;
 use nyquist_core::telemetry::{Telemetry, UpDown};
 use parking_lot::Mutex;
 
+use super::clashes::Clashes;
 use super::config::{ACCUMULATE, LeFormat, RemoteWriteConfig};
 use super::encode::{EncodeScratch, SeriesSink};
 use super::pending::Pending;
-use super::rows::Segment;
 use super::shards::Shards;
 use super::stats::Stats;
-use crate::prometheus_mapping::{Accumulator, StaleTracker, Streams, Translator};
+use crate::prometheus_mapping::{Accumulator, Partition, StaleTracker, Streams, Translator};
 
 /// A series ends at the latest this much later than it should.
 const LATEST: Duration = Duration::from_secs(15);
@@ -25,6 +25,7 @@ pub(super) struct StreamState {
     streams: Mutex<Streams>,
     interval: Duration,
     le_format: LeFormat,
+    stats: Arc<Stats>,
     totals: UpDown,
     tracked: UpDown,
     bytes: UpDown,
@@ -32,7 +33,12 @@ pub(super) struct StreamState {
 
 impl StreamState {
     /// What `config` asks for; `None` if that is nothing.
-    pub(super) fn new(config: &RemoteWriteConfig, telemetry: &Telemetry, exporter: &str) -> Option<Arc<Self>> {
+    pub(super) fn new(
+        config: &RemoteWriteConfig,
+        telemetry: &Telemetry,
+        exporter: &str,
+        stats: &Arc<Stats>,
+    ) -> Option<Arc<Self>> {
         let max_bytes = usize::try_from(config.max_stream_state.0).unwrap_or(usize::MAX);
         let (max_stale, stale_after) = (config.delta_max_stale.0, config.stale_after.0);
         let streams = Streams {
@@ -52,6 +58,7 @@ impl StreamState {
             streams: Mutex::new(streams),
             interval,
             le_format: config.le_format,
+            stats: Arc::clone(stats),
             totals: gauge("delta_streams", "Streams of delta temporality that have a total."),
             tracked: gauge("tracked_series", "Series that end when they fall silent; a histogram counts once."),
             bytes: gauge("stream_state_bytes", "What both take in memory, roughly."),
@@ -69,6 +76,9 @@ impl StreamState {
         let mut streams = self.streams.lock();
         let mut sink = streams.sink(sink, now);
         request.parts().iter().for_each(|part| translator.translate(part, &mut sink));
+        if let Some((family, points)) = streams.stale_tracker.as_mut().and_then(StaleTracker::take_untracked) {
+            self.stats.untracked(family.name.as_bytes(), points);
+        }
     }
 
     /// Looks for silent streams again and again, as long as the shards exist: also when nothing is
@@ -76,16 +86,16 @@ impl StreamState {
     pub(super) fn sweeps(
         self: &Arc<Self>,
         shards: &Arc<Shards>,
-        stats: &Arc<Stats>,
+        clashes: &Arc<Clashes>,
         clock: &Arc<dyn Clock>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (state, shards) = (Arc::clone(self), Arc::downgrade(shards));
-        let (stats, clock) = (Arc::clone(stats), Arc::clone(clock));
+        let (clashes, clock) = (Arc::clone(clashes), Arc::clone(clock));
         async move {
             loop {
                 tokio::time::sleep(state.interval).await;
                 let Some(shards) = shards.upgrade() else { return };
-                state.sweep(&shards, &stats, &*clock);
+                state.sweep(&shards, &clashes, &*clock);
             }
         }
     }
@@ -104,26 +114,21 @@ impl StreamState {
         self.bytes.set(signed(bytes));
     }
 
-    fn sweep(&self, shards: &Shards, stats: &Stats, clock: &dyn Clock) {
+    fn sweep(&self, shards: &Shards, clashes: &Clashes, clock: &dyn Clock) {
         let unix_millis = i64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let mut scratch = EncodeScratch::new(self.le_format);
-        let mut sink = SeriesSink {
-            segments: (0..shards.count()).map(|_| Segment::default()).collect(),
-            scratch: &mut scratch,
-            stats,
-            targets: Vec::new(),
-            metadata: None,
-            metric: None,
-            untranslatable: 0,
-            series: 0,
-        };
+        let mut sink = SeriesSink::new(shards.count(), &mut scratch, &self.stats);
         // Under the lock until the shards have the markers: a series that goes on comes after them.
         let mut streams = self.streams.lock();
         streams.sweep(clock.now(), unix_millis, &mut sink);
         self.report(&streams);
+        if sink.has_neighbours {
+            // The points of these series were not sent, and so is not their end.
+            clashes.settle(&mut sink.segments, Partition::default(), clock.now(), |_, _| {});
+        }
         let chunks = sink.segments.iter().map(|segment| segment.chunks.len()).sum();
         if chunks > 0 {
-            stats.translated(sink.series);
+            self.stats.translated(sink.series);
             // Nobody waits for them.
             shards.feed(sink.segments, &Arc::default(), &Arc::new(Pending::new(chunks)));
         }

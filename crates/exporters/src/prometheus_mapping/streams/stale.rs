@@ -35,6 +35,8 @@ pub struct StaleTracker {
     bytes: usize,
     max_bytes: usize,
     stale_after: Duration,
+    /// How many points there was no room for to track their series, and whose the last one was.
+    untracked: Option<(Arc<Family>, usize)>,
 }
 
 impl StaleTracker {
@@ -42,7 +44,20 @@ impl StaleTracker {
     /// not tracked.
     #[must_use]
     pub fn new(max_bytes: usize, stale_after: Duration) -> Self {
-        Self { series: LruCache::unbounded(), description: Arc::default(), bytes: 0, max_bytes, stale_after }
+        Self {
+            series: LruCache::unbounded(),
+            description: Arc::default(),
+            bytes: 0,
+            max_bytes,
+            stale_after,
+            untracked: None,
+        }
+    }
+
+    /// How many points have come, since this was asked before, whose series will not end because there is no room to
+    /// track them; and the metric of the last one.
+    pub fn take_untracked(&mut self) -> Option<(Arc<Family>, usize)> {
+        self.untracked.take()
     }
 
     /// How many series it tracks.
@@ -89,6 +104,8 @@ impl StaleTracker {
             return;
         }
         if self.bytes >= self.max_bytes {
+            let points = self.untracked.take().map_or(0, |(_, points)| points);
+            self.untracked = Some((Arc::clone(point.family), points + 1));
             return;
         }
         let last = OwnedValue::of(&point.value);

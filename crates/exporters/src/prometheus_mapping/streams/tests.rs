@@ -152,6 +152,20 @@ fn silent_series_end() {
     assert_eq!(bench.lines(&push(vec![])), [""; 0], "what has ended is not ended again");
 }
 
+/// Series that there is no room to track are counted and named, point by point.
+#[test]
+fn untracked_series_are_known() {
+    let mut bench = Bench::new(Settings { target_info: false, ..Settings::default() });
+    bench.streams.stale_tracker = Some(StaleTracker::new(1, STALE));
+    for (name, at) in [("g", T), ("h", T), ("h", T + 1), ("g", T + 1)] {
+        bench.lines(&push(vec![gauge(name, "", vec![number(1.0, at, &[])])]));
+    }
+    let tracker = bench.streams.stale_tracker.as_mut().unwrap();
+    let untracked = tracker.take_untracked().map(|(family, points)| (family.name.clone(), points));
+    assert_eq!((untracked, tracker.len()), (Some(("h".to_owned(), 2)), 1));
+    assert!(tracker.take_untracked().is_none());
+}
+
 /// Values as an exponential histogram of `scale` counts them.
 fn observe(values: &[f64], scale: i32, at: i64) -> ExponentialHistogramDataPoint {
     let side = |sign: f64| {

@@ -121,6 +121,8 @@ impl Sink for Lines<'_> {
         self.lost.exemplars.exemplars += lost.exemplars;
         self.lost.exemplars.unnamable += lost.unnamable;
         self.lost.exemplars.too_long += lost.too_long;
+        self.lost.exemplars.overwritten += lost.overwritten;
+        self.lost.exemplars.joined += lost.joined;
     }
 
     fn targets_forgotten(&mut self, targets: usize) {

@@ -55,6 +55,7 @@ struct Case {
 
 const V1: &str = "protobuf_message: prometheus.WriteRequest";
 const V2: &str = "protobuf_message: io.prometheus.write.v2.Request";
+const BRIEF: &str = "retry_on_failure: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 50ms}";
 const REJECTED: &[(DropReason, u64)] = &[(DropReason::Rejected, 5)];
 const EXHAUSTED: &[(DropReason, u64)] = &[(DropReason::RetriesExhausted, 5)];
 
@@ -69,7 +70,8 @@ const CASES: &[Case] = &[
     Case { id: "P4: in 2.0, too", config: "", answers: &[Status(403)], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "redirects are not followed", config: "", answers: &[Status(307)], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "P5", config: "", answers: &[After(429, "1"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
-    Case { id: "P5: no longer than allowed", config: "", answers: &[After(429, "3600")], requests: "2", exported: 0, lost: EXHAUSTED, written: 0 },
+    Case { id: "P5: no longer than allowed, and one last attempt", config: BRIEF, answers: &[After(429, "3600")], requests: "2=", exported: 0, lost: EXHAUSTED, written: 0 },
+    Case { id: "P5: the last attempt may pass", config: BRIEF, answers: &[After(429, "301"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
     Case { id: "P5: if it is wanted", config: "retry_on_429: false", answers: &[After(429, "0")], requests: "2", exported: 0, lost: REJECTED, written: 0 },
     Case { id: "P6", config: "", answers: &[After(503, "Sun, 06 Nov 1994 08:49:37 GMT"), Written(204, 5)], requests: "2=", exported: 5, lost: &[], written: 5 },
     Case { id: "P7", config: "", answers: &[Status(415), Status(204)], requests: "21", exported: 5, lost: &[], written: 0 },
@@ -204,6 +206,32 @@ async fn partial_writes_are_shared() {
     assert_eq!(all.sum::<usize>(), 200, "each sample was sent once");
     assert_eq!(running.ledger.count(Entry::Exported), running.own("written_samples", &[]));
     assert_eq!(running.ledger.dropped_count(DropReason::PartlyRejected), 200 - running.ledger.count(Entry::Exported));
+}
+
+/// Points of several samples, of which a backend has taken any number: the points that are lost are those samples' part of
+/// all, rounded up, and at least one is there if any sample was taken.
+#[tokio::test]
+async fn partial_writes_of_histograms() {
+    const POINTS: u64 = 4;
+    const SAMPLES: u64 = 5 * POINTS;
+    for written in 0..=SAMPLES {
+        let status = if written == SAMPLES { 204 } else { 400 };
+        let receiver = Receiver::judging(move |_, _| Reply::status(status).written(written as usize, 0, 0)).await;
+        let running = start(&receiver, "{max_batch_request_parallelism: 1}").await;
+        let points = (0..POINTS as i64).map(|step| {
+            let mut point = histogram_point();
+            point.time_unix_nano = nanos(T + step);
+            histogram(point)
+        });
+        running.push(push(points.collect())).await;
+        running.settled(POINTS).await;
+        assert_eq!(receiver.received().len(), 1, "{written}");
+        let lost = ((SAMPLES - written) * POINTS).div_ceil(SAMPLES);
+        let (rejected, partly) = if written == 0 { (POINTS, 0) } else { (0, lost) };
+        assert_eq!(running.ledger.dropped_count(DropReason::Rejected), rejected, "{written}");
+        assert_eq!(running.ledger.dropped_count(DropReason::PartlyRejected), partly, "{written}");
+        assert_eq!(running.ledger.count(Entry::Exported), POINTS - rejected - partly, "{written}");
+    }
 }
 
 /// P2: each of several requests has a symbol table of its own texts; none is empty, none is too large. (What a table

@@ -9,13 +9,13 @@ use prost::Message;
 
 use super::prompb::{TimeSeries, WriteRequest};
 use super::prompb_v2;
-use crate::prometheus_mapping::{HashSeed, TargetInfo, Translator};
+use crate::prometheus_mapping::{HashSeed, Partition, TargetInfo, Translator};
 use crate::prometheus_remote_write::LeFormat;
+use crate::prometheus_remote_write::clashes::Clashes;
 use crate::prometheus_remote_write::encode::{EncodeScratch, SeriesSink};
 use crate::prometheus_remote_write::metadata::MetadataLog;
 use crate::prometheus_remote_write::outgoing::{Limits, Outgoing, Waiting};
 use crate::prometheus_remote_write::pending::Pending;
-use crate::prometheus_remote_write::rows::Segment;
 use crate::prometheus_remote_write::stats::Stats;
 use crate::prometheus_remote_write::{v1, v2};
 use crate::testing::*;
@@ -25,6 +25,7 @@ pub(super) struct Bench {
     translator: Translator,
     target_info: TargetInfo,
     metadata: Option<MetadataLog>,
+    clashes: Clashes,
     le_format: LeFormat,
     telemetry: Arc<Telemetry>,
     stats: Stats,
@@ -43,6 +44,7 @@ impl Bench {
         let telemetry = Telemetry::new();
         Self {
             target_info: TargetInfo::new(&settings.namespace, &seed),
+            clashes: Clashes::new(seed.clone()),
             translator: Translator::new(settings, seed),
             metadata: config.send_metadata.then(MetadataLog::new),
             stats: Stats::new(&telemetry, "rw", 1),
@@ -56,22 +58,22 @@ impl Bench {
 
     pub(super) fn request(&mut self, data: &MetricsData) -> WriteRequest {
         let mut scratch = EncodeScratch::new(self.le_format);
-        let mut sink = SeriesSink {
-            segments: vec![Segment::default()],
-            scratch: &mut scratch,
-            stats: &self.stats,
-            targets: Vec::new(),
-            metadata: self.metadata.as_ref().map(|log| (log, self.now)),
-            metric: None,
-            untranslatable: 0,
-            series: 0,
-        };
+        let metadata = self.metadata.as_ref().map(|log| (log, self.now));
+        let mut sink = SeriesSink { metadata, ..SeriesSink::new(1, &mut scratch, &self.stats) };
         self.translator.translate(&data.encode_to_vec(), &mut sink);
         for target in std::mem::take(&mut sink.targets) {
             self.target_info.note(&target.view(), self.now);
         }
         self.target_info.emit(self.now, T, &mut sink);
         self.untranslatable += sink.untranslatable;
+        let mut untranslatable = 0;
+        if sink.has_neighbours {
+            self.clashes.settle(&mut sink.segments, Partition::default(), self.now, |metric, points| {
+                untranslatable += points;
+                self.stats.clashing(metric, points);
+            });
+        }
+        self.untranslatable += untranslatable;
         let segment = sink.segments.pop().unwrap();
         let pending = Arc::new(Pending::new(segment.chunks.len()));
         let mut waiting = [Waiting::new(segment, Arc::default(), pending)].into_iter().collect();

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nyquist_core::batch::{Batch, DropReason, Metadata};
+use nyquist_core::clock::SystemClock;
 use nyquist_core::component::{Component, Extension, Extensions};
 use nyquist_core::config::ComponentId;
 use nyquist_core::proto::metrics::v1::MetricsData;
 use nyquist_core::storage::{Error, Log, Options, Owner, Recovered, Storage};
 use nyquist_core::telemetry::Entry;
 
-use super::protocol::{Running, start_with};
+use super::protocol::{Running, start_at, start_with};
 use super::receiver::Receiver;
 use crate::testing::*;
 
@@ -37,9 +38,14 @@ impl Extension for Place {
     }
 }
 
-async fn start(receiver: &Receiver, directory: &tempfile::TempDir, more: &str) -> Running {
+fn in_directory(directory: &tempfile::TempDir) -> Extensions {
     let mut extensions = Extensions::default();
     extensions.insert(&ComponentId::of("place"), Arc::new(Place(directory.path().join("queue"))));
+    extensions
+}
+
+async fn start(receiver: &Receiver, directory: &tempfile::TempDir, more: &str) -> Running {
+    let extensions = in_directory(directory);
     let config = format!(
         "{{sending_queue: {{storage: place}}, retry_on_failure: {{initial_interval: 5ms, max_interval: 10ms, \
          max_elapsed_time: 0}}, max_samples_per_send: 3, {more}}}"
@@ -120,4 +126,46 @@ async fn another_version_and_strategy_after_a_restart() {
     assert_eq!(sent.headers["tenant"], "t1");
     after.shut_down(Duration::from_secs(5)).await;
     assert_eq!(after.ledger.count(Entry::Exported), 1);
+}
+
+/// Scenario: a resource moves from host to host, every ten pushes; the backend fails, and a new process sends what the queue
+/// has kept. Guarantee: each host's `target_info` begins when the first push of it is sent, and ends as the next one begins.
+#[tokio::test]
+async fn target_info_is_in_order_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "{sending_queue: {storage: place}, retry_on_failure: {initial_interval: 5ms, max_interval: 10ms, \
+                  max_elapsed_time: 0}, max_samples_per_send: 3}";
+    let begin = async |receiver: &Receiver| {
+        start_at(receiver, config, &in_directory(&directory), Arc::new(SystemClock::default())).await
+    };
+    let receiver = Receiver::start(|_| (503, None, "down")).await;
+    let running = begin(&receiver).await;
+    for index in 0..PUSHES {
+        let x = gauge("x", "", vec![number(index as f64, T + index, &[])]);
+        running.push(push_from(&[SHOP, &[("host.name", &(index / 10).to_string())]].concat(), vec![x])).await;
+    }
+    receiver.wait_for(|received| received.len() > 2).await;
+    running.shut_down(Duration::from_secs(5)).await;
+
+    let receiver = Receiver::start(|n| (if n % 3 == 1 { 503 } else { 204 }, None, "")).await;
+    let running = begin(&receiver).await;
+    let lines = |received: &[super::receiver::Received]| -> Vec<String> {
+        let taken = received.iter().filter(|request| request.status == 204);
+        let series = taken.flat_map(|request| request.message().timeseries).flat_map(|series| series.lines());
+        series.collect()
+    };
+    let hosts = PUSHES / 10;
+    let expected = PUSHES + hosts + hosts - 1;
+    receiver.wait_for(|received| lines(received).len() >= expected as usize).await;
+    let arrived = lines(&receiver.received());
+    assert_eq!(arrived.len(), expected as usize, "{arrived:#?}");
+    for host in 0..hosts {
+        let series = format!(r#"target_info{{host_name="{host}",instance="i-1",job="shop/cart"}}"#);
+        let of_host = arrived.iter().filter_map(|line| line.strip_prefix(&series)).collect::<Vec<_>>();
+        let (first, end) = (format!(" 1@{}", T + 10 * host), format!(" stale@{}", T + 10 * host + 10));
+        let all = [first.as_str(), end.as_str()];
+        assert_eq!(of_host, all[..if host + 1 < hosts { 2 } else { 1 }], "{arrived:#?}");
+    }
+    running.shut_down(Duration::from_secs(5)).await;
+    assert_eq!(running.ledger.count(Entry::Exported), PUSHES as u64);
 }

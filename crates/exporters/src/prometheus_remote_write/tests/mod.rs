@@ -15,6 +15,8 @@ mod prompb;
 mod prompb_v2;
 mod protocol;
 mod receiver;
+mod silence;
+mod tenants;
 
 use nyquist_core::config::from_str;
 

@@ -51,6 +51,49 @@ fn types_that_clash() {
     assert_eq!(bench.dropped("type_conflict"), 1);
 }
 
+/// Metrics of other names whose series are those of a histogram or summary: its own are sent, in one request and in
+/// all that follow, and the others are counted. With other labels they are other series, and are sent.
+#[test]
+fn series_of_other_metrics() {
+    let mut classic = histogram(histogram_point());
+    (classic.name, classic.unit) = ("x".to_owned(), String::new());
+    let one = |name: &str, labels: &[(&str, &str)]| gauge(name, "", vec![number(9.0, T, labels)]);
+    let of_histogram = [
+        r#"x_bucket{%B,le="0.5"} 1@%T"#,
+        r#"x_bucket{%B,le="1"} 3@%T"#,
+        r#"x_bucket{%B,le="+Inf"} 6@%T"#,
+        "x_count{%B} 6@%T",
+        "x_sum{%B} 9@%T",
+    ];
+    let of_summary =
+        [r#"x{%B,quantile="0.5"} 1@%T"#, r#"x{%B,quantile="0.99"} 2@%T"#, "x_count{%B} 4@%T", "x_sum{%B} 3@%T"];
+    let cases = [
+        (&classic, one("x.count", &[]), &of_histogram[..], ""),
+        (&classic, one("x_sum", &[]), &of_histogram, ""),
+        (&classic, one("x.bucket", &[("le", "1")]), &of_histogram, ""),
+        (&summary(), one("x.count", &[]), &of_summary, ""),
+        (&summary(), one("x", &[("quantile", "0.5")]), &of_summary, ""),
+        (&classic, one("x.count", &[("a", "b")]), &of_histogram, r#"x_count{a="b",%B} 9@%T"#),
+        (&classic, one("x.bucket", &[]), &of_histogram, "x_bucket{%B} 9@%T"),
+        (&classic, one("x", &[("quantile", "0.5")]), &of_histogram, r#"x{%B,quantile="0.5"} 9@%T"#),
+        (&summary(), one("x.bucket", &[("le", "1")]), &of_summary, r#"x_bucket{%B,le="1"} 9@%T"#),
+        (&summary(), one("x.total", &[]), &of_summary, "x_total{%B} 9@%T"),
+    ];
+    for (grouped, other, lines, kept) in cases {
+        let case = format!("{} beside {:?}", other.name, grouped.data);
+        let expected: Vec<&str> = lines.iter().copied().chain(Some(kept).filter(|kept| !kept.is_empty())).collect();
+        let lost = usize::from(kept.is_empty());
+        for metrics in [[grouped.clone(), other.clone()], [other.clone(), grouped.clone()]] {
+            let mut bench = check(&case, &push(metrics.into()), &expected);
+            assert_eq!((bench.dropped("type_conflict"), bench.untranslatable), (lost as u64, lost), "{case}");
+            // Alone, later: still the histogram's, until that is gone.
+            assert_eq!(bench.lines(&push(vec![other.clone()])).len(), 1 - lost, "{case}");
+            bench.now += std::time::Duration::from_secs(300);
+            assert_eq!(bench.lines(&push(vec![other.clone()])).len(), 1, "{case}");
+        }
+    }
+}
+
 /// Bounds and quantiles as Prometheus 3 writes them when it scrapes.
 #[test]
 fn bounds_as_scraped() {

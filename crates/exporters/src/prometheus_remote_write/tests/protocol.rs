@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nyquist_core::batch::{Batch, DropReason, Metadata, Signal};
-use nyquist_core::clock::SystemClock;
+use nyquist_core::clock::{Clock, SystemClock};
 use nyquist_core::component::{Exporter, ExporterConfig, ExporterContext, Extensions, Host};
 use nyquist_core::config::ComponentId;
 use nyquist_core::proto::metrics::v1::MetricsData;
@@ -30,8 +30,19 @@ pub(super) async fn start(receiver: &Receiver, config: &str) -> Running {
 
 /// The same with `extensions`.
 pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &Extensions) -> Running {
-    let mut config = super::read(&format!("http://{}/api/v1/write", receiver.address), config);
-    config.target_info.enabled = false;
+    let config =
+        format!("{{target_info: {{enabled: false}}, {}", config.strip_prefix('{').unwrap_or(&format!("{config}}}")));
+    start_at(receiver, &config, extensions, Arc::new(SystemClock::default())).await
+}
+
+/// The same with `target_info` and a clock.
+pub(super) async fn start_at(
+    receiver: &Receiver,
+    config: &str,
+    extensions: &Extensions,
+    clock: Arc<dyn Clock>,
+) -> Running {
+    let config = super::read(&format!("http://{}/api/v1/write", receiver.address), config);
     let telemetry = Telemetry::new();
     let ledger = Ledger::new(&telemetry, "exporter/rw", Signal::Metrics);
     let context = ExporterContext {
@@ -41,12 +52,12 @@ pub(super) async fn start_with(receiver: &Receiver, config: &str, extensions: &E
         batching: None,
         extensions,
         telemetry: Arc::clone(&telemetry),
-        clock: Arc::new(SystemClock::default()),
+        clock: Arc::clone(&clock),
     };
     let exporter = config.build(context).unwrap();
     let host = Host {
         runtimes: Runtimes::current(),
-        clock: Arc::new(SystemClock::default()),
+        clock,
         telemetry: Arc::clone(&telemetry),
         fatal: tokio::sync::mpsc::unbounded_channel().0,
     };
@@ -293,7 +304,8 @@ async fn too_many_requests_wait_as_asked() {
     assert!(received[1].at - received[0].at >= Duration::from_secs(1));
 
     let limited = Receiver::start(|_| (429, Some("3600"), "")).await;
-    let running = start(&limited, "{}").await;
+    let brief = "retry_on_failure: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 50ms}";
+    let running = start(&limited, brief).await;
     running.push(one(1.0, T)).await;
     running.settled(1).await;
     assert_eq!(running.ledger.dropped_count(DropReason::RetriesExhausted), 1);
@@ -301,18 +313,6 @@ async fn too_many_requests_wait_as_asked() {
     running.push(one(1.0, T)).await;
     running.settled(1).await;
     assert_eq!(running.ledger.dropped_count(DropReason::Rejected), 1);
-}
-
-/// A shutdown is not the end of a series: the next process goes on with it.
-#[tokio::test]
-async fn a_shutdown_ends_no_series() {
-    let receiver = Receiver::start(|_| (204, None, "")).await;
-    let running = start(&receiver, "stale_after: 1h").await;
-    running.push(one(1.0, T)).await;
-    running.settled(1).await;
-    running.shut_down(Duration::from_secs(5)).await;
-    let lines = |received: &Received| received.message().timeseries.iter().flat_map(|series| series.lines()).count();
-    assert_eq!(receiver.received().iter().map(lines).sum::<usize>(), 1, "the sample, and no stale marker");
 }
 
 /// P6: a date in the past does not hold anything up.

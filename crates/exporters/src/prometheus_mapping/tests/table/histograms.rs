@@ -48,12 +48,21 @@ pub(super) fn histograms() -> Vec<Case> {
             "E21",
             with_exemplar(&[("user.id", "7"), ("trace_id", "fake")]),
             &exemplified(&format!(r#"{IDS},user_id="7""#)),
-        ),
-        case("E22", with_exemplar(&[("long", &"x".repeat(100))]), &exemplified(IDS)).losing_exemplars(0, 0, 1),
+        )
+        .losing_exemplars(|lost| lost.overwritten = 1),
+        case(
+            "an exemplar's labels that share a name",
+            with_exemplar(&[("user.id", "7"), ("user_id", "8")]),
+            &exemplified(&format!(r#"{IDS},user_id="7;8""#)),
+        )
+        .losing_exemplars(|lost| lost.joined = 1),
+        case("E22", with_exemplar(&[("long", &"x".repeat(100))]), &exemplified(IDS))
+            .losing_exemplars(|lost| lost.too_long = 1),
         case("an exemplar's label without a name", with_exemplar(&[("", "x")]), &exemplified(IDS))
-            .losing_exemplars(0, 1, 0),
+            .losing_exemplars(|lost| lost.unnamable = 1),
         case("E21: on counters", one(sum("c", "", true, CUMULATIVE, vec![counted.clone()])), &[on_counter]),
-        case("E21: not on gauges", one(gauge("g", "", vec![counted])), &["g{%B} 7@%T"]).losing_exemplars(1, 0, 0),
+        case("E21: not on gauges", one(gauge("g", "", vec![counted])), &["g{%B} 7@%T"])
+            .losing_exemplars(|lost| lost.exemplars = 1),
         case("E42", changed(|point| point.attributes = attributes(&[("le", "x")])), &H).losing_labels(0, 1, 0),
     ]
 }

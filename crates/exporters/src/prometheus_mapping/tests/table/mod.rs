@@ -59,8 +59,8 @@ impl Case {
         self
     }
 
-    fn losing_exemplars(mut self, exemplars: usize, unnamable: usize, too_long: usize) -> Self {
-        self.exemplars = LostExemplars { exemplars, unnamable, too_long };
+    fn losing_exemplars(mut self, lose: impl FnOnce(&mut LostExemplars)) -> Self {
+        lose(&mut self.exemplars);
         self
     }
 
@@ -309,6 +309,21 @@ fn target_info() -> Vec<Case> {
             ],
         )
         .then(from("h2", T + 1)),
+        case(
+            "attributes that do not stay as they are",
+            push_from(
+                &[SHOP, &[("a.b", "1"), ("a_b", "2"), ("job", "mine"), ("é", "x")]].concat(),
+                vec![labelled(&[])],
+            ),
+            &[r#"target_info{a_b="1;2",%B} 1@%T"#, "x{%B} 1@%T"],
+        )
+        .losing_labels(1, 1, 1),
+        case(
+            "nothing but attributes without a name",
+            push_from(&[SHOP, &[("é", "x")]].concat(), vec![labelled(&[])]),
+            &["x{%B} 1@%T"],
+        )
+        .losing_labels(1, 0, 0),
         case("no points", push_from(&[("service.name", "cart"), ("host.name", "h")], vec![]), &[]),
         case(
             "some labels only",
@@ -360,5 +375,21 @@ fn resources() -> Vec<Case> {
             &[r#"x{host_name="h",job="cart",k8s_pod_name="p"} 1@%T"#, INFO],
         )
         .with(|settings| settings.resource_labels = ResourceLabels::all(true)),
+        case(
+            "all of the resource, with names of ours",
+            push_scoped(
+                &[SHOP, &[("job", "mine"), ("instance", "me"), ("otel_scope_name", "s"), ("region", "own")]].concat(),
+                InstrumentationScope { name: "lib".to_owned(), ..Default::default() },
+                "",
+                vec![labelled(&[])],
+            ),
+            &[r#"x{%B,otel_scope_name="lib",region="own"} 1@%T"#],
+        )
+        .with(external)
+        .with(|settings| {
+            settings.target_info = false;
+            settings.resource_labels = ResourceLabels::all(true);
+        })
+        .losing_labels(0, 3, 0),
     ]
 }
