@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::edge::Edge;
 use super::fan_out::{Branch, FanOut};
 use super::graph::{BuiltConnector, BuiltExporter, BuiltPipeline, ComponentKind, Graph, GraphError, Pipeline, Plan};
 use super::head::Head;
@@ -41,12 +42,13 @@ type Heads = HashMap<(ComponentId, Signal), Vec<Branch>>;
 /// An exporter for one signal, and its account.
 struct Outlet {
     exporter: Arc<dyn Exporter>,
+    edge: Arc<Edge>,
     ledger: Ledger,
 }
 
 impl Outlet {
     fn branch(&self) -> Branch {
-        Branch { stage: Arc::clone(&self.exporter) as Arc<dyn Consumer>, ledger: self.ledger.clone() }
+        Branch { stage: Arc::clone(&self.edge) as Arc<dyn Consumer>, ledger: self.ledger.clone() }
     }
 }
 
@@ -87,9 +89,9 @@ impl<'a> Builder<'a> {
                 }
                 let exit: Arc<dyn Consumer> = Arc::new(FanOut::new(branches, Some(ledger.clone())));
                 let (first, processors) = self.chain(pipeline, exit, &ledger);
-                let head: Arc<dyn Consumer> = Arc::new(Head { next: first, ledger: ledger.clone() });
+                let head = Edge::new(Arc::new(Head { next: first, ledger: ledger.clone() }));
                 for receiver in &pipeline.receivers {
-                    let branch = Branch { stage: Arc::clone(&head), ledger: ledger.clone() };
+                    let branch = Branch { stage: Arc::clone(&head) as Arc<dyn Consumer>, ledger: ledger.clone() };
                     heads.entry((receiver.clone(), pipeline.signal)).or_default().push(branch);
                 }
                 pipelines.push(BuiltPipeline { id: pipeline.id.clone(), level, processors });
@@ -162,7 +164,8 @@ impl<'a> Builder<'a> {
                 };
                 match config.build(context) {
                     Ok(exporter) => {
-                        built.insert(key, Outlet { exporter, ledger });
+                        let edge = Edge::new(Arc::clone(&exporter) as Arc<dyn Consumer>);
+                        built.insert(key, Outlet { exporter, edge, ledger });
                     }
                     Err(error) => {
                         self.errors.push(GraphError { kind: ComponentKind::Exporter, id: id.clone(), source: error });
@@ -208,7 +211,7 @@ impl<'a> Builder<'a> {
                 id: id.clone(),
                 pipeline: pipeline.id.clone(),
                 signal: pipeline.signal,
-                next: Arc::clone(&next),
+                next: Edge::new(Arc::clone(&next)),
                 ledger: ledger.clone(),
                 extensions: &self.extensions,
                 telemetry: Arc::clone(self.telemetry),
@@ -237,7 +240,7 @@ impl<'a> Builder<'a> {
             id: joint.id.clone(),
             from: joint.from,
             to: joint.to,
-            next: Arc::new(FanOut::new(behind, None)),
+            next: Edge::new(Arc::new(FanOut::new(behind, None))),
             taken: taken.clone(),
             given,
             extensions: &self.extensions,
@@ -246,7 +249,7 @@ impl<'a> Builder<'a> {
         };
         match planned.config.build(context) {
             Ok(connector) => {
-                let stage = Arc::clone(&connector) as Arc<dyn Consumer>;
+                let stage: Arc<dyn Consumer> = Edge::new(Arc::clone(&connector) as Arc<dyn Consumer>);
                 Some((connector, Branch { stage, ledger: taken }))
             }
             Err(error) => {
@@ -283,7 +286,7 @@ impl<'a> Builder<'a> {
             let mut outputs = Outputs::default();
             for signal in Signal::ALL {
                 if let Some(branches) = heads.remove(&(id.clone(), signal)) {
-                    outputs.set(signal, Arc::new(FanOut::new(branches, None)));
+                    outputs.set(signal, Edge::new(Arc::new(FanOut::new(branches, None))));
                     self.gates(&id, signal).into_iter().for_each(|gate| outputs.add_gate(signal, gate));
                 }
             }
