@@ -2,6 +2,7 @@
 
 mod ledger;
 pub mod logs;
+mod losses;
 mod process;
 mod server;
 mod share;
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 pub use ledger::{Entry, Ledger, Left, left};
+pub use losses::LossLog;
 pub use process::{ProcessMetrics, resident_bytes};
 use prometheus::proto::MetricType;
 pub use prometheus::{Gauge, Histogram, IntCounter as Counter, IntGauge as UpDown};

@@ -8,6 +8,7 @@ use nyquist_core::net::client::AuthConfig;
 use nyquist_core::net::server::Family;
 use nyquist_core::net::tls::ServerTlsConfig;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::store::Bounds;
 use crate::prometheus_mapping::config::{
@@ -70,6 +71,8 @@ pub struct PrometheusConfig {
     pub max_series: usize,
     /// What they may take in memory, roughly; further ones are dropped and counted. Default 1GiB.
     pub max_size: ByteSize,
+    cors: Option<IgnoredAny>,
+    middlewares: Option<IgnoredAny>,
 }
 
 impl Default for PrometheusConfig {
@@ -100,6 +103,8 @@ impl Default for PrometheusConfig {
             without_scope_info: false,
             max_series: 1_000_000,
             max_size: ByteSize(1 << 30),
+            cors: None,
+            middlewares: None,
         }
     }
 }
@@ -154,6 +159,14 @@ impl PrometheusConfig {
         }
         if let Some(tls) = &self.tls {
             check.nested(&["tls"], tls);
+        }
+        for (key, value, instead) in [
+            ("cors", &self.cors, "remove it: web pages do not scrape; let Prometheus answer them"),
+            ("middlewares", &self.middlewares, "remove it: there are no middleware extensions"),
+        ] {
+            if value.is_some() {
+                check.error_with(&[key], format!("{key} is not supported"), instead);
+            }
         }
         let unread = [
             ("read_timeout", !self.read_timeout.0.is_zero()),

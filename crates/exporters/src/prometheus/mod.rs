@@ -37,6 +37,7 @@ use crate::prometheus_mapping::{
     Family, HashSeed, Losses, LostExemplars, LostLabels, OwnedTarget, Point, Settings, Sink, Target, TargetInfo,
     Translator, Untranslatable,
 };
+use escape::Clashes;
 use page::ScrapePage;
 use pages::Pages;
 use store::Store;
@@ -71,7 +72,7 @@ impl PrometheusConfig {
         let settings = Arc::new(self.mapping());
         let seed = HashSeed::default();
         Ok(Arc::new(PrometheusExporter {
-            stats: Stats::new(&context.telemetry, &id),
+            stats: Arc::new(Stats::new(&context.telemetry, &id)),
             store: Arc::new(Store::new(self.bounds())),
             target_info: Mutex::new(self.target_info(&settings.namespace, &seed)),
             translators: Mutex::default(),
@@ -102,7 +103,7 @@ struct PrometheusExporter {
     translators: Mutex<Vec<Translator>>,
     target_info: Mutex<TargetInfo>,
     store: Arc<Store>,
-    stats: Stats,
+    stats: Arc<Stats>,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     auth: Option<Arc<dyn ServerAuth>>,
@@ -138,6 +139,19 @@ impl Consumer for PrometheusExporter {
 }
 
 impl PrometheusExporter {
+    fn scrape_page(&self) -> ScrapePage {
+        ScrapePage {
+            store: Arc::clone(&self.store),
+            stats: Arc::clone(&self.stats),
+            clock: Arc::clone(&self.clock),
+            auth: self.auth.clone(),
+            open_metrics: self.config.enable_open_metrics,
+            timestamps: self.config.send_timestamps,
+            response_headers: self.config.headers(),
+            pages: Arc::new(Pages::new(self.config.bounds().bytes)),
+        }
+    }
+
     /// A target whose labels have changed must not be there twice.
     fn put_targets(&self, sink: &mut StoreSink<'_>) {
         let targets = std::mem::take(&mut sink.targets);
@@ -162,16 +176,7 @@ impl Component for PrometheusExporter {
         settings.keepalive.max_idle = nonzero(self.config.idle_timeout.0);
         settings.reuse_http1 = self.config.keep_alives_enabled;
         settings.tls = self.config.tls.as_ref().map(server_tls).transpose()?;
-        let page = ScrapePage {
-            store: Arc::clone(&self.store),
-            clock: Arc::clone(&self.clock),
-            auth: self.auth.clone(),
-            open_metrics: self.config.enable_open_metrics,
-            timestamps: self.config.send_timestamps,
-            response_headers: self.config.headers(),
-            pages: Arc::new(Pages::new(self.config.bounds().bytes)),
-        };
-        let server = Server::start(settings, Arc::new(page), &host.runtimes).await;
+        let server = Server::start(settings, Arc::new(self.scrape_page()), &host.runtimes).await;
         let server = server.map_err(|error| StartError(format!("exporter {}: {error}", self.id)))?;
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         tracing::info!(exporter = self.id, "metrics are at {scheme}://{}/metrics", server.address());
@@ -244,6 +249,8 @@ struct Stats {
     failed: Counter,
     series: UpDown,
     bytes: UpDown,
+    /// For each page.
+    clashing: Counter,
     losses: Losses,
 }
 
@@ -259,7 +266,23 @@ impl Stats {
             ),
             series: telemetry.gauge(&own("series"), "Series that are held.", &[("exporter", exporter)]),
             bytes: telemetry.gauge(&own("series_bytes"), "What they take, roughly.", &[("exporter", exporter)]),
+            clashing: counter(
+                &own("clashing_series"),
+                "Series that a page was made without: escaped, another has the same name and labels.",
+            ),
             losses: Losses::new(telemetry, exporter, &own("")),
+        }
+    }
+
+    /// What a page was made without.
+    fn clashing(&self, clashes: &Clashes) {
+        for (metric, &series) in &clashes.series {
+            self.clashing.inc_by(series as u64);
+            let advice = "without UTF-8 names, another metric or series of the page has its name: rename one, or let                           the scraper ask for escaping=allow-utf-8";
+            self.losses.say("name_clash", metric.as_bytes(), series, advice);
+        }
+        for (metric, &labels) in &clashes.labels {
+            self.losses.labels(metric.as_bytes(), labels);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::negotiate::{Encoding, Format};
 use super::pages::{Form, NoPage, Page, Pages};
 use super::store::Store;
-use super::{protobuf, text};
+use super::{Stats, escape, protobuf, text};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -21,6 +21,7 @@ const WORTH_COMPRESSING: usize = 1024;
 /// `/metrics`.
 pub(super) struct ScrapePage {
     pub(super) store: Arc<Store>,
+    pub(super) stats: Arc<Stats>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) auth: Option<Arc<dyn ServerAuth>>,
     pub(super) open_metrics: bool,
@@ -81,13 +82,21 @@ impl ScrapePage {
         Form { format, gzip: header(ACCEPT_ENCODING).contains("gzip") }
     }
 
+    /// The page as it is now.
+    pub(super) fn render(&self, format: Format) -> Vec<u8> {
+        let mut snapshot = self.store.snapshot(self.clock.now());
+        if !format.utf8_names {
+            self.stats.clashing(&escape::escape_names(&mut snapshot));
+        }
+        match format.encoding {
+            Encoding::Protobuf => protobuf::render(format, &snapshot),
+            Encoding::Text | Encoding::OpenMetrics => text::render(format, &snapshot),
+        }
+    }
+
     /// Makes a page; `true`: it is compressed.
     fn make(&self, Form { format, gzip: may_compress }: Form) -> (Vec<u8>, bool) {
-        let (series, families) = self.store.snapshot(self.clock.now());
-        let page = match format.encoding {
-            Encoding::Protobuf => protobuf::render(format, &series, &families),
-            Encoding::Text | Encoding::OpenMetrics => text::render(format, &series, &families),
-        };
+        let page = self.render(format);
         let is_worth_it = may_compress && page.len() >= WORTH_COMPRESSING;
         match is_worth_it.then(|| gzip(&page)).flatten() {
             Some(compressed) => (compressed, true),

@@ -3,24 +3,24 @@
 //!
 //! <https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto>.
 
-use std::collections::HashMap;
-
 use prost::Message;
 
-use super::escape::{label_name, metric_name};
 use super::negotiate::Format;
-use super::store::{FamilyInfo, Series, StoredExemplar};
+use super::store::{Series, Snapshot, StoredExemplar};
 use crate::prometheus_mapping::{MetricType, NativeHistogram, OwnedValue, Spans, decoded_labels};
 
-/// The whole page. `series` are ordered by name.
-pub(super) fn render(format: Format, series: &[Series], families: &HashMap<String, FamilyInfo>) -> Vec<u8> {
+/// The whole page. Its names are escaped unless the format has any.
+pub(super) fn render(format: Format, snapshot: &Snapshot) -> Vec<u8> {
+    let Snapshot { series, families, renamed } = snapshot;
     let mut out = Vec::with_capacity(series.len() * 128);
-    for group in series.chunk_by(|left, right| left.family.name == right.family.name) {
+    let is_same = |left: &Series, right: &Series| renamed.shown(&left.family.name) == renamed.shown(&right.family.name);
+    for group in series.chunk_by(is_same) {
         let Some(first) = group.first() else { continue };
-        let info = families.get(&first.family.name);
+        let name = renamed.shown(&first.family.name);
+        let info = families.get(name);
         let metric_type = info.map_or(first.family.sample_type(), |info| info.metric_type);
         let family = MetricFamily {
-            name: metric_name(&first.family.name, format.utf8_names).into_owned(),
+            name: name.to_owned(),
             help: info.map(|info| info.help.to_string()),
             kind: match metric_type {
                 MetricType::Counter => 0,
@@ -39,14 +39,14 @@ pub(super) fn render(format: Format, series: &[Series], families: &HashMap<Strin
 }
 
 fn metric(format: Format, series: &Series, metric_type: MetricType) -> Metric {
-    let label = pairs(&series.labels, format.utf8_names);
+    let label = pairs(&series.labels);
     let mut metric = Metric { label, ..Metric::default() };
     metric.timestamp_ms = format.timestamps.then_some(series.time);
     let created_timestamp = (series.start > 0).then(|| Timestamp::of(series.start));
     match &series.value {
         &OwnedValue::Number { value, .. } => match metric_type {
             MetricType::Counter => {
-                let exemplar = series.exemplar(f64::NEG_INFINITY, f64::INFINITY).map(|one| exemplar(format, one));
+                let exemplar = series.exemplar(f64::NEG_INFINITY, f64::INFINITY).map(exemplar);
                 metric.counter = Some(Counter { value, exemplar, created_timestamp });
             }
             MetricType::Unknown => metric.untyped = Some(Number { value }),
@@ -57,18 +57,18 @@ fn metric(format: Format, series: &Series, metric_type: MetricType) -> Metric {
             let mut bucket = Vec::with_capacity(bounds.len() + 1);
             for (&upper_bound, count) in bounds.iter().zip(counts) {
                 all = all.saturating_add(*count);
-                let exemplar = series.exemplar(below, upper_bound).map(|one| exemplar(format, one));
+                let exemplar = series.exemplar(below, upper_bound).map(exemplar);
                 bucket.push(Bucket { cumulative_count: all, upper_bound, exemplar });
                 below = upper_bound;
             }
-            let exemplar = series.exemplar(below, f64::INFINITY).map(|one| exemplar(format, one));
+            let exemplar = series.exemplar(below, f64::INFINITY).map(exemplar);
             bucket.push(Bucket { cumulative_count: *count, upper_bound: f64::INFINITY, exemplar });
             let (sample_count, sample_sum) = (*count, sum.unwrap_or_default());
             metric.histogram =
                 Some(Histogram { sample_count, sample_sum, bucket, created_timestamp, ..Histogram::default() });
         }
         OwnedValue::Native(histogram) => {
-            let exemplars = series.exemplars.iter().map(|one| exemplar(format, one)).collect();
+            let exemplars = series.exemplars.iter().map(exemplar).collect();
             metric.histogram = Some(Histogram { created_timestamp, exemplars, ..native(histogram) });
         }
         OwnedValue::Summary { count, sum, quantiles } => {
@@ -95,14 +95,14 @@ fn native(histogram: &NativeHistogram) -> Histogram {
     }
 }
 
-fn exemplar(format: Format, exemplar: &StoredExemplar) -> Exemplar {
-    let label = pairs(&exemplar.labels, format.utf8_names);
+fn exemplar(exemplar: &StoredExemplar) -> Exemplar {
+    let label = pairs(&exemplar.labels);
     Exemplar { label, value: exemplar.value, timestamp: Some(Timestamp::of(exemplar.time)) }
 }
 
-fn pairs(labels: &[u8], utf8_names: bool) -> Vec<LabelPair> {
+fn pairs(labels: &[u8]) -> Vec<LabelPair> {
     let pair = |(name, value): (&[u8], &[u8])| LabelPair {
-        name: label_name(name, utf8_names).into_owned(),
+        name: String::from_utf8_lossy(name).into_owned(),
         value: String::from_utf8_lossy(value).into_owned(),
     };
     decoded_labels(labels).map(pair).collect()

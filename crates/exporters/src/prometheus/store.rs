@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
+use super::escape::Renamed;
 use crate::prometheus_mapping::{
     Added, Family, MetricType, OwnedValue, Point, PointValue, Untranslatable, decoded_labels,
 };
@@ -55,7 +56,7 @@ pub(super) struct StoredExemplar {
 /// A series (or the series of one histogram or summary).
 #[derive(Debug, Clone)]
 pub(super) struct Series {
-    hash: u64,
+    pub(super) hash: u64,
     pub(super) family: Arc<Family>,
     /// Encoded, without the name.
     pub(super) labels: Arc<[u8]>,
@@ -81,15 +82,19 @@ impl Series {
         self.exemplars.iter().rev().find(is_inside)
     }
 
-    /// Has it the name and the labels of `other`?
-    pub(super) fn is_sibling(&self, other: &Self) -> bool {
-        self.family.name == other.family.name && self.labels == other.labels
-    }
-
     fn measure(&self) -> usize {
         let exemplars: usize = self.exemplars.iter().map(|exemplar| 32 + exemplar.labels.len()).sum();
         SERIES_BYTES + self.labels.len() + self.value.heap_bytes() + exemplars
     }
+}
+
+/// What a page is made from.
+pub(super) struct Snapshot {
+    /// Ordered by name and labels, classic histograms before native ones.
+    pub(super) series: Vec<Series>,
+    /// By the names that they have on the page.
+    pub(super) families: HashMap<String, FamilyInfo>,
+    pub(super) renamed: Renamed,
 }
 
 #[derive(Default)]
@@ -269,9 +274,8 @@ impl Store {
         part.swept = now;
     }
 
-    /// All series that have not expired, ordered by name and labels, classic histograms before native
-    /// ones; with what stands above them.
-    pub(super) fn snapshot(&self, now: Duration) -> (Vec<Series>, HashMap<String, FamilyInfo>) {
+    /// All series that have not expired, with what stands above them.
+    pub(super) fn snapshot(&self, now: Duration) -> Snapshot {
         let mut all = Vec::with_capacity(self.len());
         for part in &self.parts {
             let mut part = part.lock();
@@ -283,7 +287,7 @@ impl Store {
             let by_labels = by_name.then_with(|| compare_labels(&left.labels, &right.labels));
             by_labels.then_with(|| left.is_native.cmp(&right.is_native))
         });
-        (all, self.families.lock().clone())
+        Snapshot { series: all, families: self.families.lock().clone(), renamed: Renamed::default() }
     }
 }
 
@@ -299,6 +303,6 @@ fn exemplars(point: &Point<'_>) -> Vec<StoredExemplar> {
 }
 
 /// Orders by names and values of labels rather than by their encoding.
-fn compare_labels(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
+pub(super) fn compare_labels(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
     decoded_labels(left).cmp(decoded_labels(right))
 }

@@ -5,27 +5,27 @@
 //! classic alphabet are written in quotes, as Prometheus 3 reads them, or escaped for scrapers that
 //! do not ask for them.
 
-use std::collections::HashMap;
-
-use super::escape::{is_plain_label, is_plain_name, put_underscored};
+use super::escape::{is_plain_label, is_plain_name};
 use super::negotiate::Format;
-use super::store::{FamilyInfo, Series, StoredExemplar};
+use super::store::{FamilyInfo, Series, Snapshot, StoredExemplar};
 use crate::prometheus_mapping::{Kind, MetricType, OwnedValue, decoded_labels, put_decimal};
 
-/// The whole page. `series` are ordered by name.
-pub(super) fn render(format: Format, series: &[Series], families: &HashMap<String, FamilyInfo>) -> Vec<u8> {
-    let mut page = Page { out: Vec::with_capacity(series.len() * 128), format };
-    let mut current = "";
+/// The whole page. Its names are escaped unless the format has any.
+pub(super) fn render(format: Format, snapshot: &Snapshot) -> Vec<u8> {
+    let Snapshot { series, families, renamed } = snapshot;
+    let mut page = Page { out: Vec::with_capacity(series.len() * 128), format, name: "" };
     let mut before: Option<&Series> = None;
     for one in series {
+        let name = renamed.shown(&one.family.name);
+        let is_new = name != page.name || before.is_none();
         // Text has one form of a histogram: the one with buckets, which comes first.
-        if one.is_native && before.is_some_and(|before| before.is_sibling(one)) {
+        if one.is_native && !is_new && before.is_some_and(|before| before.labels == one.labels) {
             continue;
         }
         before = Some(one);
-        if one.family.name != current {
-            current = &one.family.name;
-            page.head(one, families.get(current));
+        if is_new {
+            page.name = name;
+            page.head(one, families.get(name));
         }
         page.series(one);
     }
@@ -35,9 +35,11 @@ pub(super) fn render(format: Format, series: &[Series], families: &HashMap<Strin
     page.out
 }
 
-struct Page {
+struct Page<'a> {
     out: Vec<u8>,
     format: Format,
+    /// Of the current metric.
+    name: &'a str,
 }
 
 /// The label that tells the series of a point apart, and an exemplar for it.
@@ -47,12 +49,12 @@ struct Extra<'a> {
     exemplar: Option<&'a StoredExemplar>,
 }
 
-impl Page {
+impl Page<'_> {
     fn head(&mut self, series: &Series, info: Option<&FamilyInfo>) {
         let family = &series.family;
         let metric_type = info.map_or(family.sample_type(), |info| info.metric_type);
         // In OpenMetrics a counter's family goes without the suffix of its samples.
-        let stripped = family
+        let stripped = self
             .name
             .strip_suffix("_total")
             .filter(|_| metric_type == MetricType::Counter && self.format.is_open_metrics());
@@ -65,7 +67,7 @@ impl Page {
             MetricType::Info | MetricType::StateSet => "gauge",
             other => other.name(),
         };
-        let name = stripped.unwrap_or(&family.name);
+        let name = stripped.unwrap_or(self.name);
         if let Some(help) = info.map(|info| &*info.help).filter(|help| !help.is_empty()) {
             self.out.extend_from_slice(b"# HELP ");
             self.name(name, "");
@@ -134,7 +136,7 @@ impl Page {
     }
 
     fn sample(&mut self, series: &Series, suffix: &str, extra: Extra<'_>, value: impl FnOnce(&mut Vec<u8>)) {
-        let name = &series.family.name;
+        let name = self.name;
         let is_quoted = self.format.utf8_names && !is_plain_name(name);
         if !is_quoted {
             self.name(name, suffix);
@@ -212,29 +214,24 @@ impl Page {
     }
 
     fn name(&mut self, name: &str, suffix: &str) {
-        if is_plain_name(name) {
-            self.out.extend_from_slice(name.as_bytes());
-            self.out.extend_from_slice(suffix.as_bytes());
-        } else if self.format.utf8_names {
+        if self.format.utf8_names && !is_plain_name(name) {
             self.out.push(b'"');
             self.escaped(name.as_bytes(), true);
             self.out.extend_from_slice(suffix.as_bytes());
             self.out.push(b'"');
         } else {
-            put_underscored(&mut self.out, name.as_bytes(), true);
+            self.out.extend_from_slice(name.as_bytes());
             self.out.extend_from_slice(suffix.as_bytes());
         }
     }
 
     fn label_name(&mut self, name: &[u8]) {
-        if is_plain_label(name) {
-            self.out.extend_from_slice(name);
-        } else if self.format.utf8_names {
+        if self.format.utf8_names && !is_plain_label(name) {
             self.out.push(b'"');
             self.escaped(name, true);
             self.out.push(b'"');
         } else {
-            put_underscored(&mut self.out, name, false);
+            self.out.extend_from_slice(name);
         }
     }
 

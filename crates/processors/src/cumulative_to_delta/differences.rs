@@ -140,7 +140,7 @@ impl Converter for Subtracting<'_> {
         self.settings.selection.has(metric)
     }
 
-    fn convert(&mut self, stream: u64, raw: DataPoint<'_>, out: &mut Vec<u8>) -> bool {
+    fn convert(&mut self, stream: u64, _: &MetricFields<'_>, raw: DataPoint<'_>, out: &mut Vec<u8>) -> bool {
         let Some(point) = Point::new(raw) else { return false };
         let says_nothing = matches!(point.value, Measured::Number(number) if !is_finite(number));
         if point.has_no_value() || says_nothing {

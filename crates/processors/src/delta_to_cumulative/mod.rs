@@ -3,8 +3,8 @@
 //! Each stream has its running total, in shards behind short locks; a delta point is rewritten, on wire
 //! bytes, into the total at its time. What is not a delta passes untouched.
 //!
-//! A batch that the next stage refuses has been added already. Its streams remember that: when it is
-//! sent again, its points leave as totals without being added twice.
+//! A batch that the next stage refuses has been added already. Its streams remember which points those are: when it is
+//! sent again, they leave as totals without being added twice.
 
 mod config;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use nyquist_core::component::{
     self, BuildError, Component, Consumer, Host, Info, Processor, ProcessorConfig, ProcessorContext, ProcessorFactory,
     Stability, StartError,
 };
-use nyquist_core::telemetry::{Counter, Entry, Ledger, Telemetry};
+use nyquist_core::telemetry::{Counter, Entry, Ledger, LossLog, Telemetry};
 use nyquist_core::wire::Temporality;
 use tokio::time::Instant;
 
@@ -53,6 +53,7 @@ struct DeltaToCumulative {
     ledger: Ledger,
     converted: Counter,
     lost: [Counter; Lost::ALL.len()],
+    log: LossLog,
 }
 
 impl DeltaToCumulative {
@@ -75,6 +76,7 @@ impl DeltaToCumulative {
             ledger: context.ledger,
             converted: points(telemetry, &id, ""),
             lost: Lost::ALL.map(|lost| points(telemetry, &id, lost.name())),
+            log: LossLog::new(format!("processor/{id}")),
         }
     }
 }
@@ -119,6 +121,11 @@ impl Consumer for DeltaToCumulative {
             counter.inc_by(points as u64);
             let reason = if *lost == Lost::Limit { DropReason::OverLimit } else { DropReason::ProcessorError };
             self.ledger.dropped(reason, points);
+        }
+        for (metric, lost) in &done.lost_of {
+            for (reason, &points) in Lost::ALL.iter().zip(lost) {
+                self.log.lost(reason.name(), metric, points, reason.advice());
+            }
         }
         self.tracked.publish();
         Ok(())

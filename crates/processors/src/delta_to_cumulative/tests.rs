@@ -59,6 +59,7 @@ async fn drops_are_told() {
     assert_eq!(rig.ledger.dropped_count(DropReason::OverLimit), 1);
 }
 
+<<<<<<< HEAD
 /// Scenario: a processor is in two pipelines. Guarantee: its gauges show what both track, without one that is gone.
 #[tokio::test]
 async fn pipelines_share_the_gauges() {
@@ -71,6 +72,29 @@ async fn pipelines_share_the_gauges() {
     assert_eq!(tracked(), 3);
     drop(one);
     assert_eq!(tracked(), 1);
+=======
+/// Each metric that loses points is named in the log, with why.
+#[tokio::test]
+async fn losses_are_named() {
+    let extensions = Default::default();
+    let telemetry = Telemetry::new();
+    let context = test_util::context(
+        Signal::Metrics,
+        Arc::new(Sink::default()) as Arc<dyn Consumer>,
+        &extensions,
+        &telemetry,
+        nyquist_core::clock::ManualClock::new(BEGAN * SECOND) as Arc<dyn nyquist_core::clock::Clock>,
+    );
+    let processor = DeltaToCumulative::new(&test_util::config("max_streams: 1"), context);
+    for (name, start, end) in [("c", 3, 5), ("c", 3, 5), ("c", 2, 6), ("other", 3, 5)] {
+        let data = request(vec![sum(name, DELTA, vec![int(start, end, 1)])]);
+        processor.consume(Batch::from_metrics(data)).await.unwrap();
+    }
+    for (reason, metric) in [("delta.ErrOutOfOrder", "c"), ("delta.ErrOlderStart", "c"), ("limit", "other")] {
+        assert!(processor.log.has_named(reason, metric.as_bytes()), "{reason}");
+    }
+    assert!(!processor.log.has_named("limit", b"c"));
+>>>>>>> metrics
 }
 
 /// Whole numbers stay whole; with a fraction among them the total is a double.
@@ -204,6 +228,51 @@ async fn refused_batches_come_again() {
     assert_eq!(read(rig.number(DELTA, int(4, 5, 1)).await), Some((1, 5, 8.0)));
     assert_eq!(rig.number(DELTA, int(4, 5, 1)).await, None, "an accepted one is not repeated");
     assert_eq!(points_of(&rig, ""), 3);
+}
+
+/// Scenario: a batch is refused, and before it comes again other batches come: a late one that was never added, and a later
+/// one that is accepted. Guarantee: the late one is dropped and told, and what was added is known whenever it comes.
+#[tokio::test]
+async fn only_what_was_added_comes_again() {
+    let rig = rig("{}");
+    let of = |start, end, value| vec![sum("c", DELTA, vec![int(start, end, value)])];
+    let value = |metrics: Vec<opentelemetry_proto::tonic::metrics::v1::Metric>| {
+        let Some(opentelemetry_proto::tonic::metrics::v1::metric::Data::Sum(sum)) = &metrics[0].data else { panic!() };
+        read(Some(sum.data_points[0].clone())).unwrap()
+    };
+    rig.number(DELTA, int(1, 2, 1)).await;
+    rig.sink.refuse.store(2, std::sync::atomic::Ordering::SeqCst);
+    for (start, end, value) in [(2, 10, 2), (10, 11, 4)] {
+        assert!(rig.try_send(of(start, end, value)).await.unwrap_err().is_retryable());
+    }
+    assert_eq!(rig.send(of(4, 5, 100)).await, [], "late, and never added");
+    assert_eq!((points_of(&rig, "delta.ErrOutOfOrder"), rig.ledger.count(Entry::Merged)), (1, 0));
+    assert_eq!(rig.ledger.dropped_count(DropReason::ProcessorError), 1);
+    assert_eq!(value(rig.send(of(11, 12, 8)).await), (1, 12, 15.0), "those of the refused batches are in it");
+    for (start, end, value) in [(2, 10, 2), (10, 11, 4)] {
+        assert_eq!(rig.send(of(start, end, value)).await, [], "it is in the total");
+    }
+    assert_eq!((points_of(&rig, "delta.ErrOutOfOrder"), rig.ledger.count(Entry::Merged)), (1, 2));
+    assert_eq!(rig.send(of(10, 11, 4)).await, [], "once");
+    assert_eq!(points_of(&rig, "delta.ErrOutOfOrder"), 2);
+}
+
+/// Scenario: a sender whose batches are refused, and which never sends one again. Guarantee: what is remembered of them is
+/// bounded, and charged.
+#[tokio::test]
+async fn refused_batches_take_bounded_memory() {
+    let rig = rig("{}");
+    let refusals = 3000;
+    rig.sink.refuse.store(refusals, std::sync::atomic::Ordering::SeqCst);
+    for end in 0..refusals as u64 {
+        let refused = rig.try_send(vec![sum("c", DELTA, vec![int(1, end + 2, 1)])]).await;
+        assert!(refused.unwrap_err().is_retryable());
+    }
+    let all = (1, refusals as u64 + 2, refusals as f64 + 1.0);
+    assert_eq!(read(rig.number(DELTA, int(1, refusals as u64 + 2, 1)).await), Some(all));
+    let name = "otelcol_deltatocumulative_state_bytes";
+    let bytes = rig.telemetry.gauge(name, "", &[("processor", "tested")]).get();
+    assert!((8 * 1024..16 * 1024).contains(&bytes), "{bytes}");
 }
 
 /// A stream without points for long is given up, and begins anew when it comes again; others stay.

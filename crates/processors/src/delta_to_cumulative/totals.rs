@@ -20,9 +20,33 @@ pub(super) struct Stream {
     time: u64,
     /// When the last point came, by the processor's clock.
     last_seen: Duration,
-    /// The last points were added, but the batch they came in was refused: they will come again.
-    is_refused: bool,
+    /// Points that were added, but the batch they came in was refused: they will come again.
+    refused: Option<Box<Refused>>,
     total: Sum,
+}
+
+/// The ends of windows, in the order in which their batches were refused.
+#[derive(Debug, Default)]
+struct Refused {
+    times: Vec<u64>,
+}
+
+/// So many of a stream are remembered: a sender that never comes again must not fill the memory.
+const MAX_REFUSED: usize = 1024;
+
+impl Refused {
+    fn note(&mut self, time: u64) {
+        if self.times.len() >= MAX_REFUSED {
+            self.times.remove(0);
+        }
+        self.times.push(time);
+    }
+
+    /// Takes `time` out; `false` if it is not there.
+    fn take(&mut self, time: u64) -> bool {
+        let place = self.times.iter().position(|refused| *refused == time);
+        place.is_some_and(|place| self.times.remove(place) == time)
+    }
 }
 
 impl Aging for Stream {
@@ -55,10 +79,15 @@ impl Sum {
 
 impl HeapSize for Stream {
     fn heap(&self) -> usize {
-        match &self.total {
+        let total = match &self.total {
             Sum::Number(_) => 0,
             Sum::Distribution(distribution) => size_of::<Distribution>() + distribution.bytes(),
-        }
+        };
+        let refused = self
+            .refused
+            .as_ref()
+            .map_or(0, |refused| size_of::<Refused>() + refused.times.capacity() * size_of::<u64>());
+        total + refused
     }
 }
 
@@ -84,6 +113,23 @@ impl Lost {
             Self::OutOfOrder => "delta.ErrOutOfOrder",
         }
     }
+
+    /// What is wrong and what to do, for the log.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Limit => {
+                "there is no room for another stream: raise max_streams or memory_limit_mib, or limit cardinality before"
+            }
+            Self::OlderStart => {
+                "their window began before their stream: several senders have the same stream, give each a \
+                 service.instance.id"
+            }
+            Self::OutOfOrder => {
+                "their window ended no later than what was added last: they come late, twice, or from several senders of \
+                 one stream"
+            }
+        }
+    }
 }
 
 /// Adds the points of one batch.
@@ -96,21 +142,33 @@ pub(super) struct Adding<'a> {
 /// What became of the points of a batch.
 #[derive(Default)]
 pub(super) struct Done {
-    /// The streams that points were added to.
-    touched: Vec<u64>,
+    /// The streams that points were added to, and the ends of their windows.
+    touched: Vec<(u64, u64)>,
     pub(super) converted: usize,
     /// Points that had been added before, in a batch that was refused.
     pub(super) repeated: usize,
     pub(super) lost: [usize; Lost::ALL.len()],
+    /// The same by the names of metrics.
+    pub(super) lost_of: Vec<(Box<[u8]>, [usize; Lost::ALL.len()])>,
 }
 
 impl Done {
+    fn lose(&mut self, metric: &[u8], lost: Lost) {
+        self.lost[lost as usize] += 1;
+        if self.lost_of.last().is_none_or(|(last, _)| **last != *metric) {
+            self.lost_of.push((metric.into(), Default::default()));
+        }
+        if let Some((_, of_metric)) = self.lost_of.last_mut() {
+            of_metric[lost as usize] += 1;
+        }
+    }
+
     /// The batch was refused: it will come again.
     pub(super) fn refused(&self, streams: &Bounded<Stream>) {
-        for &stream in &self.touched {
+        for &(stream, time) in &self.touched {
             let _ = streams.change(stream, |kept, _| {
                 if let Some(kept) = kept {
-                    kept.is_refused = true;
+                    kept.refused.get_or_insert_default().note(time);
                 }
             });
         }
@@ -139,7 +197,7 @@ impl Converter for Adding<'_> {
         metric.kind.is_some_and(is_delta)
     }
 
-    fn convert(&mut self, stream: u64, raw: DataPoint<'_>, out: &mut Vec<u8>) -> bool {
+    fn convert(&mut self, stream: u64, metric: &MetricFields<'_>, raw: DataPoint<'_>, out: &mut Vec<u8>) -> bool {
         let Some(point) = Point::new(raw) else { return false };
         if point.has_no_value() {
             return self.end(stream, raw, &point, out);
@@ -166,26 +224,22 @@ impl Converter for Adding<'_> {
             step
         });
         match step {
-            Ok(Step::Added) => {
-                self.done.touched.push(stream);
-                self.done.converted += 1;
-                true
-            }
-            Ok(Step::Repeated { is_newest: true }) => {
-                self.done.touched.push(stream);
+            Ok(Step::Added | Step::Repeated { is_newest: true }) => {
+                self.done.touched.push((stream, time));
                 self.done.converted += 1;
                 true
             }
             Ok(Step::Repeated { is_newest: false }) => {
+                self.done.touched.push((stream, time));
                 self.done.repeated += 1;
                 false
             }
             Ok(Step::Lost(lost)) => {
-                self.done.lost[lost as usize] += 1;
+                self.done.lose(metric.name, lost);
                 false
             }
             Err(Full) => {
-                self.done.lost[Lost::Limit as usize] += 1;
+                self.done.lose(metric.name, Lost::Limit);
                 false
             }
         }
@@ -211,23 +265,20 @@ impl Adding<'_> {
 impl Stream {
     fn new(point: Point, now: Duration) -> Self {
         let total = Sum::new(point.value);
-        Self { start: point.start, time: point.time, last_seen: now, is_refused: false, total }
+        Self { start: point.start, time: point.time, last_seen: now, refused: None, total }
     }
 
     fn add(&mut self, point: Point, now: Duration) -> Step {
         self.last_seen = now;
+        if self.has_been_refused(point.time) {
+            return Step::Repeated { is_newest: point.time == self.time };
+        }
         if point.start != 0 && point.start < self.start {
             return Step::Lost(Lost::OlderStart);
         }
         if point.time <= self.time {
-            if !self.is_refused {
-                return Step::Lost(Lost::OutOfOrder);
-            }
-            let is_newest = point.time == self.time;
-            self.is_refused = !is_newest;
-            return Step::Repeated { is_newest };
+            return Step::Lost(Lost::OutOfOrder);
         }
-        self.is_refused = false;
         match (&mut self.total, point.value) {
             (Sum::Number(total), Measured::Number(number)) => total.add(number),
             (Sum::Distribution(own), Measured::Distribution(other)) if have_same_bounds(own, &other) => {
@@ -242,6 +293,16 @@ impl Stream {
         }
         self.time = point.time;
         Step::Added
+    }
+
+    /// Was a point of this time added, and its batch refused? It is not, from here on.
+    fn has_been_refused(&mut self, time: u64) -> bool {
+        let Some(refused) = &mut self.refused else { return false };
+        let is_known = refused.take(time);
+        if refused.times.is_empty() {
+            self.refused = None;
+        }
+        is_known
     }
 }
 

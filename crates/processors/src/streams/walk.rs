@@ -12,8 +12,8 @@ pub(crate) trait Converter {
     /// Whether points of this metric are converted.
     fn wants(&self, metric: &MetricFields<'_>) -> bool;
 
-    /// Appends to `out` the fields of the point that takes the place of `point`; `false` if there is none.
-    fn convert(&mut self, stream: u64, point: DataPoint<'_>, out: &mut Vec<u8>) -> bool;
+    /// Appends to `out` the fields of the point that takes the place of `point`, of `metric`; `false` if there is none.
+    fn convert(&mut self, stream: u64, metric: &MetricFields<'_>, point: DataPoint<'_>, out: &mut Vec<u8>) -> bool;
 }
 
 /// A rewritten request.
@@ -64,7 +64,7 @@ pub(crate) fn convert(
                                 for point in fields.data_points() {
                                     let stream = identities.stream(hash, point.attributes());
                                     let is_written =
-                                        put_unless_empty(out, 1, |out| converter.convert(stream, point, out));
+                                        put_unless_empty(out, 1, |out| converter.convert(stream, &fields, point, out));
                                     any_point |= is_written;
                                     converted.removed += usize::from(!is_written);
                                 }

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use nyquist_core::batch::Signal;
 use nyquist_core::delivery::Status;
-use nyquist_core::telemetry::{Counter, Ledger, Telemetry, UpDown};
+use nyquist_core::telemetry::{Counter, Ledger, LossLog, Telemetry, UpDown};
 use parking_lot::Mutex;
+
+use super::scrape::BadSample;
 
 /// The metrics of one receiver.
 pub(crate) struct Stats {
@@ -15,7 +17,9 @@ pub(crate) struct Stats {
     pub(crate) refused: Counter,
     pub(crate) scrapes_ok: Counter,
     pub(crate) scrapes_failed: Counter,
-    pub(crate) bad_samples: Counter,
+    bad_samples: [Counter; BadSample::ALL.len()],
+    /// Metrics with bad samples.
+    pub(crate) losses: LossLog,
     pub(crate) targets: UpDown,
     pub(crate) outages: Outages,
 }
@@ -89,7 +93,10 @@ impl Stats {
             telemetry.counter("nyquist_receiver_scrapes", "Scrapes by what became of them.", &labels)
         };
         let own = [("receiver", id)];
-        let bad = "Samples that were there twice, or that make no point.";
+        let bad_samples = BadSample::ALL.map(|reason| {
+            let help = "Samples that make no point, by reason.";
+            telemetry.counter("nyquist_receiver_bad_samples", help, &[("receiver", id), ("reason", reason.name())])
+        });
         Self {
             id: id.to_owned(),
             ledger: Ledger::new(telemetry, &format!("receiver/{id}"), Signal::Metrics),
@@ -97,10 +104,17 @@ impl Stats {
             refused: points("refused", "Items that a pipeline refused."),
             scrapes_ok: scrapes("success"),
             scrapes_failed: scrapes("failure"),
-            bad_samples: telemetry.counter("nyquist_receiver_bad_samples", bad, &own),
+            bad_samples,
+            losses: LossLog::new(format!("receiver/{id}")),
             outages: Outages::default(),
             targets: telemetry.gauge("nyquist_receiver_targets", "Targets that are scraped.", &own),
         }
+    }
+
+    /// Counts bad samples.
+    pub(crate) fn bad_samples(&self, reason: BadSample) -> &Counter {
+        // One for each.
+        &self.bad_samples[reason as usize]
     }
 }
 

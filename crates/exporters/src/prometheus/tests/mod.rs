@@ -1,5 +1,6 @@
 //! The page for what was pushed.
 
+mod escaping;
 mod served;
 
 use std::sync::Arc;
@@ -49,16 +50,14 @@ impl Running {
     fn page(&self, accept: &str) -> String {
         let config = &self.exporter.config;
         let format = negotiate::Format::negotiate(accept, config.enable_open_metrics, config.send_timestamps);
-        let (series, families) = self.exporter.store.snapshot(self.clock.now());
-        String::from_utf8(text::render(format, &series, &families)).unwrap()
+        String::from_utf8(self.exporter.scrape_page().render(format)).unwrap()
     }
 
     /// The page as messages.
     fn protobuf(&self) -> Vec<protobuf::MetricFamily> {
         use prost::Message;
-        let (series, families) = self.exporter.store.snapshot(self.clock.now());
         let format = negotiate::Format { encoding: negotiate::Encoding::Protobuf, utf8_names: false, timestamps: true };
-        let mut page: bytes::Bytes = protobuf::render(format, &series, &families).into();
+        let mut page: bytes::Bytes = self.exporter.scrape_page().render(format).into();
         let mut decoded = Vec::new();
         while !page.is_empty() {
             decoded.push(protobuf::MetricFamily::decode_length_delimited(&mut page).unwrap());
@@ -252,7 +251,7 @@ async fn what_is_no_number_spoils_no_total() {
         }
         running.push(push(vec![histogram])).await;
     }
-    let (series, _) = running.exporter.store.snapshot(running.clock.now());
+    let series = running.exporter.store.snapshot(running.clock.now()).series;
     assert_eq!(series.iter().find(|one| one.family.name == "h_seconds").unwrap().start, T);
 }
 

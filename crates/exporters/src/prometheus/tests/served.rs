@@ -107,6 +107,8 @@ fn mistakes_are_explained() {
         ("endpoint: ':1'\ntransport: udp", "use tcp, tcp4 or tcp6"),
         ("endpoint: ':1'\nresponse_headers: {'a b': c}", "not a header name"),
         ("endpoint: ':1'\nsend_timestamp: true", "send_timestamps"),
+        ("endpoint: ':1'\ncors: {allowed_origins: ['*']}", "cors is not supported"),
+        ("endpoint: ':1'\nmiddlewares: []", "middlewares is not supported"),
     ];
     for (text, expected) in cases {
         let Err(problems) = from_str::<PrometheusConfig>(text) else { panic!("accepted: {text}") };

@@ -184,6 +184,8 @@ impl Validate for PromConfig {
 
 impl Validate for Global {
     fn validate(&self, check: &mut Check<'_>) {
+        unsupported::keep_dropped_targets(check);
+        check.without_effect(&["evaluation_interval"], "it is for rules, which are not evaluated here");
         if self.scrape_interval.0.is_zero() {
             check.error(&["scrape_interval"], "must be longer than 0");
         }

@@ -338,6 +338,8 @@ impl Validate for ScrapeConfig {
         if self.scrape_protocols.as_ref().is_some_and(Vec::is_empty) {
             check.error(&["scrape_protocols"], "name at least one, or leave the key out");
         }
+        check.without_effect(&["enable_http2"], "targets are scraped over HTTP/1.1");
+        unsupported::keep_dropped_targets(check);
         self.refuse_unsupported(check);
     }
 }

@@ -48,6 +48,7 @@ impl Validate for FileSd {
         if self.files.is_empty() {
             check.error(&["files"], "name at least one file");
         }
+        check.without_effect(&["refresh_interval"], "the files are looked at every 5s");
         if self.refresh_interval.0.is_zero() {
             check.error(&["refresh_interval"], "must be longer than 0");
         }

@@ -13,6 +13,11 @@ pub(super) fn refuse(check: &mut Check<'_>, key: &str, is_set: bool, instead: &s
     }
 }
 
+/// Warns of `keep_dropped_targets`, which does nothing.
+pub(super) fn keep_dropped_targets(check: &mut Check<'_>) {
+    check.without_effect(&["keep_dropped_targets"], "there is no page that shows dropped targets");
+}
+
 /// The two keys about names. Names are taken as they come, UTF-8 included.
 pub(super) fn naming(check: &mut Check<'_>, validation: &str, escaping: &str) {
     match validation {

@@ -160,6 +160,13 @@ impl Model {
         self.infos.insert(key.resource_key().into(), pairs(key.attributes()));
     }
 
+    /// The name of the metric at `slot`.
+    pub(crate) fn name(&self, slot: Slot) -> &str {
+        let resource = self.resources.get(slot.resource);
+        let scope = resource.and_then(|resource| resource.scope_metrics.get(slot.scope));
+        scope.and_then(|scope| scope.metrics.get(slot.metric)).map_or("", |metric| &metric.name)
+    }
+
     /// Adds a point to the metric at `slot`.
     pub(crate) fn push(&mut self, slot: Slot, point: Point) {
         let scope =

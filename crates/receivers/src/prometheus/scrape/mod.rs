@@ -4,6 +4,7 @@
 //! at once. A scrape that failed says `up` 0 and ends all series. A batch that the pipeline refuses is offered
 //! again until the next scrape is due, and then given up, counted.
 
+mod bad;
 mod families;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -29,6 +30,8 @@ use super::exposition::{Format, Parser, protobuf};
 use super::fetch::{Fetcher, NO_MEMORY, NO_ROOM, Page};
 use super::labels::Labels;
 use super::stats::Stats;
+pub(crate) use bad::BadSample;
+use bad::{Bad, Named};
 use round::Round;
 use series::Series;
 pub(crate) use settings::{Limits, Settings, host_and_port};
@@ -176,10 +179,10 @@ impl Life {
             round.report("scrape_sample_limit", "", "The configured sample limit", limit);
             round.report("scrape_body_size_bytes", "bytes", "The uncompressed size of the page", body_size as f64);
         }
-        let (data, points) = round.finish();
+        let (data, points, bad) = round.finish();
         drop(fetched);
         drop(room);
-        self.scraper.shared.stats.bad_samples.inc_by(tally.bad);
+        self.book_bad(&bad);
         match read {
             Ok(()) => self.book_success(),
             Err(error) => self.book_failure(&error),
@@ -192,7 +195,7 @@ impl Life {
     /// Says that all series have ended.
     async fn end(&mut self) {
         let now = i64::try_from(self.scraper.shared.clock.unix_nanos() / 1_000_000).unwrap_or_default();
-        let (data, points) = Round::new(&self.scraper.settings, &mut self.series, now).finish();
+        let (data, points, _) = Round::new(&self.scraper.settings, &mut self.series, now).finish();
         if points > 0 {
             let due = Instant::now() + self.scraper.interval;
             self.deliver(Batch::from_metrics(data), points, due).await;
@@ -223,6 +226,16 @@ impl Life {
                 return false;
             }
             let _ = tokio::time::timeout_at(again, self.stop.wait_for(|stop| *stop == Stop::Shutdown)).await;
+        }
+    }
+
+    fn book_bad(&self, bad: &Bad) {
+        let stats = &self.scraper.shared.stats;
+        for (reason, samples) in bad.counts() {
+            stats.bad_samples(reason).inc_by(samples);
+        }
+        for Named { metric, reason, advice, samples } in bad.named() {
+            stats.losses.lost(reason, metric.as_bytes(), *samples, advice);
         }
     }
 

@@ -4,6 +4,7 @@ use nyquist_core::proto::common::v1::KeyValue;
 use nyquist_core::proto::metrics::v1::summary_data_point::ValueAtQuantile;
 use nyquist_core::proto::metrics::v1::{Exemplar, HistogramDataPoint, MetricsData, SummaryDataPoint};
 
+use super::bad::{Bad, BadSample, Unusable};
 use super::families::{Families, Membership, Part};
 use super::series::{Observed, Series};
 use super::settings::Settings;
@@ -26,7 +27,7 @@ pub(super) struct Tally {
     pub(super) kept: u64,
     /// Series that the last scrape did not have.
     pub(super) added: u64,
-    /// Samples that were there twice, or that make no histogram.
+    /// Samples that make no point, as far as that is known before the end.
     pub(super) bad: u64,
 }
 
@@ -57,6 +58,7 @@ pub(super) struct Round<'a, 's> {
     gathered: Vec<Gathered>,
     key: SeriesKey,
     tally: Tally,
+    bad: Bad,
     /// In milliseconds since 1970.
     now: i64,
 }
@@ -73,6 +75,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
             gathered: Vec::new(),
             key: SeriesKey::default(),
             tally: Tally::default(),
+            bad: Bad::default(),
             now,
         }
     }
@@ -106,7 +109,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
         settings.limits.check(labels, self.tally.kept)?;
         settings.add_external(labels);
         let Some(name) = labels.remove(NAME) else {
-            self.tally.bad += 1;
+            self.bad.add("(none)", BadSample::NoName.into());
             return Ok(());
         };
         let membership = match &sample.native {
@@ -128,13 +131,15 @@ impl<'a, 's: 'a> Round<'a, 's> {
         let own_time = sample.timestamp.filter(|_| settings.honor_timestamps);
         let time = nanos(own_time.unwrap_or(self.now));
         let is_untracked = own_time.is_some() && !settings.track_timestamps;
-        let is_good = gather(
+        let gathered = gather(
             (settings, self.series, &mut self.model, &mut self.gathered, &mut self.key, &mut self.tally),
             &membership,
             labels,
             (sample, time, is_untracked),
         );
-        self.tally.bad += u64::from(!is_good);
+        if let Err(unusable) = gathered {
+            self.bad.add(&name, unusable);
+        }
         Ok(())
     }
 
@@ -143,6 +148,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
         self.series.begin_again();
         self.model = Model::new(super::SCOPE);
         self.gathered.clear();
+        self.bad = Bad::default();
         let Tally { scraped, kept, .. } = self.tally;
         self.tally = Tally { scraped, kept, ..Tally::default() };
         self
@@ -150,7 +156,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
 
     /// What it found.
     pub(super) fn tally(&self) -> Tally {
-        self.tally
+        Tally { bad: self.bad.total(), ..self.tally }
     }
 
     /// Adds a series about the scrape itself.
@@ -166,7 +172,8 @@ impl<'a, 's: 'a> Round<'a, 's> {
         };
         let sample = Sample::of(value);
         let mut tally = Tally::default();
-        gather(
+        // Its names are its own: nothing is there twice.
+        let _ = gather(
             (self.settings, self.series, &mut self.model, &mut self.gathered, &mut self.key, &mut tally),
             &membership,
             &labels,
@@ -174,11 +181,16 @@ impl<'a, 's: 'a> Round<'a, 's> {
         );
     }
 
-    /// The points, with those of series that have ended, and how many there are.
-    pub(super) fn finish(mut self) -> (MetricsData, usize) {
+    /// The points, with those of series that have ended, how many there are, and what makes none.
+    pub(super) fn finish(mut self) -> (MetricsData, usize, Bad) {
         let mut gathered = std::mem::take(&mut self.gathered);
         for series in &mut gathered {
             series.parts.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+            let before = series.parts.len();
+            series.parts.dedup_by(|(later, _), (earlier, _)| later == earlier);
+            for _ in series.parts.len()..before {
+                self.bad.add(self.model.name(series.slot), BadSample::Duplicate.into());
+            }
         }
         let mut starts = vec![0; gathered.len()];
         self.series.each_met(
@@ -194,8 +206,9 @@ impl<'a, 's: 'a> Round<'a, 's> {
         }
         for series in gathered {
             let slot = series.slot;
-            if let Some(point) = series.point() {
-                self.model.push(slot, point);
+            match series.point() {
+                Ok(point) => self.model.push(slot, point),
+                Err(unusable) => self.bad.add(self.model.name(slot), unusable),
             }
         }
         let time = nanos(self.now);
@@ -208,7 +221,7 @@ impl<'a, 's: 'a> Round<'a, 's> {
             model.push(slot, shape.ended(key.key_values(), start, time, inner));
         });
         let points = self.model.points();
-        (self.model.finish(), points)
+        (self.model.finish(), points, self.bad)
     }
 }
 
@@ -216,13 +229,13 @@ impl<'a, 's: 'a> Round<'a, 's> {
 type Target<'t> =
     (&'t Settings, &'t mut Series, &'t mut Model, &'t mut Vec<Gathered>, &'t mut SeriesKey, &'t mut Tally);
 
-/// Adds a sample to its series; `false` if it cannot be used.
+/// Adds a sample to its series, unless it cannot be used.
 fn gather(
     target: Target<'_>,
     membership: &Membership<'_>,
     labels: &Labels<'_>,
     (sample, time, is_untracked): (&Sample<'_>, u64, bool),
-) -> bool {
+) -> Result<(), Unusable> {
     let (settings, series, model, gathered, key, tally) = target;
     let Membership { name, kind, shape, part, description } = *membership;
     let name_of_series;
@@ -257,14 +270,11 @@ fn gather(
             index
         }
     };
-    let Some(own) = gathered.get_mut(index) else { return false };
+    let Some(own) = gathered.get_mut(index) else { return Ok(()) };
     let inner = labels.get(membership.inner_label());
-    let is_good = match &sample.native {
-        Some(native) => own.add_native(native, time),
-        None => own.add(part, inner, sample.value),
-    };
-    if !is_good {
-        return false;
+    match &sample.native {
+        Some(native) => own.add_native(native, time)?,
+        None => own.add(part, inner, sample.value)?,
     }
     own.created = own.created.or(sample.created);
     if let Some(own_exemplar) = &sample.exemplar {
@@ -272,46 +282,52 @@ fn gather(
         own.exemplars.push(exemplar(own_exemplar.labels.iter(), own_exemplar.value, time));
     }
     tally.added += u64::from(own.is_new);
-    true
+    Ok(())
 }
 
 impl Gathered {
-    /// Adds one sample; `false` if it was there before, or has no use.
-    fn add(&mut self, part: Part, inner: &str, value: f64) -> bool {
+    /// Adds one sample, unless it was there before, or has no use.
+    fn add(&mut self, part: Part, inner: &str, value: f64) -> Result<(), BadSample> {
         let place = match part {
             Part::Value | Part::Count => &mut self.value,
             Part::Sum => &mut self.sum,
+            Part::Created if value.is_finite() && value > 0.0 => {
+                self.created = Some((value * 1e9) as u64);
+                return Ok(());
+            }
             Part::Created => {
-                let is_time = value.is_finite() && value > 0.0;
-                self.created = is_time.then_some((value * 1e9) as u64);
-                return is_time;
+                self.created = None;
+                return Err(BadSample::Created);
             }
             // Comes as a whole.
-            Part::Native => return false,
-            Part::Bucket | Part::Quantile if self.parts.len() >= MAX_PARTS => return false,
+            Part::Native => return Err(BadSample::NativeHistogram),
+            Part::Bucket | Part::Quantile if self.parts.len() >= MAX_PARTS => return Err(BadSample::TooManyBuckets),
             Part::Bucket | Part::Quantile => {
                 let bound = inner.parse::<f64>().ok().filter(|bound| !bound.is_nan());
-                self.parts.extend(bound.map(|bound| (bound, value)));
-                return bound.is_some();
+                self.parts.push((bound.ok_or(BadSample::Bound)?, value));
+                return Ok(());
             }
         };
-        let is_first = place.is_none();
-        *place = place.or(Some(value));
-        is_first
+        if place.is_some() {
+            return Err(BadSample::Duplicate);
+        }
+        *place = Some(value);
+        Ok(())
     }
 
-    /// Adds a native histogram; `false` if it was there before, or OTLP has no place for it.
-    fn add_native(&mut self, native: &Native<'_>, time: u64) -> bool {
-        if self.native.is_some() || native.histogram.check().is_err() {
-            return false;
+    /// Adds a native histogram, unless it was there before, or OTLP has no place for it.
+    fn add_native(&mut self, native: &Native<'_>, time: u64) -> Result<(), Unusable> {
+        if self.native.is_some() {
+            return Err(BadSample::Duplicate.into());
         }
+        native.histogram.check().map_err(Unusable::native)?;
         self.value = Some(native.histogram.count() as f64);
         self.native = Some(native.histogram.clone());
         for own in &native.exemplars {
             let time = own.timestamp.map_or(time, nanos);
             self.exemplars.push(exemplar(own.labels.iter(), own.value, time));
         }
-        true
+        Ok(())
     }
 
     /// What decides when the series began.
@@ -336,32 +352,36 @@ impl Gathered {
         if lowest >= 0.0 { self.sum.unwrap_or_default() } else { 0.0 }
     }
 
-    /// The data point; `None` if there is not enough for one.
-    fn point(mut self) -> Option<Point> {
+    /// The data point, if there is enough for one.
+    fn point(mut self) -> Result<Point, Unusable> {
+        // A native histogram whose only sample was refused, and said so, is none; nor is one that refuses itself here.
         if let Some(native) = self.native {
             let is_custom = native.is_custom();
             return if is_custom {
-                let mut point = native.explicit(self.attributes, self.start, self.time).ok()?;
+                let mut point = native.explicit(self.attributes, self.start, self.time).map_err(Unusable::native)?;
                 point.exemplars = self.exemplars;
-                Some(Point::Histogram(point))
+                Ok(Point::Histogram(point))
             } else {
-                let mut point = native.exponential(self.attributes, self.start, self.time).ok()?;
+                let mut point = native.exponential(self.attributes, self.start, self.time).map_err(Unusable::native)?;
                 point.exemplars = self.exemplars;
-                Some(Point::Exponential(point))
+                Ok(Point::Exponential(point))
             };
         }
         match self.shape {
-            Shape::Gauge | Shape::UpDown => Some(Point::Number(number(self.attributes, 0, self.time, self.value?))),
+            Shape::Gauge | Shape::UpDown => {
+                Ok(Point::Number(number(self.attributes, 0, self.time, self.value.ok_or(BadSample::Incomplete)?)))
+            }
             Shape::Counter => {
-                let mut point = number(self.attributes, self.start, self.time, self.value?);
+                let mut point =
+                    number(self.attributes, self.start, self.time, self.value.ok_or(BadSample::Incomplete)?);
                 point.exemplars = self.exemplars;
-                Some(Point::Number(point))
+                Ok(Point::Number(point))
             }
             Shape::Histogram => {
-                let count = self.value.or_else(|| self.largest_bucket())?;
+                let count = self.value.or_else(|| self.largest_bucket()).ok_or(BadSample::Incomplete)?;
                 let parts = std::mem::take(&mut self.parts);
                 let (explicit_bounds, bucket_counts) = buckets(parts, count);
-                Some(Point::Histogram(HistogramDataPoint {
+                Ok(Point::Histogram(HistogramDataPoint {
                     attributes: self.attributes,
                     start_time_unix_nano: self.start,
                     time_unix_nano: self.time,
@@ -375,7 +395,7 @@ impl Gathered {
             }
             Shape::Summary => {
                 let values = self.parts.iter().map(|&(quantile, value)| ValueAtQuantile { quantile, value });
-                Some(Point::Summary(SummaryDataPoint {
+                Ok(Point::Summary(SummaryDataPoint {
                     quantile_values: values.collect(),
                     attributes: self.attributes,
                     start_time_unix_nano: self.start,
@@ -385,18 +405,17 @@ impl Gathered {
                     ..SummaryDataPoint::default()
                 }))
             }
-            Shape::Exponential => None,
+            Shape::Exponential => Err(BadSample::Incomplete.into()),
         }
     }
 }
 
-/// Bounds, and how many observations are in each bucket, from cumulative counts in the order of their bounds. A count that falls is
+/// Bounds, and how many observations are in each bucket, from cumulative counts in the order of their bounds, each of which is there once. A count that falls is
 /// taken for the one before it.
-fn buckets(mut parts: Vec<(f64, f64)>, count: f64) -> (Vec<f64>, Vec<u64>) {
+fn buckets(parts: Vec<(f64, f64)>, count: f64) -> (Vec<f64>, Vec<u64>) {
     if parts.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    parts.dedup_by(|(later, _), (earlier, _)| later == earlier);
     let mut bounds = Vec::with_capacity(parts.len());
     let mut counts = Vec::with_capacity(parts.len() + 1);
     let mut below = 0;

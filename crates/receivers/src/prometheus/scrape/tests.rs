@@ -23,6 +23,8 @@ struct Rig {
 struct Scraped {
     data: MetricsData,
     tally: Tally,
+    /// Metric and reason of its bad samples, and how many.
+    bad: Vec<(String, &'static str, usize)>,
     error: Option<String>,
 }
 
@@ -69,9 +71,12 @@ impl Rig {
             round = round.failed();
         }
         let tally = round.tally();
-        let (data, count) = round.finish();
+        let (data, count, bad) = round.finish();
         assert_eq!(points(&data).len(), count);
-        Scraped { data, tally, error }
+        let all: usize = bad.named().iter().map(|named| named.samples).sum();
+        assert_eq!(bad.total(), all as u64);
+        let bad = bad.named().iter().map(|named| (named.metric.clone(), named.reason, named.samples)).collect();
+        Scraped { data, tally, bad, error }
     }
 
     fn points(&mut self, n: i64, page: &str) -> Vec<String> {
@@ -319,4 +324,28 @@ fn odd_histograms_stay_sane() {
     // A sum alone is no histogram, and a bucket without a bound is none.
     let scraped = Rig::new().scrape(0, "# TYPE h histogram\nh_sum 1\nh_bucket 1\n");
     assert_eq!((points(&scraped.data).len(), scraped.tally.bad), (0, 1));
+}
+
+/// What makes no point is told with the name of its metric and why.
+#[test]
+fn bad_samples_have_a_name_and_a_reason() {
+    let cases: &[(&str, &[(&str, &str, usize)])] = &[
+        ("a 1\na 2\na 3\nb 1\n", &[("a", "duplicate", 2)]),
+        ("# TYPE h histogram\nh_sum 1\n", &[("h", "incomplete", 1)]),
+        ("# TYPE h histogram\nh_bucket{le=\"NaN\"} 1\nh_count 1\n", &[("h_bucket", "bound", 1)]),
+        (
+            "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\nh_count 1\nh_count 1\n",
+            &[("h_count", "duplicate", 1), ("h", "duplicate", 1)],
+        ),
+        ("# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.50\"} 1\ns_count 1\n", &[("s", "duplicate", 1)]),
+        ("# TYPE c counter\nc_total 1\nc_created -1\n# EOF\n", &[("c_created", "created", 1)]),
+    ];
+    for (page, expected) in cases {
+        let scraped = Rig::new().scrape(0, page);
+        let expected: Vec<_> = expected.iter().map(|(name, why, count)| ((*name).to_owned(), *why, *count)).collect();
+        assert_eq!((scraped.bad, scraped.error), (expected, None), "{page}");
+    }
+    let nameless = r#"[{"target_label": "__name__", "replacement": ""}]"#;
+    let mut rig = Rig::with(|settings| settings.metric_relabel = rules(nameless));
+    assert_eq!(rig.scrape(0, "a 1\n").bad, [("(none)".to_owned(), "no_name", 1)]);
 }

@@ -87,6 +87,32 @@ config:
     assert_eq!(config.config.scrape_configs[2].timeout(&config.config.global).to_string(), "5s");
 }
 
+/// What is accepted for Prometheus' sake and does nothing is told, where it is written; nothing is said of a file without it.
+#[test]
+fn what_has_no_effect_is_told() {
+    let warnings = |text: &str| -> String {
+        let (_, findings) = from_str::<PrometheusConfig>(text).expect("a good configuration");
+        findings.warnings.iter().map(|problem| format!("{problem}\n")).collect()
+    };
+    let all = warnings(
+        "config:
+  global: {keep_dropped_targets: 1, evaluation_interval: 1m}
+  scrape_configs:
+    - job_name: shop
+      enable_http2: true
+      keep_dropped_targets: 2
+      file_sd_configs: [{files: [a.yaml], refresh_interval: 5m}]
+",
+    );
+    for (path, count) in
+        [("keep_dropped_targets", 2), ("evaluation_interval", 1), ("enable_http2", 1), ("refresh_interval", 1)]
+    {
+        let lines = all.lines().filter(|line| line.ends_with(&format!(".{path})"))).count();
+        assert_eq!(lines, count, "{path}: {all}");
+    }
+    assert_eq!(warnings("config: {scrape_configs: [{job_name: a, file_sd_configs: [{files: [a.yaml]}]}]}"), "");
+}
+
 #[test]
 fn what_others_say_gives_way() {
     let config = good(
