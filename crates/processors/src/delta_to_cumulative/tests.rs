@@ -59,7 +59,6 @@ async fn drops_are_told() {
     assert_eq!(rig.ledger.dropped_count(DropReason::OverLimit), 1);
 }
 
-<<<<<<< HEAD
 /// Scenario: a processor is in two pipelines. Guarantee: its gauges show what both track, without one that is gone.
 #[tokio::test]
 async fn pipelines_share_the_gauges() {
@@ -72,7 +71,8 @@ async fn pipelines_share_the_gauges() {
     assert_eq!(tracked(), 3);
     drop(one);
     assert_eq!(tracked(), 1);
-=======
+}
+
 /// Each metric that loses points is named in the log, with why.
 #[tokio::test]
 async fn losses_are_named() {
@@ -94,7 +94,6 @@ async fn losses_are_named() {
         assert!(processor.log.has_named(reason, metric.as_bytes()), "{reason}");
     }
     assert!(!processor.log.has_named("limit", b"c"));
->>>>>>> metrics
 }
 
 /// Whole numbers stay whole; with a fraction among them the total is a double.
