@@ -70,6 +70,10 @@ impl Consumer for Silent {
         self.was_asked.notify_one();
         std::future::pending().await
     }
+
+    fn metadata_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Guarantee: however long the stage behind takes, a shutdown ends by its deadline; it says what is lost, and writes down

@@ -329,7 +329,9 @@ fn odd_histograms_stay_sane() {
 /// What makes no point is told with the name of its metric and why.
 #[test]
 fn bad_samples_have_a_name_and_a_reason() {
-    let cases: &[(&str, &[(&str, &str, usize)])] = &[
+    /// What is told: the metric, why, and how many.
+    type Told = &'static [(&'static str, &'static str, usize)];
+    let cases: &[(&str, Told)] = &[
         ("a 1\na 2\na 3\nb 1\n", &[("a", "duplicate", 2)]),
         ("# TYPE h histogram\nh_sum 1\n", &[("h", "incomplete", 1)]),
         ("# TYPE h histogram\nh_bucket{le=\"NaN\"} 1\nh_count 1\n", &[("h_bucket", "bound", 1)]),
