@@ -18,7 +18,9 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use known::{Known, TARGETS, ZEROED, assert_all_seen, different, known};
+use known::{
+    Known, Side, TARGETS, ZEROED, assert_all_seen, different, equal_values, rewritten, sanitised_exemplar, without_sum,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -33,7 +35,7 @@ receivers: {otlp: {protocols: {grpc: {endpoint: 127.0.0.1:@GRPC@}}}}
 exporters:
   prometheus_remote_write:
     endpoint: '@PROMETHEUS@'
-    protobuf_message: io.prometheus.write.v2.Request
+    protobuf_message: @MESSAGE@
     translation_strategy: @STRATEGY@
     delta: accumulate
     target_info: {interval: 1ms}
@@ -60,12 +62,19 @@ otlp:
   convert_histograms_to_nhcb: @NHCB@
 ";
 
+const V1: &str = "prometheus.WriteRequest";
+const V2: &str = "io.prometheus.write.v2.Request";
+
 /// Start times show as a zero that Prometheus puts where each stream begins.
 const FEATURES: &str =
     "--enable-feature=exemplar-storage,otlp-deltatocumulative,created-timestamp-zero-ingestion,metadata-wal-records";
 
+/// Remote write 1.0 has no start times.
+const FEATURES_V1: &str = "--enable-feature=exemplar-storage,otlp-deltatocumulative,metadata-wal-records";
+
 /// Both ways.
 struct Pair {
+    message: &'static str,
     gateway: Gateway,
     /// Behind the gateway.
     ours: Prometheus,
@@ -75,18 +84,19 @@ struct Pair {
 
 impl Pair {
     fn start(strategy: &str, nhcb: bool) -> Self {
-        Self::start_with(strategy, nhcb, ["", ""])
+        Self::start_with(V2, strategy, nhcb, ["", ""])
     }
 
     /// With more in the configurations of both.
-    fn start_with(strategy: &str, nhcb: bool, more: [&str; 2]) -> Self {
+    fn start_with(message: &'static str, strategy: &str, nhcb: bool, more: [&str; 2]) -> Self {
+        let features = if message == V1 { FEATURES_V1 } else { FEATURES };
         let config = PROMETHEUS.replace("@STRATEGY@", strategy).replace("@NHCB@", &nhcb.to_string());
         let [ours, theirs] = more
-            .map(|more| Prometheus::start_with(&format!("{config}{more}"), &["--web.enable-otlp-receiver", FEATURES]));
+            .map(|more| Prometheus::start_with(&format!("{config}{more}"), &["--web.enable-otlp-receiver", features]));
         let more = if nhcb { "convert_explicit_histograms_to_nhcb: true" } else { "" };
         let config = GATEWAY.replace("@PROMETHEUS@", &ours.write_url());
-        let gateway = Gateway::start(&config.replace("@STRATEGY@", strategy).replace("@MORE@", more));
-        Self { gateway, ours, theirs }
+        let config = config.replace("@STRATEGY@", strategy).replace("@MORE@", more).replace("@MESSAGE@", message);
+        Self { message, gateway: Gateway::start(&config), ours, theirs }
     }
 
     /// Sends `request` on both ways; gives the status of Prometheus' answer.
@@ -111,7 +121,8 @@ impl Pair {
             if unexpected.is_empty() { Ok(()) } else { Err(unexpected.join("\n")) }
         });
         assert_all_seen(known, &seen);
-        assert_eq!(zeroed, BTreeSet::from(ZEROED), "gauges that Prometheus begins with a zero");
+        let expected = if self.message == V1 { BTreeSet::new() } else { BTreeSet::from(ZEROED) };
+        assert_eq!(zeroed, expected, "gauges that Prometheus begins with a zero");
         assert!(series(&self.theirs).len() > 100, "there was something to compare");
     }
 }
@@ -145,18 +156,13 @@ fn letters(labels: &str) -> String {
 type Content = BTreeMap<String, Value>;
 
 fn differences(ours: &Content, theirs: &Content, known: &[Known], seen: &mut BTreeSet<usize>) -> Vec<String> {
+    let (ours, theirs) = (rewritten(ours, Side::Ours, known, seen), rewritten(theirs, Side::Theirs, known, seen));
     let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     let mut unexpected = Vec::new();
     for key in keys {
         let (ours, theirs) = (ours.get(key), theirs.get(key));
-        if ours == theirs {
-            continue;
-        }
-        let labels: Value = serde_json::from_str(key).unwrap();
-        let name = labels["__name__"].as_str().unwrap_or_default().replace(['.', '_'], "");
-        match known.iter().position(|known| name.starts_with(&known.metric.replace(['.', '_'], ""))) {
-            Some(index) => drop(seen.insert(index)),
-            None => unexpected.push(format!("{key}\n  through the gateway: {ours:?}\n  straight: {theirs:?}")),
+        if ours != theirs {
+            unexpected.push(format!("{key}\n  through the gateway: {ours:?}\n  straight: {theirs:?}"));
         }
     }
     unexpected
@@ -195,7 +201,11 @@ fn in_both_forms(times: Times) -> ExportMetricsServiceRequest {
 }
 
 fn check(strategy: &str, nhcb: bool) {
-    let pair = Pair::start(strategy, nhcb);
+    check_with(V2, strategy, nhcb);
+}
+
+fn check_with(message: &'static str, strategy: &str, nhcb: bool) {
+    let pair = Pair::start_with(message, strategy, nhcb, ["", ""]);
     let times = times();
     let seed = times.now | 1;
     eprintln!("{strategy}: seed {seed}");
@@ -209,7 +219,7 @@ fn check(strategy: &str, nhcb: bool) {
     assert_eq!(pair.send(&request(vec![of(CART, vec![sumless])])), 200);
     if nhcb {
         list.retain(|known| known.metric != "unsorted.exemplars");
-        list.push(known("sumless.duration", "classic if there is no sum; Prometheus makes it 0"));
+        list.extend(without_sum());
     } else {
         let infinite = histogram_point(times, &[0.5, f64::INFINITY], &[1, 2, 0]);
         let infinite = histogram("infinite.bound", CUMULATIVE, vec![infinite]);
@@ -219,10 +229,10 @@ fn check(strategy: &str, nhcb: bool) {
     assert_eq!(pair.send(&request(resources)), 200);
     let is_utf8 = ["NoUTF8EscapingWithSuffixes", "NoTranslation"].contains(&strategy);
     if !is_utf8 {
-        list.push(known("sanitised.exemplar", "Prometheus keeps dots in the labels of exemplars"));
+        list.push(sanitised_exemplar());
         let equal = gauge("equal.values", "", vec![number(times, 1.0, &[("foo.bar", "a"), ("foo_bar", "a")])]);
         assert_eq!(pair.send(&request(vec![of(CART, vec![equal])])), 200);
-        list.push(known("equal.values", "colliding labels with equal values are not repeated, as in the Collector"));
+        list.push(equal_values());
     }
     pair.compare(times.start, &list);
 }
@@ -230,6 +240,11 @@ fn check(strategy: &str, nhcb: bool) {
 #[test]
 fn underscores_with_suffixes() {
     check("UnderscoreEscapingWithSuffixes", false);
+}
+
+#[test]
+fn remote_write_1_0() {
+    check_with(V1, "UnderscoreEscapingWithSuffixes", false);
 }
 
 #[test]
@@ -257,7 +272,8 @@ fn target_info_differs_where_it_is_meant_to() {
     let pair = Pair::start("UnderscoreEscapingWithSuffixes", false);
     let by_default =
         GATEWAY.replace("@PROMETHEUS@", &pair.ours.write_url()).replace("target_info: {interval: 1ms}", "");
-    let by_default = Gateway::start(&by_default.replace("@STRATEGY@", "''").replace("@MORE@", ""));
+    let by_default =
+        Gateway::start(&by_default.replace("@STRATEGY@", "''").replace("@MORE@", "").replace("@MESSAGE@", V2));
     let pair = Pair { gateway: by_default, ..pair };
     let times = times();
     let point = |seconds: u64| gauge("x", "", vec![number(times.after(seconds), 1.0, &[])]);
@@ -293,7 +309,7 @@ fn metadata() {
             "remote_write: [{{url: 'http://127.0.0.1:{port}', protobuf_message: {message}, send_native_histograms: true}}]\n"
         )
     });
-    let pair = Pair::start_with("UnderscoreEscapingWithSuffixes", false, sending.each_ref().map(String::as_str));
+    let pair = Pair::start_with(V2, "UnderscoreEscapingWithSuffixes", false, sending.each_ref().map(String::as_str));
     // It sends on what is newer than itself.
     let times = times().after(60);
     assert_eq!(pair.send(&common(times, times.now | 1)), 200);
@@ -353,7 +369,9 @@ fn neighbours_of_what_cannot_be_kept() {
 fn silent_series_end() {
     let prometheus = Prometheus::start();
     let config = GATEWAY.replace("@PROMETHEUS@", &prometheus.write_url());
-    let gateway = Gateway::start(&config.replace("@STRATEGY@", "''").replace("@MORE@", "stale_after: 10s"));
+    let gateway = Gateway::start(
+        &config.replace("@STRATEGY@", "''").replace("@MORE@", "stale_after: 10s").replace("@MESSAGE@", V2),
+    );
     let now = Times { start: 0, now: unix_nanos() };
     let histogram = histogram("h", CUMULATIVE, vec![histogram_point(now, &[1.0], &[1, 2])]);
     let native = exponential("e", CUMULATIVE, vec![exponential_point(now, 3, (0, &[1]), (0, &[]), 0)]);

@@ -5,24 +5,122 @@ use std::collections::BTreeSet;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 
+use serde_json::{Value, json};
+
+use super::Content;
 use super::pushes::*;
 use super::support::otlp::attribute;
 
-/// A difference that is meant to be.
+/// The labels of a series.
+pub(crate) type Labels = serde_json::Map<String, Value>;
+
+/// A difference that is meant to be: what has to be done to a series of one side for it to be as on the other. Whatever else
+/// differs, in the same metric too, is unexpected.
+#[derive(Clone, Copy)]
 pub(crate) struct Known {
-    /// The beginning of the metric's name, punctuation aside.
+    /// The metric's name, punctuation and the suffixes of units and types aside.
     pub(crate) metric: &'static str,
     pub(crate) reason: &'static str,
+    pub(crate) side: Side,
+    /// Makes of a series what the other side has; `false`: it has none.
+    pub(crate) rewrite: fn(&mut Labels, &mut Value) -> bool,
 }
 
-pub(crate) fn known(metric: &'static str, reason: &'static str) -> Known {
-    Known { metric, reason }
+/// Whose series are rewritten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Ours,
+    Theirs,
+}
+
+/// Theirs differs.
+pub(crate) fn theirs(
+    metric: &'static str,
+    reason: &'static str,
+    rewrite: fn(&mut Labels, &mut Value) -> bool,
+) -> Known {
+    Known { metric, reason, side: Side::Theirs, rewrite }
+}
+
+/// Ours differs.
+pub(crate) fn ours(metric: &'static str, reason: &'static str, rewrite: fn(&mut Labels, &mut Value) -> bool) -> Known {
+    Known { metric, reason, side: Side::Ours, rewrite }
+}
+
+/// Suffixes of the metrics in tests: of units, of types, of the series of a histogram.
+const SUFFIXES: [&str; 7] = ["bucket", "count", "sum", "total", "bytes", "seconds", "ratio"];
+
+impl Known {
+    /// Is the metric of the series `name` this one?
+    fn is_about(&self, name: &str) -> bool {
+        let letters = |text: &str| text.replace(['.', '_'], "");
+        let name = letters(name);
+        let Some(mut rest) = name.strip_prefix(&letters(self.metric)) else { return false };
+        while let Some(shorter) = SUFFIXES.iter().find_map(|suffix| rest.strip_suffix(suffix)) {
+            rest = shorter;
+        }
+        rest.is_empty()
+    }
+}
+
+/// `content` of `side` as `known` says that the other has it; what was rewritten is `seen`.
+pub(crate) fn rewritten(content: &Content, side: Side, known: &[Known], seen: &mut BTreeSet<usize>) -> Content {
+    let mut all = Content::new();
+    for (key, value) in content {
+        let (mut labels, mut value): (Labels, Value) = (serde_json::from_str(key).unwrap(), value.clone());
+        let name = labels["__name__"].as_str().unwrap_or_default().to_owned();
+        let mut is_kept = true;
+        for (index, known) in known.iter().enumerate() {
+            if known.side != side || !known.is_about(&name) {
+                continue;
+            }
+            let before = (labels.clone(), value.clone());
+            is_kept &= (known.rewrite)(&mut labels, &mut value);
+            if !is_kept || before != (labels.clone(), value.clone()) {
+                seen.insert(index);
+            }
+        }
+        if is_kept {
+            all.insert(Value::Object(labels).to_string(), value);
+        }
+    }
+    all
 }
 
 /// Fails if one of `known` was not among those `seen`: the list holds nothing that is past.
 pub(crate) fn assert_all_seen(known: &[Known], seen: &BTreeSet<usize>) {
     for (index, known) in known.iter().enumerate() {
         assert!(seen.contains(&index), "no such difference any more: {} ({})", known.metric, known.reason);
+    }
+}
+
+/// The other side has no such series.
+pub(crate) fn nothing(_: &mut Labels, _: &mut Value) -> bool {
+    false
+}
+
+/// Calls `change` with each exemplar's labels, if `value` holds exemplars.
+fn exemplar_labels(value: &mut Value, change: impl Fn(&mut Labels)) {
+    let is_exemplar = |one: &&mut Value| one.get("labels").is_some();
+    for exemplar in value.as_array_mut().into_iter().flatten().filter(is_exemplar) {
+        exemplar["labels"].as_object_mut().into_iter().for_each(&change);
+    }
+}
+
+/// Takes off the zero where a gauge begins: see [`ZEROED`].
+fn without_zero(value: &mut Value) {
+    if let Some(values) = value[0].as_array_mut().filter(|values| values.len() == 2 && values[0][1] == json!("0")) {
+        values.remove(0);
+    }
+}
+
+/// Gives a label another value, if it has this one; `None`: there is no such label.
+fn swap(labels: &mut Labels, name: &str, from: Option<&str>, to: Option<&str>) {
+    if labels.get(name).and_then(Value::as_str) == from {
+        match to {
+            Some(to) => drop(labels.insert(name.to_owned(), to.into())),
+            None => drop(labels.remove(name)),
+        }
     }
 }
 
@@ -59,15 +157,72 @@ pub(crate) fn different(times: Times) -> (Vec<ResourceMetrics>, Vec<Known>) {
     let empty = [("service.namespace", ""), ("service.name", "cart")];
     let resources = vec![of(CART, metrics), scoped, own_name, of(&empty, vec![x("empty.namespace", &[])])];
     let list = vec![
-        known("wide.zero", "Prometheus ignores the zero threshold that OTLP has"),
-        known("sumless.exponential", "the specification drops native histograms without a sum; Prometheus makes it 0"),
-        known("unsorted.exemplars", "each is at its bucket; Prometheus expects them in the order of their values"),
-        known(
+        theirs("wide.zero", "Prometheus ignores the zero threshold that OTLP has", |_, value| {
+            for histogram in value[1].as_array_mut().into_iter().flatten() {
+                for bucket in histogram[1].get_mut("buckets").and_then(Value::as_array_mut).into_iter().flatten() {
+                    // It is the one that is closed on both sides.
+                    if bucket[0] == json!(3) {
+                        (bucket[1], bucket[2]) = (json!("-0.25"), json!("0.25"));
+                    }
+                }
+            }
+            true
+        }),
+        theirs(
+            "sumless.exponential",
+            "the specification drops native histograms without a sum; Prometheus makes it 0",
+            nothing,
+        ),
+        theirs(
+            "unsorted.exemplars",
+            "they are given to buckets in the order in which they came, so that one is beyond its bucket",
+            |labels, value| {
+                let is_last = labels.get("le").is_some_and(|le| le == "1" || le == "1.0");
+                if let Some(exemplars) = value.as_array_mut().filter(|_| is_last) {
+                    exemplars.retain(|one| one.get("labels").is_none() || one["value"] != json!("0.1"));
+                }
+                true
+            },
+        ),
+        ours(
+            "unsorted.exemplars",
+            "each is at its bucket; Prometheus expects them in the order of their values",
+            |_, value| {
+                let Some(exemplars) =
+                    value.as_array_mut().filter(|all| all.iter().any(|one| one.get("labels").is_some()))
+                else {
+                    return true;
+                };
+                exemplars.retain(|exemplar| exemplar["value"] != json!("0.1"));
+                !exemplars.is_empty()
+            },
+        ),
+        theirs(
             "own.le",
             "an attribute called le is overwritten in all series; in Prometheus it stays in _sum and _count",
+            |labels, _| {
+                swap(labels, "le", Some("mine"), None);
+                true
+            },
         ),
-        known("nameless.scope", "Prometheus leaves out scopes without a name, versions and attributes included"),
-        known("empty.namespace", "an empty service.namespace counts as none; Prometheus begins the job with a slash"),
+        theirs(
+            "nameless.scope",
+            "Prometheus leaves out scopes without a name, versions and attributes included",
+            |labels, value| {
+                swap(labels, "otel_scope_version", None, Some("1"));
+                without_zero(value);
+                true
+            },
+        ),
+        theirs(
+            "empty.namespace",
+            "an empty service.namespace counts as none; Prometheus begins the job with a slash",
+            |labels, value| {
+                swap(labels, "job", Some("/cart"), Some("cart"));
+                without_zero(value);
+                true
+            },
+        ),
     ];
     (resources, list)
 }
@@ -120,31 +275,42 @@ pub(crate) const TARGETS: [(&str, f64, f64, &str); 3] = [
     ),
 ];
 
-/// What a scrape adds.
+/// What Prometheus says of the scrape itself.
 pub(crate) fn of_the_scrape() -> Vec<Known> {
-    vec![
-        known("up", "of the scrape"),
-        known("scrape_", "of the scrape"),
-        known("nobody", "the scraper fills in job and instance"),
-        known("only.instance", "the scraper fills in job and instance"),
-        known("visits", "the scraper fills in the instance"),
-        known("target_info", "the scraper fills in job or instance"),
-    ]
+    const NAMES: [&str; 5] = [
+        "up",
+        "scrape_duration_seconds",
+        "scrape_samples_scraped",
+        "scrape_samples_post_metric_relabeling",
+        "scrape_series_added",
+    ];
+    NAMES.map(|name| ours(name, "of the scrape", nothing)).into()
 }
 
-/// Exponential histograms in `common`, and why a text page does not have them.
-pub(crate) fn without_native_histograms() -> Vec<Known> {
-    const NAMES: [&str; 10] = [
-        "both.forms",
-        "bytes.sent",
-        "down.scaled",
-        "high.scale",
-        "both.signs",
-        "only.zeros",
-        "nothing.yet",
-        "exemplified.bytes",
-        "delta.bytes",
-        "many",
-    ];
-    NAMES.map(|name| known(name, "the text formats have no native histograms")).into()
+/// Colliding labels with equal values.
+pub(crate) fn equal_values() -> Known {
+    let reason = "colliding labels with equal values are not repeated, as in the Collector";
+    theirs("equal.values", reason, |labels, value| {
+        swap(labels, "foo_bar", Some("a;a"), Some("a"));
+        without_zero(value);
+        true
+    })
+}
+
+/// Labels of exemplars that are escaped.
+pub(crate) fn sanitised_exemplar() -> Known {
+    theirs("sanitised.exemplar", "Prometheus keeps dots in the labels of exemplars", |_, value| {
+        exemplar_labels(value, |labels| {
+            if let Some(user) = labels.remove("user.id") {
+                labels.insert("user_id".to_owned(), user);
+            }
+        });
+        true
+    })
+}
+
+/// Histograms without a sum, where others become native ones.
+pub(crate) fn without_sum() -> [Known; 2] {
+    const REASON: &str = "classic if there is no sum; Prometheus makes it 0";
+    [theirs("sumless.duration", REASON, nothing), ours("sumless.duration", REASON, nothing)]
 }

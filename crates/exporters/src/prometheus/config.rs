@@ -72,7 +72,7 @@ pub struct PrometheusConfig {
     /// What they may take in memory, roughly; further ones are dropped and counted. Default 1GiB.
     pub max_size: ByteSize,
     cors: Option<IgnoredAny>,
-    middlewares: Option<IgnoredAny>,
+    middlewares: Vec<IgnoredAny>,
 }
 
 impl Default for PrometheusConfig {
@@ -104,7 +104,7 @@ impl Default for PrometheusConfig {
             max_series: 1_000_000,
             max_size: ByteSize(1 << 30),
             cors: None,
-            middlewares: None,
+            middlewares: Vec::new(),
         }
     }
 }
@@ -160,11 +160,11 @@ impl PrometheusConfig {
         if let Some(tls) = &self.tls {
             check.nested(&["tls"], tls);
         }
-        for (key, value, instead) in [
-            ("cors", &self.cors, "remove it: web pages do not scrape; let Prometheus answer them"),
-            ("middlewares", &self.middlewares, "remove it: there are no middleware extensions"),
+        for (key, is_set, instead) in [
+            ("cors", self.cors.is_some(), "remove it: web pages do not scrape; let Prometheus answer them"),
+            ("middlewares", !self.middlewares.is_empty(), "remove it: there are no middleware extensions"),
         ] {
-            if value.is_some() {
+            if is_set {
                 check.error_with(&[key], format!("{key} is not supported"), instead);
             }
         }

@@ -41,7 +41,7 @@ pub struct RemoteWriteConfig {
     cors: Option<IgnoredAny>,
     response_headers: Option<IgnoredAny>,
     compression_algorithms: Option<IgnoredAny>,
-    middlewares: Option<IgnoredAny>,
+    middlewares: Vec<IgnoredAny>,
 }
 
 impl Default for RemoteWriteConfig {
@@ -63,7 +63,7 @@ impl Default for RemoteWriteConfig {
             cors: None,
             response_headers: None,
             compression_algorithms: None,
-            middlewares: None,
+            middlewares: Vec::new(),
         }
     }
 }
@@ -107,13 +107,17 @@ impl Validate for RemoteWriteConfig {
         if self.max_connections == Some(0) {
             check.error(&["max_connections"], "nobody could connect: leave it out for 8192");
         }
-        for (key, value, instead) in [
-            ("cors", &self.cors, "remove it: web pages do not send remote write"),
-            ("response_headers", &self.response_headers, "remove it: senders read none"),
-            ("compression_algorithms", &self.compression_algorithms, "remove it: remote write is always snappy"),
-            ("middlewares", &self.middlewares, "remove it: there are no middleware extensions"),
+        for (key, is_set, instead) in [
+            ("cors", self.cors.is_some(), "remove it: web pages do not send remote write"),
+            ("response_headers", self.response_headers.is_some(), "remove it: senders read none"),
+            (
+                "compression_algorithms",
+                self.compression_algorithms.is_some(),
+                "remove it: remote write is always snappy",
+            ),
+            ("middlewares", !self.middlewares.is_empty(), "remove it: there are no middleware extensions"),
         ] {
-            if value.is_some() {
+            if is_set {
                 check.error_with(&[key], format!("{key} is not supported"), instead);
             }
         }

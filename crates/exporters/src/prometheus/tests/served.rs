@@ -108,11 +108,12 @@ fn mistakes_are_explained() {
         ("endpoint: ':1'\nresponse_headers: {'a b': c}", "not a header name"),
         ("endpoint: ':1'\nsend_timestamp: true", "send_timestamps"),
         ("endpoint: ':1'\ncors: {allowed_origins: ['*']}", "cors is not supported"),
-        ("endpoint: ':1'\nmiddlewares: []", "middlewares is not supported"),
+        ("endpoint: ':1'\nmiddlewares: [{id: a}]", "middlewares is not supported"),
     ];
     for (text, expected) in cases {
         let Err(problems) = from_str::<PrometheusConfig>(text) else { panic!("accepted: {text}") };
         let errors: Vec<String> = problems.errors.iter().map(ToString::to_string).collect();
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
     }
+    assert!(from_str::<PrometheusConfig>("endpoint: ':1'\nmiddlewares: []").is_ok(), "none are none");
 }

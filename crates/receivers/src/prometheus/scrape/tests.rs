@@ -326,12 +326,13 @@ fn odd_histograms_stay_sane() {
     assert_eq!((points(&scraped.data).len(), scraped.tally.bad), (0, 1));
 }
 
+/// Metric, reason, and how many samples.
+type Told = (&'static str, &'static str, usize);
+
 /// What makes no point is told with the name of its metric and why.
 #[test]
 fn bad_samples_have_a_name_and_a_reason() {
-    /// What is told: the metric, why, and how many.
-    type Told = &'static [(&'static str, &'static str, usize)];
-    let cases: &[(&str, Told)] = &[
+    let cases: &[(&str, &[Told])] = &[
         ("a 1\na 2\na 3\nb 1\n", &[("a", "duplicate", 2)]),
         ("# TYPE h histogram\nh_sum 1\n", &[("h", "incomplete", 1)]),
         ("# TYPE h histogram\nh_bucket{le=\"NaN\"} 1\nh_count 1\n", &[("h_bucket", "bound", 1)]),
