@@ -49,7 +49,7 @@ impl LossLog {
         if points == 0 {
             return;
         }
-        if let Some(points) = self.line_is_due(reason, metric, points) {
+        if let Some(points) = self.is_due(reason, metric, points) {
             let metric = String::from_utf8_lossy(metric);
             tracing::warn!(component = self.component, %metric, reason, points, "dropping points of this metric: {advice}");
         }
@@ -61,8 +61,8 @@ impl LossLog {
         self.named.lock().metrics.contains_key(&(reason, Box::from(metric)))
     }
 
-    /// Is it time for a line about this? Then with how many since the one before.
-    fn line_is_due(&self, reason: &'static str, metric: &[u8], lost: usize) -> Option<usize> {
+    /// Is it time for a line about this? Then with how many since the one before, `count` included.
+    pub fn is_due(&self, reason: &'static str, metric: &[u8], count: usize) -> Option<usize> {
         let now = Instant::now();
         let mut named = self.named.lock();
         if now.duration_since(named.lines_since) >= QUIET {
@@ -73,17 +73,17 @@ impl LossLog {
         let key = (reason, Box::from(metric));
         let all = match named.metrics.get_mut(&key) {
             Some(logged) if !has_room || now.duration_since(logged.at) < QUIET => {
-                logged.unsaid += lost;
+                logged.unsaid += count;
                 return None;
             }
             Some(logged) => {
                 logged.at = now;
-                lost + std::mem::take(&mut logged.unsaid)
+                count + std::mem::take(&mut logged.unsaid)
             }
             None if !has_room => return None,
             None => {
                 named.metrics.insert(key, Logged { at: now, unsaid: 0 });
-                lost
+                count
             }
         };
         named.lines += 1;
@@ -98,12 +98,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_metric_is_named_once_in_ten_minutes_with_all_that_was_lost() {
         let log = LossLog::new("processor/p");
-        assert_eq!(log.line_is_due("delta", b"a", 2), Some(2));
-        assert_eq!(log.line_is_due("delta", b"a", 3), None);
-        assert_eq!(log.line_is_due("value", b"a", 1), Some(1), "another reason");
-        assert_eq!(log.line_is_due("delta", b"b", 1), Some(1), "another metric");
+        assert_eq!(log.is_due("delta", b"a", 2), Some(2));
+        assert_eq!(log.is_due("delta", b"a", 3), None);
+        assert_eq!(log.is_due("value", b"a", 1), Some(1), "another reason");
+        assert_eq!(log.is_due("delta", b"b", 1), Some(1), "another metric");
         tokio::time::advance(QUIET).await;
-        assert_eq!(log.line_is_due("delta", b"a", 4), Some(7));
+        assert_eq!(log.is_due("delta", b"a", 4), Some(7));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,23 +1,8 @@
 //! What could not be translated: counted, and named in the log now and then.
 
-use std::num::NonZeroUsize;
-use std::time::Duration;
-
-use lru::LruCache;
-use nyquist_core::telemetry::{Counter, Telemetry};
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use nyquist_core::telemetry::{Counter, LossLog, Telemetry};
 
 use super::{LostExemplars, LostLabels, Untranslatable};
-
-/// How many pairs of a metric and a reason are remembered.
-const NAMED: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
-
-/// The same loss of the same metric is named again after this time.
-const QUIET: Duration = Duration::from_secs(600);
-
-/// All lines together: at most this many in [`QUIET`].
-const MAX_LINES: usize = 100;
 
 /// Counts lost points and labels by reason, with a log line for each metric.
 pub(crate) struct Losses {
@@ -29,19 +14,7 @@ pub(crate) struct Losses {
     exemplars: Counter,
     exemplar_labels: [Counter; 3],
     forgotten_targets: Counter,
-    named: Mutex<Named>,
-}
-
-/// What the log says already.
-struct Named {
-    metrics: LruCache<(&'static str, Box<[u8]>), Logged>,
-    lines: usize,
-    lines_since: Instant,
-}
-
-struct Logged {
-    at: Instant,
-    unsaid: usize,
+    log: LossLog,
 }
 
 impl Losses {
@@ -71,7 +44,7 @@ impl Losses {
             unnamable: counter("dropped_labels", "Labels that were left out: nothing is left of their names."),
             overwritten: counter("overwritten_labels", "Labels that labels of the same name overwrote."),
             joined: counter("joined_labels", "Labels whose names became those of others, and were joined with them."),
-            named: Mutex::new(Named { metrics: LruCache::new(NAMED), lines: 0, lines_since: Instant::now() }),
+            log: LossLog::new(format!("exporter/{exporter}")),
         }
     }
 
@@ -88,7 +61,7 @@ impl Losses {
 
     /// Something about `points` of `metric` that are not lost, and counted elsewhere: `say` it now and then.
     pub(crate) fn note(&self, what: &'static str, metric: &[u8], points: usize, say: impl FnOnce(&str, usize)) {
-        if let Some(points) = self.line_is_due(what, metric, points) {
+        if let Some(points) = self.log.is_due(what, metric, points) {
             say(&String::from_utf8_lossy(metric), points);
         }
     }
@@ -98,7 +71,7 @@ impl Losses {
         if points == 0 {
             return;
         }
-        if let Some(points) = self.line_is_due(reason, metric, points) {
+        if let Some(points) = self.log.is_due(reason, metric, points) {
             let metric = String::from_utf8_lossy(metric);
             tracing::warn!(exporter = self.exporter, %metric, reason, points, "dropping points of this metric: {advice}");
         }
@@ -117,7 +90,7 @@ impl Losses {
                 continue;
             }
             counter.inc_by(labels as u64);
-            if let Some(labels) = self.line_is_due(reason, metric, labels) {
+            if let Some(labels) = self.log.is_due(reason, metric, labels) {
                 let metric = if metric.is_empty() { b"(its resource or scope)" } else { metric };
                 let metric = String::from_utf8_lossy(metric);
                 tracing::warn!(exporter = self.exporter, %metric, reason, labels, "a label is not as it was: {advice}");
@@ -151,7 +124,7 @@ impl Losses {
                 continue;
             }
             counter.inc_by(count as u64);
-            if let Some(count) = self.line_is_due(reason, metric, count) {
+            if let Some(count) = self.log.is_due(reason, metric, count) {
                 let metric = String::from_utf8_lossy(metric);
                 tracing::warn!(exporter = self.exporter, %metric, reason, count, "exemplars are not as they were: {advice}");
             }
@@ -161,7 +134,7 @@ impl Losses {
     /// So many resources were forgotten, and their `target_info` ended.
     pub(crate) fn targets(&self, targets: usize) {
         self.forgotten_targets.inc_by(targets as u64);
-        if let Some(targets) = self.line_is_due("target_forgotten", b"target_info", targets) {
+        if let Some(targets) = self.log.is_due("target_forgotten", b"target_info", targets) {
             tracing::warn!(
                 exporter = self.exporter,
                 targets,
@@ -169,34 +142,6 @@ impl Losses {
                  or their attributes are too large"
             );
         }
-    }
-
-    /// Is it time for a line about this? Then with how many since the one before.
-    fn line_is_due(&self, reason: &'static str, metric: &[u8], lost: usize) -> Option<usize> {
-        let now = Instant::now();
-        let mut named = self.named.lock();
-        if now.duration_since(named.lines_since) >= QUIET {
-            (named.lines, named.lines_since) = (0, now);
-        }
-        let has_room = named.lines < MAX_LINES;
-        let key = (reason, Box::from(metric));
-        let all = match named.metrics.get_mut(&key) {
-            Some(logged) if !has_room || now.duration_since(logged.at) < QUIET => {
-                logged.unsaid += lost;
-                return None;
-            }
-            Some(logged) => {
-                logged.at = now;
-                lost + std::mem::take(&mut logged.unsaid)
-            }
-            None if !has_room => return None,
-            None => {
-                named.metrics.put(key, Logged { at: now, unsaid: 0 });
-                lost
-            }
-        };
-        named.lines += 1;
-        Some(all)
     }
 }
 
@@ -209,27 +154,14 @@ mod tests {
         (Losses::new(&telemetry, "rw", "test_"), telemetry)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_metric_is_named_once_in_ten_minutes_with_all_that_was_lost() {
-        let (losses, _telemetry) = losses();
-        assert_eq!(losses.line_is_due("delta", b"a", 2), Some(2));
-        assert_eq!(losses.line_is_due("delta", b"a", 3), None);
-        assert_eq!(losses.line_is_due("value", b"a", 1), Some(1), "another reason");
-        assert_eq!(losses.line_is_due("delta", b"b", 1), Some(1), "another metric");
-        tokio::time::advance(QUIET).await;
-        assert_eq!(losses.line_is_due("delta", b"a", 4), Some(7));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn any_number_of_metrics_gives_few_lines_and_little_memory() {
+    #[test]
+    fn points_are_counted_and_their_metrics_named() {
         let (losses, telemetry) = losses();
-        let name = |number: usize| format!("metric {number}").into_bytes();
         for number in 0..10_000 {
-            losses.add(Untranslatable::Delta, &name(number), 1);
+            losses.add(Untranslatable::Delta, format!("metric {number}").as_bytes(), 1);
         }
         assert_eq!(telemetry.sum("test_dropped_points", &[("reason", "delta")]), 10_000);
-        assert_eq!(losses.named.lock().lines, MAX_LINES);
-        assert!(losses.named.lock().metrics.len() <= NAMED.get());
+        assert!(losses.log.has_named("delta", b"metric 0") && !losses.log.has_named("delta", b"metric 9999"));
     }
 
     #[test]
